@@ -1,6 +1,9 @@
-"""The ways to extrapolate a learning curve that `advise_choice.py` judges, on many curves at once: scores (C, K) at sizes (C, K) to (C, H) at others.
+"""The ways to extrapolate a learning curve that `advise_choice.py` judges, on many curves at once.
 
-Each gives its mean and its own standard deviation, of a next draw. use (C, K) bool: which of the scores count. Scores lie below 1.
+Scores (C, K) at sizes (C, K) to (C, H) at others.
+
+Each gives its mean and its own standard deviation, of a next draw. use (C, K) bool: which of the
+scores count. Scores lie below 1.
 """
 
 from __future__ import annotations
@@ -14,33 +17,59 @@ Extrapolated = tuple[np.ndarray, np.ndarray]
 _SHRUNK = 1e-6  # ridge on what a few points cannot tell
 
 
-def last_value(sizes: np.ndarray, scores: np.ndarray, use: np.ndarray, at: np.ndarray) -> Extrapolated:
-    """The last score, for ever; its deviation that of the scores from their own line over log(n)."""
+def last_value(
+    sizes: np.ndarray, scores: np.ndarray, use: np.ndarray, at: np.ndarray
+) -> Extrapolated:
+    """The last score, for ever.
+
+    Its deviation that of the scores from their own line over log(n).
+    """
     x = np.log(sizes / sizes[:, -1:])
     _, sd, _ = _line(np.stack([np.ones_like(x), x], 2), scores, use.astype(float))
     return np.repeat(scores[:, -1:], at.shape[1], 1), np.repeat(sd[:, None], at.shape[1], 1)
 
 
-def power_law(sizes: np.ndarray, scores: np.ndarray, use: np.ndarray, at: np.ndarray) -> Extrapolated:
-    """POW3, c - a n**-b by least squares weighted by n, a >= 0, c <= 1; the deviation by the delta method from the residuals."""
+def power_law(
+    sizes: np.ndarray, scores: np.ndarray, use: np.ndarray, at: np.ndarray
+) -> Extrapolated:
+    """POW3, c - a n**-b by least squares weighted by n, a >= 0, c <= 1.
+
+    The deviation by the delta method from the residuals.
+    """
     weight = use * sizes / sizes[:, -1:]
-    found = [_shape(sizes, scores, weight, at, lambda n, b=b: -((n / sizes[:, -1:]) ** -b), 3) for b in np.geomspace(0.03, 2.0, 40)]
+    found = [
+        _shape(sizes, scores, weight, at, lambda n, b=b: -((n / sizes[:, -1:]) ** -b), 3)
+        for b in np.geomspace(0.03, 2.0, 40)
+    ]
     cost = np.stack([each[2] for each in found])
     mean, sd = (np.stack([each[i] for each in found]) for i in (0, 1))
     best = cost.argmin(0)
     pick = best, np.arange(len(scores))
-    spread = np.where((cost < 2 * cost.min(0) + 1e-6)[..., None], mean, mean[pick]).std(0)  # exponents that fit about as well
+    # exponents that fit about as well
+    spread = np.where((cost < 2 * cost.min(0) + 1e-6)[..., None], mean, mean[pick]).std(0)
     return mean[pick], np.hypot(sd[pick], spread)
 
 
-def ensemble(sizes: np.ndarray, scores: np.ndarray, use: np.ndarray, at: np.ndarray) -> Extrapolated:
-    """POW3, POW4, MMF4, arctan and log, averaged by how well each shape fits, shapes of one family sharing its weight."""
+def ensemble(
+    sizes: np.ndarray, scores: np.ndarray, use: np.ndarray, at: np.ndarray
+) -> Extrapolated:
+    """POW3, POW4, MMF4, arctan and log, averaged by how well each shape fits, shapes of one family
+    sharing its weight."""
     top = sizes[:, -1:]
     shapes: list[list[Callable[[np.ndarray], np.ndarray]]] = [
         [lambda n, b=b: -((n / top) ** -b) for b in np.geomspace(0.03, 2.0, 12)],
-        [lambda n, b=b, d=d: -((n / top + d) ** -b) for b, d in product(np.geomspace(0.05, 3.0, 8), (0.1, 0.5, 2.0))],
-        [lambda n, b=b, d=d: -1 / (1 + (n / top / d) ** b) for b, d in product(np.geomspace(0.2, 3.0, 8), (0.05, 0.3, 1.0, 4.0))],
-        [lambda n, d=d: 2 / np.pi * np.arctan(np.pi / 2 * n / top / d) for d in np.geomspace(0.02, 20, 12)],
+        [
+            lambda n, b=b, d=d: -((n / top + d) ** -b)
+            for b, d in product(np.geomspace(0.05, 3.0, 8), (0.1, 0.5, 2.0))
+        ],
+        [
+            lambda n, b=b, d=d: -1 / (1 + (n / top / d) ** b)
+            for b, d in product(np.geomspace(0.2, 3.0, 8), (0.05, 0.3, 1.0, 4.0))
+        ],
+        [
+            lambda n, d=d: 2 / np.pi * np.arctan(np.pi / 2 * n / top / d)
+            for d in np.geomspace(0.02, 20, 12)
+        ],
         [lambda n: np.log(n / top)],
     ]
     means, sds, logs = [], [], []
@@ -60,10 +89,13 @@ def ensemble(sizes: np.ndarray, scores: np.ndarray, use: np.ndarray, at: np.ndar
 def harvey(arctan: bool) -> Callable[..., Extrapolated]:
     """Harvey et al. 2023 with a power law or arctan as the mean, their priors (models.py, priors.py of their code), the posterior's mode on a grid.
 
-    Scale of the kernel: as their prior's, 6 sd over the range that is left equals five eighths of it. Its other numbers and the noise: on the grid.
+    Scale of the kernel: as their prior's, 6 sd over the range that is left equals five eighths of
+    it. Its other numbers and the noise: on the grid.
     """
 
-    def extrapolate(sizes: np.ndarray, scores: np.ndarray, use: np.ndarray, at: np.ndarray) -> Extrapolated:
+    def extrapolate(
+        sizes: np.ndarray, scores: np.ndarray, use: np.ndarray, at: np.ndarray
+    ) -> Extrapolated:
         best = np.full(len(scores), -np.inf)
         mean, sd = np.zeros((2, *at.shape))
         for noise, length in product((0.006, 0.01, 0.015, 0.025), (0.2, 0.6, 1.5)):
@@ -79,9 +111,15 @@ def harvey(arctan: bool) -> Callable[..., Extrapolated]:
 
 
 def _kernel(
-    sizes: np.ndarray, scores: np.ndarray, use: np.ndarray, at: np.ndarray, noise: float, length: float
+    sizes: np.ndarray,
+    scores: np.ndarray,
+    use: np.ndarray,
+    at: np.ndarray,
+    noise: float,
+    length: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """(inverse (C, K, K), its log determinant, cross (C, K, H), sd (C, H)) of the squared exponential on log10(n)."""
+    """(inverse (C, K, K), its log determinant, cross (C, K, H), sd (C, H)) of the squared
+    exponential on log10(n)."""
     scale = np.maximum((5 / 8 * (1 - scores[:, -1]) / 6) ** 2 - 0.01**2, 1e-6)[:, None, None]
     x, new = np.log10(sizes), np.log10(at)
     own = scale * np.exp(-((x[:, :, None] - x[:, None]) ** 2) / 2 / length**2)
@@ -93,15 +131,26 @@ def _kernel(
 
 
 def _means(
-    sizes: np.ndarray, scores: np.ndarray, at: np.ndarray, kernel: tuple[np.ndarray, ...], arctan: bool
+    sizes: np.ndarray,
+    scores: np.ndarray,
+    at: np.ndarray,
+    kernel: tuple[np.ndarray, ...],
+    arctan: bool,
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """(log posterior (C,), mean (C, H), sd (C, H)) of each mean function on a grid; epsilon's prior falls from 0 to what the last score leaves."""
+    """(log posterior (C,), mean (C, H), sd (C, H)) of each mean function on a grid; epsilon's prior
+    falls from 0 to what the last score leaves."""
     inverse, determinant, cross, sd = kernel
     left, top = 1 - scores[:, -1:], sizes[:, -1:]
 
-    def posterior(rest: np.ndarray, new: np.ndarray, epsilon: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def posterior(
+        rest: np.ndarray, new: np.ndarray, epsilon: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         weighted = np.einsum("ckj,cj->ck", inverse, rest)
-        log = -0.5 * (rest * weighted).sum(1) - 0.5 * determinant + np.log(np.maximum(1 - (epsilon / np.maximum(left, 1e-6))[:, 0], 1e-3))
+        log = (
+            -0.5 * (rest * weighted).sum(1)
+            - 0.5 * determinant
+            + np.log(np.maximum(1 - (epsilon / np.maximum(left, 1e-6))[:, 0], 1e-3))
+        )
         return log, new + np.einsum("ckh,ck->ch", cross, weighted), sd
 
     def fitted(basis: np.ndarray, rest: np.ndarray) -> np.ndarray:
@@ -110,7 +159,9 @@ def _means(
 
     if arctan:
         for steep, offset in product(np.geomspace(0.02, 20, 8), np.geomspace(0.1, 3, 7)):
-            function = lambda n, a=steep, b=offset: 2 / np.pi * np.arctan(a * np.pi / 2 * n / top + b)
+            function = lambda n, a=steep, b=offset: (
+                2 / np.pi * np.arctan(a * np.pi / 2 * n / top + b)
+            )
             rest = scores - function(sizes)
             epsilon = np.clip(-fitted(np.ones_like(rest), rest), 0, left)
             yield posterior(rest + epsilon, function(at) - epsilon, epsilon)
@@ -118,11 +169,18 @@ def _means(
         for share, power in product((0.0, 0.2, 0.4, 0.6, 0.8, 0.95), np.geomspace(0.05, 0.95, 10)):
             epsilon, basis = share * left, -(sizes**-power)
             slope = np.maximum(fitted(basis, scores - (1 - epsilon)), 1e-6)
-            yield posterior(scores - (1 - epsilon) - slope * basis, 1 - epsilon - slope * at**-power, epsilon)
+            yield posterior(
+                scores - (1 - epsilon) - slope * basis, 1 - epsilon - slope * at**-power, epsilon
+            )
 
 
 def _shape(
-    sizes: np.ndarray, scores: np.ndarray, weight: np.ndarray, at: np.ndarray, function: Callable[[np.ndarray], np.ndarray], used: int
+    sizes: np.ndarray,
+    scores: np.ndarray,
+    weight: np.ndarray,
+    at: np.ndarray,
+    function: Callable[[np.ndarray], np.ndarray],
+    used: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean and deviation (C, H) and cost (C,) of c + a f(n), a >= 0 and at most 1 for ever."""
     known, new = function(sizes), function(at)
@@ -139,7 +197,9 @@ def _shape(
     return np.minimum(level + slope * new, 1.0), sd[:, None] * np.sqrt(1 + spread), cost
 
 
-def _line(design: np.ndarray, scores: np.ndarray, weight: np.ndarray, used: int = 2) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _line(
+    design: np.ndarray, scores: np.ndarray, weight: np.ndarray, used: int = 2
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Coefficients (C, 2), residual deviation and cost (C,) of weighted least squares."""
     gram = np.einsum("ck,cki,ckj->cij", weight, design, design) + _SHRUNK * np.eye(2)
     right = np.einsum("ck,cki,ck->ci", weight, design, scores)

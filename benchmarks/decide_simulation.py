@@ -4,11 +4,14 @@
     python benchmarks/decide_simulation.py coverage               # of single numbers, by every candidate; of differences and drops
     python benchmarks/decide_simulation.py power                  # against an oracle that knows the variances
 
-The plan is the tables below, written before the first run. A study is a binary task: groups of one or of one to four images, each group of one class;
-a score that is normal (or Student's t of 3 degrees of freedom) in each class, made of a part that all methods share (`alike` of its variance), a part
-of the method and a part of the draw, half of the rest each; a separation that differs between draws (`spread`, its sd), three times as much in a
-method that is `unsteady`. Of a kappa, which depends on the share of the positives, their number is drawn in each study, as resamples draw it. Two
-hundred resamples of groups. Of 20 positive groups or more a resample's AUC is taken to the first order, below it is exact.
+The plan is the tables below, written before the first run. A study is a binary task: groups of one
+or of one to four images, each group of one class; a score that is normal (or Student's t of 3
+degrees of freedom) in each class, made of a part that all methods share (`alike` of its variance),
+a part of the method and a part of the draw, half of the rest each; a separation that differs
+between draws (`spread`, its sd), three times as much in a method that is `unsteady`. Of a kappa,
+which depends on the share of the positives, their number is drawn in each study, as resamples draw
+it. Two hundred resamples of groups. Of 20 positive groups or more a resample's AUC is taken to the
+first order, below it is exact.
 """
 
 from __future__ import annotations
@@ -31,8 +34,11 @@ R, WEIGHTS, MARGIN = 200, 40, 0.05
 
 @dataclass(frozen=True)
 class Setting:
-    """One row of the plan. gap: by how much the second half of the methods is worse (level: `MARGIN`, to count false "equal"; power: the first
-    alone is better)."""
+    """One row of the plan.
+
+    gap: by how much the second half of the methods is worse (level: `MARGIN`, to count false
+    "equal"; power: the first alone is better).
+    """
 
     groups: int
     positive: int
@@ -48,13 +54,23 @@ class Setting:
     gap: float = 0.0
 
     def __str__(self) -> str:
-        more = [word for word, on in (("unsteady", self.unsteady), ("heavy", self.heavy), ("sizes", self.sizes > 1)) if on]
-        more += [f"gap {self.gap:g}"] * bool(self.gap) + [f"alike {self.alike:g}"] * (self.alike != 0.5)
+        more = [
+            word
+            for word, on in (
+                ("unsteady", self.unsteady),
+                ("heavy", self.heavy),
+                ("sizes", self.sizes > 1),
+            )
+            if on
+        ]
+        more += [f"gap {self.gap:g}"] * bool(self.gap) + [f"alike {self.alike:g}"] * (
+            self.alike != 0.5
+        )
         return f"{self.metric:8} {self.groups:4d}/{self.positive:<3d} K {self.methods:2d} D {self.draws:2d} {self.auc:.2f} t {self.spread:.2f} {' '.join(more)}"
 
 
-#: 42 settings of equal truth, or of a true difference of the margin. No share of studies with a false difference, nor with a false "equal", above
-#: .065, their mean at most .053.
+#: 42 settings of equal truth, or of a true difference of the margin. No share of studies with a
+#: false difference, nor with a false "equal", above .065, their mean at most .053.
 LEVEL = [
     Setting(10, 5, 2, 3),
     Setting(20, 10, 2, 3),
@@ -99,7 +115,8 @@ LEVEL = [
     Setting(200, 100, 5, 5, gap=MARGIN, alike=0.9, spread=0.05),
     Setting(200, 100, 5, 10, gap=MARGIN, unsteady=True, alike=0.9, spread=0.05),
 ]
-#: Single numbers (methods 1), differences (2): .93 to .975 where the rarer class has 20 groups and the truth is at most .97, .91 to .985 where it has 5.
+#: Single numbers (methods 1), differences (2): .93 to .975 where the rarer class has 20 groups and
+#: the truth is at most .97, .91 to .985 where it has 5.
 COVERAGE = [
     *(
         Setting(groups, positive, 1, 1, auc, 0.0)
@@ -135,7 +152,9 @@ def separation(auc: float, spread: float) -> float:
 
 
 def weights_of(rng: np.random.Generator, s: Setting) -> np.ndarray:
-    return rng.multinomial(s.groups, np.full(s.groups, 1 / s.groups), (WEIGHTS, R)).astype(np.float32)
+    return rng.multinomial(s.groups, np.full(s.groups, 1 / s.groups), (WEIGHTS, R)).astype(
+        np.float32
+    )
 
 
 def noise(rng: np.random.Generator, heavy: bool, *shape: int) -> np.ndarray:
@@ -143,8 +162,13 @@ def noise(rng: np.random.Generator, heavy: bool, *shape: int) -> np.ndarray:
 
 
 def scores(rng: np.random.Generator, s: Setting) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(K, D, N) scores, (N,) group of each image, (K,) true AUCs. The first `positive` groups are positive."""
-    member = np.repeat(np.arange(s.groups), rng.integers(1, s.sizes + 1, s.groups) if s.sizes > 1 else 1)
+    """(K, D, N) scores, (N,) group of each image, (K,) true AUCs.
+
+    The first `positive` groups are positive.
+    """
+    member = np.repeat(
+        np.arange(s.groups), rng.integers(1, s.sizes + 1, s.groups) if s.sizes > 1 else 1
+    )
     k, d = s.methods, s.draws
     truth = np.full(k, s.auc)
     if s.gap:
@@ -154,12 +178,17 @@ def scores(rng: np.random.Generator, s: Setting) -> tuple[np.ndarray, np.ndarray
     mean = np.array([separation(*of) for of in zip(truth, spread, strict=True)])
     apart = mean[:, None] + spread[:, None] * rng.standard_normal((k, d))
     rest = (1 - s.alike) / 2
-    found = math.sqrt(s.alike) * noise(rng, s.heavy, s.groups)[member] + math.sqrt(rest) * noise(rng, s.heavy, k, 1, s.groups)[..., member]
+    found = (
+        math.sqrt(s.alike) * noise(rng, s.heavy, s.groups)[member]
+        + math.sqrt(rest) * noise(rng, s.heavy, k, 1, s.groups)[..., member]
+    )
     found = found + math.sqrt(rest) * noise(rng, s.heavy, k, d, len(member))
     return found + apart[..., None] * (member < s.positive), member, truth
 
 
-def auc_of(found: np.ndarray, member: np.ndarray, s: Setting, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def auc_of(
+    found: np.ndarray, member: np.ndarray, s: Setting, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(K, D) AUCs, (K, D, R) on resamples, (K, D, m, n) wins of groups over groups."""
     split = int((member < s.positive).sum())
     wins = (found[..., :split, None] > found[..., None, split:]).astype(np.float32)
@@ -177,18 +206,31 @@ def auc_of(found: np.ndarray, member: np.ndarray, s: Setting, weights: np.ndarra
         return plain, resampled.astype(float), wins
     of_one = wins.sum(3) / (one.sum() * none.sum()) - plain[..., None] * one / one.sum()
     of_none = wins.sum(2) / (one.sum() * none.sum()) - plain[..., None] * none / none.sum()
-    return plain, plain[..., None] + np.concatenate([of_one, of_none], -1) @ (weights - 1).T.astype(float), wins
+    return (
+        plain,
+        plain[..., None] + np.concatenate([of_one, of_none], -1) @ (weights - 1).T.astype(float),
+        wins,
+    )
 
 
-def decided_of(rng: np.random.Generator, s: Setting, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(K, D) and (K, D, R): accuracy, sensitivity or kappa of decisions that are right with chance `auc`, on average over draws."""
+def decided_of(
+    rng: np.random.Generator, s: Setting, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(K, D) and (K, D, R): accuracy, sensitivity or kappa of decisions that are right with chance
+    `auc`, on average over draws."""
     k, d, g = s.methods, s.draws, s.groups
     spread = np.full(k, s.spread)
     spread[-1] *= 3 if s.unsteady else 1
-    at = ndtri(s.auc) * np.sqrt(1 + spread[:, None] ** 2) + spread[:, None] * rng.standard_normal((k, d))
+    at = ndtri(s.auc) * np.sqrt(1 + spread[:, None] ** 2) + spread[:, None] * rng.standard_normal(
+        (k, d)
+    )
     rest = (1 - s.alike) / 2
-    own = math.sqrt(s.alike) * rng.standard_normal(g) + math.sqrt(rest) * rng.standard_normal((k, 1, g))
-    right = (own + math.sqrt(rest) * rng.standard_normal((k, d, g)) < at[..., None]).astype(np.float32)
+    own = math.sqrt(s.alike) * rng.standard_normal(g) + math.sqrt(rest) * rng.standard_normal(
+        (k, 1, g)
+    )
+    right = (own + math.sqrt(rest) * rng.standard_normal((k, d, g)) < at[..., None]).astype(
+        np.float32
+    )
     every = np.concatenate([np.ones((1, g), np.float32), weights])
     positive = (np.arange(g) < s.positive).astype(np.float32)
     hits, hits_of = right @ every.T, (right * positive) @ every.T
@@ -213,10 +255,23 @@ def reference_of(s: Setting) -> stats.ReferenceVariance | None:
     return stats.reference(s.metric, (s.groups - s.positive, s.positive), s.groups, binary=True)
 
 
-def studies(s: Setting, n: int, seed: int = 0) -> Iterator[tuple[list[stats.Sample], np.ndarray, np.ndarray | None]]:
+def studies(
+    s: Setting, n: int, seed: int = 0
+) -> Iterator[tuple[list[stats.Sample], np.ndarray, np.ndarray | None]]:
     """(samples, true values, wins) of n studies."""
     rng = np.random.default_rng(
-        [seed, s.groups, s.positive, s.methods, s.draws, int(1000 * s.auc), int(1000 * s.spread), s.unsteady, s.sizes, s.heavy]
+        [
+            seed,
+            s.groups,
+            s.positive,
+            s.methods,
+            s.draws,
+            int(1000 * s.auc),
+            int(1000 * s.spread),
+            s.unsteady,
+            s.sizes,
+            s.heavy,
+        ]
     )
     every, known = weights_of(rng, s), reference_of(s)
     for i in range(n):
@@ -227,17 +282,31 @@ def studies(s: Setting, n: int, seed: int = 0) -> Iterator[tuple[list[stats.Samp
         else:
             drawn = s
             if s.metric == "kappa":
-                drawn = replace(s, positive=int(np.clip(rng.binomial(s.groups, s.positive / s.groups), 1, s.groups - 1)))
+                drawn = replace(
+                    s,
+                    positive=int(
+                        np.clip(rng.binomial(s.groups, s.positive / s.groups), 1, s.groups - 1)
+                    ),
+                )
                 known = reference_of(drawn)
             plain, resampled = decided_of(rng, drawn, weights)
             truth = np.full(s.methods, true_value(s))
-        yield [stats.Sample(p, r, s.groups, reference=known) for p, r in zip(plain, resampled, strict=True)], truth, wins
+        yield (
+            [
+                stats.Sample(p, r, s.groups, reference=known)
+                for p, r in zip(plain, resampled, strict=True)
+            ],
+            truth,
+            wins,
+        )
 
 
 def true_value(s: Setting) -> float:
     if s.heavy:  # by drawing: no closed form
         rng, rest = np.random.default_rng(0), math.sqrt((1 - s.alike) / 2)
-        pairs = [math.sqrt(s.alike) * noise(rng, True, 2, 10**6)] + [rest * noise(rng, True, 2, 10**6) for _ in range(2)]
+        pairs = [math.sqrt(s.alike) * noise(rng, True, 2, 10**6)] + [
+            rest * noise(rng, True, 2, 10**6) for _ in range(2)
+        ]
         one, none = np.sum(pairs, axis=0)
         return float((one + separation(s.auc, s.spread) > none).mean())
     if s.metric != "kappa":
@@ -249,16 +318,22 @@ def true_value(s: Setting) -> float:
 
 
 def words_before(gaps: list[stats.Estimate], groups: int, margin: float) -> list[str]:
-    """What was said of them when every variance was a pair's own and Holm's family were all pairs."""
+    """What was said of them when every variance was a pair's own and Holm's family were all
+    pairs."""
     if margin:
         return [one.word for one in stats.verdicts(gaps, groups, margin)]
     p = stats.holm(stats.p_values(gaps))
-    return ["not decidable" if not one <= 0.05 else "better" if gap.value > 0 else "worse" for gap, one in zip(gaps, p, strict=True)]
+    return [
+        "not decidable" if not one <= 0.05 else "better" if gap.value > 0 else "worse"
+        for gap, one in zip(gaps, p, strict=True)
+    ]
 
 
 def level(s: Setting, n: int) -> dict[str, float]:
-    """Share of studies with a false "better" or "worse", by family and before (own variances, all groups' degrees of freedom, Holm over all pairs), and,
-    of settings with a gap, with a false "equal": two claims, each of which is to be false in 5 % at most."""
+    """Share of studies with a false "better" or "worse", by family and before (own variances, all
+    groups' degrees of freedom, Holm over all pairs), and, of settings with a gap, with a false
+    "equal": two claims, each of which is to be false in 5 % at most.
+    """
     kinds = ("best", "all", "baseline", "before best", "before all")
     different, equal = dict.fromkeys(kinds, 0), dict.fromkeys(kinds, 0)
     for samples, truth, _ in studies(s, n):
@@ -266,8 +341,13 @@ def level(s: Setting, n: int) -> dict[str, float]:
 
         def count(kind: str, words: list[tuple[int, int, str]], truth: np.ndarray = truth) -> None:
             gaps = [(truth[a] - truth[b], word) for a, b, word in words]
-            different[kind] += any((word == "better" and gap < 1e-9) or (word == "worse" and gap > -1e-9) for gap, word in gaps)
-            equal[kind] += any(word == "practically equal" and abs(gap) > MARGIN - 1e-9 for gap, word in gaps)
+            different[kind] += any(
+                (word == "better" and gap < 1e-9) or (word == "worse" and gap > -1e-9)
+                for gap, word in gaps
+            )
+            equal[kind] += any(
+                word == "practically equal" and abs(gap) > MARGIN - 1e-9 for gap, word in gaps
+            )
 
         for kind in ("best", "all", "baseline"):
             count(kind, made_words(stats.compared(samples, kind, baseline=0, margin=margin)))
@@ -275,14 +355,19 @@ def level(s: Setting, n: int) -> dict[str, float]:
         order = sorted(range(len(bare)), key=lambda place: -bare[place].mean)
         pairs = [(a, b) for i, a in enumerate(order) for b in order[i + 1 :]]
         gaps = [stats.paired_difference(bare[a], bare[b]) for a, b in pairs]
-        words = [(*pair, word) for pair, word in zip(pairs, words_before(gaps, s.groups, margin), strict=True)]
+        words = [
+            (*pair, word)
+            for pair, word in zip(pairs, words_before(gaps, s.groups, margin), strict=True)
+        ]
         count("before all", words)
         count("before best", words[: len(bare) - 1])
     found = {name: times / n for name, times in different.items()}
     return found | {f"equal {name}": times / n for name, times in equal.items()} if s.gap else found
 
 
-def candidates(sample: stats.Sample, wins: np.ndarray | None, s: Setting, rng: np.random.Generator) -> dict[str, tuple[float, float]]:
+def candidates(
+    sample: stats.Sample, wins: np.ndarray | None, s: Setting, rng: np.random.Generator
+) -> dict[str, tuple[float, float]]:
     """95 % intervals of one number by every rule."""
     known = sample.reference
     assert known is not None
@@ -296,11 +381,15 @@ def candidates(sample: stats.Sample, wins: np.ndarray | None, s: Setting, rng: n
         exact = (found["shipped"][0], found["shipped"][1])
         return {**found, "logit-t": exact, "Wilson-t": exact, "Newcombe": exact}
     half = float(intervals.half_width(parts, 0.95)) / (top - bottom) / (unit * (1 - unit))
-    found["logit-t"] = tuple(bottom + (top - bottom) * expit(logit(unit) + side * half) for side in (-1, 1))
+    found["logit-t"] = tuple(
+        bottom + (top - bottom) * expit(logit(unit) + side * half) for side in (-1, 1)
+    )
     c = (half * unit * (1 - unit)) ** 2 / (unit * (1 - unit))
     middle, wide = (unit + c / 2) / (1 + c), math.sqrt(c * unit * (1 - unit) + c * c / 4) / (1 + c)
     found["Wilson-t"] = tuple(bottom + (top - bottom) * (middle + side * wide) for side in (-1, 1))
-    score = intervals.of_scores(np.array([value]), [(known.at(np.array([value])), np.inf)], 0.95, known)
+    score = intervals.of_scores(
+        np.array([value]), [(known.at(np.array([value])), np.inf)], 0.95, known
+    )
     found["Newcombe"] = (float(score[0][0]), float(score[1][0]))
     if wins is not None and s.draws == 1 and s.sizes == 1:
         found |= _delong(wins[0, 0], rng)
@@ -308,7 +397,8 @@ def candidates(sample: stats.Sample, wins: np.ndarray | None, s: Setting, rng: n
 
 
 def _delong(wins: np.ndarray, rng: np.random.Generator) -> dict[str, tuple[float, float]]:
-    """DeLong's on the logit, and the bootstrap-t on the logit with DeLong's variance (60 resamples of either class)."""
+    """DeLong's on the logit, and the bootstrap-t on the logit with DeLong's variance (60 resamples
+    of either class)."""
 
     def logit_of(w: np.ndarray) -> tuple[float, float]:
         m, n = w.shape
@@ -318,7 +408,9 @@ def _delong(wins: np.ndarray, rng: np.random.Generator) -> dict[str, tuple[float
 
     at, error = logit_of(wins)
     m, n = wins.shape
-    drawn = [logit_of(wins[np.ix_(rng.integers(m, size=m), rng.integers(n, size=n))]) for _ in range(60)]
+    drawn = [
+        logit_of(wins[np.ix_(rng.integers(m, size=m), rng.integers(n, size=n))]) for _ in range(60)
+    ]
     low, high = np.quantile([(one - at) / own for one, own in drawn], [0.025, 0.975])
     return {
         "DeLong logit": (float(expit(at - 1.96 * error)), float(expit(at + 1.96 * error))),
@@ -337,7 +429,10 @@ def coverage(s: Setting, n: int) -> dict[str, tuple[float, float, float, float]]
         else:
             bare = [replace(sample, reference=None) for sample in samples]
             (one,) = stats.compared(samples, "all")
-            made = {"before": stats.paired_difference(*bare).interval(), "shipped": one.verdict.difference.interval()}
+            made = {
+                "before": stats.paired_difference(*bare).interval(),
+                "shipped": one.verdict.difference.interval(),
+            }
             made["drop"] = stats.across([[(1.0, samples[0])], [(-1.0, samples[1])]]).interval()
             truth = 0.0
         for name, pair in made.items():
@@ -345,13 +440,19 @@ def coverage(s: Setting, n: int) -> dict[str, tuple[float, float, float, float]]
     found = {}
     for name, pairs in ends.items():
         low, high = np.array(pairs).T
-        below, above = np.nanmean(np.where(np.isnan(low), 1.0, truth < low - 1e-12)), np.nanmean(truth > high + 1e-12)
+        below, above = (
+            np.nanmean(np.where(np.isnan(low), 1.0, truth < low - 1e-12)),
+            np.nanmean(truth > high + 1e-12),
+        )
         found[name] = (1 - below - above, below, above, float(np.nanmean(high - low)))
     return found
 
 
 def power(s: Setting, n: int) -> dict[str, float]:
-    """Share of the pairs with the better method that are told, by family; an oracle's that knows the variances, and before."""
+    """Share of the pairs with the better method that are told, by family.
+
+    An oracle's that knows the variances, and before.
+    """
     told = dict.fromkeys(("best", "all", "before best", "before all"), 0.0)
     better = range((s.methods + 1) // 2)
     means = []
@@ -364,7 +465,10 @@ def power(s: Setting, n: int) -> dict[str, float]:
         order = sorted(range(len(bare)), key=lambda place: -bare[place].mean)
         pairs = [(a, b) for i, a in enumerate(order) for b in order[i + 1 :]]
         gaps = [stats.paired_difference(bare[a], bare[b]) for a, b in pairs]
-        words = [(*pair, word) for pair, word in zip(pairs, words_before(gaps, s.groups, 0.0), strict=True)]
+        words = [
+            (*pair, word)
+            for pair, word in zip(pairs, words_before(gaps, s.groups, 0.0), strict=True)
+        ]
         told["before all"] += _true(words, better)
         told["before best"] += _true(words[: len(bare) - 1], better)
     every = np.array(means)
@@ -376,9 +480,20 @@ def power(s: Setting, n: int) -> dict[str, float]:
     for at in every:
         for kind in ("best", "all"):
             pairs = families._pairs(at, kind, None)
-            p, _ = families.corrected([2 * float(ndtr(-abs(at[a] - at[b]) / error[a, b])) for a, b in pairs], pairs, known, kind)
-            oracle[kind] += _true([(a, b, "better" if q <= 0.05 else "") for (a, b), q in zip(pairs, p, strict=True)], better)
-    return {name: count / n for name, count in (*told.items(), *((f"oracle {kind}", of) for kind, of in oracle.items()))}
+            p, _ = families.corrected(
+                [2 * float(ndtr(-abs(at[a] - at[b]) / error[a, b])) for a, b in pairs],
+                pairs,
+                known,
+                kind,
+            )
+            oracle[kind] += _true(
+                [(a, b, "better" if q <= 0.05 else "") for (a, b), q in zip(pairs, p, strict=True)],
+                better,
+            )
+    return {
+        name: count / n
+        for name, count in (*told.items(), *((f"oracle {kind}", of) for kind, of in oracle.items()))
+    }
 
 
 def made_words(made: list[stats.Comparison]) -> list[tuple[int, int, str]]:
@@ -386,7 +501,8 @@ def made_words(made: list[stats.Comparison]) -> list[tuple[int, int, str]]:
 
 
 def _true(words: list[tuple[int, int, str]], better: range) -> float:
-    """Share of the worse methods that a better one is told from, of the pairs that the family holds."""
+    """Share of the worse methods that a better one is told from, of the pairs that the family
+    holds."""
     right = [word == "better" for a, b, word in words if a in better and b not in better]
     return sum(right) / max(len(right), 1)
 
@@ -403,7 +519,9 @@ def main() -> None:
         start = time.perf_counter()
         found = {"level": level, "coverage": coverage, "power": power}[given.what](s, given.studies)
         shown = {
-            name: f"{value:.3f}" if isinstance(value, float) else "{:.3f} ({:.3f} {:.3f}) {:.3f}".format(*value)
+            name: f"{value:.3f}"
+            if isinstance(value, float)
+            else "{:.3f} ({:.3f} {:.3f}) {:.3f}".format(*value)
             for name, value in found.items()
         }
         print(

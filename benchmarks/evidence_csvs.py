@@ -2,9 +2,10 @@
 
     python benchmarks/evidence_csvs.py FOLDER      # holds hyperkvasir/ and hannover_cxr/ in their official layouts
 
-writes FOLDER/hyperkvasir.csv (every listed image that is there, eight classes), FOLDER/colitis.csv (grades 1, 2 and 3 of ulcerative colitis)
-and FOLDER/films.csv (243 chest films: AP projection, admission to intensive care). The split of the first two is the official one: folds 0 to 2
-train, fold 3 val, fold 4 test.
+writes FOLDER/hyperkvasir.csv (every listed image that is there, eight classes), FOLDER/colitis.csv
+(grades 1, 2 and 3 of ulcerative colitis) and FOLDER/films.csv (243 chest films: AP projection,
+admission to intensive care). The split of the first two is the official one: folds 0 to 2 train,
+fold 3 val, fold 4 test.
 """
 
 from __future__ import annotations
@@ -26,11 +27,18 @@ def endoscopy(folder: Path) -> list[tuple[str, str, str]]:
     with (folder / "hyperkvasir" / "5_fold_split.csv").open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream, delimiter=";"))
     listed = [(files.get(row["file-name"]), row["class-name"], row["split-index"]) for row in rows]
-    return sorted((str(file.relative_to(folder)), FOLDER_NAMES.get(name, name), PARTS[fold]) for file, name, fold in listed if file)
+    return sorted(
+        (str(file.relative_to(folder)), FOLDER_NAMES.get(name, name), PARTS[fold])
+        for file, name, fold in listed
+        if file
+    )
 
 
 def films(folder: Path) -> list[tuple[str, int, int, str, str]]:
-    """(path, AP, ICU, patient, sex) of the films of the Hannover repository. ICU is of the patient: whether any row has an admission."""
+    """(path, AP, ICU, patient, sex) of the films of the Hannover repository.
+
+    ICU is of the patient: whether any row has an admission.
+    """
     with (folder / "hannover_cxr" / "data.csv").open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     admitted = {row["patient_id"] for row in rows if row["icu_admission_offset"]}
@@ -53,7 +61,9 @@ def write(folder: Path) -> list[Path]:
     return [
         _write(folder / "hyperkvasir.csv", ("path", "label", "split"), gut),
         _write(folder / "colitis.csv", ("path", "label", "split"), colitis),
-        _write(folder / "films.csv", ("path", "label:AP", "label:ICU", "group", "sex"), films(folder)),
+        _write(
+            folder / "films.csv", ("path", "label:AP", "label:ICU", "group", "sex"), films(folder)
+        ),
     ]
 
 

@@ -2,10 +2,12 @@
 
     python benchmarks/native_preprocessing.py FOLDER ...     # folders of images, each as it is found; 64 images of each are taken
 
-Networks: the default encoder with its genuine weights at 224 px, and a ViT of two layers with weights that are drawn, to see what a transformer does. The
-processors are transformers' own (`pip install 'medbench[hf]'`): one that squashes as medbench does, and CLIP's, which resizes the shorter
-side to 256 and crops the middle 224. Printed: 1 - cosine of the two vectors, each less the mean over all images, as a probe reads them:
-median and 95th percentile over the images of a folder. Beside them, for scale, two different images. Two minutes on two cores.
+Networks: the default encoder with its genuine weights at 224 px, and a ViT of two layers with
+weights that are drawn, to see what a transformer does. The processors are transformers' own (`pip
+install 'medbench[hf]'`): one that squashes as medbench does, and CLIP's, which resizes the shorter
+side to 256 and crops the middle 224. Printed: 1 - cosine of the two vectors, each less the mean
+over all images, as a probe reads them: median and 95th percentile over the images of a folder.
+Beside them, for scale, two different images. Two minutes on two cores.
 """
 
 from __future__ import annotations
@@ -43,7 +45,9 @@ def ours(file: Path) -> torch.Tensor:
 
 
 def native(file: Path, processor: ViTImageProcessor | CLIPImageProcessor) -> torch.Tensor:
-    found: torch.Tensor = processor(Image.open(file).convert("RGB"), return_tensors="pt")["pixel_values"][0]
+    found: torch.Tensor = processor(Image.open(file).convert("RGB"), return_tensors="pt")[
+        "pixel_values"
+    ][0]
     return found
 
 
@@ -56,7 +60,9 @@ def apart(one: np.ndarray, other: np.ndarray) -> str:
 def main() -> None:
     squashing = ViTImageProcessor(size={"height": SIZE, "width": SIZE}, **SHARED)
     cropping = CLIPImageProcessor(size={"shortest_edge": 256}, crop_size=SIZE, **SHARED)
-    print("folder, network: processor that squashes | that crops | another image; median (95th percentile)")
+    print(
+        "folder, network: processor that squashes | that crops | another image; median (95th percentile)"
+    )
     for folder in map(Path, sys.argv[1:]):
         every = sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
         files = [every[i] for i in np.random.default_rng(0).permutation(len(every))[:TAKEN]]

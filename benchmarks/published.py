@@ -1,17 +1,22 @@
-"""A table of a paper beside our own: every cell is `ours (published)`, mean ± sd over draws; – where a run has no such cell.
+"""A table of a paper beside our own.
+
+Every cell is `ours (published)`, mean ± sd over draws; – where a run has no such cell.
 
     python benchmarks/published.py truong2021 B1 runs/truong2021
     python benchmarks/published.py nielsen2023 isic2019 runs/nielsen2023
 
-Beside a number stands what was made from the same kind of weights, with the same readout, at the same size, under the same protocol; what
-differs in those is left out and named; a drawn or incomplete data set is marked. Below the table follow the marks of our data and the
-study's departures from the paper: a difference is no verdict on either.
+Beside a number stands what was made from the same kind of weights, with the same readout, at the
+same size, under the same protocol; what differs in those is left out and named; a drawn or
+incomplete data set is marked. Below the table follow the marks of our data and the study's
+departures from the paper: a difference is no verdict on either.
 
-`published.csv` holds the numbers; `doubtful` marks cells that look like misprints or were read off a hidden marker, and `note` says why.
-Truong et al. 2021 (PMLR 158:54-74): tables B1 to B8 and C1 to C4 of the appendix, as printed. Nielsen et al. 2023: balanced accuracies read off
-the figure in their repository (IPMI-ICNS-UKE/sparsam, imgs/balanced_acc.png, balanced_acc_250+.png), for no table of them was found: about .002
-off, .01 where a marker is hidden; recalls of bone marrow cells as printed (imgs/cfm_BM.png). What they did on the classes with 250 training
-images alone (`...-250+`), and literature values, have no counterpart of ours. Azizi et al. 2021: no table was found.
+`published.csv` holds the numbers; `doubtful` marks cells that look like misprints or were read off
+a hidden marker, and `note` says why. Truong et al. 2021 (PMLR 158:54-74): tables B1 to B8 and C1 to
+C4 of the appendix, as printed. Nielsen et al. 2023: balanced accuracies read off the figure in
+their repository (IPMI-ICNS-UKE/sparsam, imgs/balanced_acc.png, balanced_acc_250+.png), for no table
+of them was found: about .002 off, .01 where a marker is hidden; recalls of bone marrow cells as
+printed (imgs/cfm_BM.png). What they did on the classes with 250 training images alone (`...-250+`),
+and literature values, have no counterpart of ours. Azizi et al. 2021: no table was found.
 """
 
 from __future__ import annotations
@@ -38,7 +43,8 @@ def rows(file: Path) -> list[dict[str, str]]:
 
 
 def ours(folder: Path) -> Cells:
-    """The finished lines of a results folder that were scored on the test part, by what a published cell is known by."""
+    """The finished lines of a results folder that were scored on the test part, by what a published
+    cell is known by."""
     found: Cells = {}
     for row in rows(folder / "leaderboard.csv"):
         if row["status"] == "done" and row["target"] == "test":
@@ -56,11 +62,18 @@ def number(mean: str, sd: str) -> str:
 
 
 def table(published: list[dict[str, str]], own: Cells, said: dict[str, list[Mark]]) -> list[str]:
-    """Markdown lines; said: marks of our data. Label budgets in rows, the paper's columns. Raises ValueError where two of our lines answer to one cell."""
+    """Markdown lines; said: marks of our data.
+
+    Label budgets in rows, the paper's columns. Raises ValueError where two of our lines answer to
+    one cell.
+    """
     columns = list(dict.fromkeys(row["column"] for row in published))
     metrics = list(dict.fromkeys(row["metric"] for row in published))
-    across = "labels" if len(metrics) == 1 else "metric"  # a table of one budget has the classes' recalls in its rows
-    budgets = sorted({row["labels"] for row in published}, key=_budget) if across == "labels" else metrics
+    # a table of one budget has the classes' recalls in its rows
+    across = "labels" if len(metrics) == 1 else "metric"
+    budgets = (
+        sorted({row["labels"] for row in published}, key=_budget) if across == "labels" else metrics
+    )
     cells: dict[tuple[str, str], str] = {}
     notes: list[str] = []
     others: set[str] = set()
@@ -68,7 +81,9 @@ def table(published: list[dict[str, str]], own: Cells, said: dict[str, list[Mark
         found = own.get(tuple(row[name] for name in KEY), []) if row["method"] else []
         lines = [line for line in found if all(line[name] == row[name] for name in MADE)]
         if len(lines) > 1:
-            raise ValueError(f"{row['method']} at {row['labels']} stands there for {' and '.join(sorted(line['data'] for line in lines))}")
+            raise ValueError(
+                f"{row['method']} at {row['labels']} stands there for {' and '.join(sorted(line['data'] for line in lines))}"
+            )
         others.update(
             f"not shown: {row['column']} with {name} {line[name]}; the paper's is {row[name]}"
             for line in found
@@ -82,12 +97,18 @@ def table(published: list[dict[str, str]], own: Cells, said: dict[str, list[Mark
         images = " PHANTOM" if data == "phantom" else " PARTIAL" if partial else ""
         others.update(f"{data}: {mark}" for mark in about)
         doubt = " *" if row["doubtful"] else ""
-        cells[row[across], row["column"]] = f"{mine}{images} ({number(row['value'], row['sd'])}{doubt})"
+        cells[row[across], row["column"]] = (
+            f"{mine}{images} ({number(row['value'], row['sd'])}{doubt})"
+        )
         notes += [f"* {row['column']}, {row[across]}: {row['note']}"] if doubt else []
     head = [across, *columns]
-    body = [[budget, *(cells.get((budget, column), "") for column in columns)] for budget in budgets]
+    body = [
+        [budget, *(cells.get((budget, column), "") for column in columns)] for budget in budgets
+    ]
     notes += sorted(others)
-    return [f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *body)] + (["", *notes] if notes else [])
+    return [f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *body)] + (
+        ["", *notes] if notes else []
+    )
 
 
 def _budget(text: str) -> tuple[bool, bool, int]:
@@ -97,12 +118,22 @@ def _budget(text: str) -> tuple[bool, bool, int]:
 
 
 def recalls(folder: Path) -> Cells:
-    """The share of each class's test images that is decided rightly, of finished lines with saved predictions, as `ours`."""
+    """The share of each class's test images that is decided rightly, of finished lines with saved
+    predictions, as `ours`."""
     found: Cells = {}
     for board in leaderboard.at_home(leaderboard.leaderboards(Store(folder))):
-        for line in (line for line in board.lines if line.complete and board.target == "test" and board.about["kind"] != "multilabel"):
-            common = {name: str(getattr(line.cell, name)) for name in ("data", "target", *KEY[:-1], *MADE)}
-            each = [_class_recalls(store, row, len(board.about["classes"])) for store, row in zip(line.stores, line.rows, strict=True)]
+        for line in (
+            line
+            for line in board.lines
+            if line.complete and board.target == "test" and board.about["kind"] != "multilabel"
+        ):
+            common = {
+                name: str(getattr(line.cell, name)) for name in ("data", "target", *KEY[:-1], *MADE)
+            }
+            each = [
+                _class_recalls(store, row, len(board.about["classes"]))
+                for store, row in zip(line.stores, line.rows, strict=True)
+            ]
             for name, values in zip(board.about["classes"], zip(*each, strict=True), strict=True):
                 sd = str(stdev(values)) if len(values) > 1 else ""
                 made = {**common, "metric": f"recall {name}", "mean": str(mean(values)), "sd": sd}
@@ -112,13 +143,22 @@ def recalls(folder: Path) -> Cells:
 
 def _class_recalls(store: Store, row: Row, classes: int) -> list[float]:
     """NaN for a class without a test image."""
-    labels, decisions = store.target(row.provenance["target"])["labels"], store.scores(row)["decisions"]
-    return [float((decisions[labels == c] == c).mean()) if (labels == c).any() else float("nan") for c in range(classes)]
+    labels, decisions = (
+        store.target(row.provenance["target"])["labels"],
+        store.scores(row)["decisions"],
+    )
+    return [
+        float((decisions[labels == c] == c).mean()) if (labels == c).any() else float("nan")
+        for c in range(classes)
+    ]
 
 
 def departures(study: str) -> str:
     """The part of a study's header that says where its grid is not the paper's."""
-    header = ast.get_docstring(ast.parse(PUBLISHED.with_name(f"{study}.py").read_text(encoding="utf-8"))) or ""
+    header = (
+        ast.get_docstring(ast.parse(PUBLISHED.with_name(f"{study}.py").read_text(encoding="utf-8")))
+        or ""
+    )
     return header[header.index("Where this departs from the paper:") :]
 
 
@@ -132,16 +172,24 @@ def main() -> None:
     tables = list(dict.fromkeys(row["table"] for row in every if row["study"] == args.study))
     if args.table not in tables:
         parser.error(f"{args.study} has no table '{args.table}': {', '.join(tables)}")
-    lacks = [name for name in ("leaderboard.csv", "plan.json") if not (args.folder / name).is_file()]
+    lacks = [
+        name for name in ("leaderboard.csv", "plan.json") if not (args.folder / name).is_file()
+    ]
     if lacks:
-        parser.error(f"{args.folder} has no {lacks[0]}: medbench run benchmarks/{args.study}.py, or medbench table {args.folder}")
+        parser.error(
+            f"{args.folder} has no {lacks[0]}: medbench run benchmarks/{args.study}.py, or medbench table {args.folder}"
+        )
     published = [row for row in every if (row["study"], row["table"]) == (args.study, args.table)]
     first = published[0]
     kind = {"printed": "printed", "digitised": "read off a figure"}[first["kind"]]
-    print(f"{args.study}, {args.table}: {first['task']}, {first['metric'].partition(' ')[0]}; ours (published, {kind})\n")
+    print(
+        f"{args.study}, {args.table}: {first['task']}, {first['metric'].partition(' ')[0]}; ours (published, {kind})\n"
+    )
     try:
         own = recalls(args.folder) if first["metric"].startswith("recall ") else ours(args.folder)
-        print("\n".join(table(published, own, marks(args.folder))), departures(args.study), sep="\n\n")
+        print(
+            "\n".join(table(published, own, marks(args.folder))), departures(args.study), sep="\n\n"
+        )
     except UserError as error:
         parser.error(str(error))
     except ValueError as error:

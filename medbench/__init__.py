@@ -12,11 +12,11 @@ What the command line does, as functions:
     registry.tasks()                # registry.methods(), registry.protocols()                              (medbench list)
     data.locate(task, None, cache)  # where a task's data lies, or why it was not found                     (medbench data list)
 
-`Task`, `Split`, `Mark`, `Method`, `Weights`, `build_encoder`, `Protocol` and `Scores` are what a file of your own needs that adds a task, a
-method or a protocol.
-`medbench.advise` says what more labels would bring, of a study's rows or of any learning curve.
-`medbench.load` reads a model that `medbench export` wrote.
-`medbench.LinearProbe` is the linear probe alone, as a scikit-learn classifier.
+`Task`, `Split`, `Mark`, `Method`, `Weights`, `build_encoder`, `Protocol` and `Scores` are what a
+file of your own needs that adds a task, a method or a protocol. `medbench.advise` says what more
+labels would bring, of a study's rows or of any learning curve. `medbench.load` reads a model that
+`medbench export` wrote. `medbench.LinearProbe` is the linear probe alone, as a scikit-learn
+classifier.
 """
 
 from __future__ import annotations
@@ -33,7 +33,18 @@ if TYPE_CHECKING:
     from medbench.run import cost_estimate as forecast
     from medbench.run import planning as grid
     from medbench.run.store import Store
-    from medbench.schema import Grid, Mark, Method, Protocol, Scores, Split, Task, UserError, Weights, registry
+    from medbench.schema import (
+        Grid,
+        Mark,
+        Method,
+        Protocol,
+        Scores,
+        Split,
+        Task,
+        UserError,
+        Weights,
+        registry,
+    )
 
 __all__ = [
     "Grid",
@@ -57,8 +68,9 @@ __all__ = [
     "table",
 ]
 __version__ = "0.1.0"
-#: The modules behind the public names, and the functions and classes. All are loaded on demand: the command line begins here, and whoever
-#: stops it while modules are imported must find `__main__` listening; scikit-learn and torch take seconds.
+#: The modules behind the public names, and the functions and classes. All are loaded on demand: the
+#: command line begins here, and whoever stops it while modules are imported must find `__main__`
+#: listening; scikit-learn and torch take seconds.
 _MODULES = {
     **{name: f"medbench.{name}" for name in ("data", "images", "run", "schema", "stats")},
     "advise": "medbench.report.advise",
@@ -69,7 +81,10 @@ _MODULES = {
     "table": "medbench.report.leaderboard",
 }
 _NAMES = {
-    **dict.fromkeys(("Grid", "Mark", "Method", "Protocol", "Scores", "Split", "Task", "UserError", "Weights"), "medbench.schema"),
+    **dict.fromkeys(
+        ("Grid", "Mark", "Method", "Protocol", "Scores", "Split", "Task", "UserError", "Weights"),
+        "medbench.schema",
+    ),
     "Store": "medbench.run.store",
     "LinearProbe": "medbench.protocols._sklearn",
     "build_encoder": "medbench.models.weights",

@@ -12,7 +12,9 @@ def main() -> None:
 
         command_line()
     except KeyboardInterrupt:
-        print("medbench: stopped. The same command goes on with what was finished.", file=sys.stderr)
+        print(
+            "medbench: stopped. The same command goes on with what was finished.", file=sys.stderr
+        )
         sys.exit(130)
 
 

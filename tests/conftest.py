@@ -1,4 +1,5 @@
-"""Shared by all tests: real data where MEDBENCH_DATA points, an empty cache for each test, small tasks of every kind."""
+"""Shared by all tests: real data where MEDBENCH_DATA points, an empty cache for each test, small
+tasks of every kind."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from trees.serving import Server
 from medbench import cli
 from medbench.system.download import http
 
-# Two test processes share two cores: a second thread in each would only wait. Set before anything imports torch.
+# Two test processes share two cores: a second thread in each would only wait. Set before anything
+# imports torch.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 REAL = os.environ.get("MEDBENCH_DATA")
 
@@ -25,7 +27,9 @@ REAL = os.environ.get("MEDBENCH_DATA")
 def real_data() -> Path:
     """The folder of real data sets; skips where MEDBENCH_DATA is unset."""
     if not REAL:
-        pytest.skip("real images: set MEDBENCH_DATA to a folder with ham10000/, hyperkvasir/, kermany/, hannover_cxr/")
+        pytest.skip(
+            "real images: set MEDBENCH_DATA to a folder with ham10000/, hyperkvasir/, kermany/, hannover_cxr/"
+        )
     return Path(REAL).resolve()
 
 
@@ -41,7 +45,8 @@ CLASSES = ("akiec", "mel", "nv")
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """36 training and 18 test images of three kinds that can be told apart, grey noise on another tint each."""
+    """36 training and 18 test images of three kinds that can be told apart, grey noise on another
+    tint each."""
     rng = np.random.default_rng(0)
     for part, n in (("train", 12), ("test", 6)):
         for c, name in enumerate(CLASSES):
@@ -104,11 +109,17 @@ main()
 
 @pytest.fixture
 def without_torch() -> Callable[..., str]:
-    """The command line where torch cannot be imported, in a process of its own: without_torch("table", ...) -> what it prints."""
+    """The command line where torch cannot be imported, in a process of its own:
+    without_torch("table", ...) -> what it prints."""
 
     def call(*arguments: str, **environment: str) -> str:
-        command, around = [sys.executable, "-c", WITHOUT_TORCH, *arguments], {**os.environ, **environment}
-        return subprocess.run(command, capture_output=True, text=True, check=True, env=around).stdout
+        command, around = (
+            [sys.executable, "-c", WITHOUT_TORCH, *arguments],
+            {**os.environ, **environment},
+        )
+        return subprocess.run(
+            command, capture_output=True, text=True, check=True, env=around
+        ).stdout
 
     return call
 

@@ -1,4 +1,6 @@
-"""Re-record the code behind every version: run after raising a version, or where a change of code does not change a result.
+"""Re-record the code behind every version.
+
+Run after raising a version, or where a change of code does not change a result.
 
 uv run python tests/record_versions.py
 """
@@ -30,16 +32,23 @@ RECORD = Path(__file__).parent / "golden" / "versions.json"
 
 
 def code_hash(*files: Path) -> str:
-    """SHA-256 of the files' syntax trees without docstrings, imports and `__all__`: comments, layout and prose may change freely, and so may the
-    place of a file, its name and the places of what it uses. The same files in another order have the same hash."""
-    return hashlib.sha256("".join(sorted(_text_hash(file.read_text(encoding="utf-8")) for file in files)).encode()).hexdigest()[:16]
+    """SHA-256 of the files' syntax trees without docstrings, imports and `__all__`: comments,
+    layout and prose may change freely, and so may the place of a file, its name and the places of
+    what it uses. The same files in another order have the same hash.
+    """
+    return hashlib.sha256(
+        "".join(sorted(_text_hash(file.read_text(encoding="utf-8")) for file in files)).encode()
+    ).hexdigest()[:16]
 
 
 @cache
 def _text_hash(text: str) -> str:
     tree = ast.parse(text)
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+        if (
+            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+            and ast.get_docstring(node) is not None
+        ):
             node.body = node.body[1:]
         for field, value in ast.iter_fields(node):
             if isinstance(value, list):
@@ -51,19 +60,35 @@ def _text_hash(text: str) -> str:
 
 def _names_alone(node: object) -> bool:
     """Whether a statement says nothing but where names come from, or which are public."""
-    exported = isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "__all__"
+    exported = (
+        isinstance(node, ast.Assign)
+        and isinstance(node.targets[0], ast.Name)
+        and node.targets[0].id == "__all__"
+    )
     return exported or isinstance(node, ast.Import | ast.ImportFrom)
 
 
 def entries() -> dict[str, tuple[object, list[Path]]]:
-    """Name -> version and the files that make its result. An entry's file is found by the registry's own rule: one file an entry."""
+    """Name -> version and the files that make its result.
+
+    An entry's file is found by the registry's own rule: one file an entry.
+    """
     found: dict[str, tuple[object, list[Path]]] = {
-        "draws and folds": ([splits.DRAWS, splits.FOLDS, splits.VALIDATION, splits.DIVISION], [ROOT / "stats" / "splits.py"]),
-        "metrics": ({name: metric.version for name, metric in metrics.METRICS.items()}, [ROOT / "stats" / "metrics.py"]),
+        "draws and folds": (
+            [splits.DRAWS, splits.FOLDS, splits.VALIDATION, splits.DIVISION],
+            [ROOT / "stats" / "splits.py"],
+        ),
+        "metrics": (
+            {name: metric.version for name, metric in metrics.METRICS.items()},
+            [ROOT / "stats" / "metrics.py"],
+        ),
         "resamples": (stats.RESAMPLES, [ROOT / "stats" / "bootstrap.py"]),
         "decoder dicom": (
             decoding.DECODERS["dicom"],
-            [ROOT / "images" / f"{name}.py" for name in ("dicom", "dicom_file", "dicom_tables", "grey_levels")],
+            [
+                ROOT / "images" / f"{name}.py"
+                for name in ("dicom", "dicom_file", "dicom_tables", "grey_levels")
+            ],
         ),
         "decoders of Pillow": (
             {name: version for name, version in decoding.DECODERS.items() if name != "dicom"},
@@ -73,16 +98,37 @@ def entries() -> dict[str, tuple[object, list[Path]]]:
         "crops": (augment.CROPS, _files("images", "augment")),
         "features": (
             features.EMBEDDING,
-            [ROOT / "models" / "features.py", ROOT / "images" / "batching.py", ROOT / "system" / "precision.py"],
+            [
+                ROOT / "models" / "features.py",
+                ROOT / "images" / "batching.py",
+                ROOT / "system" / "precision.py",
+            ],
         ),
         "plan": (
             list(ingredients.FROZEN),
-            [ROOT / "run" / f"{name}.py" for name in ("planning", "validation", "ingredients", "execution", "fitting", "units", "prepare")]
+            [
+                ROOT / "run" / f"{name}.py"
+                for name in (
+                    "planning",
+                    "validation",
+                    "ingredients",
+                    "execution",
+                    "fitting",
+                    "units",
+                    "prepare",
+                )
+            ]
             + [ROOT / "data" / f"{name}.py" for name in ("task_data", "examples")],
         ),
-        "pretrain": (pretrain.VERSION, [*_files("models", "pretrain"), ROOT / "system" / "precision.py"]),
+        "pretrain": (
+            pretrain.VERSION,
+            [*_files("models", "pretrain"), ROOT / "system" / "precision.py"],
+        ),
         "corruptions": (catalogue.VERSION, _files("images", "corruptions")),
-        "case scores": (case_scores.VERSION, [ROOT / "run" / "case_scores.py", ROOT / "stats" / "case_labels.py"]),
+        "case scores": (
+            case_scores.VERSION,
+            [ROOT / "run" / "case_scores.py", ROOT / "stats" / "case_labels.py"],
+        ),
         "targets": (evaluation_sets.VERSION, _files("data", "evaluation_sets")),
     }
     kinds = {"tasks": registry.tasks, "methods": registry.methods, "protocols": registry.protocols}
@@ -90,7 +136,10 @@ def entries() -> dict[str, tuple[object, list[Path]]]:
         for name, entry in entry_of().items():
             found[f"{kind}/{name}"] = (entry.version, files_behind(_file_of(kind, entry)))
     for family in registry.families().values():
-        found[f"tasks/{family.name}"] = (getattr(_module_of("tasks", family), "VERSION", 1), files_behind(_file_of("tasks", family)))
+        found[f"tasks/{family.name}"] = (
+            getattr(_module_of("tasks", family), "VERSION", 1),
+            files_behind(_file_of("tasks", family)),
+        )
     return found
 
 
@@ -99,7 +148,8 @@ def _files(*folder: str) -> list[Path]:
     return sorted(ROOT.joinpath(*folder).glob("*.py"))
 
 
-#: Modules and packages whose code makes an entry's result. Others have a version of their own, or decide nothing.
+#: Modules and packages whose code makes an entry's result. Others have a version of their own, or
+#: decide nothing.
 BEHIND = (
     "tasks",
     "methods",
@@ -141,7 +191,12 @@ def _imports(file: Path) -> set[Path]:
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("medbench"):
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
     paths = [ROOT.joinpath(*name.split(".")[1:]) for name in names if name != "medbench"]
-    return {found for path in paths for found in (path.with_suffix(".py"), path / "__init__.py") if found.is_file()}
+    return {
+        found
+        for path in paths
+        for found in (path.with_suffix(".py"), path / "__init__.py")
+        if found.is_file()
+    }
 
 
 def _module_of(folder: str, entry: object) -> ModuleType:

@@ -1,4 +1,8 @@
-"""What more labels would bring: the extrapolation by hand and on drawn curves, its words, the rows of a study, a user's own images, the command."""
+"""What more labels would bring.
+
+The extrapolation by hand and on drawn curves, its words, the rows of a study, a user's own images,
+the command.
+"""
 
 from __future__ import annotations
 
@@ -26,12 +30,19 @@ SIZES = [25, 50, 100, 200]
 
 
 def curve(
-    name: str, scores: list[float], sizes: list[float] | None = None, metric: str = "auc", draws: int = 1, **more: float
+    name: str,
+    scores: list[float],
+    sizes: list[float] | None = None,
+    metric: str = "auc",
+    draws: int = 1,
+    **more: float,
 ) -> ScoredCurve:
     n = np.array(SIZES if sizes is None else sizes, float)
     errors = np.full(len(n), 0.01 if draws > 1 else np.nan)
     given = {"shared": 0.0, "labelled": float(n[-1]), **more}
-    return ScoredCurve(name, metric, n, np.array(scores), errors, np.full(len(n), float(draws)), **given)
+    return ScoredCurve(
+        name, metric, n, np.array(scores), errors, np.full(len(n), float(draws)), **given
+    )
 
 
 def test_a_curve_that_rises_goes_on_and_its_interval_widens_below_the_best_value() -> None:
@@ -46,17 +57,25 @@ def test_a_curve_that_rises_goes_on_and_its_interval_widens_below_the_best_value
 def test_what_is_lower_the_better_is_the_same_turned_round() -> None:
     up = predict(SIZES, [0.70, 0.75, 0.79, 0.83], at=[400, 2000])
     down = predict(SIZES, [0.30, 0.25, 0.21, 0.17], at=[400, 2000], best=0.0, worst=1.0)
-    np.testing.assert_allclose([down.value, down.low, down.high], [1 - up.value, 1 - up.high, 1 - up.low], atol=1e-12)
+    np.testing.assert_allclose(
+        [down.value, down.low, down.high], [1 - up.value, 1 - up.high, 1 - up.low], atol=1e-12
+    )
 
 
 def test_order_and_unit_of_the_sizes_are_the_users_own() -> None:
-    one, other = predict([200, 25, 100, 50], [0.83, 0.70, 0.79, 0.75], at=[400]), predict(SIZES, [0.70, 0.75, 0.79, 0.83], at=[400])
+    one, other = (
+        predict([200, 25, 100, 50], [0.83, 0.70, 0.79, 0.75], at=[400]),
+        predict(SIZES, [0.70, 0.75, 0.79, 0.83], at=[400]),
+    )
     assert one.value == other.value and one.low == other.low
 
 
 @pytest.mark.parametrize("steep", [0.15, 0.3])
 def test_a_steady_power_law_is_followed(steep: float) -> None:
-    """Six means of twenty draws on a power law: the middle at ten times lies near it, and the interval holds it."""
+    """Six means of twenty draws on a power law.
+
+    The middle at ten times lies near it, and the interval holds it.
+    """
     n = np.array([20, 40, 80, 160, 320, 640.0])
     errors = 0.6 * n**-steep
     found = predict(n, 1 - errors, at=[1280, 6400], errors=0.02 * errors, draws=np.full(6, 20))
@@ -105,12 +124,17 @@ def test_the_labels_that_a_target_needs_by_hand() -> None:
     assert at.value[0] == pytest.approx(0.88, abs=0.002)
     assert labels_for(found, 0.80)[0] == 200  # reached from the start
     assert np.isinf(labels_for(found, 0.9999)[2])
-    assert needs((2431.0, 1480.0, float("inf")), 300, False) == "about 2,400 [1,500, more than 3,000]"
+    assert (
+        needs((2431.0, 1480.0, float("inf")), 300, False) == "about 2,400 [1,500, more than 3,000]"
+    )
     assert needs((float("inf"), float("inf"), float("inf")), 300, False) == "not within 3,000"
 
 
 def test_two_curves_cross_once_or_not_in_reach() -> None:
-    flat, steep = (curve("a", [0.80, 0.805, 0.81, 0.815]).predicted(), curve("b", [0.55, 0.64, 0.72, 0.79]).predicted())
+    flat, steep = (
+        curve("a", [0.80, 0.805, 0.81, 0.815]).predicted(),
+        curve("b", [0.55, 0.64, 0.72, 0.79]).predicted(),
+    )
     n = crossing(flat, steep)
     assert 200 < n < 2000
     assert np.interp(n * 1.05, steep.at, steep.value) > np.interp(n * 1.05, flat.at, flat.value)
@@ -120,11 +144,18 @@ def test_two_curves_cross_once_or_not_in_reach() -> None:
 def test_the_sentence_says_score_gain_target_and_who_overtakes() -> None:
     lines = [curve("slow", [0.80, 0.805, 0.81, 0.815]), curve("fast", [0.55, 0.64, 0.72, 0.79])]
     made = advise("t", lines, target=0.9)
-    assert made.sentence.startswith("Start from slow. At your 200 images it scores AUC 0.815; 400 would bring 0.8")
-    assert ", and 0.9 is not within 2,000" in made.sentence or ", and 0.9 needs about" in made.sentence
+    assert made.sentence.startswith(
+        "Start from slow. At your 200 images it scores AUC 0.815; 400 would bring 0.8"
+    )
+    assert (
+        ", and 0.9 is not within 2,000" in made.sentence or ", and 0.9 needs about" in made.sentence
+    )
     assert "fast is predicted to overtake it from about" in made.sentence
     assert [line.curve.name for line in made.lines] == ["slow", "fast"]
-    assert any(remark.startswith("predicted order: fast overtakes slow from about") for remark in made.remarks)
+    assert any(
+        remark.startswith("predicted order: fast overtakes slow from about")
+        for remark in made.remarks
+    )
 
 
 def test_beyond_ten_times_nothing_is_said() -> None:
@@ -157,19 +188,38 @@ def test_degenerate_curves_get_a_sentence_and_a_number_only_where_there_is_one(
 
 
 def test_a_flat_curve_is_not_promised_what_other_curves_do() -> None:
-    flat, rising = (LineAdvice(curve("a", scores, draws=20)) for scores in ([0.8, 0.8, 0.8, 0.8], [0.70, 0.74, 0.77, 0.80]))
+    flat, rising = (
+        LineAdvice(curve("a", scores, draws=20))
+        for scores in ([0.8, 0.8, 0.8, 0.8], [0.70, 0.74, 0.77, 0.80])
+    )
     assert flat.at(2.0)[0] - 0.8 < 0.5 * (rising.at(2.0)[0] - 0.8)
 
 
 def test_the_winner_is_named_by_held_out_scores_or_its_curve_is_lowered_by_its_luck() -> None:
-    lines = [curve("a", [0.70, 0.75, 0.79, 0.83], held_out=0.80), curve("b", [0.70, 0.75, 0.79, 0.82], held_out=0.81)]
+    lines = [
+        curve("a", [0.70, 0.75, 0.79, 0.83], held_out=0.80),
+        curve("b", [0.70, 0.75, 0.79, 0.82], held_out=0.81),
+    ]
     made = advise("t", lines, luck=0.01)
-    assert made.first.curve.name == "b" and made.first.now == 0.82 and "held out inside" in made.chosen
+    assert (
+        made.first.curve.name == "b" and made.first.now == 0.82 and "held out inside" in made.chosen
+    )
     made = advise("t", [curve("a", [0.70, 0.75, 0.79, 0.83]), lines[1]], luck=0.01)
-    assert made.first.curve.name == "a" and made.first.now == 0.83 and "lowered by 0.010" in made.chosen
-    assert "it scores AUC 0.830 (0.820 once corrected for having been chosen among 2); 400 would bring" in made.sentence
+    assert (
+        made.first.curve.name == "a"
+        and made.first.now == 0.83
+        and "lowered by 0.010" in made.chosen
+    )
+    assert (
+        "it scores AUC 0.830 (0.820 once corrected for having been chosen among 2); 400 would bring"
+        in made.sentence
+    )
     alone = advise("t", lines[:1], luck=0.01)
-    assert alone.first.at(2.0) > made.first.at(2.0) and alone.chosen == "" and "corrected" not in alone.sentence
+    assert (
+        alone.first.at(2.0) > made.first.at(2.0)
+        and alone.chosen == ""
+        and "corrected" not in alone.sentence
+    )
 
 
 @pytest.fixture
@@ -198,24 +248,40 @@ def rows(method: str, aucs: dict[str, float], draws: int = 3) -> list[tuple[Row,
 def store(tmp_path: Path) -> Store:
     made = Store(tmp_path / "runs")
     made.create()
-    fill(made, rows("a", {"1%": 0.7, "10%": 0.8, "100%": 0.86}) + rows("b", {"1%": 0.6, "10%": 0.72, "100%": 0.82}))
+    fill(
+        made,
+        rows("a", {"1%": 0.7, "10%": 0.8, "100%": 0.86})
+        + rows("b", {"1%": 0.6, "10%": 0.72, "100%": 0.82}),
+    )
     return made
 
 
-def test_the_rows_of_a_study_give_sizes_draws_and_the_chance_of_the_test_images(store: Store) -> None:
+def test_the_rows_of_a_study_give_sizes_draws_and_the_chance_of_the_test_images(
+    store: Store,
+) -> None:
     (made,) = from_results(store, target=0.9)
     first = made.first.curve
-    assert (first.name, first.sizes.tolist(), first.draws.tolist()) == ("a", [1.0, 7.0, 70.0], [3.0, 3.0, 1.0])
+    assert (first.name, first.sizes.tolist(), first.draws.tolist()) == (
+        "a",
+        [1.0, 7.0, 70.0],
+        [3.0, 3.0, 1.0],
+    )
     assert np.isfinite(first.errors).tolist() == [True, True, False]
     assert first.shared == pytest.approx(0.02, rel=0.15), "NOISE of the fake rows, which all share"
-    assert "chosen among 2 lines by the scores that are shown" in made.chosen, "these rows hold no held-out scores"
+    assert "chosen among 2 lines by the scores that are shown" in made.chosen, (
+        "these rows hold no held-out scores"
+    )
     assert "70 images" in made.sentence
 
 
 def test_a_line_that_is_not_finished_and_one_of_another_unit_take_no_part(tmp_path: Path) -> None:
     made = Store(tmp_path / "runs")
     made.create()
-    fill(made, rows("a", {"1%": 0.7, "10%": 0.8, "100%": 0.86}) + rows("b", {"100%": 0.9}), left_out=1)
+    fill(
+        made,
+        rows("a", {"1%": 0.7, "10%": 0.8, "100%": 0.86}) + rows("b", {"100%": 0.9}),
+        left_out=1,
+    )
     (advice,) = from_results(made)
     assert [line.curve.name for line in advice.lines] == ["a"]
 
@@ -223,7 +289,11 @@ def test_a_line_that_is_not_finished_and_one_of_another_unit_take_no_part(tmp_pa
 def test_the_page_has_the_sentence_the_figure_and_the_table(store: Store) -> None:
     made = build_page([store])
     part = made[made.index('<section id="advice"') :].partition("</section>")[0]
-    assert "Start from a. At your 70 images" in part and part.count("<svg") == 1 and "more labels</caption>" in part
+    assert (
+        "Start from a. At your 70 images" in part
+        and part.count("<svg") == 1
+        and "more labels</caption>" in part
+    )
     assert 'href="#advice"' in made
 
 
@@ -239,13 +309,26 @@ def own(n: int, rng: np.random.Generator, per_group: int = 1) -> tuple[Split, np
     groups = np.arange(n) // per_group
     labels = rng.integers(0, 2, groups.max() + 1)[groups]
     names = np.array([f"g{g}" for g in groups])
-    return Split([Path("x")] * n, np.arange(n).astype(str), labels, names, names), rng.normal(size=(n, 8)) + labels[:, None] * 0.8
+    return Split([Path("x")] * n, np.arange(n).astype(str), labels, names, names), rng.normal(
+        size=(n, 8)
+    ) + labels[:, None] * 0.8
 
 
 def test_own_images_are_scored_inside_themselves_at_nested_budgets() -> None:
     images, features = own(160, np.random.default_rng(0))
-    made, resampled = curve_inside("knn", registry.protocol("knn"), features.astype(np.float32), images, "binary", 2, "auc", draws=3)
-    assert made.sizes.tolist() == pytest.approx([16, 32, 64, 128], abs=1.1), "a fold leaves four fifths"
+    made, resampled = curve_inside(
+        "knn",
+        registry.protocol("knn"),
+        features.astype(np.float32),
+        images,
+        "binary",
+        2,
+        "auc",
+        draws=3,
+    )
+    assert made.sizes.tolist() == pytest.approx([16, 32, 64, 128], abs=1.1), (
+        "a fold leaves four fifths"
+    )
     assert made.labelled == 160 and made.draws.tolist() == [3, 3, 3, 1]
     assert made.scores[-1] > 0.75 and made.shared == pytest.approx(float(resampled.std()))
     assert made.predicted(np.array([160.0, 1600.0])).value[1] > made.scores[-1]
@@ -262,11 +345,16 @@ def test_the_auc_of_folds_compares_what_one_model_scored() -> None:
         == metrics.score(labels, both, (p > 0.5).astype(int), "binary").values["auc"]
     )
     weights = np.array([[1, 1], [1, 0], [1, 1], [1, 1], [1, 0]], np.uint8)
-    assert auc_within_folds(labels, both, fold, "binary", weights).tolist() == pytest.approx([2 / 3, 1.0])
+    assert auc_within_folds(labels, both, fold, "binary", weights).tolist() == pytest.approx(
+        [2 / 3, 1.0]
+    )
 
 
 def test_a_model_that_knows_nothing_but_the_classes_shares_scores_at_chance() -> None:
-    """A fold's model knows less of the class that the fold holds more of: of all pairs across folds its AUC is near 0, within them .5."""
+    """A fold's model knows less of the class that the fold holds more of.
+
+    Of all pairs across folds its AUC is near 0, within them .5.
+    """
     rng = np.random.default_rng(3)
     labels, fold = rng.integers(0, 2, 60), np.arange(60) % 5
     p = np.array([labels[fold != f].mean() for f in fold])
@@ -276,28 +364,82 @@ def test_a_model_that_knows_nothing_but_the_classes_shares_scores_at_chance() ->
 
 
 def test_no_group_of_own_images_is_trained_on_and_scored() -> None:
-    """Features that name the group alone: perfect where groups are torn, chance where they stay whole."""
+    """Features that name the group alone.
+
+    Perfect where groups are torn, chance where they stay whole.
+    """
     rng = np.random.default_rng(1)
     images, _ = own(160, rng, per_group=4)
     features = rng.normal(size=(40, 16))[np.arange(160) // 4] + 0.01 * rng.normal(size=(160, 16))
-    made, _ = curve_inside("knn", registry.protocol("knn"), features.astype(np.float32), images, "binary", 2, "auc", draws=1)
+    made, _ = curve_inside(
+        "knn",
+        registry.protocol("knn"),
+        features.astype(np.float32),
+        images,
+        "binary",
+        2,
+        "auc",
+        draws=1,
+    )
     assert made.scores[-1] < 0.75
     torn = Split(images.images, images.ids, images.labels, images.ids, images.ids)
     assert (
-        curve_inside("knn", registry.protocol("knn"), features.astype(np.float32), torn, "binary", 2, "auc", draws=1)[0].scores[-1] > 0.95
+        curve_inside(
+            "knn",
+            registry.protocol("knn"),
+            features.astype(np.float32),
+            torn,
+            "binary",
+            2,
+            "auc",
+            draws=1,
+        )[0].scores[-1]
+        > 0.95
     )
 
 
-def test_the_command_on_rows(store: Store, medbench: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert medbench("advise", str(store.folder), "--target", ".9", "--more", "2,20", "--picture", str(tmp_path / "a.png")) == 0
+def test_the_command_on_rows(
+    store: Store, medbench: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert (
+        medbench(
+            "advise",
+            str(store.folder),
+            "--target",
+            ".9",
+            "--more",
+            "2,20",
+            "--picture",
+            str(tmp_path / "a.png"),
+        )
+        == 0
+    )
     said = capsys.readouterr().out.splitlines()
     assert said[0].startswith("t (T), test: Start from a. At your 70 images it scores AUC 0.8")
-    assert any("not said" in line for line in said) and any(line.startswith("beyond 10 times") for line in said)
+    assert any("not said" in line for line in said) and any(
+        line.startswith("beyond 10 times") for line in said
+    )
     assert said[-1] == str(tmp_path / "a.png") and (tmp_path / "a.png").stat().st_size > 5000
 
 
-def test_the_command_on_own_images(folder: Path, mine: str, medbench: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
-    assert medbench("advise", str(folder), "--encoder", mine, "--protocols", "knn,linear", "--size", "32", "--target", ".5") == 0
+def test_the_command_on_own_images(
+    folder: Path, mine: str, medbench: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        medbench(
+            "advise",
+            str(folder),
+            "--encoder",
+            mine,
+            "--protocols",
+            "knn,linear",
+            "--size",
+            "32",
+            "--target",
+            ".5",
+        )
+        == 0
+    )
     said = capsys.readouterr()
     assert "3 classes, 54 labelled images: Start from given " in said.out.splitlines()[0]
     assert "no test set was needed" in said.out and "Traceback" not in said.err
@@ -306,21 +448,37 @@ def test_the_command_on_own_images(folder: Path, mine: str, medbench: Callable[.
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["--target", "1.5"], "--target 1.5 lies outside of AUC, 0 to 1. Next: medbench advise FOLDER --target 0.9"),
-        (["--more", "2,x"], "--more '2,x' is not a list of numbers. Next: medbench advise FOLDER --more 2,5,10"),
+        (
+            ["--target", "1.5"],
+            "--target 1.5 lies outside of AUC, 0 to 1. Next: medbench advise FOLDER --target 0.9",
+        ),
+        (
+            ["--more", "2,x"],
+            "--more '2,x' is not a list of numbers. Next: medbench advise FOLDER --more 2,5,10",
+        ),
         (
             ["--more", "0.5"],
             "--more takes numbers above 1: how many times the labels that there are. Next: medbench advise FOLDER --more 2,5,10",
         ),
-        (["--picture", "a.jpg"], "--picture writes png, svg, pdf, not 'a.jpg'. Next: --picture a.png"),
-        (["--methods", "simclr"], "--methods is for a folder of images, and these are results. Next: choose lines by --only method=NAME"),
+        (
+            ["--picture", "a.jpg"],
+            "--picture writes png, svg, pdf, not 'a.jpg'. Next: --picture a.png",
+        ),
+        (
+            ["--methods", "simclr"],
+            "--methods is for a folder of images, and these are results. Next: choose lines by --only method=NAME",
+        ),
     ],
 )
-def test_bad_input_is_one_line(store: Store, refused: Callable[..., str], arguments: list[str], line: str) -> None:
+def test_bad_input_is_one_line(
+    store: Store, refused: Callable[..., str], arguments: list[str], line: str
+) -> None:
     assert refused("advise", str(store.folder), *arguments) == line
 
 
-def test_a_metric_that_chance_makes_larger_is_refused(refused: Callable[..., str], tmp_path: Path) -> None:
+def test_a_metric_that_chance_makes_larger_is_refused(
+    refused: Callable[..., str], tmp_path: Path
+) -> None:
     folder = study(tmp_path / "runs").folder
     assert refused("advise", str(folder), "--metric", "ece").startswith(
         "ECE is not extrapolated: chance makes it larger on fewer images. Allowed: "
@@ -330,7 +488,9 @@ def test_a_metric_that_chance_makes_larger_is_refused(refused: Callable[..., str
 def test_own_images_have_no_rows_to_fine_tune(folder: Path, refused: Callable[..., str]) -> None:
     said = refused("advise", str(folder), "--protocols", "finetune")
     assert (
-        said.startswith("Protocol 'finetune' trains end to end: its curve comes from the rows of a study.")
+        said.startswith(
+            "Protocol 'finetune' trains end to end: its curve comes from the rows of a study."
+        )
         and "medbench run --protocols" in said
     )
     assert "--only is for results folders" in refused("advise", str(folder), "--only", "method=a")
@@ -342,12 +502,15 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def test_the_shipped_constants_hold_the_committed_curves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the AUC, from 5 and 10 % to 2, 5 and 10 times the labels: 90 % intervals hold 85 to 95 %, through the function that users call."""
+    """Of the AUC, from 5 and 10 % to 2, 5 and 10 times the labels: 90 % intervals hold 85 to 95 %,
+    through the function that users call."""
     choice = judged(monkeypatch)
     every = choice.cases(("auc",))
     some = every.take(np.arange(0, len(every.sizes), 11))
     inside: dict[float, list[np.ndarray]] = {}
-    for n, scores, use, at, truth, asked in zip(some.sizes, some.scores, some.use, some.at, some.truth, some.asked, strict=True):
+    for n, scores, use, at, truth, asked in zip(
+        some.sizes, some.scores, some.use, some.at, some.truth, some.asked, strict=True
+    ):
         found = predict(n[use], scores[use], np.minimum(at, 10 * n[-1]))
         inside.setdefault(asked, []).append((found.low <= truth) & (truth <= found.high))
     for held in inside.values():
@@ -357,11 +520,22 @@ def test_the_shipped_constants_hold_the_committed_curves(monkeypatch: pytest.Mon
 def test_what_the_page_on_statistics_says_is_what_was_judged() -> None:
     record = (ROOT / "results" / "advise" / "choice.md").read_text()
     assert "By the rule: GP of the log error." in record
-    (row, *_), page = re.findall(r"\| GP of the log error \|(.*)", record), (ROOT / "docs" / "statistics.md").read_text()
+    (row, *_), page = (
+        re.findall(r"\| GP of the log error \|(.*)", record),
+        (ROOT / "docs" / "statistics.md").read_text(),
+    )
     cells = [cell.split(",") for cell in row.split("|") if "%" in cell]
     coverage, widths, ratios = ([cell[place].strip() for cell in cells] for place in range(3))
-    said = [[word.strip() for word in line.split("|")[2:-1]] for line in page.splitlines() if line.startswith("|")]
-    for numbers in (coverage, [width.lstrip("0") for width in widths], [ratio.lstrip("0") for ratio in ratios]):
+    said = [
+        [word.strip() for word in line.split("|")[2:-1]]
+        for line in page.splitlines()
+        if line.startswith("|")
+    ]
+    for numbers in (
+        coverage,
+        [width.lstrip("0") for width in widths],
+        [ratio.lstrip("0") for ratio in ratios],
+    ):
         assert numbers in said
     other = re.findall(r"\| GP of the log error \|(.*)", record)[-1]
     assert [cell.split(",")[0].strip() for cell in other.split("|") if "%" in cell] in said
@@ -369,7 +543,8 @@ def test_what_the_page_on_statistics_says_is_what_was_judged() -> None:
 
 @pytest.mark.slow
 def test_the_choice_comes_out_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each source judged by constants of the others: fit, and better than the last value and the plain power law in each cell."""
+    """Each source judged by constants of the others: fit, and better than the last value and the
+    plain power law in each cell."""
     choice = judged(monkeypatch)
     every = choice.cases()
     process = choice.Calibrated(choice.Process(every), np.ones(len(every.sizes), bool))

@@ -1,4 +1,7 @@
-"""The sentence that a comparison ends in: what is best, since when, what it owes to luck, and what it would take to know more."""
+"""The sentence that a comparison ends in.
+
+What is best, since when, what it owes to luck, and what it would take to know more.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +24,15 @@ from medbench.stats.hypothesis_tests import POWER
 from medbench.stats.winners_curse import optimism
 
 
-def line(method: str, labels: str, auc: float, *, seeds: int = 3, spread: float = 0.0, own: float = 0.001) -> list[tuple[Row, np.ndarray]]:
-    """A method's draws, `spread` apart from one another and a little apart from the other methods on the resamples."""
-    return [make(method, labels, seed, auc + spread * (seed - (seeds - 1) / 2), own=own) for seed in range(seeds)]
+def line(
+    method: str, labels: str, auc: float, *, seeds: int = 3, spread: float = 0.0, own: float = 0.001
+) -> list[tuple[Row, np.ndarray]]:
+    """A method's draws, `spread` apart from one another and a little apart from the other methods
+    on the resamples."""
+    return [
+        make(method, labels, seed, auc + spread * (seed - (seeds - 1) / 2), own=own)
+        for seed in range(seeds)
+    ]
 
 
 def told(folder: Path, *lines: list[tuple[Row, np.ndarray]]) -> str:
@@ -52,20 +61,37 @@ def test_a_budget_with_another_best_ends_what_holds(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_told_from_the_best_is_named_and_what_keeps_it(tmp_path: Path) -> None:
-    said = told(tmp_path, line("a", "10%", 0.90), line("b", "10%", 0.895, own=0.01), line("c", "10%", 0.6))
-    assert "with 10% of the labels a has the best AUC" in said and ", and b cannot be told from it; to tell b from it, test " in said
+    said = told(
+        tmp_path, line("a", "10%", 0.90), line("b", "10%", 0.895, own=0.01), line("c", "10%", 0.6)
+    )
+    assert (
+        "with 10% of the labels a has the best AUC" in said
+        and ", and b cannot be told from it; to tell b from it, test " in said
+    )
     assert "are the bottleneck (100% of the interval): about" in said
 
 
 def test_unsteady_draws_are_named_as_the_bottleneck(tmp_path: Path) -> None:
-    said = told(tmp_path, line("a", "10%", 0.90), line("b", "10%", 0.87, spread=0.03), line("c", "10%", 0.6))
-    assert "to tell b from it, draws of the labels are the bottleneck" in said and "would do, there are 3" in said
+    said = told(
+        tmp_path, line("a", "10%", 0.90), line("b", "10%", 0.87, spread=0.03), line("c", "10%", 0.6)
+    )
+    assert (
+        "to tell b from it, draws of the labels are the bottleneck" in said
+        and "would do, there are 3" in said
+    )
 
 
 def test_what_is_best_of_many_alike_owes_a_part_of_it_to_luck(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.create()
-    fill(store, [row for i in range(9) for row in line(f"m{i}", "100%", 0.8 + 0.0005 * i, seeds=1, own=0.01)])
+    fill(
+        store,
+        [
+            row
+            for i in range(9)
+            for row in line(f"m{i}", "100%", 0.8 + 0.0005 * i, seeds=1, own=0.01)
+        ],
+    )
     (board,) = leaderboards(store)
     made = answer(board, "auc")
     assert made is not None and made.lines == 9 and 0.005 < made.score - made.corrected < 0.02
@@ -76,15 +102,26 @@ def test_an_unfinished_budget_has_no_answer(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.create()
     fill(store, [*line("a", "10%", 0.9), *line("b", "10%", 0.8)], left_out=1)
-    assert answers(leaderboards(store)) == ["t (T), test: no answer yet, 1 of 2 lines at 10% are not finished."]
+    assert answers(leaderboards(store)) == [
+        "t (T), test: no answer yet, 1 of 2 lines at 10% are not finished."
+    ]
 
 
 def test_compare_begins_with_the_answer_and_says_these_weights(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.create()
-    fill(store, [row for m in ("random", "supervised") for row in line(m, "10%", 0.9 if m == "supervised" else 0.6)])
+    fill(
+        store,
+        [
+            row
+            for m in ("random", "supervised")
+            for row in line(m, "10%", 0.9 if m == "supervised" else 0.6)
+        ],
+    )
     first, *rest = compare.sentences([store], None, 0.01)
-    assert first.endswith("; all of this is said of these weights, --pretrain-seeds 3 asks about the methods.")
+    assert first.endswith(
+        "; all of this is said of these weights, --pretrain-seeds 3 asks about the methods."
+    )
     assert "supervised is better than random (these weights): +0.300" in "\n".join(rest)
     assert any(one.strip().startswith("These weights: pretrained or drawn once.") for one in rest)
 
@@ -98,17 +135,31 @@ def test_the_page_begins_with_the_same_sentence(tmp_path: Path) -> None:
     assert f"{sentence[0].upper()}{sentence[1:]}" in html.build_page([store])
 
 
-def test_a_p_of_one_beside_an_interval_without_0_is_explained_where_it_stands(tmp_path: Path) -> None:
+def test_a_p_of_one_beside_an_interval_without_0_is_explained_where_it_stands(
+    tmp_path: Path,
+) -> None:
     store = Store(tmp_path)
     store.create()
-    fill(store, [row for i in range(12) for row in line(f"m{i:02}", "100%", 0.8 + 0.0006 * i, seeds=1, own=0.002)])
+    fill(
+        store,
+        [
+            row
+            for i in range(12)
+            for row in line(f"m{i:02}", "100%", 0.8 + 0.0006 * i, seeds=1, own=0.002)
+        ],
+    )
     said = compare.sentences([store], None, 0.0, every_pair=True)
     explained = [one for one in said if "Alone this pair has p" in one]
-    assert explained and all("not decidable" in one and "allows for all that were asked about" in one for one in explained)
+    assert explained and all(
+        "not decidable" in one and "allows for all that were asked about" in one
+        for one in explained
+    )
     (board,) = leaderboards(store)
     for pair in compare.compare(board, "auc", 0.0):
         low, high = pair.verdict.difference.interval()
-        assert bool(compare.alone(pair)) == ((low > 0 or high < 0) and pair.verdict.word == "not decidable")
+        assert bool(compare.alone(pair)) == (
+            (low > 0 or high < 0) and pair.verdict.word == "not decidable"
+        )
 
 
 def test_a_p_of_several_pretrainings_is_of_the_methods_and_says_so(tmp_path: Path) -> None:
@@ -120,16 +171,36 @@ def test_a_p_of_several_pretrainings_is_of_the_methods_and_says_so(tmp_path: Pat
             for pretrain_seed in range(3):
                 cell = replace(row.cell, pretrain_seed=pretrain_seed)
                 moved = 0.01 * (pretrain_seed - 1) * (1 if method == "a" else -1)
-                auc_there = {"auc": {**row.metrics["auc"], "value": (row.metrics["auc"]["value"] or 0.0) + moved}}
+                auc_there = {
+                    "auc": {
+                        **row.metrics["auc"],
+                        "value": (row.metrics["auc"]["value"] or 0.0) + moved,
+                    }
+                }
                 rows.append(
-                    (replace(row, cell=cell, fingerprint=fingerprint(str(cell), pretrain_seed), metrics=auc_there), resamples + moved)
+                    (
+                        replace(
+                            row,
+                            cell=cell,
+                            fingerprint=fingerprint(str(cell), pretrain_seed),
+                            metrics=auc_there,
+                        ),
+                        resamples + moved,
+                    )
                 )
     fill(store, rows)
     (said,) = [one for one in compare.sentences([store], None, 0.01) if "a is better than b" in one]
-    assert " That is of the methods, over their pretrainings; of these weights alone p < 0.001." in said
+    assert (
+        " That is of the methods, over their pretrainings; of these weights alone p < 0.001."
+        in said
+    )
     (board,) = leaderboards(store)
     made = answer(board, "auc")
-    assert made is not None and "these weights" not in made.sentence and not any(one.drawn_once for one in board.lines)
+    assert (
+        made is not None
+        and "these weights" not in made.sentence
+        and not any(one.drawn_once for one in board.lines)
+    )
 
 
 @pytest.mark.parametrize(
@@ -140,7 +211,9 @@ def test_a_p_of_several_pretrainings_is_of_the_methods_and_says_so(tmp_path: Pat
         (np.linspace(-2, 2, 9), 0.7, 1.1),
     ],
 )
-def test_the_correction_takes_the_most_of_the_luck_off(true: np.ndarray, least: float, most: float) -> None:
+def test_the_correction_takes_the_most_of_the_luck_off(
+    true: np.ndarray, least: float, most: float
+) -> None:
     """Over 100 studies: what the best seems above what it is, and what is taken off."""
     rng = np.random.default_rng(0)
     luck, taken = [], []
@@ -167,5 +240,7 @@ def test_the_bottleneck_is_what_makes_most_of_the_interval_and_so_many_would_do(
     for many, enough in ((n, True), (n - 1, False)):
         planned = Estimate(0.05, ((1e-4, 99.0), (9e-4 * 3 / many, 2 * many / 3)))
         assert bool(planned.value >= planned.half(0.95) + ndtri(POWER) * planned.error) is enough
-    assert needed(0.05, groups, [draws], 0.05) == float("inf"), "no number of test groups makes up for three unsteady draws"
+    assert needed(0.05, groups, [draws], 0.05) == float("inf"), (
+        "no number of test groups makes up for three unsteady draws"
+    )
     assert bottleneck(0.05, [Source("groups", float("nan"), 9, 10)]) is None

@@ -1,4 +1,5 @@
-"""The audit: planted copies, look-alikes, torn splits, contradicting labels, metadata that gives the label away; and what a run makes of it."""
+"""The audit: planted copies, look-alikes, torn splits, contradicting labels, metadata that gives
+the label away; and what a run makes of it."""
 
 from __future__ import annotations
 
@@ -58,7 +59,9 @@ def changed(source: Image.Image, how: str) -> Image.Image:
         return ImageEnhance.Contrast(ImageEnhance.Brightness(source).enhance(1.2)).enhance(0.75)
     if how == "labelled":
         copy = source.copy()
-        ImageDraw.Draw(copy).rectangle((w // 4, h // 4, w // 4 + w // 5, h // 4 + h // 10), fill=(255, 255, 255))
+        ImageDraw.Draw(copy).rectangle(
+            (w // 4, h // 4, w // 4 + w // 5, h // 4 + h // 10), fill=(255, 255, 255)
+        )
         return copy
     stream = io.BytesIO()
     source.save(stream, "JPEG", quality=60)
@@ -85,7 +88,11 @@ SHORT = duplicates.Effort(random=24, patience=32, limit=150)
 
 @pytest.mark.parametrize(("share", "n_lesions"), [(0.01, 100), (0.05, 60), (0.2, 50)])
 def test_planted_copies_are_found_and_nothing_else(
-    share: float, n_lesions: int, lesions: list[Image.Image], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    share: float,
+    n_lesions: int,
+    lesions: list[Image.Image],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     folder = saved(tmp_path / "lesions", lesions[:n_lesions])
     n = round(share * n_lesions)
@@ -98,7 +105,10 @@ def test_planted_copies_are_found_and_nothing_else(
     wanted = {frozenset((f"copy{k:02d}.png", f"{7 + 4 * k:03d}.png")) for k in range(n)}
     recall, precision = len(found & wanted) / len(wanted), len(found & wanted) / max(1, len(found))
     with capsys.disabled():
-        print(f"\n  phantom, {share:.0%} copies: recall {recall:.3f}, precision {precision:.3f}", end="")
+        print(
+            f"\n  phantom, {share:.0%} copies: recall {recall:.3f}, precision {precision:.3f}",
+            end="",
+        )
     assert recall >= 0.95
     assert precision >= 0.95
 
@@ -106,19 +116,30 @@ def test_planted_copies_are_found_and_nothing_else(
 def test_alignment_finds_the_map(lesions: list[Image.Image]) -> None:
     """A known crop, mirrored: every point must land where the crop took it from."""
     whole = np.stack([np.asarray(picture.resize((112, 112))) for picture in lesions[:4]])
-    part = np.stack([np.asarray(Image.fromarray(x[10:94, 20:104, :][:, ::-1]).resize((112, 112))) for x in whole])
-    correlation, overlap, maps = registration.align(np.concatenate([whole, part]), np.arange(8).reshape(2, 4).T)
+    part = np.stack(
+        [
+            np.asarray(Image.fromarray(x[10:94, 20:104, :][:, ::-1]).resize((112, 112)))
+            for x in whole
+        ]
+    )
+    correlation, overlap, maps = registration.align(
+        np.concatenate([whole, part]), np.arange(8).reshape(2, 4).T
+    )
     assert (correlation > 0.9).all()
     seen = detail.picture_of(detail.grey_of(whole)).numpy()[:, 0]
     assert overlap == pytest.approx(seen[:, 10:94, 20:104].sum((1, 2)) / seen.sum((1, 2)), abs=0.05)
-    middle = np.array([2 * 62 / 112 - 1, 2 * 52 / 112 - 1, 1.0])  # of the crop, in the whole's coordinates
+    # of the crop, in the whole's coordinates
+    middle = np.array([2 * 62 / 112 - 1, 2 * 52 / 112 - 1, 1.0])
     assert maps @ middle == pytest.approx(np.zeros((4, 2)), abs=0.05)
     assert maps[:, 0, 0] == pytest.approx([-112 / 84] * 4, abs=0.06), "mirrored"
     assert maps[:, 1, 1] == pytest.approx([112 / 84] * 4, abs=0.06)
 
 
 def test_the_search_is_the_plain_sum_over_every_shift() -> None:
-    """Unscaled, in each of the eight ways; a shift that leaves less than half of the area in common is none."""
+    """Unscaled, in each of the eight ways.
+
+    A shift that leaves less than half of the area in common is none.
+    """
     a, b = torch.randn(2, 16, 16, generator=torch.Generator().manual_seed(0))
     found = registration._starts(registration._search(a[None]), registration._search(b[None]))
     unscaled = found[0][0].reshape(8, -1)[:, 0].numpy()
@@ -129,12 +150,20 @@ def test_the_search_is_the_plain_sum_over_every_shift() -> None:
                 one = x[max(dy, 0) : 16 + dy, max(dx, 0) : 16 + dx]
                 other = b.numpy()[max(-dy, 0) : 16 - dy, max(-dx, 0) : 16 - dx]
                 if one.size > 128:
-                    best = max(best, (one * other).sum() / np.sqrt((one**2).sum() * (other**2).sum()) * np.sqrt(one.size / 256))
+                    best = max(
+                        best,
+                        (one * other).sum()
+                        / np.sqrt((one**2).sum() * (other**2).sum())
+                        * np.sqrt(one.size / 256),
+                    )
         assert unscaled[way] == pytest.approx(best, abs=1e-4)
 
 
 def test_a_copy_is_not_left_on_the_way(lesions: list[Image.Image]) -> None:
-    """Pairs that end as copies are fitted to the end; what is left early is none, and is never said to be more than it is."""
+    """Pairs that end as copies are fitted to the end.
+
+    What is left early is none, and is never said to be more than it is.
+    """
     sizes = [np.asarray(picture.resize((112, 112))) for picture in lesions[:16]]
     made = [np.asarray(changed(lesions[i], HOWS[i % 4]).resize((112, 112))) for i in range(8)]
     pack = np.stack([*sizes, *made])
@@ -156,9 +185,14 @@ def test_eight_hashes_are_those_of_the_turned_images(lesions: list[Image.Image])
     assert np.median((codes[0] != plain).sum(1)) > 10
 
 
-def test_neighbours_come_in_blocks_and_never_of_one_group(lesions: list[Image.Image], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_neighbours_come_in_blocks_and_never_of_one_group(
+    lesions: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
     pack = np.stack(
-        [np.asarray(picture.resize((64, 64))) for picture in [*lesions[:40], *(changed(one, "resized") for one in lesions[:20])]]
+        [
+            np.asarray(picture.resize((64, 64)))
+            for picture in [*lesions[:40], *(changed(one, "resized") for one in lesions[:20])]
+        ]
     )
     codes, groups = candidate_pairs.hashes(pack), np.arange(60)
     whole = candidate_pairs.by_hash(codes, groups, 14)
@@ -167,32 +201,52 @@ def test_neighbours_come_in_blocks_and_never_of_one_group(lesions: list[Image.Im
     monkeypatch.setattr(hamming_search, "_IMAGES", 7)
     assert candidate_pairs.by_hash(codes, groups, 14) == whole
     groups[40:] = groups[:20]
-    for found in (candidate_pairs.by_hash(codes, groups, 14), local_points.by_points(pack, groups, 4)):
+    for found in (
+        candidate_pairs.by_hash(codes, groups, 14),
+        local_points.by_points(pack, groups, 4),
+    ):
         assert not {(i, i + 40) for i in range(20)} & {(i, j) for i, j, _ in found}
 
 
 @pytest.mark.parametrize(
-    ("n", "spread", "far"), [(300, 0.5, 14), (300, 0.15, 14), (300, 0.05, 8), (400, 0.25, 14), (50, 0.01, 3), (2, 0.1, 8)]
+    ("n", "spread", "far"),
+    [(300, 0.5, 14), (300, 0.15, 14), (300, 0.05, 8), (400, 0.25, 14), (50, 0.01, 3), (2, 0.1, 8)],
 )
 @pytest.mark.parametrize("how", ["as it costs", "looked up", "compared"])
-def test_nearest_codes_are_those_of_all_comparisons(n: int, spread: float, far: int, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From unrelated codes to those of one picture; a third of the images are groups. Equally near ones come by their number."""
+def test_nearest_codes_are_those_of_all_comparisons(
+    n: int, spread: float, far: int, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From unrelated codes to those of one picture; a third of the images are groups.
+
+    Equally near ones come by their number.
+    """
     rng = np.random.default_rng(n + far)
     codes = (rng.random(63) < 0.5) ^ (rng.random((8, n, 63)) < spread)
     groups = rng.integers(0, max(n // 3, 2), n)
     if how == "looked up":
         for name, value in {"_LOOK_UP": 0, "_GIVEN": 0, "_BLOCK": 5000, "_IMAGES": 37}.items():
             monkeypatch.setattr(hamming_search, name, value)
-        monkeypatch.setattr(hamming_search._Search, "_compared", lambda *of: pytest.fail("compared"))
+        monkeypatch.setattr(
+            hamming_search._Search, "_compared", lambda *of: pytest.fail("compared")
+        )
     if how == "compared":
         monkeypatch.setattr(hamming_search, "_LOOK_UP", 10**9)
     bits = np.stack([(codes[:, i, None] != codes[0]).sum(2).min(0) for i in range(n)])
-    others = [sorted(np.flatnonzero((bits[i] <= far) & (groups != groups[i])), key=lambda j: (bits[i, j], j))[:4] for i in range(n)]
+    others = [
+        sorted(
+            np.flatnonzero((bits[i] <= far) & (groups != groups[i])), key=lambda j: (bits[i, j], j)
+        )[:4]
+        for i in range(n)
+    ]
     expected = [(i, bits[i, j], j) for i in range(n) for j in others[i]]
-    assert hamming_search.nearest(codes, groups, 4, far).tolist() == [list(map(int, row)) for row in expected]
+    assert hamming_search.nearest(codes, groups, 4, far).tolist() == [
+        list(map(int, row)) for row in expected
+    ]
 
 
-def test_points_of_a_turned_or_mirrored_image_are_described_alike(lesions: list[Image.Image]) -> None:
+def test_points_of_a_turned_or_mirrored_image_are_described_alike(
+    lesions: list[Image.Image],
+) -> None:
     image = np.asarray(lesions[0].resize((112, 112)))
     plain, _ = local_points._descriptions(image[None])
     for other in (np.rot90(image), image[:, ::-1]):
@@ -204,7 +258,12 @@ def test_points_of_a_turned_or_mirrored_image_are_described_alike(lesions: list[
 
 def test_crops_share_points_with_their_source_alone() -> None:
     sources = alike("chexpert")
-    pack = np.stack([np.asarray(picture.resize((112, 112))) for picture in [*sources, *(changed(one, "cropped") for one in sources[:20])]])
+    pack = np.stack(
+        [
+            np.asarray(picture.resize((112, 112)))
+            for picture in [*sources, *(changed(one, "cropped") for one in sources[:20])]
+        ]
+    )
     n = len(sources)
     found = local_points.by_points(pack, np.arange(len(pack)), 4)
     assert len({(i, j) for i, j, _ in found[:25]} & {(i, n + i) for i in range(20)}) >= 19
@@ -217,26 +276,43 @@ def alike(task: str, n: int = 48) -> list[Image.Image]:
     assert phantom is not None
     found: dict[str, Image.Image] = {}
     for split in phantom().values():
-        for image, name, group in zip(split.images, split.ids.tolist(), split.groups.tolist(), strict=True):
-            if "lateral" not in name and "left" not in name and len(found) < n and group not in found:
+        for image, name, group in zip(
+            split.images, split.ids.tolist(), split.groups.tolist(), strict=True
+        ):
+            if (
+                "lateral" not in name
+                and "left" not in name
+                and len(found) < n
+                and group not in found
+            ):
                 found[group] = Image.fromarray(image.draw(image.seed))
     return list(found.values())
 
 
 @pytest.mark.parametrize("task", ["chexpert", "retina"])
 def test_look_alikes_are_no_copies_and_each_kind_of_copy_is_one(task: str) -> None:
-    """On the audits before, up to 12 in 100 pairs of aligned films and eyes were called leaks; then recompressed and labelled copies were missed."""
+    """On the audits before, up to 12 in 100 pairs of aligned films and eyes were called leaks.
+
+    Then recompressed and labelled copies were missed.
+    """
     sources = alike(task)
     hows = [*HOWS, "turned", "lit", "labelled"]
     made = [changed(sources[3 * k], how) for k, how in enumerate(hows)]
-    pack = np.stack([np.asarray(picture.resize((112, 112), Image.Resampling.BICUBIC)) for picture in [*sources, *made]])
+    pack = np.stack(
+        [
+            np.asarray(picture.resize((112, 112), Image.Resampling.BICUBIC))
+            for picture in [*sources, *made]
+        ]
+    )
     effort = duplicates.Effort(random=160, patience=32, limit=80, per_image=0)
     found = duplicates.near(pack, np.arange(len(pack)), effort)
     assert {(pair.i, pair.j): pair.kind for pair in found.pairs if pair.kind != "possible"} == {
         (3 * k, len(sources) + k): "near" for k in range(len(hows))
     }
     one = next(pair for pair in found.pairs if pair.j == len(sources) + hows.index("labelled"))
-    assert one.correlation > found.threshold.sure > found.threshold.possible > found.threshold.random
+    assert (
+        one.correlation > found.threshold.sure > found.threshold.possible > found.threshold.random
+    )
 
 
 def aligned_chests(n: int) -> list[Image.Image]:
@@ -254,18 +330,32 @@ def aligned_chests(n: int) -> list[Image.Image]:
 
 
 def test_aligned_films_are_no_copies_and_a_cropped_or_equalised_one_is() -> None:
-    """The likeness before took films of one pose for each other as much as for their copies: of six crops it found one."""
+    """The likeness before took films of one pose for each other as much as for their copies.
+
+    Of six crops it found one.
+    """
     films = aligned_chests(20)
     pictures = [*films, films[3].crop((20, 12, 185, 170)), ImageOps.equalize(films[7])]
-    sizes = {size: np.stack([np.asarray(one.resize((size, size), Image.Resampling.BICUBIC)) for one in pictures]) for size in (112, 160)}
+    sizes = {
+        size: np.stack(
+            [np.asarray(one.resize((size, size), Image.Resampling.BICUBIC)) for one in pictures]
+        )
+        for size in (112, 160)
+    }
     effort = duplicates.Effort(random=60, patience=24, limit=70, per_image=0, closer=40)
     found = duplicates.near(sizes[112], np.arange(len(pictures)), effort, sizes[160].__getitem__)
-    assert {(pair.i, pair.j): pair.kind for pair in found.pairs} == {(3, 20): "near", (7, 21): "near"}
+    assert {(pair.i, pair.j): pair.kind for pair in found.pairs} == {
+        (3, 20): "near",
+        (7, 21): "near",
+    }
     assert np.tanh(1.3) < found.threshold.random < found.threshold.sure, "they are much alike"
 
 
 def test_what_is_in_doubt_is_read_again_and_judged_by_that_look() -> None:
-    """Two pictures of one coarse content look like one at the search's size; read finer they are two, and a copy stays one."""
+    """Two pictures of one coarse content look like one at the search's size.
+
+    Read finer they are two, and a copy stays one.
+    """
     rng = np.random.default_rng(0)
     fine = rng.integers(0, 256, (12, 160, 160, 1)).repeat(3, 3).astype(np.uint8)
     fine[11] = fine[10]
@@ -279,11 +369,16 @@ def test_what_is_in_doubt_is_read_again_and_judged_by_that_look() -> None:
     identity = np.eye(2, 3)
     judge = duplicates._Judge(fine)
     judge.tried = {
-        (2 * k, 2 * k + 1): duplicates._Tried(likeness, 1.0, identity) for k, likeness in enumerate([0.2, 0.95, 0.9, 0.9999, 0.1, 0.92])
+        (2 * k, 2 * k + 1): duplicates._Tried(likeness, 1.0, identity)
+        for k, likeness in enumerate([0.2, 0.95, 0.9, 0.9999, 0.1, 0.92])
     }
     doubtful = judge.doubtful(duplicates.Threshold(0.94, 0.87, 0.5))
-    assert doubtful == [(2, 3), (10, 11), (4, 5)], "the likest first; neither what is sure nor what is far below"
-    random = duplicates._Pairs(np.array([[0, 5], [1, 6], [2, 7]]), np.repeat(identity[None], 3, 0), np.zeros(3))
+    assert doubtful == [(2, 3), (10, 11), (4, 5)], (
+        "the likest first; neither what is sure nor what is far below"
+    )
+    random = duplicates._Pairs(
+        np.array([[0, 5], [1, 6], [2, 7]]), np.repeat(identity[None], 3, 0), np.zeros(3)
+    )
     found = duplicates._looked_at_closer(read, random, doubtful, judge.tried, 2)
     assert len(found) == 2 + 3
     assert found[3] > 0.99 > 0.5 > found[[0, 1, 2, 4]].max()
@@ -291,11 +386,25 @@ def test_what_is_in_doubt_is_read_again_and_judged_by_that_look() -> None:
 
 
 def test_a_picture_much_like_several_is_a_possible_copy_of_each() -> None:
-    """Round cells without lobes: 3 of 225 pairs were taken for copies, of one cell with three others."""
+    """Round cells without lobes: 3 of 225 pairs were taken for copies, of one cell with three
+    others."""
     judge = duplicates._Judge(np.zeros((9, 1, 1, 3), np.uint8))
-    given = {(0, 1): 0.95, (0, 2): 0.945, (3, 4): 0.95, (3, 5): 0.6, (5, 6): 0.9995, (5, 7): 0.999, (7, 8): 0.88}
-    judge.tried = {pair: duplicates._Tried(likeness, 1.0, np.eye(2, 3)) for pair, likeness in given.items()}
-    kinds = {pair: kind for pair, (_, kind) in judge.verdicts(duplicates.Threshold(0.93, 0.87, 0.6)).items()}
+    given = {
+        (0, 1): 0.95,
+        (0, 2): 0.945,
+        (3, 4): 0.95,
+        (3, 5): 0.6,
+        (5, 6): 0.9995,
+        (5, 7): 0.999,
+        (7, 8): 0.88,
+    }
+    judge.tried = {
+        pair: duplicates._Tried(likeness, 1.0, np.eye(2, 3)) for pair, likeness in given.items()
+    }
+    kinds = {
+        pair: kind
+        for pair, (_, kind) in judge.verdicts(duplicates.Threshold(0.93, 0.87, 0.6)).items()
+    }
     assert kinds == {
         (0, 1): "possible",
         (0, 2): "possible",
@@ -310,8 +419,16 @@ def test_a_picture_much_like_several_is_a_possible_copy_of_each() -> None:
 def test_maps_are_fitted_to_a_fraction_of_a_fine_pixel() -> None:
     y, x = np.mgrid[:240, :240]
     big = ndimage.gaussian_filter(np.random.default_rng(5).normal(0, 1, (240, 240)), 2.0)
-    shifted = [ndimage.map_coordinates(big, [y[40:200, 40:200], x[40:200, 40:200] + off], order=3) for off in (0.0, 1.5)]
-    pack = np.stack([np.clip(128 + 400 * one, 0, 255).astype(np.uint8)[..., None].repeat(3, 2) for one in shifted])
+    shifted = [
+        ndimage.map_coordinates(big, [y[40:200, 40:200], x[40:200, 40:200] + off], order=3)
+        for off in (0.0, 1.5)
+    ]
+    pack = np.stack(
+        [
+            np.clip(128 + 400 * one, 0, 255).astype(np.uint8)[..., None].repeat(3, 2)
+            for one in shifted
+        ]
+    )
     (found,) = registration.refined(pack, np.array([[0, 1]]), np.eye(2, 3)[None])
     assert found[:, :2] == pytest.approx(np.eye(2), abs=0.005)
     assert found[:, 2] * 80 == pytest.approx([-1.5, 0], abs=0.15)
@@ -328,7 +445,9 @@ def test_a_pair_stands_out_by_what_its_images_share_with_no_other() -> None:
 
 def test_a_disc_is_a_point_and_a_line_is_none() -> None:
     y, x = np.mgrid[:64, :64]
-    grey = torch.from_numpy(np.exp(-((x - 20.0) ** 2 + (y - 20.0) ** 2) / 8) + np.exp(-((x - 48.0) ** 2) / 16)).float()[None, None]
+    grey = torch.from_numpy(
+        np.exp(-((x - 20.0) ** 2 + (y - 20.0) ** 2) / 8) + np.exp(-((x - 48.0) ** 2) / 16)
+    ).float()[None, None]
     blurred = torch.cat([detail.blur(grey, sigma) for sigma in local_points._BLURS[:3]], 1)
     places = torch.tensor([[20 * 64 + 20, 40 * 64 + 48]])
     disc, line = local_points._roundness(blurred, places)[0].tolist()
@@ -339,7 +458,12 @@ def test_copies_are_alike_in_spite_of_a_label_or_compression_and_others_are_not(
     sources = alike("chexpert")[:6]
     for how in ("recompressed", "labelled"):
         made = [changed(source, how) for source in sources]
-        pack = np.stack([np.asarray(picture.resize((112, 112), Image.Resampling.BICUBIC)) for picture in [*sources, *made]])
+        pack = np.stack(
+            [
+                np.asarray(picture.resize((112, 112), Image.Resampling.BICUBIC))
+                for picture in [*sources, *made]
+            ]
+        )
         same = np.repeat(np.eye(2, 3)[None], 6, 0)
         copies = likeness.likeness(pack, np.array([(i, 6 + i) for i in range(6)]), same)
         others = likeness.likeness(pack, np.array([(i, 6 + (i + 1) % 6) for i in range(6)]), same)
@@ -358,7 +482,9 @@ def test_a_mirrored_copy_is_alike_under_its_map_alone() -> None:
 def test_a_frame_is_the_same_in_a_darker_copy() -> None:
     """A fixed grey level took the rim of dark pictures for their frame, and nine tenths of some."""
     y, x = np.mgrid[:112, :112] - 55.5
-    disc = np.where(np.hypot(x, y) < 42, 0.4 - 0.25 * (np.hypot(x, y) / 42) ** 2, 0.01).astype(np.float32)
+    disc = np.where(np.hypot(x, y) < 42, 0.4 - 0.25 * (np.hypot(x, y) / 42) ** 2, 0.01).astype(
+        np.float32
+    )
     seen = detail.picture_of(torch.from_numpy(np.stack([disc, 0.6 * disc])[:, None]))
     assert 0.3 < seen[0].mean() < 0.45
     assert (seen[0] != seen[1]).float().mean() < 0.02
@@ -368,10 +494,16 @@ def test_thresholds_stand_above_pairs_drawn_at_random() -> None:
     rng = np.random.default_rng(0)
     random = np.tanh(rng.normal(0.4, 0.1, 2_000))
     found = duplicates._threshold(random, 1_000, 0.1)
-    assert np.arctanh(found.sure) == pytest.approx(0.4 + 1.1 * 4.61 * 0.1, abs=0.05), "2 in a million pairs"
-    assert 0.4 < found.possible < found.sure < duplicates._threshold(random, 10_000, 0.1).sure, "more images have more pairs"
+    assert np.arctanh(found.sure) == pytest.approx(0.4 + 1.1 * 4.61 * 0.1, abs=0.05), (
+        "2 in a million pairs"
+    )
+    assert 0.4 < found.possible < found.sure < duplicates._threshold(random, 10_000, 0.1).sure, (
+        "more images have more pairs"
+    )
     copies = duplicates._threshold(np.concatenate([random, np.ones(60)]), 1_000, 0.1)
-    assert copies.sure == pytest.approx(found.sure, abs=0.03), "a few copies among them change little"
+    assert copies.sure == pytest.approx(found.sure, abs=0.03), (
+        "a few copies among them change little"
+    )
     assert duplicates._threshold(random - 0.5, 1_000, 0.8).sure == 0.8, "never less than the lowest"
     few = duplicates._threshold(random[:3], 4, 0.1)
     assert few.sure > duplicates._threshold(random[:1_000], 4, 0.1).sure, "three pairs say little"
@@ -385,7 +517,10 @@ def test_a_possible_copy_is_to_be_looked_at_and_no_leak() -> None:
 
 
 def published_overlap(root: Path, lesions: list[Image.Image]) -> Path:
-    """Two lists as they were published for an endoscopy set, in small: nearly every test file stands in train as well."""
+    """Two lists as they were published for an endoscopy set, in small.
+
+    Nearly every test file stands in train as well.
+    """
     saved(root / "images", lesions[:40])
     rows = [(f"images/{i:03d}.png", ("polyp", "ulcer")[i % 2], "train") for i in range(38)]
     rows += [(f"images/{i:03d}.png", ("polyp", "ulcer")[i % 2], "test") for i in range(10, 40)]
@@ -395,12 +530,28 @@ def published_overlap(root: Path, lesions: list[Image.Image]) -> Path:
 
 
 def test_an_overlap_of_published_lists_is_named(
-    lesions: list[Image.Image], tmp_path: Path, medbench: Callable[..., int], capsys: pytest.CaptureFixture[str]
+    lesions: list[Image.Image],
+    tmp_path: Path,
+    medbench: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     file = published_overlap(tmp_path / "endo", lesions)
     assert medbench("run", "--task", f"folder:{file}") == 2
     assert "repeats 'images/010.png'" in capsys.readouterr().err
-    assert medbench("audit", f"folder:{file}", "--fast", "--json", "found.json", "--csv", "pairs.csv", "--sheet", "pairs.png") == 1
+    assert (
+        medbench(
+            "audit",
+            f"folder:{file}",
+            "--fast",
+            "--json",
+            "found.json",
+            "--csv",
+            "pairs.csv",
+            "--sheet",
+            "pairs.png",
+        )
+        == 1
+    )
     said = capsys.readouterr().out
     assert "a run would refuse this: both.csv line 40 repeats 'images/010.png'" in said
     assert "LEAK  28 of 30 images of test are also in train, byte for byte" in said
@@ -413,32 +564,63 @@ def test_an_overlap_of_published_lists_is_named(
         assert np.asarray(picture).std() > 10, "it shows something"
 
 
-def test_a_folder_with_the_overlap_is_named_too(lesions: list[Image.Image], tmp_path: Path, medbench: Callable[..., int]) -> None:
+def test_a_folder_with_the_overlap_is_named_too(
+    lesions: list[Image.Image], tmp_path: Path, medbench: Callable[..., int]
+) -> None:
     for part, which in (("train", range(0, 34)), ("test", range(6, 40))):
         for i in which:
             place = tmp_path / "endo" / part / ("polyp", "ulcer")[i % 2]
             place.mkdir(parents=True, exist_ok=True)
             lesions[i].save(place / f"{part}{i}.png")
     assert medbench("audit", "folder:endo", "--fast", "--json", "a.json") == 1
-    found = {finding["check"]: finding for finding in json.loads((tmp_path / "a.json").read_text())["findings"]}
+    found = {
+        finding["check"]: finding
+        for finding in json.loads((tmp_path / "a.json").read_text())["findings"]
+    }
     assert found["identical copies across parts"]["count"] == 28
 
 
 def test_a_folder_with_copies_is_decoded_once_for_its_audit_and_its_run(
-    lesions: list[Image.Image], tmp_path: Path, medbench: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+    lesions: list[Image.Image],
+    tmp_path: Path,
+    medbench: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(duplicates, "QUICK", duplicates.Effort(far=8, random=16, lowest=0.75, patience=16, limit=60, per_image=0))
+    monkeypatch.setattr(
+        duplicates,
+        "QUICK",
+        duplicates.Effort(far=8, random=16, lowest=0.75, patience=16, limit=60, per_image=0),
+    )
     make_leaking(tmp_path / "mine", lesions)
     shutil.rmtree(tmp_path / "mine" / "test")
-    shutil.copy(tmp_path / "mine" / "train" / "a" / "004.png", tmp_path / "mine" / "train" / "a" / "104.png")
+    shutil.copy(
+        tmp_path / "mine" / "train" / "a" / "004.png", tmp_path / "mine" / "train" / "a" / "104.png"
+    )
     (tmp_path / "mine" / "train").rename(tmp_path / "whole")
     place = "folder:whole"
     medbench("audit", place)
-    packs, features = (len(list((images.cache_folder() / name).iterdir())) for name in ("packs", "features"))
-    medbench("run", "--task", place, "--labels", "100", "--seeds", "1", "--methods", "supervised", "--out", "out", "--allow-leak")
+    packs, features = (
+        len(list((images.cache_folder() / name).iterdir())) for name in ("packs", "features")
+    )
+    medbench(
+        "run",
+        "--task",
+        place,
+        "--labels",
+        "100",
+        "--seeds",
+        "1",
+        "--methods",
+        "supervised",
+        "--out",
+        "out",
+        "--allow-leak",
+    )
     assert (tmp_path / "out" / "rows.jsonl").is_file()
     assert packs == features == 1
-    assert [len(list((images.cache_folder() / name).iterdir())) for name in ("packs", "features")] == [1, 1]
+    assert [
+        len(list((images.cache_folder() / name).iterdir())) for name in ("packs", "features")
+    ] == [1, 1]
 
 
 def make_leaking(root: Path, lesions: list[Image.Image]) -> None:
@@ -451,7 +633,21 @@ def make_leaking(root: Path, lesions: list[Image.Image]) -> None:
         changed(lesions[i], "mirrored").save(root / "test" / "a" / f"{i + 100}.png")
 
 
-RUN = ("run", "--task", "folder:mine", "--labels", "100", "--seeds", "1", "--methods", "supervised", "--size", "32", "--out", "out")
+RUN = (
+    "run",
+    "--task",
+    "folder:mine",
+    "--labels",
+    "100",
+    "--seeds",
+    "1",
+    "--methods",
+    "supervised",
+    "--size",
+    "32",
+    "--out",
+    "out",
+)
 
 
 def test_a_run_on_a_leaking_folder_says_so_on_every_table(
@@ -461,7 +657,11 @@ def test_a_run_on_a_leaking_folder_says_so_on_every_table(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(duplicates, "QUICK", duplicates.Effort(far=8, random=16, lowest=0.75, patience=16, limit=60, per_image=0))
+    monkeypatch.setattr(
+        duplicates,
+        "QUICK",
+        duplicates.Effort(far=8, random=16, lowest=0.75, patience=16, limit=60, per_image=0),
+    )
     make_leaking(tmp_path / "mine", lesions)
     assert medbench(*RUN, "--strict") == 2
     strict = capsys.readouterr()
@@ -475,13 +675,22 @@ def test_a_run_on_a_leaking_folder_says_so_on_every_table(
     assert leak in " ".join(said.out.split())
     assert leak in (tmp_path / "out" / "leaderboard.md").read_text()
     (entry,) = json.loads((tmp_path / "out" / "plan.json").read_text())["tasks"].values()
-    assert any(finding["kind"] == "leak" and leak.endswith(finding["text"][: len(leak) - 6]) for finding in entry["audit"])
-    fingerprints = {json.loads(line)["fingerprint"] for line in (tmp_path / "out" / "rows.jsonl").read_text().splitlines()}
+    assert any(
+        finding["kind"] == "leak" and leak.endswith(finding["text"][: len(leak) - 6])
+        for finding in entry["audit"]
+    )
+    fingerprints = {
+        json.loads(line)["fingerprint"]
+        for line in (tmp_path / "out" / "rows.jsonl").read_text().splitlines()
+    }
     assert medbench(*RUN[:-1], "plain", "--no-audit") == 0
     (entry,) = json.loads((tmp_path / "plain" / "plan.json").read_text())["tasks"].values()
     assert "audit" not in entry
     assert not any(mark["kind"] == "leak" for mark in entry["marks"])
-    same = {json.loads(line)["fingerprint"] for line in (tmp_path / "plain" / "rows.jsonl").read_text().splitlines()}
+    same = {
+        json.loads(line)["fingerprint"]
+        for line in (tmp_path / "plain" / "rows.jsonl").read_text().splitlines()
+    }
     assert same == fingerprints, "an audit changes no cell"
 
 
@@ -493,14 +702,20 @@ def test_another_task_brings_what_the_audit_of_its_data_found(tmp_path: Path) ->
     data = open_task(registry.task("derm"), grid, cache, notes)
     assert dataset.audited(data, grid, cache, notes).audit == ()
     sha256 = dataset.of_data(data).sha256
-    leak = dataset.DatasetFinding("near copies across parts", "leak", 2, "2 of 9 images of test are also in train, nearly")
+    leak = dataset.DatasetFinding(
+        "near copies across parts", "leak", 2, "2 of 9 images of test are also in train, nearly"
+    )
     saved_reports.save_report(cache, dataset.DatasetReport("derm", sha256, "full", {}, (leak,)))
     told = dataset.audited(data, grid, cache, notes)
     assert told.marks[-1] == Mark("leak", "2 of 9 images of test are also in train, nearly (audit)")
     assert told.identity == data.identity
     saved_reports.save_report(cache, dataset.DatasetReport("derm", sha256, "hashes", {}, ()))
-    assert saved_reports.load_report(cache, sha256) == dataset.DatasetReport("derm", sha256, "full", {}, (leak,)), "the deeper one stays"
-    with pytest.raises(UserError, match=r"2 of 9 images of test are also in train.*without --strict"):
+    assert saved_reports.load_report(cache, sha256) == dataset.DatasetReport(
+        "derm", sha256, "full", {}, (leak,)
+    ), "the deeper one stays"
+    with pytest.raises(
+        UserError, match=r"2 of 9 images of test are also in train.*without --strict"
+    ):
         dataset.audited(data, Grid(data="phantom", strict=True), cache, notes)
     saved_reports.file_of(cache, sha256).write_text("{")
     assert dataset.audited(data, grid, cache, notes).audit == (), "a broken entry is none"
@@ -509,7 +724,14 @@ def test_another_task_brings_what_the_audit_of_its_data_found(tmp_path: Path) ->
 def test_other_metadata_or_names_of_classes_are_another_audit() -> None:
     images_, text = [Path("a"), Path("b")], np.array(["a", "b"])
     split = Split(images_, text, np.array([0, 1]), text, text, {"age": np.array([1.0, 2.0])})
-    data = TaskData(replace(registry.task("derm"), classes=("x", "y")), "phantom", {"train": split}, ["1", "2"], "sha", ())
+    data = TaskData(
+        replace(registry.task("derm"), classes=("x", "y")),
+        "phantom",
+        {"train": split},
+        ["1", "2"],
+        "sha",
+        (),
+    )
     older = replace(data, parts={"train": replace(split, meta={"age": np.array([1.0, 3.0])})})
     renamed = replace(data, task=replace(data.task, classes=("x", "z")))
     assert len({dataset.of_data(one).sha256 for one in (data, older, renamed)}) == 3
@@ -545,8 +767,13 @@ def test_torn_groups_conflicts_and_copies_are_counted() -> None:
     ]
     (conflict,) = checks.conflicts(torn, those[:2])
     assert conflict.examples == ("i0 (train) = i2 (train): no / yes",)
-    severities = {found.check: (found.severity, found.count) for found in checks.copies(torn, those)}
-    assert severities == {"identical copies within train": ("look", 1), "near copies across parts": ("leak", 1)}, "one test image, twice"
+    severities = {
+        found.check: (found.severity, found.count) for found in checks.copies(torn, those)
+    }
+    assert severities == {
+        "identical copies within train": ("look", 1),
+        "near copies across parts": ("leak", 1),
+    }, "one test image, twice"
     assert checks.conflicts(subject(4, labels=None), those) == []
     (absent,) = checks.classes(subject(4, labels=np.zeros(4, int)))[:1]
     assert absent.sentence == "train has no image of yes"
@@ -561,7 +788,9 @@ def test_metadata_that_gives_the_label_away_is_named_and_noise_is_not() -> None:
         labels=y,
         groups=np.array([f"g{i // 2}" for i in range(n)]),
         meta={
-            "dx_type": np.where(y == 1, "histo", np.where(rng.random(n) < 0.04, "histo", "consensus")),
+            "dx_type": np.where(
+                y == 1, "histo", np.where(rng.random(n) < 0.04, "histo", "consensus")
+            ),
             "age": rng.normal(50, 10, n),
             "site": np.array(["one"] * n),
         },
@@ -597,17 +826,27 @@ def test_wrong_labels_come_first() -> None:
         ((), "Name a task or --images, one of them"),
         (("derm", "--images", "x.csv"), "Name a task or --images, one of them"),
         (("--images", "nothing.txt"), "--images nothing.txt does not exist"),
-        (("--images", "list.txt"), "1 images that list.txt lists do not exist".replace("1 images", "1 of 1 images")),
+        (
+            ("--images", "list.txt"),
+            "1 images that list.txt lists do not exist".replace("1 images", "1 of 1 images"),
+        ),
         (("--images", "other.csv"), "has no column path; it has: file, label"),
         (("--images", "empty"), "lists no image"),
         (("drem",), "Unknown task 'drem'"),
         (("derm", "--sheet", "pairs.jpg"), "--sheet writes a PNG file, not 'pairs.jpg'"),
-        (("derm", "--json", "/dev/null/x.json"), "/dev/null/x.json cannot be written: /dev/null: Not a directory."),
+        (
+            ("derm", "--json", "/dev/null/x.json"),
+            "/dev/null/x.json cannot be written: /dev/null: Not a directory.",
+        ),
         (("derm", "--device", "cuda:9"), "Device 'cuda:9' is not there"),
     ],
 )
 def test_bad_input_is_one_line(
-    arguments: tuple[str, ...], message: str, tmp_path: Path, medbench: Callable[..., int], capsys: pytest.CaptureFixture[str]
+    arguments: tuple[str, ...],
+    message: str,
+    tmp_path: Path,
+    medbench: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "list.txt").write_text("gone.png\n")
     (tmp_path / "other.csv").write_text("file,label\na.png,1\n")
@@ -619,7 +858,10 @@ def test_bad_input_is_one_line(
 
 
 def test_the_six_pairs_of_kermany_are_found(real_data: Path) -> None:
-    """The reader joins each pair into one group, so that no score suffers; they are listed all the same."""
+    """The reader joins each pair into one group, so that no score suffers.
+
+    They are listed all the same.
+    """
     subject = dataset.of_task("pneumonia", str(real_data), images.cache_folder())
     found = duplicates.identical(subject.hashes)
     assert len(found) == 6
@@ -630,7 +872,10 @@ def test_the_six_pairs_of_kermany_are_found(real_data: Path) -> None:
 
 
 def test_lesions_that_look_alike_are_two(real_data: Path) -> None:
-    """Small dark naevi on clear skin: nearest neighbours of each other, and by eye two lesions. Beside them, two pictures of one."""
+    """Small dark naevi on clear skin: nearest neighbours of each other, and by eye two lesions.
+
+    Beside them, two pictures of one.
+    """
     alike = [
         ("ISIC_0026022", "ISIC_0029187"),
         ("ISIC_0033767", "ISIC_0033409"),
@@ -639,7 +884,13 @@ def test_lesions_that_look_alike_are_two(real_data: Path) -> None:
     ]
     one = [("ISIC_0027027", "ISIC_0029036"), ("ISIC_0033421", "ISIC_0033481")]
     places = {file.stem: file for file in (real_data / "ham10000").rglob("*.jpg")}
-    pack = np.stack([np.asarray(Image.open(places[name]).resize((112, 112))) for pair in (*alike, *one) for name in pair])
+    pack = np.stack(
+        [
+            np.asarray(Image.open(places[name]).resize((112, 112)))
+            for pair in (*alike, *one)
+            for name in pair
+        ]
+    )
     pairs = np.arange(len(pack)).reshape(-1, 2)
     _, _, maps = registration.align(pack, pairs)
     found = likeness.likeness(pack, pairs, maps)
@@ -649,12 +900,18 @@ def test_lesions_that_look_alike_are_two(real_data: Path) -> None:
 
 
 def test_a_torn_folder_is_opened(
-    lesions: list[Image.Image], tmp_path: Path, medbench: Callable[..., int], capsys: pytest.CaptureFixture[str]
+    lesions: list[Image.Image],
+    tmp_path: Path,
+    medbench: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     saved(tmp_path / "f" / "images", lesions[:12])
     rows = [
         ("path", "label", "group", "split"),
-        *((f"images/{i:03d}.png", "ab"[i % 2], f"p{i % 5}", "train" if i < 8 else "test") for i in range(12)),
+        *(
+            (f"images/{i:03d}.png", "ab"[i % 2], f"p{i % 5}", "train" if i < 8 else "test")
+            for i in range(12)
+        ),
     ]
     with (tmp_path / "f" / "t.csv").open("w", newline="") as stream:
         csv.writer(stream).writerows(rows)
@@ -676,7 +933,9 @@ def test_several_labels_an_image_are_judged_one_by_one() -> None:
     meta = {"view": np.where(y[:, 0] == 1, "ap", "pa")}
     of = subject(n, labels=given, classes=("effusion", "mass"), kind="multilabel", meta=meta)
     found, _ = label_errors.suspects(of, np.arange(n), features)
-    assert (5, "mass") in [(suspect.row, suspect.column) for suspect in found[:2]], "beside an effusion that looks like none, by the noise"
+    assert (5, "mass") in [(suspect.row, suspect.column) for suspect in found[:2]], (
+        "beside an effusion that looks like none, by the noise"
+    )
     assert {found[0].label, found[0].likely} == {"yes", "no"}
     assert checks.counts(of)["train"]["classes"]["effusion"] == int((given[::2, 0] == 1).sum())
     (column,) = label_errors.columns(of)

@@ -43,7 +43,9 @@ ONE_COLOUR = {
 PICTURES = {
     "noise": NOISE,
     "a mark on black": changed(flat(0), slice(40, 60), 255),
-    "a faint gradient": np.repeat(np.repeat(np.linspace(100, 110, 112).astype(np.uint8)[:, None, None], 112, 1), 3, 2),
+    "a faint gradient": np.repeat(
+        np.repeat(np.linspace(100, 110, 112).astype(np.uint8)[:, None, None], 112, 1), 3, 2
+    ),
     "two halves": changed(flat(10), slice(0, 56), 20),
     "a dark picture": NOISE // 25,
     "one channel": np.dstack([NOISE[:, :, 0], np.zeros((112, 112, 2), np.uint8)]),
@@ -65,14 +67,19 @@ def test_every_block_is_looked_at() -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two classes of 12 training and 6 test images of noise; two training images and a test image of class b show nothing."""
+    """Two classes of 12 training and 6 test images of noise.
+
+    Two training images and a test image of class b show nothing.
+    """
     root = tmp_path / "mine"
     for part, n in (("train", 12), ("test", 6)):
         for label in "ab":
             place = root / part / label
             place.mkdir(parents=True)
             for i in range(n):
-                Image.fromarray(RNG.integers(0, 256, (40, 40), dtype=np.uint8)).save(place / f"{i}.png")
+                Image.fromarray(RNG.integers(0, 256, (40, 40), dtype=np.uint8)).save(
+                    place / f"{i}.png"
+                )
     black = Image.fromarray(RNG.integers(0, 256, (40, 40), dtype=np.uint8), "L").convert("P")
     black.putpalette(bytes(768))
     black.save(root / "train" / "b" / "0.png")
@@ -84,30 +91,61 @@ def folder(tmp_path: Path) -> Path:
 SENTENCE = "3 of 36 images are of a single colour (train 2, test 1, b 3)"
 
 
-def test_an_audit_names_them(folder: Path, medbench: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_an_audit_names_them(
+    folder: Path, medbench: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     report = tmp_path / "report.json"
     medbench("audit", f"folder:{folder}", "--fast", "--json", str(report))
     assert f"LOOK  {SENTENCE}" in capsys.readouterr().out
-    (found,) = (one for one in json.loads(report.read_text())["findings"] if one["check"] == "images of a single colour")
-    assert (found["count"], found["examples"]) == (3, ["train/b/0.png", "train/b/1.png", "test/b/2.png"])
+    (found,) = (
+        one
+        for one in json.loads(report.read_text())["findings"]
+        if one["check"] == "images of a single colour"
+    )
+    assert (found["count"], found["examples"]) == (
+        3,
+        ["train/b/0.png", "train/b/1.png", "test/b/2.png"],
+    )
 
 
 def test_every_table_of_a_run_is_marked(
     folder: Path, medbench: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    asked = ("run", "--task", f"folder:{folder}", "--methods", "supervised", "--protocols", "knn", "--labels", "100", "--size", "32")
+    asked = (
+        "run",
+        "--task",
+        f"folder:{folder}",
+        "--methods",
+        "supervised",
+        "--protocols",
+        "knn",
+        "--labels",
+        "100",
+        "--size",
+        "32",
+    )
     assert medbench(*asked, "--out", str(tmp_path / "out")) == 0
     assert f"BLANK: {SENTENCE}" in " ".join(capsys.readouterr().out.split())
     assert f"BLANK: {SENTENCE}" in (tmp_path / "out" / "leaderboard.md").read_text()
     assert medbench(*asked, "--out", str(tmp_path / "plain"), "--no-audit") == 0
     fingerprints = [
-        [json.loads(line)["fingerprint"] for line in (tmp_path / name / "rows.jsonl").read_text().splitlines()] for name in ("out", "plain")
+        [
+            json.loads(line)["fingerprint"]
+            for line in (tmp_path / name / "rows.jsonl").read_text().splitlines()
+        ]
+        for name in ("out", "plain")
     ]
     assert fingerprints[0] == fingerprints[1], "a mark makes no row another"
 
 
-def test_a_folder_of_pictures_has_no_mark(folder: Path, medbench: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
-    for file in (folder / "train" / "b" / "0.png", folder / "train" / "b" / "1.png", folder / "test" / "b" / "2.png"):
+def test_a_folder_of_pictures_has_no_mark(
+    folder: Path, medbench: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for file in (
+        folder / "train" / "b" / "0.png",
+        folder / "train" / "b" / "1.png",
+        folder / "test" / "b" / "2.png",
+    ):
         file.unlink()
     medbench("audit", f"folder:{folder}", "--fast")
     assert "single colour" not in capsys.readouterr().out

@@ -1,4 +1,7 @@
-"""Archives damaged at every byte are read, or said to be broken; no reader's own error comes through."""
+"""Archives damaged at every byte are read, or said to be broken.
+
+No reader's own error comes through.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +77,10 @@ READERS: dict[str, tuple[bytes, Callable[[Path], object]]] = {
     "npz": (an_npz(np.savez), fast_npz.arrays),
     "npz, one member": (an_npz(np.savez), member),
     "npz, compressed": (an_npz(np.savez_compressed), fast_npz.whole),
-    **{f"zip {kind}": (a_zip(kind), unzip) for kind in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)},
+    **{
+        f"zip {kind}": (a_zip(kind), unzip)
+        for kind in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+    },
     **{f"tar {kind}": (a_tar(kind), untar) for kind in ("", "gz", "bz2", "xz")},
     "gzip": (gzip.compress(CONTENT), gunzip),
 }

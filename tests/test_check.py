@@ -1,4 +1,7 @@
-"""check over rows alone: every status, the tolerance, reports that cannot be broken out of, and what is refused."""
+"""check over rows alone.
+
+Every status, the tolerance, reports that cannot be broken out of, and what is refused.
+"""
 
 from __future__ import annotations
 
@@ -26,18 +29,47 @@ Medbench = Callable[..., int]
 
 def row(seed: int = 0, auc: float | None = 0.8, **more: Any) -> Row:
     """A row of 100 images, 10 of the rarest of 3 classes."""
-    cell = Cell("derm", "phantom", more.pop("method", "random"), "none", "net", more.pop("readout", "pool"), 64, 0, "linear", "10%", seed)
+    cell = Cell(
+        "derm",
+        "phantom",
+        more.pop("method", "random"),
+        "none",
+        "net",
+        more.pop("readout", "pool"),
+        64,
+        0,
+        "linear",
+        "10%",
+        seed,
+    )
     metrics = {
         "accuracy": {"value": 0.7, "low": 0.6, "high": 0.8},
-        "auc": {"value": auc, "low": None if auc is None else auc - 0.05, "high": None if auc is None else auc + 0.05},
+        "auc": {
+            "value": auc,
+            "low": None if auc is None else auc - 0.05,
+            "high": None if auc is None else auc + 0.05,
+        },
         "ece": {"value": 0.1, "low": 0.05, "high": 0.2},
     }
-    part = {"images": 100, "classes": [10, 30, 60], "ids": "a", "content": "b", "labels": "c", "groups": "d"}
+    part = {
+        "images": 100,
+        "classes": [10, 30, 60],
+        "ids": "a",
+        "content": "b",
+        "labels": "c",
+        "groups": "d",
+    }
     sketched = [1.0, *[0.5] * 8]
     provenance = {
         "data_sha256": "x",
         "parts": {"train": part, "test": part, "all": part, "blur": {"ids": "a", "content": "b"}},
-        "identity": {"code": [1] * 7, "task": "t", "method": [1, "m"], "encoder": {"readout": "pool", "mean": [0.5]}, "protocol": [2, "p"]},
+        "identity": {
+            "code": [1] * 7,
+            "task": "t",
+            "method": [1, "m"],
+            "encoder": {"readout": "pool", "mean": [0.5]},
+            "protocol": [2, "p"],
+        },
         "weights": "w",
         "weights_sha256": "w1",
         "pretraining": [],
@@ -47,7 +79,16 @@ def row(seed: int = 0, auc: float | None = 0.8, **more: Any) -> Row:
         "trained_on": [],
         "target": "t",
         "features": [
-            {"device": "cpu", "device_kind": "cpu", "checks": {"weights": "l", "pixels": sketched, "input": sketched, "features": sketched}}
+            {
+                "device": "cpu",
+                "device_kind": "cpu",
+                "checks": {
+                    "weights": "l",
+                    "pixels": sketched,
+                    "input": sketched,
+                    "features": sketched,
+                },
+            }
         ],
         "scores": {"probabilities": sketched, "decisions": "d"},
         "device": "cpu (x86_64, 1 threads)",
@@ -63,33 +104,55 @@ def row(seed: int = 0, auc: float | None = 0.8, **more: Any) -> Row:
         for name in inner:
             place = place[int(name) if isinstance(place, list) else name]
         place[last] = value
-    made = Row(cell, more.pop("fingerprint", f"f{seed}"), metrics, 10, 10, {}, {"seconds": more.pop("seconds", 1.0)}, provenance)
+    made = Row(
+        cell,
+        more.pop("fingerprint", f"f{seed}"),
+        metrics,
+        10,
+        10,
+        {},
+        {"seconds": more.pop("seconds", 1.0)},
+        provenance,
+    )
     assert not more
     return made
 
 
 def given(*rows: Row, failures: dict[Cell, str] | None = None) -> check.Given:
     return check.Given(
-        Path("results/smoke/rows.jsonl"), {r.cell: r for r in rows}, {r.cell: i for i, r in enumerate(rows, 1)}, failures or {}
+        Path("results/smoke/rows.jsonl"),
+        {r.cell: r for r in rows},
+        {r.cell: i for i, r in enumerate(rows, 1)},
+        failures or {},
     )
 
 
-def compared(then: Row, now: Row, repeatability: check.Repeatability = check.Repeatability()) -> check.CellFinding:
+def compared(
+    then: Row, now: Row, repeatability: check.Repeatability = check.Repeatability()
+) -> check.CellFinding:
     (finding,) = check.compare_rows(given(then), given(now), repeatability).findings
     return finding
 
 
 def with_auc(row: Row, value: float, **bounds: float) -> Row:
-    return replace(row, metrics={**row.metrics, "auc": {**row.metrics["auc"], "value": value, **bounds}})
+    return replace(
+        row, metrics={**row.metrics, "auc": {**row.metrics["auc"], "value": value, **bounds}}
+    )
 
 
 def test_every_status_and_their_order() -> None:
     same, worse, better, gone, other = (row(seed) for seed in range(5))
-    now = given(same, with_auc(worse, 0.7), with_auc(better, 0.9), replace(other, n_labels=11), row(9))
-    comparison = check.compare_rows(given(same, worse, better, gone, other), now, check.Repeatability())
+    now = given(
+        same, with_auc(worse, 0.7), with_auc(better, 0.9), replace(other, n_labels=11), row(9)
+    )
+    comparison = check.compare_rows(
+        given(same, worse, better, gone, other), now, check.Repeatability()
+    )
     assert [finding.status for finding in comparison.findings] == list(check.STATUSES)
     assert comparison.red
-    assert check.compare_rows(given(same), given(same, row(9)), check.Repeatability()).red is False, "a new cell does not fail"
+    assert (
+        check.compare_rows(given(same), given(same, row(9)), check.Repeatability()).red is False
+    ), "a new cell does not fail"
 
 
 def test_the_tolerance_is_the_measured_spread_doubled_and_one_decision() -> None:
@@ -99,25 +162,37 @@ def test_the_tolerance_is_the_measured_spread_doubled_and_one_decision() -> None
     assert measured.tolerance(row(), "auc") == pytest.approx(edge)
     assert compared(row(), with_auc(row(), 0.8 - edge + 1e-9), measured).status == "same"
     assert compared(row(), with_auc(row(), 0.8 - edge - 1e-9), measured).status == "worse"
-    assert compared(row(), with_auc(row(), 0.8 + edge + 1e-9), measured).status == "better", "too good is a finding too"
+    assert compared(row(), with_auc(row(), 0.8 + edge + 1e-9), measured).status == "better", (
+        "too good is a finding too"
+    )
     assert measured.of(row(method="new"), "auc") == 0.01, "a new method has its protocol's"
     assert check.Repeatability().tolerance(row(), "accuracy") == 1 / 100
-    assert check.Repeatability().tolerance(row(), "accuracy", "low") == 2 / 100, "a resample holds an image twice"
+    assert check.Repeatability().tolerance(row(), "accuracy", "low") == 2 / 100, (
+        "a resample holds an image twice"
+    )
     assert decision_step(row(), "balanced_accuracy") == 1 / 30
 
 
 def test_a_label_that_few_images_lack_may_move_the_auc_by_one_of_them() -> None:
-    """98 of 100 images have the first label: a pair of an image with it and one without is 1 / 196 of its AUC, a hundredth of the two more."""
+    """98 of 100 images have the first label.
+
+    A pair of an image with it and one without is 1 / 196 of its AUC, a hundredth of the two more.
+    """
     common = row(provenance={"parts.test": {"images": 100, "classes": [98, 50]}})
     assert decision_step(common, "auc") == pytest.approx(max(1 / 196, 0.01 / 2) / 2)
     assert decision_step(common, "auc") >= 1 / 196 / 2
 
 
 def scored(kind: str, *, skewed: bool) -> tuple[np.ndarray, np.ndarray, list[int]]:
-    """Labels, probabilities of 100 images, and images of each class. skewed: nearly all are decided to be of the largest class, or of none."""
+    """Labels, probabilities of 100 images, and images of each class.
+
+    skewed: nearly all are decided to be of the largest class, or of none.
+    """
     rng = np.random.default_rng(0)
     if kind == "multilabel":
-        labels = np.stack([rng.permutation(np.repeat([1.0, 0.0], [n, 100 - n])) for n in (10, 30, 45)], axis=1)
+        labels = np.stack(
+            [rng.permutation(np.repeat([1.0, 0.0], [n, 100 - n])) for n in (10, 30, 45)], axis=1
+        )
         p = 0.55 * rng.random((100, 3)) + (0.1 if skewed else 0.35) * labels
         return labels, p, [10, 30, 45]
     counts = [40, 60] if kind == "binary" else [10, 30, 60]
@@ -129,7 +204,10 @@ def scored(kind: str, *, skewed: bool) -> tuple[np.ndarray, np.ndarray, list[int
 @pytest.mark.parametrize("skewed", [False, True])
 @pytest.mark.parametrize("kind", ["multiclass", "ordinal", "binary", "multilabel"])
 def test_one_decision_never_moves_a_metric_by_more_than_its_step(kind: Kind, skewed: bool) -> None:
-    """Each image in turn is decided otherwise, two probabilities exchanged by a hair: what rounding can do at a tie."""
+    """Each image in turn is decided otherwise, two probabilities exchanged by a hair.
+
+    What rounding can do at a tie.
+    """
     labels, p, counts = scored(kind, skewed=skewed)
     stepping = row(provenance={"parts.test": {"images": 100, "classes": counts}})
     one_of_many = kind == "multilabel"
@@ -137,7 +215,9 @@ def test_one_decision_never_moves_a_metric_by_more_than_its_step(kind: Kind, ske
     for i, label in product(range(100), range(3 if one_of_many else 1)):
         tied, sides = p.copy(), []
         first, second = np.argsort(-p[i])[:2]
-        tied[i, label if one_of_many else [first, second]] = 0.5 if one_of_many else (p[i, first] + p[i, second]) / 2
+        tied[i, label if one_of_many else [first, second]] = (
+            0.5 if one_of_many else (p[i, first] + p[i, second]) / 2
+        )
         for sign in (1e-9, -1e-9):
             moved = tied.copy()
             moved[i, label if one_of_many else first] += sign
@@ -145,7 +225,9 @@ def test_one_decision_never_moves_a_metric_by_more_than_its_step(kind: Kind, ske
             sides.append(metrics.score(labels, moved.clip(0, 1), decided, kind).values)
         worst = {name: max(worst[name], abs(sides[0][name] - sides[1][name])) for name in worst}
     for name, moved_by in worst.items():
-        assert moved_by <= decision_step(stepping, name) * 1.02, f"{name}: what is neglected is small"
+        assert moved_by <= decision_step(stepping, name) * 1.02, (
+            f"{name}: what is neglected is small"
+        )
         if name not in ("auc", "ece") and not skewed:
             assert moved_by >= decision_step(stepping, name) / 5, f"{name}: the bound is not idle"
 
@@ -176,8 +258,16 @@ def test_undefined_is_compared_too() -> None:
         ({"identity.protocol": [3, "p"]}, "worse", "probe"),
         ({"scores.probabilities": [1.0, *[0.4] * 8]}, "worse", "probe"),
         ({}, "worse", "metrics"),
-        ({"versions": {"torch": "2.16.0"}, "scores.probabilities": [1.0, *[0.4] * 8]}, "worse", "library or probe"),
-        ({"vector_units": "AVX512", "features.0.checks.features": [1.1, *[0.4] * 8]}, "worse", "device or readout"),
+        (
+            {"versions": {"torch": "2.16.0"}, "scores.probabilities": [1.0, *[0.4] * 8]},
+            "worse",
+            "library or probe",
+        ),
+        (
+            {"vector_units": "AVX512", "features.0.checks.features": [1.1, *[0.4] * 8]},
+            "worse",
+            "device or readout",
+        ),
         ({"device": "NVIDIA H100", "device_kind": "cuda"}, "not comparable", "device"),
         ({"device": "cpu of another maker"}, "worse", "metrics"),
         ({"precision": "bf16"}, "not comparable", "device"),
@@ -194,14 +284,25 @@ def test_pretraining_and_pixels_and_old_rows_are_judged_by_what_they_tell() -> N
     moved = {"features.0.checks.features": [1.1, *[0.4] * 8]}
     then = row(provenance={"pretraining": [{"method": "simclr"}]})
     finding = compared(then, with_auc(row(provenance={**trained, **moved}), 0.7))
-    assert finding.explanation and finding.explanation.parts == ("weights",), "its last bits alone are no evidence, its features are"
+    assert finding.explanation and finding.explanation.parts == ("weights",), (
+        "its last bits alone are no evidence, its features are"
+    )
     measured = check.Repeatability({"derm phantom random linear": {"features": 0.2}})
     assert compared(then, row(provenance={**trained, **moved}), measured).status == "same"
     pixels = row(provenance={"features": []})
-    finding = compared(pixels, with_auc(row(provenance={"features": [], "scores.probabilities": [1.0, *[0.4] * 8]}), 0.7))
-    assert finding.explanation and finding.explanation.parts == ("weights", "preprocessing", "probe")
+    finding = compared(
+        pixels,
+        with_auc(row(provenance={"features": [], "scores.probabilities": [1.0, *[0.4] * 8]}), 0.7),
+    )
+    assert finding.explanation and finding.explanation.parts == (
+        "weights",
+        "preprocessing",
+        "probe",
+    )
     old = {
-        name: value for name, value in row().provenance.items() if name not in ("parts", "identity", "scores", "features", "vector_units")
+        name: value
+        for name, value in row().provenance.items()
+        if name not in ("parts", "identity", "scores", "features", "vector_units")
     }
     finding = compared(replace(row(), provenance=old), with_auc(row(), 0.5))
     assert finding.status == "worse"
@@ -211,21 +312,39 @@ def test_pretraining_and_pixels_and_old_rows_are_judged_by_what_they_tell() -> N
 
 def test_a_fine_tuning_that_tried_other_rates_says_so() -> None:
     """Rows that train on pixels keep no features, but what they chose from."""
-    then, now = (replace(row(provenance={"features": [], "scores.probabilities": [1.0, *[x] * 8]}), chosen={}) for x in (0.5, 0.9))
+    then, now = (
+        replace(
+            row(provenance={"features": [], "scores.probabilities": [1.0, *[x] * 8]}), chosen={}
+        )
+        for x in (0.5, 0.9)
+    )
     tried = {"0.0001": -0.5, "0.001": -0.7}
-    then, now = replace(then, chosen={"searched": tried}), with_auc(replace(now, chosen={"searched": tried}), 0.7)
+    then, now = (
+        replace(then, chosen={"searched": tried}),
+        with_auc(replace(now, chosen={"searched": tried}), 0.7),
+    )
     finding = compared(then, now)
-    assert finding.explanation is not None and finding.explanation.part == "weights or preprocessing or probe"
+    assert (
+        finding.explanation is not None
+        and finding.explanation.part == "weights or preprocessing or probe"
+    )
     finding = compared(then, replace(now, chosen={"searched": {"1e-05": -0.9, "0.01": -0.8}}))
     assert finding.explanation is not None and finding.explanation.part == "probe"
-    assert finding.explanation.text == "all hashes are equal; it tried the rates 1e-05, 0.01, and 0.0001, 0.001 then"
+    assert (
+        finding.explanation.text
+        == "all hashes are equal; it tried the rates 1e-05, 0.01, and 0.0001, 0.001 then"
+    )
 
 
 def test_a_cell_that_was_replaced_or_failed_says_so() -> None:
     comparison = check.compare_rows(given(row()), given(row(readout="cls")), check.Repeatability())
     assert [finding.status for finding in comparison.findings] == ["missing", "new"]
-    assert comparison.findings[0].explanation == check.Explanation(("readout",), "readout is cls, was pool")
-    comparison = check.compare_rows(given(row()), given(failures={row().cell: "RuntimeError: no"}), check.Repeatability())
+    assert comparison.findings[0].explanation == check.Explanation(
+        ("readout",), "readout is cls, was pool"
+    )
+    comparison = check.compare_rows(
+        given(row()), given(failures={row().cell: "RuntimeError: no"}), check.Repeatability()
+    )
     assert comparison.findings[0].reason == "it failed: RuntimeError: no"
 
 
@@ -237,10 +356,15 @@ def test_the_same_numbers_under_another_identity_are_not_the_same_cell() -> None
 
 def test_measure_is_the_range_over_runs() -> None:
     runs = [
-        given(*(with_auc(row(s, seconds=1 + shift), 0.8 + shift * (1 + s), low=0.75) for s in (0, 1))) for shift in (0.0, 0.001, -0.002)
+        given(
+            *(with_auc(row(s, seconds=1 + shift), 0.8 + shift * (1 + s), low=0.75) for s in (0, 1))
+        )
+        for shift in (0.0, 0.001, -0.002)
     ]
     found = check.measure(runs)
-    assert found.spread["derm phantom random linear"]["auc"] == pytest.approx(0.006), "the widest cell: (0.001 + 0.002) x 2"
+    assert found.spread["derm phantom random linear"]["auc"] == pytest.approx(0.006), (
+        "the widest cell: (0.001 + 0.002) x 2"
+    )
     assert found.spread["derm phantom random linear"]["auc low"] == 0
     assert found.spread["derm phantom random linear"]["features"] == 0
     assert len(found.environments) == 3
@@ -253,27 +377,39 @@ def test_measure_is_the_range_over_runs() -> None:
 
 
 def test_a_copy_of_a_run_is_no_second_run() -> None:
-    first, second = (given(*(row(s, seconds=1.0 + s + run) for s in range(4))) for run in (0.0, 0.25))
+    first, second = (
+        given(*(row(s, seconds=1.0 + s + run) for s in range(4))) for run in (0.0, 0.25)
+    )
     assert len(check.measure([first, second]).environments) == 2
     copy = replace(first, file=Path("elsewhere/rows.jsonl"))
-    with pytest.raises(UserError, match=r"elsewhere/rows\.jsonl is a copy of results/smoke/rows\.jsonl: 4 of 4 rows took the same times"):
+    with pytest.raises(
+        UserError,
+        match=r"elsewhere/rows\.jsonl is a copy of results/smoke/rows\.jsonl: 4 of 4 rows took the same times",
+    ):
         check.measure([first, second, copy])
     mixed = given(*(row(s, seconds=1.0 + s + (0.25 if s == 3 else 0)) for s in range(4)))
     with pytest.raises(UserError, match="3 of 4 rows"):
         check.measure([first, mixed])
-    elsewhere = given(*(row(s, seconds=1.0 + s, provenance={"device": "cpu of another maker"}) for s in range(4)))
-    assert len(check.measure([first, elsewhere]).environments) == 2, "another machine is another run"
+    elsewhere = given(
+        *(row(s, seconds=1.0 + s, provenance={"device": "cpu of another maker"}) for s in range(4))
+    )
+    assert len(check.measure([first, elsewhere]).environments) == 2, (
+        "another machine is another run"
+    )
 
 
 def test_a_changed_preprocessing_is_named_before_the_weights_that_state_it() -> None:
-    """A function of a user's states its mean and std in the file whose code is part of the weights' hash."""
+    """A function of a user's states its mean and std in the file whose code is part of the weights'
+    hash."""
     stated = {"weights_sha256": "w2", "identity.encoder.mean": [0.4]}
     found = compared(row(), with_auc(row(provenance=stated), 0.7)).explanation
     assert found is not None
     assert found.part == "preprocessing"
     assert found.text == "the encoder's mean [0.5] -> [0.4]"
     assert found.also == ("another file or code that gives the same weights: w",)
-    found = compared(row(), with_auc(row(provenance={**stated, "features.0.checks.weights": "other"}), 0.7)).explanation
+    found = compared(
+        row(), with_auc(row(provenance={**stated, "features.0.checks.weights": "other"}), 0.7)
+    ).explanation
     assert found is not None
     assert found.part == "preprocessing or weights"
     assert found.text == "the encoder's mean [0.5] -> [0.4]; another file or recipe: w, was w"
@@ -285,7 +421,10 @@ def test_weights_that_moved_within_rounding_are_told_as_that() -> None:
         checks = {
             "features.0.checks.weights": "other",
             "features.0.checks.tensors": [numbers[0], *[value + weights for value in numbers[1:]]],
-            "features.0.checks.features": [numbers[0], *[value + features for value in numbers[1:]]],
+            "features.0.checks.features": [
+                numbers[0],
+                *[value + features for value in numbers[1:]],
+            ],
         }
         finding = compared(
             row(provenance={"features.0.checks.tensors": numbers}),
@@ -294,15 +433,23 @@ def test_weights_that_moved_within_rounding_are_told_as_that() -> None:
         assert finding.status == "not comparable"
         return finding.reason
 
-    assert "moved within rounding (by 1.0e-06 of their size, the features no more): w" in moved(1e-6, 1e-6)
-    assert "other weights, by 1.0e-06 of their size: w" in moved(1e-6, 1e-2), "one weight can turn a network"
+    assert "moved within rounding (by 1.0e-06 of their size, the features no more): w" in moved(
+        1e-6, 1e-6
+    )
+    assert "other weights, by 1.0e-06 of their size: w" in moved(1e-6, 1e-2), (
+        "one weight can turn a network"
+    )
     assert "other weights, by 1.0e-02 of their size: w" in moved(1e-2, 0.0)
 
 
 @pytest.mark.parametrize("kind", ["multiclass", "multilabel"])
 def test_it_is_told_how_many_labels_changed(kind: str) -> None:
     rng = np.random.default_rng(0)
-    labels = rng.integers(5, size=2000) if kind == "multiclass" else rng.integers(2, size=(2000, 3)).astype(float)
+    labels = (
+        rng.integers(5, size=2000)
+        if kind == "multiclass"
+        else rng.integers(2, size=(2000, 3)).astype(float)
+    )
     ids = [f"image{i}" for i in range(2000)]
 
     def told(n: int) -> str:
@@ -311,7 +458,16 @@ def test_it_is_told_how_many_labels_changed(kind: str) -> None:
             other[i] = (other[i] + 1) % (5 if kind == "multiclass" else 2)
         marks = [label_marks(ids, values.tolist()) for values in (labels, other)]
         then = row(provenance={"parts.all.label_marks": marks[0], "parts.all.images": 2000})
-        finding = compared(then, row(provenance={"parts.all.label_marks": marks[1], "parts.all.labels": "e", "parts.all.images": 2000}))
+        finding = compared(
+            then,
+            row(
+                provenance={
+                    "parts.all.label_marks": marks[1],
+                    "parts.all.labels": "e",
+                    "parts.all.images": 2000,
+                }
+            ),
+        )
         assert finding.explanation is not None
         return finding.explanation.text
 
@@ -320,13 +476,19 @@ def test_it_is_told_how_many_labels_changed(kind: str) -> None:
         found = int(re.findall(r"about (\d+) of 2000", told(n))[0])
         assert abs(found - n) < 3 * (n / 3) ** 0.5 + 1, (n, found)
     shuffled = rng.permutation(2000)
-    assert label_marks(ids, labels.tolist()) == label_marks([ids[i] for i in shuffled], labels[shuffled].tolist())
+    assert label_marks(ids, labels.tolist()) == label_marks(
+        [ids[i] for i in shuffled], labels[shuffled].tolist()
+    )
 
 
 def test_of_older_rows_the_classes_tell_how_many_labels_changed_at_least() -> None:
-    finding = compared(row(), row(provenance={"parts.all.labels": "e", "parts.all.classes": [7, 32, 61]}))
+    finding = compared(
+        row(), row(provenance={"parts.all.labels": "e", "parts.all.classes": [7, 32, 61]})
+    )
     assert finding.explanation is not None
-    assert finding.explanation.text == "the labels of the task are others (at least 3 of 100 labels)"
+    assert (
+        finding.explanation.text == "the labels of the task are others (at least 3 of 100 labels)"
+    )
 
 
 @pytest.mark.parametrize(
@@ -335,11 +497,16 @@ def test_of_older_rows_the_classes_tell_how_many_labels_changed_at_least() -> No
         ({"features": ["x"]}, "features is 'x'"),
         ({"features": [{"checks": 3}]}, "checks is 3"),
         ({"features": [{"checks": {"pixels": "x"}}]}, "checks pixels is 'x'"),
-        ({"features": [None, {"checks": {"input": [1.0, 2.0]}}]}, r"its sketch of input is \[1.0, 2.0\]"),
+        (
+            {"features": [None, {"checks": {"input": [1.0, 2.0]}}]},
+            r"its sketch of input is \[1.0, 2.0\]",
+        ),
         ({"scores": {"probabilities": ["a"] * 9}}, r"its sketch of probabilities is \['a'"),
     ],
 )
-def test_a_sketch_that_was_edited_is_one_line(provenance: dict[str, Any], said: str, tmp_path: Path) -> None:
+def test_a_sketch_that_was_edited_is_one_line(
+    provenance: dict[str, Any], said: str, tmp_path: Path
+) -> None:
     with pytest.raises(UserError, match=rf"line 2, is not a row of medbench \({said}"):
         check.read_rows(write(tmp_path / "rows.jsonl", row(), row(1, provenance=provenance)))
     with pytest.raises(UserError, match="do not all have sketches of the same scores"):
@@ -359,25 +526,44 @@ NASTY = "<b>&\"'\x1b[31m\r\n::error::]]>,:%0A\ud800"
 
 def test_reports_escape_what_is_in_them() -> None:
     bad = row(method=NASTY)
-    comparison = check.compare_rows(given(bad, row(1)), given(with_auc(bad, 0.5), row(1)), check.Repeatability())
+    comparison = check.compare_rows(
+        given(bad, row(1)), given(with_auc(bad, 0.5), row(1)), check.Repeatability()
+    )
     suite = ElementTree.fromstring(check.junit(comparison).encode("utf-8", "strict"))
     assert (suite.get("tests"), suite.get("failures")) == ("2", "1")
     (failure,) = suite.iter("failure")
     assert "auc 0.5000, was 0.8000 (-0.3000, tolerance 0.0004)" in str(failure.text)
-    added = ElementTree.fromstring(check.junit(check.compare_rows(given(row()), given(row(), row(1)), check.Repeatability())))
-    assert (added.get("tests"), added.get("failures"), added.get("skipped"), len(list(added.iter("skipped")))) == ("2", "0", "1", 1)
+    added = ElementTree.fromstring(
+        check.junit(check.compare_rows(given(row()), given(row(), row(1)), check.Repeatability()))
+    )
+    assert (
+        added.get("tests"),
+        added.get("failures"),
+        added.get("skipped"),
+        len(list(added.iter("skipped"))),
+    ) == ("2", "0", "1", 1)
     (line,) = check.github(comparison)
-    assert line.startswith("::error file=results/smoke/rows.jsonl,line=1,title=medbench check%3A worse::derm <b>&")
+    assert line.startswith(
+        "::error file=results/smoke/rows.jsonl,line=1,title=medbench check%3A worse::derm <b>&"
+    )
     assert "\n" not in line and "\r" not in line
     assert json.loads(check.json_text(comparison))["counts"] == {"worse": 1, "same": 1}
-    shown = "".join(part for part in check.check_terminal(comparison, explained=True) if isinstance(part, str))
+    shown = "".join(
+        part for part in check.check_terminal(comparison, explained=True) if isinstance(part, str)
+    )
     assert "\x1b" not in shown
     many = check.compare_rows(
-        given(*(row(s) for s in range(30))), given(*(with_auc(row(s), 0.5) for s in range(30))), check.Repeatability()
+        given(*(row(s) for s in range(30))),
+        given(*(with_auc(row(s), 0.5) for s in range(30))),
+        check.Repeatability(),
     )
     assert len(check.github(many)) == 10
     assert "30 cells" in check.explanations(many)[0]
-    assert json.loads(check.json_text(check.compare_rows(given(row()), given(row(auc=None)), check.Repeatability())))["red"]
+    assert json.loads(
+        check.json_text(
+            check.compare_rows(given(row()), given(row(auc=None)), check.Repeatability())
+        )
+    )["red"]
 
 
 def write(file: Path, *rows: Row) -> Path:
@@ -386,28 +572,39 @@ def write(file: Path, *rows: Row) -> Path:
     return file
 
 
-def test_the_command(medbench: Medbench, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command(
+    medbench: Medbench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     reference = write(tmp_path / "ref" / "rows.jsonl", row(0), row(1))
     now = write(tmp_path / "now.jsonl", row(0), with_auc(row(1), 0.7))
     (tmp_path / "ref" / "repeatability.json").write_text(
         check.Repeatability({"derm phantom random linear": {"auc": 1e-4}}, [{}, {}]).text()
     )
-    assert medbench("check", "--against", str(reference.parent), "--rows", str(reference)) == 0, "a folder will do"
+    assert medbench("check", "--against", str(reference.parent), "--rows", str(reference)) == 0, (
+        "a folder will do"
+    )
     assert "passed: 2 cells against" in capsys.readouterr().out
     more = ("--explain", "--json", "out/all.json", "--junit", "out/junit.xml", "--github")
     assert medbench("check", "--against", str(reference), "--rows", str(now), *more) == 1
     printed = capsys.readouterr().out
-    assert re.search(r"worse +│ derm random linear 10% seed 1 +│ auc .*│ +0\.8000 │ 0\.7000 │ -0\.1000 │ +0\.0006", printed), printed
+    assert re.search(
+        r"worse +│ derm random linear 10% seed 1 +│ auc .*│ +0\.8000 │ 0\.7000 │ -0\.1000 │ +0\.0006",
+        printed,
+    ), printed
     assert "metrics: 1 cells" in printed
     assert "FAILED: 2 cells against" in printed and "spread over 2 environments" in printed
     assert "::error file=" in printed
-    assert json.loads((tmp_path / "out" / "all.json").read_text())["findings"][0]["explanation"]["parts"] == ["metrics"]
+    assert json.loads((tmp_path / "out" / "all.json").read_text())["findings"][0]["explanation"][
+        "parts"
+    ] == ["metrics"]
     assert ElementTree.parse(tmp_path / "out" / "junit.xml").getroot().get("failures") == "1"
     assert medbench("check", "--against", str(reference), "--rows", str(now), "--update") == 0
     assert "FAILED" in capsys.readouterr().out, "what changed is shown"
     assert medbench("check", "--against", str(reference), "--rows", str(now)) == 0
     new = tmp_path / "other" / "rows.jsonl"
-    assert medbench("check", "--against", str(new), "--rows", str(now), "--update") == 0, "the first reference"
+    assert medbench("check", "--against", str(new), "--rows", str(now), "--update") == 0, (
+        "the first reference"
+    )
     assert medbench("check", "--against", str(new), "--rows", str(now)) == 0
     again = write(tmp_path / "again.jsonl", row(0, seconds=1.1), row(1, seconds=1.2))
     measured = ("check", "--against", str(new), "--measure", "--rows", str(now), "--rows")
@@ -416,13 +613,27 @@ def test_the_command(medbench: Medbench, tmp_path: Path, capsys: pytest.CaptureF
     assert medbench(*measured, str(again)) == 0
     kept = tmp_path / "other" / "repeatability.json"
     assert "auc low" in kept.read_text()
-    kept.write_text(re.sub(r'("auc": [\d.e-]*)(\d)', lambda found: found[1] + str((int(found[2]) + 1) % 10), kept.read_text(), count=1))
+    kept.write_text(
+        re.sub(
+            r'("auc": [\d.e-]*)(\d)',
+            lambda found: found[1] + str((int(found[2]) + 1) % 10),
+            kept.read_text(),
+            count=1,
+        )
+    )
     assert medbench("check", "--against", str(new), "--rows", str(now)) == 2
-    assert "its checksum is another" in (said := capsys.readouterr().err) and "--measure makes it anew" in said
+    assert (
+        "its checksum is another" in (said := capsys.readouterr().err)
+        and "--measure makes it anew" in said
+    )
 
 
 def test_a_study_is_run_with_nothing_from_the_cache(
-    medbench: Medbench, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    medbench: Medbench,
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Code that changed without its version would hide behind features that were kept."""
     (tmp_path / "mine.py").write_text(
@@ -436,49 +647,99 @@ def test_a_study_is_run_with_nothing_from_the_cache(
     from medbench import images
 
     cache = images.cache_folder()
-    assert not images.cache_entries(cache, "features")  # packs: the audit's alone, of the folder while it was planned
+    # packs: the audit's alone, of the folder while it was planned
+    assert not images.cache_entries(cache, "features")
     true = images.batches
-    monkeypatch.setattr(images, "batches", lambda *a, **k: (batch.flip(0) for batch in true(*a, **k)))
+    monkeypatch.setattr(
+        images, "batches", lambda *a, **k: (batch.flip(0) for batch in true(*a, **k))
+    )
     capsys.readouterr()
     assert medbench("check", "mine.py", "--against", reference, "--explain", "--out", "kept") == 1
     assert "preprocessing: 1 cells" in capsys.readouterr().out
-    assert (tmp_path / "kept" / "rows.jsonl").is_file() and not (tmp_path / "kept" / "cache").exists()
+    assert (tmp_path / "kept" / "rows.jsonl").is_file() and not (
+        tmp_path / "kept" / "cache"
+    ).exists()
 
 
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["mine.py"], "check needs a reference. Next: medbench check benchmarks/smoke.py --against results/smoke/rows.jsonl"),
+        (
+            ["mine.py"],
+            "check needs a reference. Next: medbench check benchmarks/smoke.py --against results/smoke/rows.jsonl",
+        ),
         (
             ["--against", "ref.jsonl"],
             "check takes a study to run, or --rows, and one of them. Next: medbench check STUDY.py --against ref.jsonl",
         ),
-        (["mine.py", "--rows", "ref.jsonl", "--against", "ref.jsonl"], "check takes a study to run, or --rows, and one of them."),
-        (["--rows", "ref.jsonl", "--against", "no.jsonl"], "There are no rows in no.jsonl. Next: medbench run --out FOLDER"),
+        (
+            ["mine.py", "--rows", "ref.jsonl", "--against", "ref.jsonl"],
+            "check takes a study to run, or --rows, and one of them.",
+        ),
+        (
+            ["--rows", "ref.jsonl", "--against", "no.jsonl"],
+            "There are no rows in no.jsonl. Next: medbench run --out FOLDER",
+        ),
         (["--rows", "no", "--against", "ref.jsonl"], "There are no rows in no."),
         (
             ["study.py", "--against", "no.jsonl"],
             "There are no rows in no.jsonl. Next: medbench check study.py --against no.jsonl --update, which makes",
         ),
-        (["--rows", "ref.jsonl", "--against", "empty.jsonl"], "The reference empty.jsonl holds no row. Next: medbench check STUDY.py"),
+        (
+            ["--rows", "ref.jsonl", "--against", "empty.jsonl"],
+            "The reference empty.jsonl holds no row. Next: medbench check STUDY.py",
+        ),
         (
             ["--rows", "ref.jsonl", "--rows", "ref.jsonl", "--against", "ref.jsonl"],
             "--rows was given 2 times; only --measure takes several.",
         ),
-        (["--rows", "ref.jsonl", "--against", "ref.jsonl", "--measure"], "A spread needs the rows of two runs at least."),
-        (["mine.py", "--against", "ref.jsonl", "--measure"], "--measure takes --rows alone, of two runs at least."),
-        (["--rows", "ref.jsonl", "--against", "text.jsonl"], r"text.jsonl, line 1, is not a row of medbench (Expecting value"),
-        (["--rows", "ref.jsonl", "--against", "list.jsonl"], "list.jsonl, line 1, is not a row of medbench ("),
-        (["--rows", "ref.jsonl", "--against", "number.jsonl"], "is not a row of medbench (auc value is 'high')"),
-        (["--rows", "ref.jsonl", "--against", "bad/rows.jsonl"], "repeatability.json is not a repeatability of medbench ("),
+        (
+            ["--rows", "ref.jsonl", "--against", "ref.jsonl", "--measure"],
+            "A spread needs the rows of two runs at least.",
+        ),
+        (
+            ["mine.py", "--against", "ref.jsonl", "--measure"],
+            "--measure takes --rows alone, of two runs at least.",
+        ),
+        (
+            ["--rows", "ref.jsonl", "--against", "text.jsonl"],
+            r"text.jsonl, line 1, is not a row of medbench (Expecting value",
+        ),
+        (
+            ["--rows", "ref.jsonl", "--against", "list.jsonl"],
+            "list.jsonl, line 1, is not a row of medbench (",
+        ),
+        (
+            ["--rows", "ref.jsonl", "--against", "number.jsonl"],
+            "is not a row of medbench (auc value is 'high')",
+        ),
+        (
+            ["--rows", "ref.jsonl", "--against", "bad/rows.jsonl"],
+            "repeatability.json is not a repeatability of medbench (",
+        ),
         (
             ["mine.py", "--against", "bad", "--out", "bad"],
             "--out bad is the reference's own folder: its rows would be compared with themselves.",
         ),
-        (["--rows", "ref.jsonl", "--against", "ref.jsonl", "--out", "kept"], "--out does not apply to --rows. Next: leave --out out"),
-        (["--rows", "ref.jsonl", "--against", "ref.jsonl", "--device", "cpu"], "--device does not apply to --rows."),
         (
-            ["--rows", "ref.jsonl", "--rows", "ref.jsonl", "--against", "ref.jsonl", "--measure", "--github"],
+            ["--rows", "ref.jsonl", "--against", "ref.jsonl", "--out", "kept"],
+            "--out does not apply to --rows. Next: leave --out out",
+        ),
+        (
+            ["--rows", "ref.jsonl", "--against", "ref.jsonl", "--device", "cpu"],
+            "--device does not apply to --rows.",
+        ),
+        (
+            [
+                "--rows",
+                "ref.jsonl",
+                "--rows",
+                "ref.jsonl",
+                "--against",
+                "ref.jsonl",
+                "--measure",
+                "--github",
+            ],
             "--github does not apply to --measure.",
         ),
         (
@@ -486,10 +747,19 @@ def test_a_study_is_run_with_nothing_from_the_cache(
             "/dev/null/x cannot be written: /dev/null: Not a directory.",
         ),
         (["nothing.py", "--against", "ref.jsonl"], "No study file 'nothing.py'."),
-        (["--rows", "empty.jsonl", "--against", "ref.jsonl", "--update"], "empty.jsonl holds no row: the reference stays as it was."),
+        (
+            ["--rows", "empty.jsonl", "--against", "ref.jsonl", "--update"],
+            "empty.jsonl holds no row: the reference stays as it was.",
+        ),
     ],
 )
-def test_what_is_refused(arguments: list[str], line: str, medbench: Medbench, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_refused(
+    arguments: list[str],
+    line: str,
+    medbench: Medbench,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     write(tmp_path / "ref.jsonl", row())
     write(tmp_path / "bad" / "rows.jsonl", row())
     (tmp_path / "bad" / "repeatability.json").write_text("[]")
@@ -505,12 +775,16 @@ def test_what_is_refused(arguments: list[str], line: str, medbench: Medbench, tm
     assert line in error
 
 
-def test_rows_are_checked_without_torch_and_without_a_cache(without_torch: Callable[..., str], tmp_path: Path) -> None:
+def test_rows_are_checked_without_torch_and_without_a_cache(
+    without_torch: Callable[..., str], tmp_path: Path
+) -> None:
     reference = str(write(tmp_path / "rows.jsonl", row()))
     again = str(write(tmp_path / "again.jsonl", row(seconds=2.0)))
     for more in ([], ["--measure", "--rows", again], ["--update"]):
         # as its cache a file: a command that asked for the folder would end here
-        said = without_torch("check", "--rows", reference, "--against", reference, *more, MEDBENCH_CACHE=reference)
+        said = without_torch(
+            "check", "--rows", reference, "--against", reference, *more, MEDBENCH_CACHE=reference
+        )
         assert ("the spread of 2 runs" if "--measure" in more else "passed: 1 cells") in said
 
 
@@ -518,15 +792,28 @@ def test_a_name_with_an_exotic_line_break_does_not_tear_its_row(tmp_path: Path) 
     """As `Store` writes rows: U+2028 and U+0085 stand in a JSON string as they are."""
     file = tmp_path / "rows.jsonl"
     odd = row(provenance={"subset_classes": {"a\u2028b": 3, "c\u0085d": 7}})
-    file.write_text(json.dumps(odd.to_json(), ensure_ascii=False) + "\n" + json.dumps(row(1).to_json()) + "\n", encoding="utf-8")
+    file.write_text(
+        json.dumps(odd.to_json(), ensure_ascii=False) + "\n" + json.dumps(row(1).to_json()) + "\n",
+        encoding="utf-8",
+    )
     assert list(check.read_rows(file).lines.values()) == [1, 2]
 
 
 def test_cells_of_one_cause_are_one_line_however_far_their_numbers_lie_apart() -> None:
     """The cause is a value: it is not made of the sentence by leaving numbers out."""
-    moved = [row(seed, provenance={"features.0.checks.features": [1.1, *[0.4 - seed / 100] * 8]}) for seed in range(3)]
-    comparison = check.compare_rows(given(*map(row, range(3))), given(*(with_auc(one, 0.7) for one in moved)), check.Repeatability())
+    moved = [
+        row(seed, provenance={"features.0.checks.features": [1.1, *[0.4 - seed / 100] * 8]})
+        for seed in range(3)
+    ]
+    comparison = check.compare_rows(
+        given(*map(row, range(3))),
+        given(*(with_auc(one, 0.7) for one in moved)),
+        check.Repeatability(),
+    )
     found = [finding.explanation for finding in comparison.findings if finding.explanation]
-    assert len({one.text for one in found}) == len({one.apart for one in found}) == 3 and len({one.cause for one in found}) == 1
+    assert (
+        len({one.text for one in found}) == len({one.apart for one in found}) == 3
+        and len({one.cause for one in found}) == 1
+    )
     (line,) = check.explanations(comparison)
     assert line.startswith("readout: 3 cells") and f"by {found[0].apart:.1e} of their size" in line

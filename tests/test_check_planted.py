@@ -1,4 +1,5 @@
-"""Planted regressions: each turns the check red, and --explain names the part that was planted in."""
+"""Planted regressions: each turns the check red, and --explain names the part that was planted
+in."""
 
 from __future__ import annotations
 
@@ -29,7 +30,14 @@ Patch = pytest.MonkeyPatch
 def grid(tmp_path_factory: pytest.TempPathFactory) -> Grid:
     folder = tmp_path_factory.mktemp("encoder")
     protocols = ("linear", "knn")
-    return Grid(("planted",), protocols=protocols, encoders=(planted.encoder(folder),), labels=("20", "100"), seeds=2, size=32)
+    return Grid(
+        ("planted",),
+        protocols=protocols,
+        encoders=(planted.encoder(folder),),
+        labels=("20", "100"),
+        seeds=2,
+        size=32,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -47,10 +55,14 @@ def rows(grid: Grid, folder: Path, patch: Patch) -> check.Given:
 
 
 @pytest.fixture
-def again(grid: Grid, reference: check.Given, tmp_path: Path, monkeypatch: Patch) -> Callable[..., check.Comparison]:
+def again(
+    grid: Grid, reference: check.Given, tmp_path: Path, monkeypatch: Patch
+) -> Callable[..., check.Comparison]:
     def call(task: object = planted.parts) -> check.Comparison:
         monkeypatch.setitem(registry.tasks(), "planted", planted.task(task))
-        return check.compare_rows(reference, rows(grid, tmp_path, monkeypatch), check.Repeatability())
+        return check.compare_rows(
+            reference, rows(grid, tmp_path, monkeypatch), check.Repeatability()
+        )
 
     return call
 
@@ -81,7 +93,9 @@ def changed_encoder(patch: Patch, change: Callable[[Any], None]) -> None:
 
 
 def other_weights(patch: Patch) -> None:
-    changed_encoder(patch, lambda net: net.filters.weight.data.copy_(net.filters.weight.data.flip(0)))
+    changed_encoder(
+        patch, lambda net: net.filters.weight.data.copy_(net.filters.weight.data.flip(0))
+    )
 
 
 def other_readout(patch: Patch) -> None:
@@ -90,7 +104,11 @@ def other_readout(patch: Patch) -> None:
 
 def other_batches(patch: Patch, change: Callable[[Any], Any]) -> None:
     true = images.batches
-    patch.setattr(images, "batches", lambda *arguments, **more: (change(batch) for batch in true(*arguments, **more)))
+    patch.setattr(
+        images,
+        "batches",
+        lambda *arguments, **more: (change(batch) for batch in true(*arguments, **more)),
+    )
 
 
 def other_mean(patch: Patch) -> None:
@@ -104,29 +122,43 @@ def blue_first(patch: Patch) -> None:
 def other_interpolation(patch: Patch) -> None:
     true = packing.squeezed
     other = {"bicubic": "bilinear", "bilinear": "bicubic"}
-    patch.setattr(packing, "squeezed", lambda image, forms: true(image, [PackForm(f.size, other[f.interpolation]) for f in forms]))
+    patch.setattr(
+        packing,
+        "squeezed",
+        lambda image, forms: true(image, [PackForm(f.size, other[f.interpolation]) for f in forms]),
+    )
 
 
 def a_class_is_dropped(patch: Patch) -> None:
     true = splits.draws
 
     def draws(labels: np.ndarray, *arguments: Any) -> list[np.ndarray]:
-        return [index if len(index) == len(labels) else index[labels[index] != 2] for index in true(labels, *arguments)]
+        return [
+            index if len(index) == len(labels) else index[labels[index] != 2]
+            for index in true(labels, *arguments)
+        ]
 
     patch.setattr(splits, "draws", draws)
 
 
 def other_training(
-    patch: Patch, change: Callable[[Train, Mapping[str, np.ndarray], list[np.ndarray]], tuple[Train, list[np.ndarray]]]
+    patch: Patch,
+    change: Callable[
+        [Train, Mapping[str, np.ndarray], list[np.ndarray]], tuple[Train, list[np.ndarray]]
+    ],
 ) -> None:
     for name in ("linear", "knn"):
         true = registry.protocol(name)
 
         def evaluate(
-            train: Train, targets: Mapping[str, np.ndarray], draws: list[np.ndarray], true: Any = true
+            train: Train,
+            targets: Mapping[str, np.ndarray],
+            draws: list[np.ndarray],
+            true: Any = true,
         ) -> Iterator[dict[str, Scores]]:
             train, draws = change(train, targets, draws)
-            for answer in true.evaluate(train, targets, draws):  # held-out images may lie beyond the draw that the run knows
+            # held-out images may lie beyond the draw that the run knows
+            for answer in true.evaluate(train, targets, draws):
                 yield {name: replace(scores, held_out=None) for name, scores in answer.items()}
 
         patch.setitem(registry.protocols(), name, replace(true, evaluate=evaluate))  # type: ignore[arg-type]
@@ -135,18 +167,33 @@ def other_training(
 def leaked_test_set(patch: Patch) -> None:
     test = planted.parts()["test"]
 
-    def leak(train: Train, targets: Mapping[str, np.ndarray], draws: list[np.ndarray]) -> tuple[Train, list[np.ndarray]]:
+    def leak(
+        train: Train, targets: Mapping[str, np.ndarray], draws: list[np.ndarray]
+    ) -> tuple[Train, list[np.ndarray]]:
         more = np.arange(len(train.labels), len(train.labels) + len(test))
         joined = [
-            np.concatenate(pair) for pair in ((train.features, targets["test"]), (train.labels, test.labels), (train.groups, test.groups))
+            np.concatenate(pair)
+            for pair in (
+                (train.features, targets["test"]),
+                (train.labels, test.labels),
+                (train.groups, test.groups),
+            )
         ]
-        return replace(train, features=joined[0], labels=joined[1], groups=joined[2]), [np.concatenate([draw, more]) for draw in draws]
+        return replace(train, features=joined[0], labels=joined[1], groups=joined[2]), [
+            np.concatenate([draw, more]) for draw in draws
+        ]
 
     other_training(patch, leak)
 
 
 def labels_shifted_in_training(patch: Patch) -> None:
-    other_training(patch, lambda train, targets, draws: (replace(train, labels=(train.labels + 1) % train.n_classes), draws))
+    other_training(
+        patch,
+        lambda train, targets, draws: (
+            replace(train, labels=(train.labels + 1) % train.n_classes),
+            draws,
+        ),
+    )
 
 
 def other_metric(patch: Patch) -> None:
@@ -157,11 +204,17 @@ def other_metric(patch: Patch) -> None:
 def other_library(patch: Patch) -> None:
     """Another torch, and features that moved a little with it."""
     true = embed.machine
-    machine = lambda device: {**true(device), "versions": {**true(device)["versions"], "torch": "1.0"}}
+    machine = lambda device: {
+        **true(device),
+        "versions": {**true(device)["versions"], "torch": "1.0"},
+    }
     patch.setattr(embed, "machine", machine)
     patch.setattr(provenance, "machine", machine)
     changed_encoder(
-        patch, lambda net: net.register_forward_hook(lambda module, given, out: out * (1 + 0.3 * (out > out.mean(1, keepdim=True))))
+        patch,
+        lambda net: net.register_forward_hook(
+            lambda module, given, out: out * (1 + 0.3 * (out > out.mean(1, keepdim=True)))
+        ),
     )
 
 
@@ -189,7 +242,11 @@ def other_recipe(patch: Patch) -> None:
     ids=lambda value: value.__name__ if callable(value) else "",
 )
 def test_a_planted_regression_is_red_and_explained(
-    plant: Callable[[Patch], None], statuses: set[str], part: str, again: Callable[..., check.Comparison], monkeypatch: Patch
+    plant: Callable[[Patch], None],
+    statuses: set[str],
+    part: str,
+    again: Callable[..., check.Comparison],
+    monkeypatch: Patch,
 ) -> None:
     plant(monkeypatch)
     red = judged(again())
@@ -197,7 +254,9 @@ def test_a_planted_regression_is_red_and_explained(
     assert {finding.explanation.part for finding in red if finding.explanation} == {part}
 
 
-@pytest.mark.parametrize(("change", "part"), [({"groups_are_images": True}, "split"), ({"shuffled": True}, "data")])
+@pytest.mark.parametrize(
+    ("change", "part"), [({"groups_are_images": True}, "split"), ({"shuffled": True}, "data")]
+)
 def test_a_planted_change_of_the_task_is_red_and_explained(
     change: dict[str, bool], part: str, again: Callable[..., check.Comparison]
 ) -> None:

@@ -1,4 +1,8 @@
-"""Files that `--weights` is given: usual layouts of trainings are taken, and of others one line says what the file is and what to do next."""
+"""Files that `--weights` is given.
+
+Usual layouts of trainings are taken, and of others one line says what the file is and what to do
+next.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +44,8 @@ def within(part: str, state: State) -> State:
     return {name.replace("layer1.", f"layer1.{part}."): value for name, value in state.items()}
 
 
-LAYOUTS: dict[str, Callable[[State, State], dict[str, Any]]] = {  # of the network that is meant, and another one
+# of the network that is meant, and another one
+LAYOUTS: dict[str, Callable[[State, State], dict[str, Any]]] = {
     "MoCo v3": lambda net, other: {
         "state_dict": {
             **under("module.base_encoder.", net),
@@ -49,16 +54,36 @@ LAYOUTS: dict[str, Callable[[State, State], dict[str, Any]]] = {  # of the netwo
             "module.predictor.0.weight": ONE,
         }
     },
-    "torch's AveragedModel": lambda net, other: {"n_averaged": torch.tensor(3), **under("module.", net)},
-    "MAE, RETFound": lambda net, other: {
-        "model": {**net, "mask_token": ONE, "decoder_pos_embed": ONE, "decoder_blocks.0.norm1.weight": ONE}
+    "torch's AveragedModel": lambda net, other: {
+        "n_averaged": torch.tensor(3),
+        **under("module.", net),
     },
-    "DINOv2": lambda net, other: {"teacher": {**under("backbone.", net), "dino_head.mlp.weight": ONE, "ibot_head.mlp.weight": ONE}},
+    "MAE, RETFound": lambda net, other: {
+        "model": {
+            **net,
+            "mask_token": ONE,
+            "decoder_pos_embed": ONE,
+            "decoder_blocks.0.norm1.weight": ONE,
+        }
+    },
+    "DINOv2": lambda net, other: {
+        "teacher": {
+            **under("backbone.", net),
+            "dino_head.mlp.weight": ONE,
+            "ibot_head.mlp.weight": ONE,
+        }
+    },
     "DeepSpeed": lambda net, other: {"module": net, "optimizer": {}},
     "FSDP": lambda net, other: under("_fsdp_wrapped_module.", within("_fsdp_wrapped_module", net)),
-    "activation checkpointing": lambda net, other: {"model": within("_checkpoint_wrapped_module", net)},
+    "activation checkpointing": lambda net, other: {
+        "model": within("_checkpoint_wrapped_module", net)
+    },
     "lightly": lambda net, other: {
-        "state_dict": {**under("backbone.", net), "online_classifier.linear.weight": ONE, "projection_head.0.weight": ONE}
+        "state_dict": {
+            **under("backbone.", net),
+            "online_classifier.linear.weight": ONE,
+            "projection_head.0.weight": ONE,
+        }
     },
     "MSN, I-JEPA": lambda net, other: {
         "target_encoder": {**under("module.", net), "module.fc.fc1.weight": ONE},
@@ -74,14 +99,22 @@ def test_usual_layouts(layout: str, tmp_path: Path) -> None:
     net = Net().state_dict()
     torch.save(LAYOUTS[layout](net, Net().state_dict()), tmp_path / "a.pth")
     found = fitting(tmp_path / "a.pth")
-    assert found.keys() == net.keys() and all(torch.equal(found[name], value) for name, value in net.items())
+    assert found.keys() == net.keys() and all(
+        torch.equal(found[name], value) for name, value in net.items()
+    )
 
 
 def test_a_path_of_python_3_13(tmp_path: Path) -> None:
     torch.save({"model": Net().state_dict(), "out": pathlib.PosixPath("/x")}, tmp_path / "a.pth")
-    with zipfile.ZipFile(tmp_path / "a.pth") as old, zipfile.ZipFile(tmp_path / "b.pth", "w") as new:
+    with (
+        zipfile.ZipFile(tmp_path / "a.pth") as old,
+        zipfile.ZipFile(tmp_path / "b.pth", "w") as new,
+    ):
         for member in old.infolist():
-            new.writestr(member, old.read(member).replace(b"cpathlib\nPosixPath", b"cpathlib._local\nPosixPath"))
+            new.writestr(
+                member,
+                old.read(member).replace(b"cpathlib\nPosixPath", b"cpathlib._local\nPosixPath"),
+            )
     assert b"_local" in (tmp_path / "b.pth").read_bytes()
     assert fitting(tmp_path / "b.pth").keys() == Net().state_dict().keys()
 
@@ -100,12 +133,36 @@ def cyclic(state: State) -> dict[str, Any]:
 
 
 CHANGED: list[tuple[str, Callable[[Tensor], Tensor], str]] = [
-    ("stem.weight", lambda value: value.to_sparse(), r"1 no real numbers \(stem\.weight sparse_coo\)"),
-    ("stem.weight", lambda value: value.to("meta"), r"1 no real numbers \(stem\.weight float32 without values\)"),
-    ("stem.weight", lambda value: torch.quantize_per_tensor(value, 0.1, 0, torch.qint8), r"1 no real numbers \(stem\.weight qint8\)"),
-    ("stem.weight", lambda value: value.to(torch.complex64), r"1 no real numbers \(stem\.weight complex64\)"),
-    ("stem.weight", lambda value: ONE.expand(10**7, 10**6), r"1 of another shape \(stem\.weight \(10000000, 1000000\) instead"),
-    ("bn1.running_var", lambda value: (-value).to(torch.float8_e4m3fn), r"1 negative variances \(bn1\.running_var\)"),
+    (
+        "stem.weight",
+        lambda value: value.to_sparse(),
+        r"1 no real numbers \(stem\.weight sparse_coo\)",
+    ),
+    (
+        "stem.weight",
+        lambda value: value.to("meta"),
+        r"1 no real numbers \(stem\.weight float32 without values\)",
+    ),
+    (
+        "stem.weight",
+        lambda value: torch.quantize_per_tensor(value, 0.1, 0, torch.qint8),
+        r"1 no real numbers \(stem\.weight qint8\)",
+    ),
+    (
+        "stem.weight",
+        lambda value: value.to(torch.complex64),
+        r"1 no real numbers \(stem\.weight complex64\)",
+    ),
+    (
+        "stem.weight",
+        lambda value: ONE.expand(10**7, 10**6),
+        r"1 of another shape \(stem\.weight \(10000000, 1000000\) instead",
+    ),
+    (
+        "bn1.running_var",
+        lambda value: (-value).to(torch.float8_e4m3fn),
+        r"1 negative variances \(bn1\.running_var\)",
+    ),
     ("bn1.running_var", lambda value: value * float("nan"), r"1 not finite \(bn1\.running_var\)"),
     ("bn1.running_var", lambda value: -value, r"1 negative variances \(bn1\.running_var\)"),
 ]
@@ -113,7 +170,9 @@ CHANGED: list[tuple[str, Callable[[Tensor], Tensor], str]] = [
 
 @pytest.mark.filterwarnings("ignore")  # torch's own, of kinds of tensors
 @pytest.mark.parametrize(("name", "change", "line"), CHANGED)
-def test_tensors_that_are_no_plain_numbers(name: str, change: Callable[[Tensor], Tensor], line: str, tmp_path: Path) -> None:
+def test_tensors_that_are_no_plain_numbers(
+    name: str, change: Callable[[Tensor], Tensor], line: str, tmp_path: Path
+) -> None:
     state = Net().state_dict()
     torch.save({**state, name: change(state[name])}, tmp_path / "a.pth")
     with pytest.raises(UserError, match=rf"a\.pth does not fit net: {line}"):
@@ -123,7 +182,10 @@ def test_tensors_that_are_no_plain_numbers(name: str, change: Callable[[Tensor],
 @pytest.mark.parametrize("make", [lambda state: nested(state, 50), cyclic])
 def test_dicts_in_dicts_have_an_end(make: Callable[[State], Any], tmp_path: Path) -> None:
     torch.save(make(Net().state_dict()), tmp_path / "a.pth")
-    with pytest.raises(UserError, match=r"a\.pth is not a state dict, names with tensors: 1 entries are none, model"):
+    with pytest.raises(
+        UserError,
+        match=r"a\.pth is not a state dict, names with tensors: 1 entries are none, model",
+    ):
         fitting(tmp_path / "a.pth")
 
 
@@ -132,7 +194,9 @@ def test_a_pickle_that_is_cut_is_broken(tmp_path: Path) -> None:
     content = (tmp_path / "a.pth").read_bytes()
     for end in (1, 2, 30, 300, len(content) - 1):
         (tmp_path / "a.pth").write_bytes(content[:end])
-        with pytest.raises(UserError, match=r"a\.pth is broken or incomplete: .*Next: fetch it again"):
+        with pytest.raises(
+            UserError, match=r"a\.pth is broken or incomplete: .*Next: fetch it again"
+        ):
             fitting(tmp_path / "a.pth")
 
 
@@ -142,9 +206,18 @@ def test_other_archives_are_named(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "c.zip", "w") as archive:
         archive.writestr("weights.pth", b"x")
     for name, line in (
-        ("a.pt", r"a\.pt is a TorchScript program, not weights alone\. Next: torch\.save\(torch\.jit\.load"),
-        ("b.npz", r"b\.npz is a NumPy archive, as the authors of ViT and BiT .* Next: medbench run --encoder NAME\.TAG"),
-        ("c.zip", r"c\.zip is a zip archive that holds weights\.pth\. Next: unpack it, .*\(unzip c\.zip\)"),
+        (
+            "a.pt",
+            r"a\.pt is a TorchScript program, not weights alone\. Next: torch\.save\(torch\.jit\.load",
+        ),
+        (
+            "b.npz",
+            r"b\.npz is a NumPy archive, as the authors of ViT and BiT .* Next: medbench run --encoder NAME\.TAG",
+        ),
+        (
+            "c.zip",
+            r"c\.zip is a zip archive that holds weights\.pth\. Next: unpack it, .*\(unzip c\.zip\)",
+        ),
     ):
         with pytest.raises(UserError, match=line):
             fitting(tmp_path / name)

@@ -1,4 +1,5 @@
-"""The order of an ordinal folder's classes: numbers, usual scales, what a person says, and a refusal to guess."""
+"""The order of an ordinal folder's classes: numbers, usual scales, what a person says, and a
+refusal to guess."""
 
 from __future__ import annotations
 
@@ -47,7 +48,9 @@ GRADES = ("none", "mild", "moderate", "severe", "proliferative")
         ("density A", "density B", "density C", "density D"),
     ],
 )
-def test_numbers_and_usual_scales_are_known_in_whichever_order_they_come(right: tuple[str, ...]) -> None:
+def test_numbers_and_usual_scales_are_known_in_whichever_order_they_come(
+    right: tuple[str, ...],
+) -> None:
     for seed in range(5):
         assert by_degree(random.Random(seed).sample(right, len(right))) == right
 
@@ -67,17 +70,30 @@ def test_numbers_and_usual_scales_are_known_in_whichever_order_they_come(right: 
     ],
 )
 def test_nothing_is_guessed(classes: tuple[str, ...]) -> None:
-    with pytest.raises(UserError, match=r"The order of the classes .* cannot be told: .* Next: say it, from least to most: --order "):
+    with pytest.raises(
+        UserError,
+        match=r"The order of the classes .* cannot be told: .* Next: say it, from least to most: --order ",
+    ):
         by_degree(classes)
 
 
 def test_a_word_that_is_no_word_of_the_others_scale_is_named() -> None:
-    """A slip of the pen among five grades; the example that is shown keeps the order of the others, and says that it is an example."""
-    said = "No retinopathy, Mild, Severe, Proliferative are of a scale, and moderat is no word of it"
+    """A slip of the pen among five grades.
+
+    The example that is shown keeps the order of the others, and says that it is an example.
+    """
+    said = (
+        "No retinopathy, Mild, Severe, Proliferative are of a scale, and moderat is no word of it"
+    )
     with pytest.raises(UserError) as caught:
         by_degree(("Mild", "moderat", "Proliferative", "No retinopathy", "Severe"))
-    assert said in str(caught.value) and str(caught.value).endswith("'No retinopathy,Mild,Severe,Proliferative,moderat', in your order")
-    with pytest.raises(UserError, match=r"no scale that medbench knows\. Next: .* --order cat,dog,eel, in your order"):
+    assert said in str(caught.value) and str(caught.value).endswith(
+        "'No retinopathy,Mild,Severe,Proliferative,moderat', in your order"
+    )
+    with pytest.raises(
+        UserError,
+        match=r"no scale that medbench knows\. Next: .* --order cat,dog,eel, in your order",
+    ):
         by_degree(("dog", "cat", "eel"))
 
 
@@ -85,9 +101,15 @@ def test_an_order_that_is_named_comes_before_what_is_known() -> None:
     assert by_degree(("mild", "None", "x y"), ("x y", "none", "MILD")) == ("x y", "None", "mild")
     assert by_degree(GRADES, GRADES[::-1]) == GRADES[::-1]
     for order, what in (
-        (("none", "midl"), r"--order names 'midl', which is no class\. Allowed: .*Did you mean 'mild'\?"),
+        (
+            ("none", "midl"),
+            r"--order names 'midl', which is no class\. Allowed: .*Did you mean 'mild'\?",
+        ),
         (("none", "mild", "None"), r"--order names 'none' twice"),
-        (("severe", "none"), r"--order leaves out mild, moderate, proliferative: .*--order severe,none,mild,moderate,proliferative"),
+        (
+            ("severe", "none"),
+            r"--order leaves out mild, moderate, proliferative: .*--order severe,none,mild,moderate,proliferative",
+        ),
     ):
         with pytest.raises(UserError, match=what):
             by_degree(GRADES, order)
@@ -108,7 +130,9 @@ def graded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str
         for c, name in enumerate(classes):
             (tmp_path / "eyes" / name).mkdir(parents=True)
             for i in range(12):
-                Image.fromarray((rng.integers(0, 60, (24, 24, 3)) + 30 * c).astype(np.uint8)).save(tmp_path / "eyes" / name / f"{i}.png")
+                Image.fromarray((rng.integers(0, 60, (24, 24, 3)) + 30 * c).astype(np.uint8)).save(
+                    tmp_path / "eyes" / name / f"{i}.png"
+                )
         return "folder:eyes"
 
     return make
@@ -123,8 +147,13 @@ def test_the_order_is_on_the_first_screen_of_a_plan_and_of_a_run(
     task = graded(*GRADES)
     for more in (["--plan"], []):
         assert medbench("run", "--task", task, "--ordinal", *SHORT, *more) == 0
-        first = next(line for line in capsys.readouterr().err.splitlines() if "folder:eyes: " in line)
-        assert first == "folder:eyes: order of the classes: none < mild < moderate < severe < proliferative"
+        first = next(
+            line for line in capsys.readouterr().err.splitlines() if "folder:eyes: " in line
+        )
+        assert (
+            first
+            == "folder:eyes: order of the classes: none < mild < moderate < severe < proliferative"
+        )
     assert "none < mild < moderate" in Path("runs/folder-eyes/leaderboard.md").read_text()
 
 
@@ -135,26 +164,51 @@ def test_words_without_a_scale_are_refused_before_anything_is_read(
     for name in ("run", "audit", "data show"):
         given = ["--task", task, *SHORT] if name == "run" else [task]
         assert medbench(*name.split(), *given, "--order", "leicht,mittel,heavy") == 2
-        assert "--order names 'heavy', which is no class. Allowed: leicht, mittel, schwer" in "".join(capsys.readouterr())
+        assert (
+            "--order names 'heavy', which is no class. Allowed: leicht, mittel, schwer"
+            in "".join(capsys.readouterr())
+        )
     assert medbench("run", "--task", task, "--ordinal", *SHORT) == 2
-    assert "The order of the classes leicht, mittel, schwer cannot be told" in capsys.readouterr().err
+    assert (
+        "The order of the classes leicht, mittel, schwer cannot be told" in capsys.readouterr().err
+    )
     assert medbench("run", "--task", task, "--order", "leicht,mittel,schwer", *SHORT, "--plan") == 0
     assert "order of the classes: leicht < mittel < schwer" in capsys.readouterr().err
     assert medbench("run", "--order", "a,b,c", "--plan") == 2
-    assert "--order describes a folder of your own; task 'derm' is what it is." in capsys.readouterr().err
+    assert (
+        "--order describes a folder of your own; task 'derm' is what it is."
+        in capsys.readouterr().err
+    )
 
 
-def test_an_order_is_part_of_the_identity_where_it_changes_the_order(graded: Callable[..., str]) -> None:
-    grid = Grid(tasks=(graded("low", "medium", "high"),), methods=("random",), labels=("100",), seeds=1, size=32, audit=False, ordinal=True)
+def test_an_order_is_part_of_the_identity_where_it_changes_the_order(
+    graded: Callable[..., str],
+) -> None:
+    grid = Grid(
+        tasks=(graded("low", "medium", "high"),),
+        methods=("random",),
+        labels=("100",),
+        seeds=1,
+        size=32,
+        audit=False,
+        ordinal=True,
+    )
 
     def planned(**more: object) -> list[str]:
         return [cell.fingerprint for cell in planning.plan(Grid(**{**vars(grid), **more})).cells]  # type: ignore[arg-type]
 
-    assert planned() == planned(order=("low", "medium", "high")) == planned(order=("low", "medium", "high"), ordinal=False)
+    assert (
+        planned()
+        == planned(order=("low", "medium", "high"))
+        == planned(order=("low", "medium", "high"), ordinal=False)
+    )
     assert planned() != planned(order=("low", "high", "medium"))
     assert planned() != planned(ordinal=False)
 
 
 def test_a_printed_command_keeps_the_names_of_classes() -> None:
     grid = Grid(tasks=("folder:/home/ann/eyes",), order=("0/1", "1/2", "2/2"), labels=("5/class",))
-    assert command(grid) == "medbench run --task folder:eyes --labels 5/class --seeds auto --order 0/1,1/2,2/2"
+    assert (
+        command(grid)
+        == "medbench run --task folder:eyes --labels 5/class --seeds auto --order 0/1,1/2,2/2"
+    )

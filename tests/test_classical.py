@@ -1,4 +1,5 @@
-"""k nearest neighbours against a slow loop, Nielsen's classifiers against the published arguments and against scikit-learn's own pipeline."""
+"""k nearest neighbours against a slow loop, Nielsen's classifiers against the published arguments
+and against scikit-learn's own pipeline."""
 
 from __future__ import annotations
 
@@ -26,32 +27,53 @@ from medbench.run import validation
 from medbench.schema import Protocol, Scores, Train, UserError, registry
 from medbench.stats import splits
 
-ALL = pytest.mark.parametrize("protocol", [KNN, KNN_NIELSEN2023, SVM, LOGREG], ids=lambda protocol: protocol.name)
+ALL = pytest.mark.parametrize(
+    "protocol", [KNN, KNN_NIELSEN2023, SVM, LOGREG], ids=lambda protocol: protocol.name
+)
 FITTED = pytest.mark.parametrize("protocol", [SVM, LOGREG], ids=lambda protocol: protocol.name)
-SVC_AS_PUBLISHED = {"C": 1.0, "kernel": "rbf", "gamma": "scale", "class_weight": "balanced", "break_ties": True}
+SVC_AS_PUBLISHED = {
+    "C": 1.0,
+    "kernel": "rbf",
+    "gamma": "scale",
+    "class_weight": "balanced",
+    "break_ties": True,
+}
 
 
-def _drawn(n: int, dimensions: int, classes: int, seed: int, *, per_group: int = 1, spread: float = 1.0) -> Train:
-    """Skewed, partly silent features of overlapping classes, as after a ReLU; `per_group` near-copies a group."""
+def _drawn(
+    n: int, dimensions: int, classes: int, seed: int, *, per_group: int = 1, spread: float = 1.0
+) -> Train:
+    """Skewed, partly silent features of overlapping classes, as after a ReLU; `per_group`
+    near-copies a group."""
     rng = np.random.default_rng(seed)
     share = 1 / np.arange(1, classes + 1)
-    labels = np.r_[np.repeat(np.arange(classes), 3), rng.choice(classes, n - 3 * classes, p=share / share.sum())]
+    labels = np.r_[
+        np.repeat(np.arange(classes), 3),
+        rng.choice(classes, n - 3 * classes, p=share / share.sum()),
+    ]
     centres = rng.normal(size=(classes, dimensions))
-    x = np.maximum(centres[labels] + spread * rng.normal(size=(n, dimensions)), 0) * rng.lognormal(size=dimensions)
+    x = np.maximum(centres[labels] + spread * rng.normal(size=(n, dimensions)), 0) * rng.lognormal(
+        size=dimensions
+    )
     x = np.repeat(x, per_group, 0) * (1 + 0.05 * rng.random((n * per_group, dimensions)))
     groups = np.repeat([f"g{i}" for i in range(n)], per_group)
     kind = "binary" if classes == 2 else "multiclass"
     return Train(x.astype(np.float32), np.repeat(labels, per_group), groups, kind, classes)
 
 
-def _scores(protocol: Protocol, train: Train, images: np.ndarray, draw: np.ndarray | None = None) -> Scores:
+def _scores(
+    protocol: Protocol, train: Train, images: np.ndarray, draw: np.ndarray | None = None
+) -> Scores:
     draw = np.arange(len(train.labels)) if draw is None else draw
     return next(protocol.evaluate(train, {"test": images}, [draw]))["test"]
 
 
 @FITTED
 def test_every_argument_is_the_published_one(protocol, monkeypatch):
-    """Against the arguments in the paper's code (sparsam); what it does not name is scikit-learn's default."""
+    """Against the arguments in the paper's code (sparsam).
+
+    What it does not name is scikit-learn's default.
+    """
     given = []
     for estimator, method in ((PCA, "fit_transform"), (SVC, "fit"), (LogisticRegression, "fit")):
 
@@ -65,7 +87,8 @@ def test_every_argument_is_the_published_one(protocol, monkeypatch):
     published = {
         "PCA": PCA().get_params(),
         "SVC": SVC().get_params() | SVC_AS_PUBLISHED,
-        "LogisticRegression": LogisticRegression().get_params() | {"C": 2.5, "class_weight": "balanced", "max_iter": 10_000},
+        "LogisticRegression": LogisticRegression().get_params()
+        | {"C": 2.5, "class_weight": "balanced", "max_iter": 10_000},
     }
     last = "SVC" if protocol is SVM else "LogisticRegression"
     assert [name for name, _ in given[:2]] == ["PCA", last]
@@ -78,10 +101,17 @@ def test_every_argument_is_the_published_one(protocol, monkeypatch):
     defaults = PowerTransformer().get_params()  # what `power_transform` stands for
     assert defaults["method"] == "yeo-johnson" and defaults["standardize"]
     assert published["PCA"]["n_components"] is None and not published["PCA"]["whiten"]
-    assert {name: published[last][name] for name in chosen if name in published[last]}.items() <= dict(chosen).items()
+    assert {
+        name: published[last][name] for name in chosen if name in published[last]
+    }.items() <= dict(chosen).items()
 
 
-CASES = {"tall": (120, 8, 5), "wide": (60, 70, 4), "binary": (60, 10, 2), "wide, binary": (25, 30, 2)}
+CASES = {
+    "tall": (120, 8, 5),
+    "wide": (60, 70, 4),
+    "binary": (60, 10, 2),
+    "wide, binary": (25, 30, 2),
+}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -94,7 +124,11 @@ def test_as_a_plain_scikit_learn_pipeline(case):
     scores = _scores(SVM, train, images)
     np.testing.assert_array_equal(scores.decisions, plain.predict(images.astype(float)))
     np.testing.assert_array_equal(scores.probabilities.argmax(1), scores.decisions)
-    plain = make_pipeline(PowerTransformer(), PCA(), LogisticRegression(C=2.5, class_weight="balanced", max_iter=10_000))
+    plain = make_pipeline(
+        PowerTransformer(),
+        PCA(),
+        LogisticRegression(C=2.5, class_weight="balanced", max_iter=10_000),
+    )
     expected = plain.fit(x, train.labels).predict_proba(images.astype(float))
     scores = _scores(LOGREG, train, images)
     np.testing.assert_allclose(scores.probabilities, expected, atol=2e-3)
@@ -134,27 +168,36 @@ def test_the_power_transform_is_scikit_learns(n):
         )  # they stop at values, we at slopes
         np.testing.assert_allclose(z, theirs.transform(x), atol=2e-7, err_msg=name)
         others = np.vstack([3 * x, -x, np.zeros_like(x[:1])])
-        np.testing.assert_allclose(found.transform(others), theirs.transform(others), rtol=1e-4, atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(
+            found.transform(others), theirs.transform(others), rtol=1e-4, atol=1e-6, err_msg=name
+        )
         np.testing.assert_array_equal(x, before)
 
 
 def _exactly(x: np.ndarray, exponent: float) -> tuple[np.ndarray, float]:
-    """The transform of a column, standardised, and minus its log-likelihood an image, in 200 digits."""
+    """The transform of a column, standardised, and minus its log-likelihood an image, in 200
+    digits."""
     with mpmath.workdps(200):
         sides, exact = [1 if v >= 0 else -1 for v in x], [mpmath.mpf(float(v)) for v in x]
         own = [mpmath.mpf(exponent) if s > 0 else 2 - mpmath.mpf(exponent) for s in sides]
         lengths = [mpmath.log1p(abs(v)) for v in exact]
-        made = [s * (mpmath.expm1(a * t) / a if a else t) for s, a, t in zip(sides, own, lengths, strict=True)]
+        made = [
+            s * (mpmath.expm1(a * t) / a if a else t)
+            for s, a, t in zip(sides, own, lengths, strict=True)
+        ]
         mean = mpmath.fsum(made) / len(made)
         variance = mpmath.fsum((v - mean) ** 2 for v in made) / len(made)
         pull = mpmath.fsum(s * t for s, t in zip(sides, lengths, strict=True)) / len(made)
-        return np.array([float((v - mean) / mpmath.sqrt(variance)) for v in made]), float(mpmath.log(variance) / 2 - (exponent - 1) * pull)
+        return np.array([float((v - mean) / mpmath.sqrt(variance)) for v in made]), float(
+            mpmath.log(variance) / 2 - (exponent - 1) * pull
+        )
 
 
 @pytest.mark.parametrize("middle", [5.0, -3.0, 0.0])
 @pytest.mark.parametrize("spread", [1e-4, 1e-2, 1.0])
 def test_the_power_transform_in_many_digits(middle, spread):
-    """Also of columns that hardly vary, where scikit-learn's exponents and values are lost to rounding."""
+    """Also of columns that hardly vary, where scikit-learn's exponents and values are lost to
+    rounding."""
     x = middle + spread * np.random.default_rng(0).standard_t(3, (12, 4))
     found, z = power_transform.fit_transform(x)
     theirs = PowerTransformer().fit(x)
@@ -180,16 +223,26 @@ def test_temperature_is_that_of_scikit_learn_on_grouped_folds():
     k = fold.max() + 1
     assert k > 1 and all(len(set(fold[train.groups == g])) == 1 for g in set(train.groups))
     parts = [(np.flatnonzero(fold != i), np.flatnonzero(fold == i)) for i in range(k)]
-    reference = CalibratedClassifierCV(SVC(**SVC_AS_PUBLISHED), method="temperature", ensemble=False, cv=parts).fit(inside, train.labels)
+    reference = CalibratedClassifierCV(
+        SVC(**SVC_AS_PUBLISHED), method="temperature", ensemble=False, cv=parts
+    ).fit(inside, train.labels)
     images = _drawn(80, 6, 3, 3).features
     scores = _scores(SVM, train, images)
-    assert scores.chosen["temperature"] == pytest.approx(1 / reference.calibrated_classifiers_[0].calibrators[0].beta_, rel=1e-4)
-    np.testing.assert_allclose(scores.probabilities, reference.predict_proba(transform(images)), atol=1e-4)
+    assert scores.chosen["temperature"] == pytest.approx(
+        1 / reference.calibrated_classifiers_[0].calibrators[0].beta_, rel=1e-4
+    )
+    np.testing.assert_allclose(
+        scores.probabilities, reference.predict_proba(transform(images)), atol=1e-4
+    )
     assert scores.chosen["rule"].startswith(f"{k}-fold grouped CV")
 
 
-def _vote(row: np.ndarray, train: np.ndarray, labels: np.ndarray, k: int, classes: int) -> tuple[np.ndarray, float]:
-    similarity = np.array([row @ other / (np.linalg.norm(row) * np.linalg.norm(other)) for other in train])
+def _vote(
+    row: np.ndarray, train: np.ndarray, labels: np.ndarray, k: int, classes: int
+) -> tuple[np.ndarray, float]:
+    similarity = np.array(
+        [row @ other / (np.linalg.norm(row) * np.linalg.norm(other)) for other in train]
+    )
     votes = np.zeros(classes)
     for i in np.argsort(-similarity)[:k]:
         votes[labels[i]] += np.exp(similarity[i] / 0.07)
@@ -209,10 +262,17 @@ def test_neighbours_and_their_number_as_a_slow_loop_finds_them():
         if k > min((fold != i).sum() for i in range(parts)):
             break
         votes = [_vote(x[i], x[fold != fold[i]], labels[fold != fold[i]], k, 3) for i in range(n)]
-        losses[k] = -np.mean([np.log((cast * share[labels[i]] + 1 / 3) / (cast + 1)) for i, (share, cast) in enumerate(votes)])
+        losses[k] = -np.mean(
+            [
+                np.log((cast * share[labels[i]] + 1 / 3) / (cast + 1))
+                for i, (share, cast) in enumerate(votes)
+            ]
+        )
     best = min(losses, key=losses.__getitem__)
     assert 1 < best < max(losses)
-    assert scores.chosen["k"] == best and scores.chosen["cv_log_loss"] == pytest.approx(losses[best])
+    assert scores.chosen["k"] == best and scores.chosen["cv_log_loss"] == pytest.approx(
+        losses[best]
+    )
     expected = np.array([_vote(row.astype(float), x, labels, best, 3)[0] for row in images])
     np.testing.assert_allclose(scores.probabilities, expected, atol=1e-6)
     np.testing.assert_array_equal(scores.decisions, expected.argmax(1))
@@ -229,7 +289,9 @@ def test_labels_of_a_multilabel_task_are_voted_on_by_those_who_know_them():
     scores = _scores(KNN, Train(x, labels, np.arange(60).astype(str), "multilabel", 4), images)
     k, unheard = scores.chosen["k"], 0
     assert 1 < k < 60
-    unit, rows = (a.astype(float) / np.linalg.norm(a.astype(float), axis=1)[:, None] for a in (x, images))
+    unit, rows = (
+        a.astype(float) / np.linalg.norm(a.astype(float), axis=1)[:, None] for a in (x, images)
+    )
     for i, row in enumerate(rows):
         nearest = np.argsort(-(unit @ row))[:k]
         for c in range(4):
@@ -237,7 +299,11 @@ def test_labels_of_a_multilabel_task_are_voted_on_by_those_who_know_them():
             weight = np.exp(unit[voting] @ row / 0.07)
             unheard += len(voting) == 0
             known = labels[~np.isnan(labels[:, c]), c]
-            expected = weight @ labels[voting, c] / weight.sum() if len(voting) else (known.sum() + 1) / (len(known) + 2)
+            expected = (
+                weight @ labels[voting, c] / weight.sum()
+                if len(voting)
+                else (known.sum() + 1) / (len(known) + 2)
+            )
             assert scores.probabilities[i, c] == pytest.approx(expected, abs=1e-6)
     assert unheard > 0
     np.testing.assert_array_equal(scores.decisions, scores.probabilities >= 0.5)
@@ -250,7 +316,9 @@ def test_what_a_protocol_does_not_serve_is_refused_at_plan_time(kind):
     served = [KNN, linear.LINEAR] if kind == "multilabel" else [KNN, linear.LINEAR, SVM, LOGREG]
     validation._check_protocols(task, served)
     for protocol in (SVM, LOGREG) if kind == "multilabel" else ():
-        with pytest.raises(UserError, match=f"Protocol '{protocol.name}' does not serve 'derm', a multilabel task.") as refused:
+        with pytest.raises(
+            UserError, match=f"Protocol '{protocol.name}' does not serve 'derm', a multilabel task."
+        ) as refused:
             validation._check_protocols(task, [KNN, protocol])
         assert "linear" in str(refused.value) and "knn" in str(refused.value)
 
@@ -269,7 +337,11 @@ def test_the_order_of_equal_images_decides_nothing():
 def test_similarities_that_rounding_tells_apart_are_one():
     similarity = torch.tensor([[0.9, 0.9 - 1e-12, 0.1]], dtype=torch.float64)
     own = torch.eye(3, dtype=torch.float64)
-    share, heard = next(knn.votes(*neighbours.nearest(similarity, own, 1), [1], own, torch.ones(3, 1, dtype=torch.float64)))
+    share, heard = next(
+        knn.votes(
+            *neighbours.nearest(similarity, own, 1), [1], own, torch.ones(3, 1, dtype=torch.float64)
+        )
+    )
     assert share.tolist() == [pytest.approx([0.5, 0.5, 0])] and heard.item() == pytest.approx(2)
 
 
@@ -278,14 +350,20 @@ def test_no_image_lies_further_out_than_a_training_image_could():
     inside, transform = svm_logreg.transforms(train.features)
     np.testing.assert_allclose(transform(train.features), inside, atol=1e-9)
     far = transform(1e6 * train.features)
-    assert np.linalg.norm(inside, axis=1).max() < np.linalg.norm(far, axis=1).max() <= np.sqrt(49 * 8) * (1 + 1e-9)
+    assert (
+        np.linalg.norm(inside, axis=1).max()
+        < np.linalg.norm(far, axis=1).max()
+        <= np.sqrt(49 * 8) * (1 + 1e-9)
+    )
 
 
 @ALL
 def test_one_image_a_class_of_21_separable_classes(protocol):
     """Where the published script raised an error (kNN) or got everything wrong (SVC)."""
     rng = np.random.default_rng(8)
-    x = (rng.normal(size=(21, 30)).repeat(6, 0) + 0.1 * rng.normal(size=(126, 30))).astype(np.float32)
+    x = (rng.normal(size=(21, 30)).repeat(6, 0) + 0.1 * rng.normal(size=(126, 30))).astype(
+        np.float32
+    )
     labels, first = np.repeat(np.arange(21), 6), np.arange(0, 126, 6)
     train = Train(x, labels, np.arange(126).astype(str), "multiclass", 21)
     scores = _scores(protocol, train, x, first)
@@ -372,19 +450,34 @@ def test_hard_features_give_probabilities_and_no_warning(protocol, n, name):
 @FITTED
 def test_a_feature_that_was_constant_in_training_has_no_say(protocol):
     train = _drawn(60, 12, 3, 11)
-    wider = Train(np.c_[train.features, np.full(60, 3, np.float32)], train.labels, train.groups, "multiclass", 3)
+    wider = Train(
+        np.c_[train.features, np.full(60, 3, np.float32)],
+        train.labels,
+        train.groups,
+        "multiclass",
+        3,
+    )
     images = np.c_[train.features, np.full(60, 99, np.float32)]
-    np.testing.assert_array_equal(_scores(protocol, wider, images).probabilities, _scores(protocol, train, train.features).probabilities)
+    np.testing.assert_array_equal(
+        _scores(protocol, wider, images).probabilities,
+        _scores(protocol, train, train.features).probabilities,
+    )
 
 
 @ALL
-def test_scores_depend_on_neither_the_other_images_nor_the_other_draws_and_repeat_bitwise(protocol, monkeypatch):
+def test_scores_depend_on_neither_the_other_images_nor_the_other_draws_and_repeat_bitwise(
+    protocol, monkeypatch
+):
     train = _drawn(70, 12, 3, 12)
     draws = [np.arange(0, 70, 2), np.arange(70)]
     order = np.random.default_rng(0).permutation(70)[:35]
-    first, second = protocol.evaluate(train, {"a": train.features, "b": train.features[order]}, draws)
+    first, second = protocol.evaluate(
+        train, {"a": train.features, "b": train.features[order]}, draws
+    )
     for scores in (first, second):
-        np.testing.assert_allclose(scores["a"].probabilities[order], scores["b"].probabilities, atol=1e-6)
+        np.testing.assert_allclose(
+            scores["a"].probabilities[order], scores["b"].probabilities, atol=1e-6
+        )
         np.testing.assert_array_equal(scores["a"].decisions[order], scores["b"].decisions)
     again = _scores(protocol, train, train.features, draws[1])
     np.testing.assert_array_equal(again.probabilities, second["a"].probabilities)
@@ -392,7 +485,11 @@ def test_scores_depend_on_neither_the_other_images_nor_the_other_draws_and_repea
     monkeypatch.setattr(features, "BLOCK_VALUES", {"cpu": 200})
     blocked = _scores(protocol, train, train.features, draws[1])
     np.testing.assert_allclose(blocked.probabilities, again.probabilities, atol=1e-6)
-    assert blocked.chosen == pytest.approx(again.chosen) if protocol is not KNN else blocked.chosen["k"] == again.chosen["k"]
+    assert (
+        blocked.chosen == pytest.approx(again.chosen)
+        if protocol is not KNN
+        else blocked.chosen["k"] == again.chosen["k"]
+    )
 
 
 @ALL
@@ -406,13 +503,18 @@ def test_features_that_are_not_finite_are_named(protocol):
 
 @pytest.mark.parametrize("case", CASES)
 def test_nielsens_neighbours_are_a_plain_scikit_learn_pipeline(case):
-    """k = 5 x classes, distance weights, after power transform and PCA; where fewer images are there than k, all of them."""
+    """k = 5 x classes, distance weights, after power transform and PCA.
+
+    Where fewer images are there than k, all of them.
+    """
     n, dimensions, classes = CASES[case]
     both = _drawn(n + 200, dimensions, classes, 1)
     train = Train(both.features[:n], both.labels[:n], both.groups[:n], both.kind, classes)
     images, x = both.features[n:], train.features.astype(float)
     k = min(5 * classes, n)
-    plain = make_pipeline(PowerTransformer(), PCA(), KNeighborsClassifier(k, weights="distance")).fit(x, train.labels)
+    plain = make_pipeline(
+        PowerTransformer(), PCA(), KNeighborsClassifier(k, weights="distance")
+    ).fit(x, train.labels)
     scores = _scores(KNN_NIELSEN2023, train, images)
     assert scores.chosen["k"] == k
     reached = np.abs(images).max(0) <= 20 * np.abs(x).max(0)  # all of them: no image is held back

@@ -1,4 +1,7 @@
-"""Doubled files in a folder that medbench splits: copies are one group, and so are the patients who share one. A person's own split is refused."""
+"""Doubled files in a folder that medbench splits.
+
+Copies are one group, and so are the patients who share one. A person's own split is refused.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,9 @@ def clinic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for i in range(60):
         place = tmp_path / "clinic" / "ab"[i % 2]
         place.mkdir(parents=True, exist_ok=True)
-        Image.fromarray((rng.integers(0, 99, (16, 16, 3)) + 60 * (i % 2)).astype(np.uint8)).save(place / f"{i:02d}.bmp")
+        Image.fromarray((rng.integers(0, 99, (16, 16, 3)) + 60 * (i % 2)).astype(np.uint8)).save(
+            place / f"{i:02d}.bmp"
+        )
     return tmp_path / "clinic"
 
 
@@ -37,7 +42,9 @@ def copied(clinic: Path, *pairs: tuple[str, str]) -> None:
 def listed(clinic: Path, group: Callable[[int], str]) -> Path:
     """clinic/list.csv with a group of each image."""
     names = sorted(file.relative_to(clinic).as_posix() for file in clinic.rglob("*.bmp"))
-    rows = [[name, name[0], group(int(name[2:4])) if len(name) == 8 else name[10:-4]] for name in names]
+    rows = [
+        [name, name[0], group(int(name[2:4])) if len(name) == 8 else name[10:-4]] for name in names
+    ]
     with (clinic / "list.csv").open("w", newline="") as stream:
         csv.writer(stream).writerows([["path", "label", "group"], *rows])
     return clinic / "list.csv"
@@ -49,7 +56,11 @@ def part_of(task: Task) -> dict[str, str]:
 
 def test_copies_stand_in_one_part_whatever_they_are_called(clinic: Path) -> None:
     before = part_of(registry.task(f"folder:{clinic}"))
-    pairs = [(f"{'ab'[i % 2]}/{i:02d}.bmp", f"{'ab'[i % 2]}/x{j}{i:02d}.bmp") for i in range(20) for j in range(2)]
+    pairs = [
+        (f"{'ab'[i % 2]}/{i:02d}.bmp", f"{'ab'[i % 2]}/x{j}{i:02d}.bmp")
+        for i in range(20)
+        for j in range(2)
+    ]
     copied(clinic, *pairs)
     task = registry.task(f"folder:{clinic}")
     part = part_of(task)
@@ -57,7 +68,12 @@ def test_copies_stand_in_one_part_whatever_they_are_called(clinic: Path) -> None
     what = "40 images are byte for byte another one: copies are one group, so that the split parts none"
     assert Mark("remark", what) in task.marks
     names = np.array(sorted(part))
-    alone = splits.partition(np.array([name[0] == "b" for name in names]).astype(int), names, (0.7, 0.1, 0.2), key="folder 1")
+    alone = splits.partition(
+        np.array([name[0] == "b" for name in names]).astype(int),
+        names,
+        (0.7, 0.1, 0.2),
+        key="folder 1",
+    )
     parted = dict(zip(names.tolist(), alone.tolist(), strict=True))
     assert any(parted[one] != parted[other] for one, other in pairs), "else this test shows nothing"
     for _, other in pairs:
@@ -69,22 +85,37 @@ def test_patients_who_share_a_file_are_one_and_it_is_said(clinic: Path) -> None:
     copied(clinic, ("a/00.bmp", "a/copy of p9.bmp"), ("a/04.bmp", "a/copy of p9b.bmp"))
     task = registry.task(f"folder:{listed(clinic, lambda i: f'p{i // 3}')}")
     group = {
-        name: group for split in task.load(Path()).values() for name, group in zip(split.ids.tolist(), split.groups.tolist(), strict=True)
+        name: group
+        for split in task.load(Path()).values()
+        for name, group in zip(split.ids.tolist(), split.groups.tolist(), strict=True)
     }
-    assert group["a/copy of p9.bmp"] == group["a/00.bmp"] == group["b/29.bmp"] == group["b/01.bmp"] == "p0"
+    assert (
+        group["a/copy of p9.bmp"]
+        == group["a/00.bmp"]
+        == group["b/29.bmp"]
+        == group["b/01.bmp"]
+        == "p0"
+    )
     assert group["a/copy of p9b.bmp"] == group["a/04.bmp"] == "p1"
     (said,) = [mark.text for mark in task.marks if mark.kind == "look"]
-    assert said == "21 groups became 19, as images of two are copies of each other ('p0' and 'p9'): are these one patient?"
+    assert (
+        said
+        == "21 groups became 19, as images of two are copies of each other ('p0' and 'p9'): are these one patient?"
+    )
 
 
-def test_without_copies_nothing_changes_and_files_of_different_sizes_are_not_read(clinic: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_copies_nothing_changes_and_files_of_different_sizes_are_not_read(
+    clinic: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from medbench import images
 
     for i, file in enumerate(sorted(clinic.rglob("*.bmp"))):
         with file.open("ab") as stream:
             stream.write(bytes(i))
     read: list[object] = []
-    monkeypatch.setattr(images, "content_hashes", lambda files, *more: read.extend(files) or ["x"] * len(files))
+    monkeypatch.setattr(
+        images, "content_hashes", lambda files, *more: read.extend(files) or ["x"] * len(files)
+    )
     task = registry.task(f"folder:{clinic}")
     assert read == []
     assert all(split.groups.tolist() == split.ids.tolist() for split in task.load(Path()).values())
@@ -99,8 +130,14 @@ def test_a_run_goes_through_where_medbench_splits_and_is_refused_where_a_person_
 ) -> None:
     copied(clinic, *[(f"a/{i:02d}.bmp", f"a/x{i:02d}.bmp") for i in range(0, 30, 2)])
     assert medbench("run", "--task", "folder:clinic", *SHORT) == 0
-    assert "folder:clinic: 15 images are byte for byte another one: copies are one group" in capsys.readouterr().err
-    assert "15 images are byte for byte another one" in Path("runs/folder-clinic/leaderboard.md").read_text()
+    assert (
+        "folder:clinic: 15 images are byte for byte another one: copies are one group"
+        in capsys.readouterr().err
+    )
+    assert (
+        "15 images are byte for byte another one"
+        in Path("runs/folder-clinic/leaderboard.md").read_text()
+    )
     for part, names in (("train", "a/0*"), ("train", "b/0*"), ("test", "a/x0*"), ("test", "b/1*")):
         for file in clinic.glob(names):
             (clinic / "given" / part / file.parent.name).mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,7 @@
-"""Files of the cache that a disk, a copy or a kill left damaged: made again, with a line that says so, and the same rows come out."""
+"""Files of the cache that a disk, a copy or a kill left damaged.
+
+Made again, with a line that says so, and the same rows come out.
+"""
 
 from __future__ import annotations
 
@@ -30,12 +33,26 @@ FLIPS = 24  # places of a file that are tried, its first and last byte among the
 
 
 @pytest.fixture
-def run(folder: Path, mine: str, medbench: Medbench, tmp_path: Path) -> Callable[[], dict[str, Any]]:
+def run(
+    folder: Path, mine: str, medbench: Medbench, tmp_path: Path
+) -> Callable[[], dict[str, Any]]:
     """Rows of a run that needs everything in the cache: its results are not there yet."""
 
     def call() -> dict[str, Any]:
         shutil.rmtree(tmp_path / "out", ignore_errors=True)
-        asked = ("--task", f"folder:{folder}", "--encoder", mine, "--methods", "given", "--size", "32", "--labels", "100", "--no-audit")
+        asked = (
+            "--task",
+            f"folder:{folder}",
+            "--encoder",
+            mine,
+            "--methods",
+            "given",
+            "--size",
+            "32",
+            "--labels",
+            "100",
+            "--no-audit",
+        )
         assert medbench("run", *asked, "--out", str(tmp_path / "out")) == 0
         return {key: row.metrics for key, row in Store(tmp_path / "out").rows().items()}
 
@@ -48,12 +65,23 @@ def only(pattern: str) -> Path:
 
 
 @pytest.mark.parametrize("kind", ALL)
-@pytest.mark.parametrize("name", ["features/*/features.npy", "features/*/about.json", "packs/*/images.npy", "packs/*/about.json"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "features/*/features.npy",
+        "features/*/about.json",
+        "packs/*/images.npy",
+        "packs/*/about.json",
+    ],
+)
 def test_a_run_makes_again_what_is_damaged(
     name: str, kind: str, run: Callable[[], dict[str, Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = run()
-    whole = {file.name: file.read_bytes() for file in (only("features/*/features.npy"), only("packs/*/images.npy"))}
+    whole = {
+        file.name: file.read_bytes()
+        for file in (only("features/*/features.npy"), only("packs/*/images.npy"))
+    }
     damage(only(name), kind)
     if name.startswith("packs"):  # or nothing would ask for the pack
         shutil.rmtree(images.cache_folder() / "features")
@@ -64,16 +92,23 @@ def test_a_run_makes_again_what_is_damaged(
         kind == "gone" and name != "features/*/features.npy"
     )  # what is not there was not damaged; a pack of an older medbench had no about.json
     assert ("damaged" in said) != silent and "Traceback" not in said
-    assert {file.name: file.read_bytes() for file in (only("features/*/features.npy"), only("packs/*/images.npy"))} == whole
+    assert {
+        file.name: file.read_bytes()
+        for file in (only("features/*/features.npy"), only("packs/*/images.npy"))
+    } == whole
     capsys.readouterr()
     assert run() == rows
     assert "damaged" not in capsys.readouterr().err
 
 
-def test_every_place_of_a_pack_and_of_features_is_under_a_checksum(run: Callable[[], dict[str, Any]]) -> None:
+def test_every_place_of_a_pack_and_of_features_is_under_a_checksum(
+    run: Callable[[], dict[str, Any]],
+) -> None:
     run()
     for file in (only("features/*/features.npy"), only("packs/*/images.npy")):
-        sums = RowChecksums.from_json(parsed(file.with_name("about.json").read_bytes())["checksums"])
+        sums = RowChecksums.from_json(
+            parsed(file.with_name("about.json").read_bytes())["checksums"]
+        )
         sums.check(sums.open(file))
         for broken in flips(file):
             with pytest.raises(ValueError, match=r"header|checksum"):
@@ -89,7 +124,9 @@ def flips(file: Path) -> Iterator[Path]:
     file.write_bytes(whole)
 
 
-def test_what_an_older_medbench_left_is_taken_and_gets_checksums(run: Callable[[], dict[str, Any]]) -> None:
+def test_what_an_older_medbench_left_is_taken_and_gets_checksums(
+    run: Callable[[], dict[str, Any]],
+) -> None:
     rows = run()
     features, pack = only("features/*/about.json"), only("packs/*/about.json")
     record = parsed(features.read_bytes())
@@ -117,26 +154,46 @@ def pack(tmp_path: Path) -> images.Pack:
     return images.pack(drawings, images.content_hashes(drawings, tmp_path), 16, "bicubic", tmp_path)
 
 
-def test_rows_are_checked_where_they_are_read_and_decoded_again(pack: images.Pack, caplog: pytest.LogCaptureFixture) -> None:
+def test_rows_are_checked_where_they_are_read_and_decoded_again(
+    pack: images.Pack, caplog: pytest.LogCaptureFixture
+) -> None:
     whole = pack.file.read_bytes()
     spoilt = bytearray(whole)
     for row in (40, 99):
         spoilt[128 + row * 768] ^= 1
     pack.file.write_bytes(spoilt)
     pixels = pack.array
-    np.testing.assert_array_equal(pixels[np.array([0, 31, 70])], np.stack([draw(0), draw(31), draw(70)]))
+    np.testing.assert_array_equal(
+        pixels[np.array([0, 31, 70])], np.stack([draw(0), draw(31), draw(70)])
+    )
     assert not caplog.messages, "of four blocks two were read, and these are whole"
     np.testing.assert_array_equal(pixels[33], draw(33))
-    assert ["images 32 to 63 are damaged on disk" in message for message in caplog.messages] == [True]
+    assert ["images 32 to 63 are damaged on disk" in message for message in caplog.messages] == [
+        True
+    ]
     np.testing.assert_array_equal(pixels, np.stack([draw(i) for i in range(100)]))
-    assert ["images 96 to 99 are damaged on disk" in message for message in caplog.messages] == [False, True]
+    assert ["images 96 to 99 are damaged on disk" in message for message in caplog.messages] == [
+        False,
+        True,
+    ]
     assert pack.file.read_bytes() == whole
 
 
 def test_rows_are_given_as_an_array_gives_them(pack: images.Pack) -> None:
     whole = np.stack([draw(i) for i in range(100)])
     mask = np.arange(100) % 3 == 0
-    for index in (5, -1, slice(3, 90), slice(None, None, 7), slice(90, 3, -2), [4, 2, 2], np.array([], int), mask, (3, 2), (slice(4), 1)):
+    for index in (
+        5,
+        -1,
+        slice(3, 90),
+        slice(None, None, 7),
+        slice(90, 3, -2),
+        [4, 2, 2],
+        np.array([], int),
+        mask,
+        (3, 2),
+        (slice(4), 1),
+    ):
         np.testing.assert_array_equal(pack.array[index], whole[index])
         np.testing.assert_array_equal(pack.array.part(slice(0, 100))[index], whole[index])
     part = pack.array.part(slice(10, 60)).part(slice(5, 50))
@@ -146,29 +203,43 @@ def test_rows_are_given_as_an_array_gives_them(pack: images.Pack) -> None:
         part[45]
 
 
-def test_rows_that_cannot_be_made_as_they_were_end_in_a_line(tmp_path: Path, pack: images.Pack) -> None:
-    """Their file is gone, or is decoded to other pixels: the pack is removed, so that the next run makes it anew."""
+def test_rows_that_cannot_be_made_as_they_were_end_in_a_line(
+    tmp_path: Path, pack: images.Pack
+) -> None:
+    """Their file is gone, or is decoded to other pixels.
+
+    The pack is removed, so that the next run makes it anew.
+    """
     damage(pack.file, "flipped")
     other = images.Pack(pack.key, pack.file, 16, 100, pack.sums, [Drawn(draw, 7, "another")] * 100)
-    with pytest.raises(UserError, match=r"images 32 to 63 are damaged on disk.*The pack was removed.*the same command makes it anew"):
+    with pytest.raises(
+        UserError,
+        match=r"images 32 to 63 are damaged on disk.*The pack was removed.*the same command makes it anew",
+    ):
         other.array[:]
     assert not pack.file.exists()
 
 
-def test_a_pack_of_another_shape_is_not_taken(tmp_path: Path, pack: images.Pack, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_pack_of_another_shape_is_not_taken(
+    tmp_path: Path, pack: images.Pack, caplog: pytest.LogCaptureFixture
+) -> None:
     about = pack.file.with_name("about.json")
     record = parsed(about.read_bytes())
     record["checksums"]["shape"] = [100, 16, 48, 1]
     about.write_bytes(with_checksum(record))
     drawings = [Drawn(draw, i, f"test {i}") for i in range(100)]
-    again = images.pack(drawings, images.content_hashes(drawings, tmp_path), 16, "bicubic", tmp_path)
+    again = images.pack(
+        drawings, images.content_hashes(drawings, tmp_path), 16, "bicubic", tmp_path
+    )
     np.testing.assert_array_equal(again.array, np.stack([draw(i) for i in range(100)]))
     assert "is damaged" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["images.partial.npy", "done.npy"])
 @pytest.mark.parametrize("kind", ALL)
-def test_an_unfinished_pack_that_is_damaged_ends_right(name: str, kind: str, tmp_path: Path) -> None:
+def test_an_unfinished_pack_that_is_damaged_ends_right(
+    name: str, kind: str, tmp_path: Path
+) -> None:
     drawings = [Drawn(draw, i, f"test {i}") for i in range(100)]
     hashes = images.content_hashes(drawings, tmp_path)
 
@@ -189,7 +260,9 @@ def test_an_unfinished_pack_that_is_damaged_ends_right(name: str, kind: str, tmp
 
 
 @pytest.fixture
-def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], tuple[dict[str, torch.Tensor], int]]:
+def trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[], tuple[dict[str, torch.Tensor], int]]:
     """Weights that `prepare.trained` gives, and how many trainings it took."""
     trainings: list[Path] = []
 
@@ -199,13 +272,25 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], tup
 
     monkeypatch.setattr(prepare, "pretrain", SimpleNamespace(pretrain=pretraining))
     monkeypatch.setattr(prepare, "task_pack", lambda *_: SimpleNamespace(array=None))
-    monkeypatch.setattr(prepare, "replace", lambda unit, **more: SimpleNamespace(**{**vars(unit), **more}))
-    data = SimpleNamespace(where=lambda part: slice(0, 0), pool=SimpleNamespace(bags=None, groups=None, labels=None))
+    monkeypatch.setattr(
+        prepare, "replace", lambda unit, **more: SimpleNamespace(**{**vars(unit), **more})
+    )
+    data = SimpleNamespace(
+        where=lambda part: slice(0, 0), pool=SimpleNamespace(bags=None, groups=None, labels=None)
+    )
     encoder = SimpleNamespace(mean=(), std=(), size=16)
     recipe = [small("simclr")]
     weights = Weights("w", "s", (), None)
     unit = SimpleNamespace(
-        members=(), recipes=recipe, data=data, encoder=encoder, start="s", name="u", weights=weights, pretrain_seed=0, precision="fp32"
+        members=(),
+        recipes=recipe,
+        data=data,
+        encoder=encoder,
+        start="s",
+        name="u",
+        weights=weights,
+        pretrain_seed=0,
+        precision="fp32",
     )
 
     def call() -> tuple[dict[str, torch.Tensor], int]:
@@ -218,7 +303,10 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], tup
 
 @pytest.mark.parametrize("kind", ALL)
 def test_damaged_weights_are_trained_again(
-    kind: str, trained: Callable[[], tuple[dict[str, torch.Tensor], int]], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    kind: str,
+    trained: Callable[[], tuple[dict[str, torch.Tensor], int]],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     first, count = trained()
     assert count == 1 and trained()[1] == 0
@@ -231,7 +319,9 @@ def test_damaged_weights_are_trained_again(
 
 
 @pytest.mark.parametrize("kind", ALL)
-def test_a_damaged_history_is_lost_and_the_weights_are_not(kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_history_is_lost_and_the_weights_are_not(
+    kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     train(tmp_path, [small("simclr")])
     assert prepare.kept_history(tmp_path)["steps"]
     damage(tmp_path / "history.json", kind)
@@ -241,7 +331,9 @@ def test_a_damaged_history_is_lost_and_the_weights_are_not(kind: str, tmp_path: 
 
 
 @pytest.mark.parametrize("kind", DAMAGES)
-def test_an_archive_that_is_damaged_is_removed_and_told(kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_archive_that_is_damaged_is_removed_and_told(
+    kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Weights, and the states of a pretraining and of a fine-tuning that were killed."""
     train(tmp_path, [small("simclr")])
     file = tmp_path / "weights.pth"
@@ -266,16 +358,22 @@ def test_weights_of_an_older_medbench_get_a_checksum(tmp_path: Path) -> None:
     torch.save(state, tmp_path / "weights.pth")
     assert archive_is_whole(tmp_path / "weights.pth", "")
     assert archive_checksum.check_file(tmp_path / "weights.pth")
-    assert torch.equal(torch.load(tmp_path / "weights.pth", weights_only=True)["weight"], state["weight"])
+    assert torch.equal(
+        torch.load(tmp_path / "weights.pth", weights_only=True)["weight"], state["weight"]
+    )
     torch.save(state, tmp_path / "older.pth")
     content = bytearray((tmp_path / "older.pth").read_bytes())
     content[content.index(torch.arange(1000.0).numpy().tobytes()) + 400] ^= 1
     (tmp_path / "older.pth").write_bytes(content)
-    assert not archive_is_whole(tmp_path / "older.pth", ""), "its members have checksums of their own"
+    assert not archive_is_whole(tmp_path / "older.pth", ""), (
+        "its members have checksums of their own"
+    )
 
 
 @pytest.mark.parametrize("kind", DAMAGES)
-def test_a_pretraining_whose_state_is_damaged_begins_anew(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pretraining_whose_state_is_damaged_begins_anew(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from medbench.models.pretrain import checkpointing
 
     whole = train(tmp_path / "whole", [small("simclr")])
@@ -297,7 +395,9 @@ def interrupted(*_: object) -> None:
 
 
 @pytest.mark.parametrize("kind", DAMAGES)
-def test_a_damaged_audit_is_made_anew(kind: str, folder: Path, medbench: Medbench, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_audit_is_made_anew(
+    kind: str, folder: Path, medbench: Medbench, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert medbench("audit", f"folder:{folder}", "--fast") == 0
     files = sorted(images.cache_folder().glob("audits/*.json"))
     whole = [{**parsed(file.read_bytes()), "seconds": 0} for file in files]

@@ -1,4 +1,7 @@
-"""Files of a results folder that are damaged: told by name with a way out that works, or made again by the run they came from."""
+"""Files of a results folder that are damaged.
+
+Told by name with a way out that works, or made again by the run they came from.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,9 @@ def out(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def run(folder: Path, mine: str, medbench: Medbench, out: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(
+    folder: Path, mine: str, medbench: Medbench, out: Path, capsys: pytest.CaptureFixture[str]
+) -> Run:
     """The folder's own run: what it says."""
 
     def call(code: int = 0) -> str:
@@ -55,9 +60,19 @@ def state(out: Path) -> dict[str, object]:
     """Rows without cost, arrays and scored set."""
     store = Store(out)
     rows = store.rows()
-    target = {name: array.tolist() for name, array in store.target(str(next(iter(rows.values())).provenance["target"])).items()}
-    arrays = {key: {name: array.tolist() for name, array in store.scores(row).items()} for key, row in rows.items()}
-    return {"rows": {key: (row.cell, row.metrics, row.chosen) for key, row in rows.items()}, "arrays": arrays, "target": target}
+    target = {
+        name: array.tolist()
+        for name, array in store.target(str(next(iter(rows.values())).provenance["target"])).items()
+    }
+    arrays = {
+        key: {name: array.tolist() for name, array in store.scores(row).items()}
+        for key, row in rows.items()
+    }
+    return {
+        "rows": {key: (row.cell, row.metrics, row.chosen) for key, row in rows.items()},
+        "arrays": arrays,
+        "target": target,
+    }
 
 
 @pytest.mark.parametrize("kind", ALL)
@@ -83,7 +98,8 @@ def test_scores_are_told_by_name_and_made_again_once_they_are_deleted(
 ) -> None:
     run()
     before = state(out)
-    (shown,) = (row for row in Store(out).rows().values() if row.cell.labels == "100%")  # all that `clinical` reads
+    # all that `clinical` reads
+    (shown,) = (row for row in Store(out).rows().values() if row.cell.labels == "100%")
     file = out / "scores" / f"{shown.fingerprint[:32]}.npz"
     damage(file, kind)
     if kind != "gone":
@@ -98,7 +114,9 @@ def test_scores_are_told_by_name_and_made_again_once_they_are_deleted(
     assert state(out) == before
 
 
-@pytest.mark.parametrize("place", ["probabilities", "decisions", "metrics", "resamples", "name of an array", "end"])
+@pytest.mark.parametrize(
+    "place", ["probabilities", "decisions", "metrics", "resamples", "name of an array", "end"]
+)
 def test_any_flipped_bit_of_scores_is_seen_by_a_table(
     place: str, run: Run, out: Path, medbench: Medbench, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -126,13 +144,19 @@ def test_a_damaged_row_is_told_and_made_again_once_its_line_is_removed(
     file.write_bytes(DAMAGES[kind](first[:-1]) + b"\n" + second)
     assert medbench("table", str(out)) == 2
     said = capsys.readouterr().err
-    assert "rows.jsonl, line " in said and "remove that line; its cell is computed again" in said and "Traceback" not in said
+    assert (
+        "rows.jsonl, line " in said
+        and "remove that line; its cell is computed again" in said
+        and "Traceback" not in said
+    )
     file.write_bytes(second)
     assert "1 new rows" in run()
     assert state(out)["arrays"] == before["arrays"] and state(out)["rows"] == before["rows"]
 
 
-def test_a_digit_that_changed_in_a_row_is_told(run: Run, out: Path, medbench: Medbench, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_digit_that_changed_in_a_row_is_told(
+    run: Run, out: Path, medbench: Medbench, capsys: pytest.CaptureFixture[str]
+) -> None:
     run()
     file = out / "rows.jsonl"
     text = file.read_bytes()
@@ -151,13 +175,18 @@ def test_a_plan_is_told_and_written_again_by_the_run(
     damage(out / "plan.json", kind)
     if kind != "gone":
         assert medbench("table", str(out)) == 2
-        assert "plan.json is not a plan of this medbench" in (said := capsys.readouterr().err) and "delete it" in said
+        assert (
+            "plan.json is not a plan of this medbench" in (said := capsys.readouterr().err)
+            and "delete it" in said
+        )
         (out / "plan.json").unlink()
     assert "0 new rows" in run()
     assert state(out) == before and parsed((out / "plan.json").read_bytes()) == plan
 
 
-def test_a_folder_without_predictions_gets_no_scored_set(run: Run, out: Path, tmp_path: Path) -> None:
+def test_a_folder_without_predictions_gets_no_scored_set(
+    run: Run, out: Path, tmp_path: Path
+) -> None:
     """It was made to be passed on, without what belongs to single images."""
     run()
     merge.merge([out], tmp_path / "published", predictions=False)

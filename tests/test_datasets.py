@@ -41,7 +41,9 @@ def packed(root: Path, *names: str, wrapper: str = "") -> bytes:
 
 
 def names(folder: Path) -> list[str]:
-    return sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
+    return sorted(
+        file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()
+    )
 
 
 @pytest.fixture
@@ -53,33 +55,48 @@ def endoscopy(server: Server, tmp_path: Path) -> Task:
     server.files["/split.csv"] = Served(table)
     downloads = (
         Download(f"{server.url}/labeled.zip", unpack="zip"),
-        Download(f"{server.url}/split.csv", "5_fold_split.csv", sha256=hashlib.sha256(table).hexdigest(), size=len(table)),
+        Download(
+            f"{server.url}/split.csv",
+            "5_fold_split.csv",
+            sha256=hashlib.sha256(table).hexdigest(),
+            size=len(table),
+        ),
     )
     return replace(hyperkvasir.ENDOSCOPY, downloads=downloads, n_images=230)
 
 
-def test_get_places_what_the_reader_finds_and_fetches_it_once(endoscopy: Task, server: Server, tmp_path: Path) -> None:
+def test_get_places_what_the_reader_finds_and_fetches_it_once(
+    endoscopy: Task, server: Server, tmp_path: Path
+) -> None:
     root, said = tmp_path / "data", list[str]()
     assert not manage.is_complete(endoscopy, root)
     place = manage.get(endoscopy, root, images.cache_folder(), said.append)
     assert place == root / "hyperkvasir" == endoscopy.find(root)
     assert manage.is_complete(endoscopy, root)
     assert sum(map(len, endoscopy.load(place).values())) == 230
-    assert said[0].startswith("HyperKvasir: 2 files, at least 0.0") and "Licence: free for research" in said[0]
+    assert (
+        said[0].startswith("HyperKvasir: 2 files, at least 0.0")
+        and "Licence: free for research" in said[0]
+    )
     assert names(place) == names(tmp_path / "upstream")
     assert [name for name in names(root) if not name.startswith("hyperkvasir/")] == [
         name for name in names(root) if name.startswith(".medbench-get/")
     ]
-    assert len(list((root / download.STAGING).iterdir())) == 2, "a lock and a memory, no files of a download"
+    assert len(list((root / download.STAGING).iterdir())) == 2, (
+        "a lock and a memory, no files of a download"
+    )
     assert manage.get(endoscopy, root, images.cache_folder()) == place and len(server.asked) == 2
 
 
-def test_an_interrupted_get_shows_nothing_and_goes_on(endoscopy: Task, server: Server, tmp_path: Path) -> None:
+def test_an_interrupted_get_shows_nothing_and_goes_on(
+    endoscopy: Task, server: Server, tmp_path: Path
+) -> None:
     served = server.files["/labeled.zip"]
     served.cut = [len(served.body) // 2] + 5 * [0]
     root = tmp_path / "data"
     with pytest.raises(
-        UserError, match=r"labeled.zip cannot be fetched \(.*medbench data get endoscopy again goes on where it stopped; or by hand"
+        UserError,
+        match=r"labeled.zip cannot be fetched \(.*medbench data get endoscopy again goes on where it stopped; or by hand",
     ):
         manage.get(endoscopy, root, images.cache_folder())
     assert endoscopy.find(root) is None, "a run takes the phantom, not half a data set"
@@ -105,7 +122,10 @@ def test_a_get_that_is_killed_while_unpacking_goes_on(
         manage.get(endoscopy, root, images.cache_folder())
     assert endoscopy.find(root) is None
     manage.get(endoscopy, root, images.cache_folder())
-    assert manage.is_complete(endoscopy, root) and [path for path, _ in server.asked] == ["/labeled.zip", "/split.csv"]
+    assert manage.is_complete(endoscopy, root) and [path for path, _ in server.asked] == [
+        "/labeled.zip",
+        "/split.csv",
+    ]
 
 
 def test_an_archive_that_the_disk_cannot_hold_unpacked_is_kept(
@@ -114,9 +134,14 @@ def test_an_archive_that_the_disk_cannot_hold_unpacked_is_kept(
     root = tmp_path / "data"
     with monkeypatch.context() as full:
         full.setattr(archives, "_KEPT", 1 << 60)  # more than any disk has
-        with pytest.raises(UserError, match=r"labeled.zip cannot be unpacked in .*: No space left on device.*what has come is kept"):
+        with pytest.raises(
+            UserError,
+            match=r"labeled.zip cannot be unpacked in .*: No space left on device.*what has come is kept",
+        ):
             manage.get(endoscopy, root, images.cache_folder())
-    assert [name.rpartition("/")[2] for name in names(root) if name.endswith((".jpg", ".zip"))] == ["0.labeled.zip"]
+    assert [name.rpartition("/")[2] for name in names(root) if name.endswith((".jpg", ".zip"))] == [
+        "0.labeled.zip"
+    ]
     server.files["/labeled.zip"].status = 404
     manage.get(endoscopy, root, images.cache_folder())
     assert manage.is_complete(endoscopy, root)
@@ -124,7 +149,12 @@ def test_an_archive_that_the_disk_cannot_hold_unpacked_is_kept(
 
 def test_two_gets_at_once_fetch_once(endoscopy: Task, server: Server, tmp_path: Path) -> None:
     cache, found = images.cache_folder(), list[Path | None]()
-    threads = [threading.Thread(target=lambda: found.append(manage.get(endoscopy, tmp_path / "data", cache))) for _ in range(2)]
+    threads = [
+        threading.Thread(
+            target=lambda: found.append(manage.get(endoscopy, tmp_path / "data", cache))
+        )
+        for _ in range(2)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -132,7 +162,9 @@ def test_two_gets_at_once_fetch_once(endoscopy: Task, server: Server, tmp_path: 
     assert found == 2 * [tmp_path / "data" / "hyperkvasir"] and len(server.asked) == 2
 
 
-def test_what_is_missing_is_added_and_a_persons_file_is_not_replaced(endoscopy: Task, server: Server, tmp_path: Path) -> None:
+def test_what_is_missing_is_added_and_a_persons_file_is_not_replaced(
+    endoscopy: Task, server: Server, tmp_path: Path
+) -> None:
     root = tmp_path / "data"
     mine = root / "hyperkvasir" / "labeled-images" / "mine.txt"
     mine.parent.mkdir(parents=True)
@@ -141,10 +173,16 @@ def test_what_is_missing_is_added_and_a_persons_file_is_not_replaced(endoscopy: 
     changed = root / "hyperkvasir" / first.relative_to(tmp_path / "upstream")
     changed.parent.mkdir(parents=True)
     changed.write_bytes(first.read_bytes()[:-1] + b"?")
-    with pytest.raises(UserError, match=rf"{changed.name} is there and is not the file of HyperKvasir: it is not replaced.*move it away"):
+    with pytest.raises(
+        UserError,
+        match=rf"{changed.name} is there and is not the file of HyperKvasir: it is not replaced.*move it away",
+    ):
         manage.get(endoscopy, root, images.cache_folder())
     assert names(root / "hyperkvasir") == sorted(
-        [mine.relative_to(root / "hyperkvasir").as_posix(), first.relative_to(tmp_path / "upstream").as_posix()]
+        [
+            mine.relative_to(root / "hyperkvasir").as_posix(),
+            first.relative_to(tmp_path / "upstream").as_posix(),
+        ]
     )
     changed.unlink()
     asked = len(server.asked)
@@ -156,9 +194,18 @@ def test_what_is_missing_is_added_and_a_persons_file_is_not_replaced(endoscopy: 
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ("hash", r"split.csv is not the published file: SHA256 .* It was deleted\. Next: run the same command again"),
-        ("page", r"labeled.zip gave a web page, not the file: the address has changed, or it asks for a login"),
-        ("gone", r"labeled.zip cannot be fetched \(the server answered 404 Not Found\).*or by hand: download hyper-kvasir"),
+        (
+            "hash",
+            r"split.csv is not the published file: SHA256 .* It was deleted\. Next: run the same command again",
+        ),
+        (
+            "page",
+            r"labeled.zip gave a web page, not the file: the address has changed, or it asks for a login",
+        ),
+        (
+            "gone",
+            r"labeled.zip cannot be fetched \(the server answered 404 Not Found\).*or by hand: download hyper-kvasir",
+        ),
         ("size", r"split.csv is \d[\d,]* bytes, not the published"),
         ("broken", r"0\.labeled\.zip is no zip archive, or a broken one"),
         ("escape", r"would write outside its folder: '\.\./\.\./evil'"),
@@ -168,7 +215,11 @@ def test_what_is_missing_is_added_and_a_persons_file_is_not_replaced(endoscopy: 
 def test_a_wrong_download_is_one_clear_error_and_leaves_no_data(
     fault: str, message: str, endoscopy: Task, server: Server, tmp_path: Path
 ) -> None:
-    root, archive, table = tmp_path / "data", server.files["/labeled.zip"], server.files["/split.csv"]
+    root, archive, table = (
+        tmp_path / "data",
+        server.files["/labeled.zip"],
+        server.files["/split.csv"],
+    )
     good = archive.body, table.body
     if fault == "hash":
         table.body = table.body.replace(b"polyp", b"pulyp")
@@ -208,14 +259,27 @@ def test_a_zip_of_zips_and_folders_of_their_own_name(server: Server, tmp_path: P
         for i in (1, 2, 3):
             archive.writestr(f"images/imgs_part_{i}.zip", packed(root / "images", f"imgs_part_{i}"))
     server.files["/z"] = Served(stream.getvalue())
-    task = replace(pad_ufes.PAD_UFES, downloads=(Download(f"{server.url}/z", unpack="zip", nested=True),), n_images=90)
+    task = replace(
+        pad_ufes.PAD_UFES,
+        downloads=(Download(f"{server.url}/z", unpack="zip", nested=True),),
+        n_images=90,
+    )
     place = manage.get(task, tmp_path / "data", images.cache_folder())
     assert place and manage.is_complete(task, tmp_path / "data")
 
     server.files["/y"] = Served(packed(root / "images", "imgs_part_1", wrapper="pictures/"))
-    task = replace(task, folders=("other",), find=lambda root: None, downloads=(Download(f"{server.url}/y", "a/pictures", unpack="zip"),))
+    task = replace(
+        task,
+        folders=("other",),
+        find=lambda root: None,
+        downloads=(Download(f"{server.url}/y", "a/pictures", unpack="zip"),),
+    )
     place = manage.get(task, tmp_path / "data", images.cache_folder())
-    assert place and (place / "a" / "pictures").is_dir() and not (place / "a" / "pictures" / "pictures").exists()
+    assert (
+        place
+        and (place / "a" / "pictures").is_dir()
+        and not (place / "a" / "pictures" / "pictures").exists()
+    )
 
 
 def test_gzipped_files_and_tars(server: Server, tmp_path: Path) -> None:
@@ -224,7 +288,12 @@ def test_gzipped_files_and_tars(server: Server, tmp_path: Path) -> None:
     for file in root.iterdir():
         server.files[f"/{file.name}.gz"] = Served(gzip.compress(file.read_bytes()))
     downloads = tuple(
-        replace(item, url=f"{server.url}/{item.to}.gz", size=None, sha256=hashlib.sha256(server.files[f"/{item.to}.gz"].body).hexdigest())
+        replace(
+            item,
+            url=f"{server.url}/{item.to}.gz",
+            size=None,
+            sha256=hashlib.sha256(server.files[f"/{item.to}.gz"].body).hexdigest(),
+        )
         for item in lymph.LYMPH.downloads
     )
     task = replace(lymph.LYMPH, downloads=downloads)
@@ -233,7 +302,9 @@ def test_gzipped_files_and_tars(server: Server, tmp_path: Path) -> None:
     next(iter(place.glob("*test_y.h5"))).unlink()
     asked = len(server.asked)
     manage.get(task, tmp_path / "data", images.cache_folder())
-    assert [path for path, _ in server.asked[asked:]] == ["/camelyonpatch_level_2_split_test_y.h5.gz"], "no more than is missing"
+    assert [path for path, _ in server.asked[asked:]] == [
+        "/camelyonpatch_level_2_split_test_y.h5.gz"
+    ], "no more than is missing"
 
 
 def test_what_a_person_must_do_is_said_step_by_step(
@@ -244,7 +315,9 @@ def test_what_a_person_must_do_is_said_step_by_step(
     assert "CheXpert needs an account with Stanford" in out
     lines = [line for line in out.splitlines() if line[:2].rstrip(".").isdigit()]
     assert [line.split(".")[0] for line in lines] == [str(i) for i in range(1, len(lines) + 1)]
-    assert str(tmp_path / "mine") in lines[0] and lines[-1].endswith("medbench data verify chexpert")
+    assert str(tmp_path / "mine") in lines[0] and lines[-1].endswith(
+        "medbench data verify chexpert"
+    )
     for name, task in registry.tasks().items():
         if not task.downloads:
             steps = manage.steps(task, tmp_path)
@@ -253,21 +326,37 @@ def test_what_a_person_must_do_is_said_step_by_step(
 
 
 def test_every_download_is_declared_soundly() -> None:
-    tasks = [*registry.tasks().values(), registry.task("medmnist:path"), registry.task("medmnist:organa:224")]
+    tasks = [
+        *registry.tasks().values(),
+        registry.task("medmnist:path"),
+        registry.task("medmnist:organa:224"),
+    ]
     for task in tasks:
         for item in task.downloads:
-            assert item.url.startswith("https://") and not item.to.startswith("/") and ".." not in item.to, item
+            assert (
+                item.url.startswith("https://")
+                and not item.to.startswith("/")
+                and ".." not in item.to
+            ), item
             assert item.unpack or item.to, f"{task.name}: a file needs a name"
             assert item.unpack != "gzip" or item.to
             assert len(item.md5) in (0, 32) and len(item.sha256) in (0, 64)
-        assert len({item.to for item in task.downloads if item.to}) == len([item for item in task.downloads if item.to])
+        assert len({item.to for item in task.downloads if item.to}) == len(
+            [item for item in task.downloads if item.to]
+        )
 
 
 # verify
 
 
 def counted(task: Task, n: int) -> Task:
-    return replace(task, n_images=n, official=replace(task.official, images={}, classes={"all": tuple([10] * len(task.classes))}))
+    return replace(
+        task,
+        n_images=n,
+        official=replace(
+            task.official, images={}, classes={"all": tuple([10] * len(task.classes))}
+        ),
+    )
 
 
 @pytest.fixture
@@ -279,7 +368,12 @@ def sound(tmp_path: Path) -> tuple[Task, Path]:
 def test_nothing_differs_where_all_is_there(sound: tuple[Task, Path]) -> None:
     report = manage.verify(*sound, images.cache_folder())
     assert (report.differences, report.remarks) == ([], [])
-    assert report.counts["polyps"] == {"train": (6, None), "val": (2, None), "test": (2, None), "all": (10, 10)}
+    assert report.counts["polyps"] == {
+        "train": (6, None),
+        "val": (2, None),
+        "test": (2, None),
+        "all": (10, 10),
+    }
     assert report.counts["images"]["all"] == (230, 230)
 
 
@@ -295,9 +389,15 @@ def test_every_fault_is_named(sound: tuple[Task, Path]) -> None:
     text = "\n".join(report.differences)
     assert "COUNTS: all: 1 of 24 are not the official ones: images 230 of 231" in text
     assert "BROKEN: 2 of 230 images cannot be decoded" in text
-    assert files[3].relative_to(root).as_posix() in text and f"{files[40].relative_to(root).as_posix()} is empty" in text
+    assert (
+        files[3].relative_to(root).as_posix() in text
+        and f"{files[40].relative_to(root).as_posix()} is empty" in text
+    )
     known = "\n".join(report.remarks)
-    assert "2 images are byte for byte a copy of another one" in known and f"{files[100].stem} = {files[101].stem}" in known
+    assert (
+        "2 images are byte for byte a copy of another one" in known
+        and f"{files[100].stem} = {files[101].stem}" in known
+    )
     assert f"1 of these copies have two labels: {files[150].stem} = {files[199].stem}" in known
     assert "1 image files below the folder are not of this task: 1 in labeled-images/" in known
 
@@ -311,7 +411,10 @@ def test_broken_images_are_found_by_several_processes(tmp_path: Path) -> None:
     seen: list[Progress] = []
     with progress_listener.listening(seen.append):
         report = manage.verify(task, tmp_path, images.cache_folder(), workers=2)
-    assert len(report.differences) == 1 and "BROKEN: 1 of 400 images cannot be decoded: 7.png is corrupt" in report.differences[0]
+    assert (
+        len(report.differences) == 1
+        and "BROKEN: 1 of 400 images cannot be decoded: 7.png is corrupt" in report.differences[0]
+    )
     assert max(one.done for one in seen if one.stage == "decoding") == 400
 
 
@@ -323,7 +426,11 @@ def test_a_changed_layout_is_a_difference_with_the_nearest_name(
     table.write_text(table.read_text().replace("diagnosis", "diagnoses"))
     assert medbench("data", "verify", "retina", "--data", str(tmp_path)) == 1
     out = capsys.readouterr().out
-    assert "LAYOUT: " in out and "lacks the column 'diagnosis' (the nearest is 'diagnoses'); it has: id_code, diagnoses" in out
+    assert (
+        "LAYOUT: " in out
+        and "lacks the column 'diagnosis' (the nearest is 'diagnoses'); it has: id_code, diagnoses"
+        in out
+    )
     assert "1 differences" in out
 
 
@@ -331,28 +438,42 @@ def test_a_published_hash_is_compared(tmp_path: Path) -> None:
     md5 = others.make_medmnist(tmp_path / "breastmnist.npz", (546, 78, 156), (28, 28), 2)
     task = registry.task("medmnist:breast")
     report = manage.verify(task, tmp_path, images.cache_folder())
-    assert report.differences[0].startswith(f"HASH: breastmnist.npz has the MD5 {md5}, published is {task.downloads[0].md5}")
-    assert report.differences[1].startswith("LAYOUT: ") and "is not the official file" in report.differences[1]
+    assert report.differences[0].startswith(
+        f"HASH: breastmnist.npz has the MD5 {md5}, published is {task.downloads[0].md5}"
+    )
+    assert (
+        report.differences[1].startswith("LAYOUT: ")
+        and "is not the official file" in report.differences[1]
+    )
 
 
 def test_copies_count_as_the_publisher_counts(tmp_path: Path) -> None:
     """APTOS holds copies with two grades, which a run leaves out."""
     root = others.make_aptos(tmp_path)
     shutil.copy(root / "train_images" / f"{0:012x}.png", root / "train_images" / f"{1:012x}.png")
-    report = manage.verify(replace(registry.task("retina"), n_images=60), root, images.cache_folder())
+    report = manage.verify(
+        replace(registry.task("retina"), n_images=60), root, images.cache_folder()
+    )
     assert not report.differences and len(report.remarks) == 2
 
 
-def test_partial_downloads_are_named(tmp_path: Path, medbench: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+def test_partial_downloads_are_named(
+    tmp_path: Path, medbench: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
     others.make_hyperkvasir(tmp_path / "hyperkvasir", ["polyps", "cecum", *hyperkvasir.GRADES])
     assert medbench("data", "verify", "endoscopy", "--data", str(tmp_path)) == 1
-    assert "PARTIAL: 18 of 23 classes are not there (barretts, barretts-short-segment, bbps-0-1 ...)" in capsys.readouterr().out
+    assert (
+        "PARTIAL: 18 of 23 classes are not there (barretts, barretts-short-segment, bbps-0-1 ...)"
+        in capsys.readouterr().out
+    )
     root = chest.make_kermany(tmp_path / "kermany")
     shutil.rmtree(root / "chest_xray" / "train")
     report = manage.verify(pneumonia.PNEUMONIA, root, images.cache_folder())
     assert report.differences[0].startswith("PARTIAL: the official test part alone")
     assert report.counts["images"]["test"] == (16, 624), "the official part, not split again"
-    assert medbench("data", "list", "--data", str(tmp_path / "kermany")) == 2, "a folder is named for one data set"
+    assert medbench("data", "list", "--data", str(tmp_path / "kermany")) == 2, (
+        "a folder is named for one data set"
+    )
     monkey = capsys.readouterr().err
     assert "does not hold" in monkey
 
@@ -378,7 +499,10 @@ def test_the_real_downloads(name: str, real_data: Path) -> None:
 
 
 def test_the_table_fits_a_hundred_columns(
-    tmp_path: Path, medbench: Callable[..., int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    medbench: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     others.make_hyperkvasir(tmp_path / "hyperkvasir", ["polyps", *hyperkvasir.GRADES])
     monkeypatch.setenv("MEDBENCH_DATA", str(tmp_path))
@@ -387,7 +511,11 @@ def test_the_table_fits_a_hundred_columns(
     table = [line for line in lines if not line.startswith(("Also ", "In detail"))]
     assert max(map(len, table)) <= 100
     row = {line.split()[0]: line for line in table if line.split()}
-    assert "partial" in row["endoscopy"] and "found" in row["uc-grade"] and "missing" in row["chexpert"]
+    assert (
+        "partial" in row["endoscopy"]
+        and "found" in row["uc-grade"]
+        and "missing" in row["chexpert"]
+    )
     assert "Stanford" in row["chexpert"] and "223,648" in row["chexpert"] and "6.8" in row["marrow"]
     assert set(registry.tasks()) <= set(row)
     assert medbench("data", "list", "--long") == 0
@@ -403,7 +531,9 @@ def test_a_sheet_has_letters_for_every_european_class() -> None:
         _write(ImageDraw.Draw(picture), (5, 5), text, 20, (255,), 40)  # type: ignore[arg-type]
         return picture.tobytes()
 
-    assert len({drawn(letter) for letter in "aäßøłč\uffff"}) == 7, "each its own, none the box of a letter that is missing"
+    assert len({drawn(letter) for letter in "aäßøłč\uffff"}) == 7, (
+        "each its own, none the box of a letter that is missing"
+    )
 
 
 def test_a_sheet_shows_the_same_images_of_each_class(
@@ -417,12 +547,30 @@ def test_a_sheet_shows_the_same_images_of_each_class(
         assert sheet.width == 250 + 3 * 134 + 6
         pixels = np.asarray(sheet)
     assert (pixels[:, 250:] < 200).any(2).sum() > 4 * 3 * 100 * 100, "four classes of three images"
-    assert medbench("data", "show", "endoscopy", "--data", str(tmp_path), "-n", "3", "--part", "test", "--out", "b.png") == 0
+    assert (
+        medbench(
+            "data",
+            "show",
+            "endoscopy",
+            "--data",
+            str(tmp_path),
+            "-n",
+            "3",
+            "--part",
+            "test",
+            "--out",
+            "b.png",
+        )
+        == 0
+    )
     assert medbench("data", "show", "endoscopy", "--data", str(tmp_path), "-n", "3") == 0
     assert file.read_bytes() == first != (tmp_path / "b.png").read_bytes()
     assert medbench("data", "show", "derm", "--data", "phantom", "-n", "1") == 0
     assert medbench("data", "show", "endoscopy", "--data", str(tmp_path), "--part", "tset") == 2
-    assert "has no part 'tset'. Allowed: train, val, test. Did you mean 'test'?" in capsys.readouterr().err
+    assert (
+        "has no part 'tset'. Allowed: train, val, test. Did you mean 'test'?"
+        in capsys.readouterr().err
+    )
     assert medbench("data", "show", "endoscopy", "--data", str(tmp_path), "-n", "0") == 2
     assert medbench("data", "show", "marrow") == 2
     assert "it has no phantom" in capsys.readouterr().err
@@ -439,7 +587,9 @@ def test_a_label_has_a_row_and_so_have_images_without_any(tmp_path: Path) -> Non
     rows = datasets_rows(task, parts)
     assert [name for name, _, _ in rows] == [*task.classes, "none of them"]
     for (name, counts, _), c in zip(rows, range(5), strict=False):
-        assert counts == ", ".join(f"{part} {int((split.labels[:, c] == 1).sum())}" for part, split in parts.items()), name
+        assert counts == ", ".join(
+            f"{part} {int((split.labels[:, c] == 1).sum())}" for part, split in parts.items()
+        ), name
 
 
 def datasets_rows(task: Task, parts: dict) -> list:
@@ -457,7 +607,12 @@ def datasets_rows(task: Task, parts: dict) -> list:
         (["show", "derm", "-n", "99"], "-n 99 is out of range"),
     ],
 )
-def test_bad_input_is_one_line(arguments: list[str], match: str, medbench: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_input_is_one_line(
+    arguments: list[str],
+    match: str,
+    medbench: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert medbench("data", *arguments) == 2
     error = capsys.readouterr().err
     assert match in error and error.count("\n") == 1
@@ -469,4 +624,7 @@ def test_a_folder_of_ones_own_is_verified_and_not_fetched(
     assert medbench("data", "get", f"folder:{folder}") == 2
     assert "is a folder of your own: there is nothing to download" in capsys.readouterr().err
     assert medbench("data", "verify", f"folder:{folder}") == 0
-    assert "nothing differs: no counts are published, every image can be decoded" in capsys.readouterr().out
+    assert (
+        "nothing differs: no counts are published, every image can be decoded"
+        in capsys.readouterr().out
+    )

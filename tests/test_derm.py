@@ -25,13 +25,17 @@ from medbench.tasks.derm import DERM, SPLIT, find, load
         (("images",), "HAM10000_metadata.tab", "\t"),
     ],
 )
-def test_official_layouts_give_the_same_parts(tmp_path: Path, folders: tuple[str, ...], metadata: str, delimiter: str) -> None:
+def test_official_layouts_give_the_same_parts(
+    tmp_path: Path, folders: tuple[str, ...], metadata: str, delimiter: str
+) -> None:
     root = make_ham(tmp_path / "ham10000", folders, metadata, delimiter)
     assert find(tmp_path) == root
     assert find(root) == root
     parts = load(root)
     sizes = {name: len(part) for name, part in parts.items()}
-    assert sizes == {"train": 59, "val": 14, "test": 21}, "70 / 10 / 20 of each class's 13 or 14 images in 10 lesions"
+    assert sizes == {"train": 59, "val": 14, "test": 21}, (
+        "70 / 10 / 20 of each class's 13 or 14 images in 10 lesions"
+    )
     for part in parts.values():
         assert sorted(np.unique(part.labels)) == list(range(7))
         assert sorted(part.meta) == ["age", "localization", "sex"], "dx_type gives the label away"
@@ -45,7 +49,10 @@ def test_a_missing_part_is_named_with_its_count(tmp_path: Path) -> None:
     root = make_ham(tmp_path, ("HAM10000_images_part_1", "HAM10000_images_part_2"))
     for file in (root / "HAM10000_images_part_2").iterdir():
         file.unlink()
-    with pytest.raises(UserError, match=r"lacks 47 of 94 images: ISIC_0000002, .*HAM10000_images_part_2/.*medbench data list derm"):
+    with pytest.raises(
+        UserError,
+        match=r"lacks 47 of 94 images: ISIC_0000002, .*HAM10000_images_part_2/.*medbench data list derm",
+    ):
         load(root)
 
 
@@ -54,7 +61,9 @@ def test_other_metadata_is_refused(tmp_path: Path) -> None:
     file = root / "HAM10000_metadata.csv"
     text = file.read_text()
     file.write_text(text.replace("lesion_id", "lesion"))
-    with pytest.raises(UserError, match=r"is not HAM10000's metadata: column\(s\) lesion_id missing"):
+    with pytest.raises(
+        UserError, match=r"is not HAM10000's metadata: column\(s\) lesion_id missing"
+    ):
         load(root)
     file.write_text(text.replace(",mel,", ",mell,"))
     with pytest.raises(UserError, match=r"unknown diagnosis 'mell'.*Did you mean 'mel'"):
@@ -76,16 +85,24 @@ def test_the_official_split(real_data: Path) -> None:
 
 
 def test_lesions_with_two_ids_are_one(tmp_path: Path) -> None:
-    """HAM10000's lesion_id misses that these two images show one lesion: what stands in one part must stand there with all its images."""
+    """HAM10000's lesion_id misses that these two images show one lesion.
+
+    What stands in one part must stand there with all its images.
+    """
     root = make_ham(tmp_path, ("images",))
     one, other = lesions.same_lesion()[0]
     file = root / "HAM10000_metadata.csv"
     text = file.read_text()
-    for name, wanted in (("ISIC_0000004", one), ("ISIC_0000018", other)):  # two lesions of one class in the tree
+    # two lesions of one class in the tree
+    for name, wanted in (("ISIC_0000004", one), ("ISIC_0000018", other)):
         (root / "images" / f"{name}.jpg").rename(root / "images" / f"{wanted}.jpg")
         text = text.replace(name, wanted)
     file.write_text(text)
-    groups = {name: group for part in load(root).values() for name, group in zip(part.ids, part.groups, strict=True)}
+    groups = {
+        name: group
+        for part in load(root).values()
+        for name, group in zip(part.ids, part.groups, strict=True)
+    }
     assert groups[one] == groups[other]
     assert len(set(groups.values())) == 69
 
@@ -96,18 +113,32 @@ def test_the_list_of_lesions_with_two_ids() -> None:
     assert len(rows) == len({frozenset((row["image"], row["other"])) for row in rows}) == 32
     for row in rows:
         assert row["image"] < row["other"]
-        assert re.fullmatch(r"ISIC_00\d{5}", row["image"]) and re.fullmatch(r"ISIC_00\d{5}", row["other"])
-        assert 0 <= int(row["hash_distance"]) <= 63 and -1 <= float(row["correlation"]) <= 1 and 0 < float(row["overlap"]) <= 1
+        assert re.fullmatch(r"ISIC_00\d{5}", row["image"]) and re.fullmatch(
+            r"ISIC_00\d{5}", row["other"]
+        )
+        assert (
+            0 <= int(row["hash_distance"]) <= 63
+            and -1 <= float(row["correlation"]) <= 1
+            and 0 < float(row["overlap"]) <= 1
+        )
         assert row["published"] in ("", "copy", "other time") and row["seen_in_both"]
     assert sum(row["published"] == "copy" for row in rows) == 18, "arXiv:2401.14497"
 
 
 def test_joined_follows_chains() -> None:
     ids, groups = np.array(["a", "b", "c", "d", "e"]), np.array(["3", "2", "1", "4", "2"])
-    assert joined(ids, groups, [("a", "b"), ("e", "c"), ("d", "elsewhere")]).tolist() == ["1", "1", "1", "4", "1"]
+    assert joined(ids, groups, [("a", "b"), ("e", "c"), ("d", "elsewhere")]).tolist() == [
+        "1",
+        "1",
+        "1",
+        "4",
+        "1",
+    ]
 
 
-def test_each_pair_is_two_lesions_of_one_diagnosis_in_the_official_metadata(real_data: Path) -> None:
+def test_each_pair_is_two_lesions_of_one_diagnosis_in_the_official_metadata(
+    real_data: Path,
+) -> None:
     root = find(real_data)
     assert root is not None
     with (root / "HAM10000_metadata.csv").open(newline="") as stream:
@@ -121,5 +152,9 @@ def test_the_layout_names_all_that_is_read() -> None:
     from medbench.tasks import derm
 
     assert derm.__doc__ and "doi:10.7910/DVN/DBW86T" in derm.__doc__
-    for name in [*COLUMNS, *derm._IMAGE_FOLDERS, *(name.removesuffix(".csv").removesuffix(".tab") for name in derm._METADATA)]:
+    for name in [
+        *COLUMNS,
+        *derm._IMAGE_FOLDERS,
+        *(name.removesuffix(".csv").removesuffix(".tab") for name in derm._METADATA),
+    ]:
         assert name.lower() in derm.__doc__.lower(), name

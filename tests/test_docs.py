@@ -1,4 +1,5 @@
-"""README and docs: every command that they show exists with every option named, every link leads to a file, no line is longer than a screen."""
+"""README and docs: every command that they show exists with every option named, every link leads to
+a file, no line is longer than a screen."""
 
 from __future__ import annotations
 
@@ -17,11 +18,16 @@ COMMANDS = typer.main.get_command(app)
 
 
 def shown(page: Path) -> list[str]:
-    """Commands of a page: lines of its fenced blocks, and code between backticks that begins with medbench and a space."""
+    """Commands of a page: lines of its fenced blocks, and code between backticks that begins with
+    medbench and a space."""
     text = page.read_text()
     fenced = re.findall(r"^```\n(.*?)^```", text, re.S | re.M)
     lines = [line for block in fenced for line in block.splitlines()]
-    return [line for line in [*lines, *re.findall(r"`(medbench [^`\n]+)`", text)] if re.match(r"(uv run )?medbench ", line)]
+    return [
+        line
+        for line in [*lines, *re.findall(r"`(medbench [^`\n]+)`", text)]
+        if re.match(r"(uv run )?medbench ", line)
+    ]
 
 
 def parsed(line: str) -> tuple[list[str], list[str]]:
@@ -34,7 +40,9 @@ def parsed(line: str) -> tuple[list[str], list[str]]:
     return name, [word.partition("=")[0] for word in words if word.startswith("-")]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name if page.parent == ROOT else f"docs/{page.name}")
+@pytest.mark.parametrize(
+    "page", PAGES, ids=lambda page: page.name if page.parent == ROOT else f"docs/{page.name}"
+)
 def test_commands_and_options_that_a_page_shows_exist(page: Path) -> None:
     unknown = []
     for line in shown(page):
@@ -42,7 +50,11 @@ def test_commands_and_options_that_a_page_shows_exist(page: Path) -> None:
         command = COMMANDS
         for word in name:
             command = command.commands[word]  # type: ignore[attr-defined]
-        known = {flag for parameter in command.params for flag in (*parameter.opts, *parameter.secondary_opts)} | {"--help"}
+        known = {
+            flag
+            for parameter in command.params
+            for flag in (*parameter.opts, *parameter.secondary_opts)
+        } | {"--help"}
         if not name or not set(options) <= known:
             unknown.append((line, sorted(set(options) - known)))
     assert not unknown
@@ -51,10 +63,14 @@ def test_commands_and_options_that_a_page_shows_exist(page: Path) -> None:
 def test_pages_show_commands() -> None:
     """The patterns above find what is there."""
     assert sum(map(len, map(shown, PAGES))) > 40
-    assert {name[0] for page in PAGES for line in shown(page) if (name := parsed(line)[0])} == set(COMMANDS.commands)  # type: ignore[attr-defined]
+    assert {name[0] for page in PAGES for line in shown(page) if (name := parsed(line)[0])} == set(
+        COMMANDS.commands
+    )  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name if page.parent == ROOT else f"docs/{page.name}")
+@pytest.mark.parametrize(
+    "page", PAGES, ids=lambda page: page.name if page.parent == ROOT else f"docs/{page.name}"
+)
 def test_links_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text())
     assert all((page.parent / link).exists() for link in links if "://" not in link), links
@@ -63,13 +79,21 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_files_that_a_page_names_are_there() -> None:
     """A path of the repository between backticks."""
     named = {
-        (page.name, name) for page in PAGES for name in re.findall(r"`((?:medbench|benchmarks|tests|results)/[\w./-]+)`", page.read_text())
+        (page.name, name)
+        for page in PAGES
+        for name in re.findall(
+            r"`((?:medbench|benchmarks|tests|results)/[\w./-]+)`", page.read_text()
+        )
     }
     assert named and not [(page, name) for page, name in named if not (ROOT / name).exists()]
 
 
 def test_python_of_the_pages_compiles() -> None:
-    blocks = [block for page in PAGES for block in re.findall(r"^```python\n(.*?)^```", page.read_text(), re.S | re.M)]
+    blocks = [
+        block
+        for page in PAGES
+        for block in re.findall(r"^```python\n(.*?)^```", page.read_text(), re.S | re.M)
+    ]
     assert len(blocks) >= 5
     for block in blocks:
         compile(block, "page", "exec")

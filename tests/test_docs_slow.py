@@ -1,4 +1,5 @@
-"""Every command of README, AGENTS.md and docs runs, in a scratch folder, on phantoms and drawn images, and made small."""
+"""Every command of README, AGENTS.md and docs runs, in a scratch folder, on phantoms and drawn
+images, and made small."""
 
 from __future__ import annotations
 
@@ -19,7 +20,12 @@ from medbench.cli.options import app
 pytestmark = pytest.mark.slow
 
 #: What a page leaves to the reader -> what stands for it here.
-PLACES = {"--data FOLDER": "--data phantom", "folder:PATH": "folder:images", "...": "--task derm --data phantom", "TASK": "derm"}
+PLACES = {
+    "--data FOLDER": "--data phantom",
+    "folder:PATH": "folder:images",
+    "...": "--task derm --data phantom",
+    "TASK": "derm",
+}
 #: A command that is too large, or whose input a user brings -> the same with less work.
 SMALLER = {
     "--encoder resnet50.tv_in1k --weights mine.pth": "--encoder resnet18 --weights mine.pth --plan",
@@ -29,7 +35,16 @@ SMALLER = {
     "--pretrain standard": "--pretrain quick",
 }
 #: Commands that need what a test has not: a network, other machines.
-ELSEWHERE = ("hf:", "hf-hub:", "open_clip:", "data get", "data verify", "--engine", "fetch", "status")
+ELSEWHERE = (
+    "hf:",
+    "hf-hub:",
+    "open_clip:",
+    "data get",
+    "data verify",
+    "--engine",
+    "fetch",
+    "status",
+)
 SMALL = ["--methods", "random,supervised", "--size", "32", "--seeds", "2"]
 
 
@@ -38,7 +53,10 @@ def commands() -> list[tuple[str, str]]:
     found = []
     for page in PAGES:
         for block in re.findall(r"^```\n(.*?)^```", page.read_text(), re.S | re.M):
-            lines = (line.partition("  #")[0].strip().removeprefix("uv run ") for line in block.splitlines())
+            lines = (
+                line.partition("  #")[0].strip().removeprefix("uv run ")
+                for line in block.splitlines()
+            )
             found += [(page.name, line) for line in lines if line.startswith("medbench ")]
     return found
 
@@ -48,7 +66,12 @@ def smaller(line: str) -> list[str]:
         line = line.replace(long, short)
     words = shlex.split(line)[1:]
     if words[0] == "run":
-        words += [word for flag, value in zip(SMALL[::2], SMALL[1::2], strict=True) if flag not in words for word in (flag, value)]
+        words += [
+            word
+            for flag, value in zip(SMALL[::2], SMALL[1::2], strict=True)
+            if flag not in words
+            for word in (flag, value)
+        ]
         if "features:vectors.npz" in words or "mine.py:net" in words:
             words.remove("--methods")
             words.remove("random,supervised")
@@ -87,8 +110,12 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("MEDBENCH_CACHE", str(place / "cache"))
         patch.delenv("MEDBENCH_DATA", raising=False)
         for words in (
-            smaller("medbench run --task derm --labels 1,10,100 --corruptions blur --levels 1,3 --out runs/derm"),
-            smaller("medbench run --task folder:images --labels 5/class,20/class,all --out runs/mine"),
+            smaller(
+                "medbench run --task derm --labels 1,10,100 --corruptions blur --levels 1,3 --out runs/derm"
+            ),
+            smaller(
+                "medbench run --task folder:images --labels 5/class,20/class,all --out runs/mine"
+            ),
         ):
             assert CliRunner().invoke(app, words, catch_exceptions=False).exit_code == 0
         yield place
@@ -98,7 +125,10 @@ def test_pages_show_commands() -> None:
     assert len(commands()) > 40
 
 
-@pytest.mark.parametrize(("page", "line"), [pytest.param(*one, id=f"{one[0]}: {one[1]}") for one in dict.fromkeys(commands())])
+@pytest.mark.parametrize(
+    ("page", "line"),
+    [pytest.param(*one, id=f"{one[0]}: {one[1]}") for one in dict.fromkeys(commands())],
+)
 def test_command(page: str, line: str, scratch: Path) -> None:
     if any(word in line for word in ELSEWHERE):
         pytest.skip("needs a network or other machines")

@@ -1,4 +1,7 @@
-"""A power cut: what was not synced is zeros, though a rename may have survived. What the cache then gives must be right, or not be there."""
+"""A power cut: what was not synced is zeros, though a rename may have survived.
+
+What the cache then gives must be right, or not be there.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,10 @@ from medbench.system.progress_listener import listening
 
 
 class Disk:
-    """Files as they would be after a power cut now: the content that was synced, zeros for the rest; names and sizes as they are."""
+    """Files as they would be after a power cut now.
+
+    The content that was synced, zeros for the rest; names and sizes as they are.
+    """
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch):
         self.folder = folder
@@ -44,19 +50,30 @@ class Disk:
         monkeypatch.setattr(os, "fsync", noted)
 
     def cut(self) -> None:
-        for file in [file for file in self.folder.rglob("*") if file.is_file() and file.name != "lock"]:
+        for file in [
+            file for file in self.folder.rglob("*") if file.is_file() and file.name != "lock"
+        ]:
             state = file.stat()
-            file.write_bytes(self.synced.get(state.st_ino, b"")[: state.st_size].ljust(state.st_size, b"\0"))
+            file.write_bytes(
+                self.synced.get(state.st_ino, b"")[: state.st_size].ljust(state.st_size, b"\0")
+            )
 
 
-needs_proc = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="the test reads files through /proc")
-DRAWINGS = [Drawn(lambda seed: np.full((16, 16, 3), seed, np.uint8), seed, f"grey {seed}") for seed in range(1, 201)]
+needs_proc = pytest.mark.skipif(
+    not Path("/proc/self/fd").exists(), reason="the test reads files through /proc"
+)
+DRAWINGS = [
+    Drawn(lambda seed: np.full((16, 16, 3), seed, np.uint8), seed, f"grey {seed}")
+    for seed in range(1, 201)
+]
 ENCODER = Encoder("mean", "", "", 16, (0.0,) * 3, (1.0,) * 3, "bicubic")
 
 
 def embedded(folder: Path, net: nn.Module) -> features.Features:
     pack = images.pack(DRAWINGS, images.content_hashes(DRAWINGS, folder), 16, "bicubic", folder)
-    return features.extract_features(pack, lambda: net, ENCODER, "key", folder, device="cpu", precision="fp32")
+    return features.extract_features(
+        pack, lambda: net, ENCODER, "key", folder, device="cpu", precision="fp32"
+    )
 
 
 class Pooled(nn.Module):
@@ -75,7 +92,9 @@ class Pooled(nn.Module):
 
 @needs_proc
 @pytest.mark.parametrize("dies", [2, 5, -1])
-def test_features_after_a_power_cut_are_right(dies: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_features_after_a_power_cut_are_right(
+    dies: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(features, "BATCH", 16)
     whole = np.array(embedded(tmp_path / "whole", Pooled()).array)
     assert (whole > 0).all()
@@ -88,7 +107,9 @@ def test_features_after_a_power_cut_are_right(dies: int, tmp_path: Path, monkeyp
 
 @needs_proc
 @pytest.mark.parametrize("every", [0.0, 1e9])
-def test_a_pack_after_a_power_cut_is_right(every: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pack_after_a_power_cut_is_right(
+    every: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What counts as done is on the disk."""
     monkeypatch.setattr(packing, "SYNC_EVERY", every)
     monkeypatch.setattr(packing, "SYNC_SHARE", 0)
@@ -103,11 +124,15 @@ def test_a_pack_after_a_power_cut_is_right(every: float, tmp_path: Path, monkeyp
     with pytest.raises(KeyboardInterrupt), listening(cut):
         images.pack(DRAWINGS, hashes, 16, "bicubic", tmp_path / "cut")
     made = images.pack(DRAWINGS, hashes, 16, "bicubic", tmp_path / "cut")
-    np.testing.assert_array_equal(made.array, np.stack([image.draw(image.seed) for image in DRAWINGS]))
+    np.testing.assert_array_equal(
+        made.array, np.stack([image.draw(image.seed) for image in DRAWINGS])
+    )
 
 
 @needs_proc
-def test_pretrained_weights_after_a_power_cut_are_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pretrained_weights_after_a_power_cut_are_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     disk = Disk(tmp_path / "cut", monkeypatch)
     made = train(tmp_path / "cut", [small("simclr")])
     disk.cut()
@@ -117,7 +142,9 @@ def test_pretrained_weights_after_a_power_cut_are_whole(tmp_path: Path, monkeypa
 
 
 @needs_proc
-def test_a_fine_tuning_goes_on_after_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fine_tuning_goes_on_after_a_power_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     labels, n = LABELS["multiclass"]
     pixels = pictures(labels, seed=1)
     disk = Disk(tmp_path / "cut", monkeypatch)
@@ -141,7 +168,9 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the test writes to /dev/full")
-def test_a_full_disk_is_told_by_the_file_that_did_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_told_by_the_file_that_did_not_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = tmp_path / "weights.pth"
     file.write_bytes(b"older")
     monkeypatch.setattr("secrets.token_hex", lambda n: "0" * 2 * n)
@@ -155,7 +184,9 @@ def test_a_full_disk_is_told_by_the_file_that_did_not_fit(tmp_path: Path, monkey
         with pytest.raises(OSError, match="No space left") as raised:
             write()
         assert raised.value.errno == errno.ENOSPC and raised.value.filename == str(file)
-        assert [entry.name for entry in tmp_path.iterdir()] == ["weights.pth"] and file.read_bytes() == b"older"
+        assert [entry.name for entry in tmp_path.iterdir()] == [
+            "weights.pth"
+        ] and file.read_bytes() == b"older"
     atomic_write.archive(file, lambda opened: torch.save(record, opened))
     assert torch.equal(torch.load(file)["weight"], record["weight"])
 
@@ -174,14 +205,19 @@ def test_writers_with_one_process_number_lose_nothing(tmp_path: Path) -> None:
     """Each took the other's partial file for its own: 24 of 30 pairs of writes were lost."""
     context = multiprocessing.get_context("spawn")
     errors, together, file = context.Queue(), context.Barrier(2), tmp_path / "about.json"
-    writers = [context.Process(target=_write_often, args=(file, 7, text * 100_000, errors, together)) for text in "ab"]
+    writers = [
+        context.Process(target=_write_often, args=(file, 7, text * 100_000, errors, together))
+        for text in "ab"
+    ]
     for writer in writers:
         writer.start()
     for writer in writers:
         writer.join()
         assert writer.exitcode == 0
     assert errors.empty()
-    assert [entry.name for entry in tmp_path.iterdir()] == ["about.json"] and set(file.read_text()) in ({"a"}, {"b"})
+    assert [entry.name for entry in tmp_path.iterdir()] == ["about.json"] and set(
+        file.read_text()
+    ) in ({"a"}, {"b"})
 
 
 def _add_targets(folder: Path, process: int, errors: Any, together: Any) -> None:
@@ -190,7 +226,9 @@ def _add_targets(folder: Path, process: int, errors: Any, together: Any) -> None
     for n in range(30):
         together.wait()
         try:
-            store.add_target(f"set{n}", np.array(["a", "b"]), np.array([0, 1]), np.array(["p", "q"]))
+            store.add_target(
+                f"set{n}", np.array(["a", "b"]), np.array([0, 1]), np.array(["p", "q"])
+            )
             store.target(f"set{n}")
         except (OSError, UserError) as error:
             errors.put(str(error))
@@ -201,14 +239,18 @@ def test_two_runs_with_one_process_number_save_one_scored_set(tmp_path: Path) ->
     store.create()
     context = multiprocessing.get_context("spawn")
     errors, together = context.Queue(), context.Barrier(2)
-    writers = [context.Process(target=_add_targets, args=(tmp_path, 7, errors, together)) for _ in range(2)]
+    writers = [
+        context.Process(target=_add_targets, args=(tmp_path, 7, errors, together)) for _ in range(2)
+    ]
     for writer in writers:
         writer.start()
     for writer in writers:
         writer.join()
         assert writer.exitcode == 0
     assert errors.empty()
-    assert {entry.name for entry in (tmp_path / "targets").iterdir()} == {f"set{n}.npz" for n in range(30)}
+    assert {entry.name for entry in (tmp_path / "targets").iterdir()} == {
+        f"set{n}.npz" for n in range(30)
+    }
 
 
 DEAD = 2**22 + 1  # above the largest process number of Linux
@@ -244,13 +286,20 @@ def leave(folder: Path) -> None:
 
 
 def test_what_killed_writes_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
-    """Of a process of this machine that is gone at once; of any other after a day, in which its writer may still work."""
+    """Of a process of this machine that is gone at once.
+
+    Of any other after a day, in which its writer may still work.
+    """
     leave(tmp_path)
     atomic_write.remove_abandoned(tmp_path, tmp_path / "not there")
-    assert {entry.name for entry in tmp_path.iterdir()} == {name for name, (_, removed) in LEFT.items() if not removed}
+    assert {entry.name for entry in tmp_path.iterdir()} == {
+        name for name, (_, removed) in LEFT.items() if not removed
+    }
 
 
-def test_results_audits_and_the_cache_are_cleaned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_audits_and_the_cache_are_cleaned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cache = tmp_path / "cache"
     partial = f"x.{HERE}.{DEAD}.{RANDOM}.partial"
     embedded(cache, Pooled())
@@ -262,7 +311,15 @@ def test_results_audits_and_the_cache_are_cleaned(tmp_path: Path, monkeypatch: p
     (cache / "pretrained" / "key" / "weights.pth").unlink()
     out = tmp_path / "out"
     Store(out).create()
-    places = [out, out / "scores", out / "targets", cache / "audits", cache / "features" / "key", cache / "pretrained" / "key", pack]
+    places = [
+        out,
+        out / "scores",
+        out / "targets",
+        cache / "audits",
+        cache / "features" / "key",
+        cache / "pretrained" / "key",
+        pack,
+    ]
     for place in places:
         (place / partial).write_bytes(b"")
     Store(out).create()
@@ -272,7 +329,9 @@ def test_results_audits_and_the_cache_are_cleaned(tmp_path: Path, monkeypatch: p
     assert [place for place in places if (place / partial).exists()] == []
 
 
-def test_a_machine_is_a_kernel_since_its_start_and_a_container_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_is_a_kernel_since_its_start_and_a_container_on_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     words = set()
     for host, boot, space in (("a", "1", "x"), ("b", "1", "x"), ("a", "2", "x"), ("a", "1", "y")):
         monkeypatch.setattr("socket.gethostname", lambda host=host: host)

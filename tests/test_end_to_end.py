@@ -1,4 +1,7 @@
-"""From a folder of images to a leaderboard, by the command line, without a download; broken off, doubled, failed, repeated."""
+"""From a folder of images to a leaderboard, by the command line, without a download.
+
+Broken off, doubled, failed, repeated.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,9 @@ def essence(rows: dict[str, Row]) -> dict[str, object]:
     return {key: (row.cell, row.n_labels, row.chosen, row.metrics) for key, row in rows.items()}
 
 
-def test_the_main_job(folder: Path, medbench: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_the_main_job(
+    folder: Path, medbench: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     assert medbench(*job(folder)) == 0
     out = tmp_path / "runs" / "folder-mine"
     store = Store(out)
@@ -54,17 +59,23 @@ def test_the_main_job(folder: Path, medbench: Callable[..., int], capsys: pytest
     assert len(rows) == 6, "2 methods x (10 % at two seeds, 100 % once)"
     printed = capsys.readouterr().out
     assert "images of one patient may stand on both sides" in printed
-    assert "6 new rows" in printed and f"Next: medbench compare {out.relative_to(tmp_path)}" in printed
+    assert (
+        "6 new rows" in printed and f"Next: medbench compare {out.relative_to(tmp_path)}" in printed
+    )
     board = leaderboard.leaderboard(store)
     assert set(board.status) == {"done"}
     assert list(board.columns) == list(leaderboard.COLUMNS)
-    best = board[(board.metric == "auc") & (board.method == "supervised") & (board.labels == "100%")]
+    best = board[
+        (board.metric == "auc") & (board.method == "supervised") & (board.labels == "100%")
+    ]
     assert float(best["mean"].iloc[0]) > 0.7, "three tints under noise can be told apart"
     assert best["sd"].isna().all(), "all labels are one draw: run once, a dash for sd"
     for row in rows.values():
         assert store.target(row.provenance["target"])["ids"].shape == (18,)
         assert store.scores(row)["probabilities"].shape == (18, 3)
-        assert row.metrics["auc"]["low"] <= row.metrics["auc"]["value"] <= row.metrics["auc"]["high"]
+        assert (
+            row.metrics["auc"]["low"] <= row.metrics["auc"]["value"] <= row.metrics["auc"]["high"]
+        )
         assert (row.n_requested, row.n_labels) in ((4, 4), (36, 36))
 
     before = (out / "rows.jsonl").read_bytes()
@@ -77,7 +88,9 @@ def test_the_main_job(folder: Path, medbench: Callable[..., int], capsys: pytest
     assert "| 100% | 36 | supervised | * |" in text
 
 
-def test_a_changed_image_is_another_cell(folder: Path, medbench: Callable[..., int], tmp_path: Path) -> None:
+def test_a_changed_image_is_another_cell(
+    folder: Path, medbench: Callable[..., int], tmp_path: Path
+) -> None:
     arguments = job(folder, "--methods", "random", "--labels", "100")
     assert medbench(*arguments) == 0
     Image.new("RGB", (40, 40)).save(folder / "train" / "nv" / "train0.png")
@@ -88,8 +101,16 @@ def test_a_changed_image_is_another_cell(folder: Path, medbench: Callable[..., i
     assert [len(line.rows) for line in lines] == [1], "the old fingerprint does not mix in"
 
 
-def test_a_broken_run_ends_with_the_rows_of_an_unbroken_one(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    grid = Grid(tasks=(f"folder:{folder}",), size=32, labels=("10", "100"), seeds=2, methods=("random", "supervised"))
+def test_a_broken_run_ends_with_the_rows_of_an_unbroken_one(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid = Grid(
+        tasks=(f"folder:{folder}",),
+        size=32,
+        labels=("10", "100"),
+        seeds=2,
+        methods=("random", "supervised"),
+    )
 
     def stop_at(count: int) -> Callable[[Row], None]:
         seen: list[Row] = []
@@ -110,7 +131,11 @@ def test_a_broken_run_ends_with_the_rows_of_an_unbroken_one(folder: Path, tmp_pa
 
 
 def test_a_cell_that_fails_is_shown_with_its_reason_and_mended_by_the_next_run(
-    folder: Path, medbench: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    folder: Path,
+    medbench: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> None:
     linear = registry.protocol("linear")
 
@@ -120,7 +145,9 @@ def test_a_cell_that_fails_is_shown_with_its_reason_and_mended_by_the_next_run(
                 raise RuntimeError("out of\nmemory")
             yield from linear.evaluate(replace(train, divided=[divided]), targets, [draw])  # type: ignore[arg-type]
 
-    broken = Protocol("linear", linear.version, linear.title, linear.kinds, fails_on_all, False, linear.settings)  # type: ignore[arg-type]
+    broken = Protocol(
+        "linear", linear.version, linear.title, linear.kinds, fails_on_all, False, linear.settings
+    )  # type: ignore[arg-type]
     monkeypatch.setitem(registry.protocols(), "linear", broken)
     assert medbench(*job(folder)) == 3
     printed = capsys.readouterr().out
@@ -137,7 +164,11 @@ def test_missing_is_shown_as_missing(
 ) -> None:
     assert medbench(*job(folder)) == 0
     out = tmp_path / "runs" / "folder-mine"
-    lines = [line for line in (out / "rows.jsonl").read_text().splitlines() if json.loads(line)["cell"]["seed"] == 0]
+    lines = [
+        line
+        for line in (out / "rows.jsonl").read_text().splitlines()
+        if json.loads(line)["cell"]["seed"] == 0
+    ]
     (out / "rows.jsonl").write_text("\n".join(lines) + "\n")
     capsys.readouterr()
     assert medbench("table", str(out)) == 0
@@ -166,7 +197,20 @@ def test_a_unit_that_fails_leaves_the_others_alone(
         "        return torch.where(x > 0, torch.nan, x)\n"
     )
     encoders = "bad.py:picky,bad.py:nan,bad.py:plain"
-    assert medbench("run", "--task", f"folder:{folder}", "--size", "32", "--labels", "100", "--encoder", encoders) == 3
+    assert (
+        medbench(
+            "run",
+            "--task",
+            f"folder:{folder}",
+            "--size",
+            "32",
+            "--labels",
+            "100",
+            "--encoder",
+            encoders,
+        )
+        == 3
+    )
     printed = capsys.readouterr().out
     assert "AssertionError: only two" in printed
     assert "features of 36 of 36 images are not finite" in printed
@@ -188,15 +232,27 @@ def test_a_set_that_cannot_be_embedded_is_tried_once_and_costs_the_others_nothin
         return embedded(plan, unit, device, target)
 
     monkeypatch.setattr(execution, "unit_features", broken)
-    asked = Grid(tasks=(f"folder:{folder}",), encoders=(mine,), labels=("20", "100"), seeds=3, corruptions=("blur", "noise"), levels=("1",))
+    asked = Grid(
+        tasks=(f"folder:{folder}",),
+        encoders=(mine,),
+        labels=("20", "100"),
+        seeds=3,
+        corruptions=("blur", "noise"),
+        levels=("1",),
+    )
     store = execution.run(replace(asked, protocols=("linear", "knn")), tmp_path / "out")
     assert tried.count("corrupted-blur-1") == 1
     targets = [row.cell.target for row in store.rows().values()]
-    assert {name: targets.count(name) for name in set(targets)} == {"test": 8, "corrupted-noise-1": 8}
+    assert {name: targets.count(name) for name in set(targets)} == {
+        "test": 8,
+        "corrupted-noise-1": 8,
+    }
     assert list(store.failures().values()) == ["RuntimeError: out of memory"] * 8
 
 
-def test_features_that_are_not_finite_are_looked_at_once(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_features_that_are_not_finite_are_looked_at_once(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """All draws share them: what a protocol says of its input is the reason of every fit."""
     linear = registry.protocol("linear")
     asked: list[int] = []
@@ -215,10 +271,18 @@ def test_features_that_are_not_finite_are_looked_at_once(folder: Path, tmp_path:
         "    return Nan()\n"
     )
     store = execution.run(
-        Grid(tasks=(f"folder:{folder}",), encoders=(f"{tmp_path / 'bad.py'}:nan",), labels=("20", "50", "100"), seeds=3), tmp_path / "out"
+        Grid(
+            tasks=(f"folder:{folder}",),
+            encoders=(f"{tmp_path / 'bad.py'}:nan",),
+            labels=("20", "50", "100"),
+            seeds=3,
+        ),
+        tmp_path / "out",
     )
     assert asked == [7]
-    assert len(store.failures()) == 7 and all("not finite" in reason for reason in store.failures().values())
+    assert len(store.failures()) == 7 and all(
+        "not finite" in reason for reason in store.failures().values()
+    )
 
 
 def test_two_results_folders_do_not_share_a_fine_tunings_scratch(
@@ -228,8 +292,16 @@ def test_two_results_folders_do_not_share_a_fine_tunings_scratch(
     import torch
 
     short = replace(MODERN, steps=4, epochs=0.1, rates=(1e-3,), batch=8)
-    monkeypatch.setitem(registry.protocols(), "finetune", finetune._protocol("finetune", 1, "short", short))
-    asked = Grid(tasks=(f"folder:{folder}",), encoders=(mine,), labels=("100",), protocols=("finetune",), seeds=1)
+    monkeypatch.setitem(
+        registry.protocols(), "finetune", finetune._protocol("finetune", 1, "short", short)
+    )
+    asked = Grid(
+        tasks=(f"folder:{folder}",),
+        encoders=(mine,),
+        labels=("100",),
+        protocols=("finetune",),
+        seeds=1,
+    )
     save = torch.save
     others: list[Store] = []
 
@@ -245,9 +317,23 @@ def test_two_results_folders_do_not_share_a_fine_tunings_scratch(
     assert essence(store.rows()) == essence(others[0].rows()) and len(store.rows()) == 1
 
 
-def test_a_second_data_set_of_the_same_name_does_not_mix_in(folder: Path, medbench: Callable[..., int], tmp_path: Path) -> None:
-    """Three seeds on one data set, then one seed on another into the same folder: one seed is shown."""
-    arguments = ["--size", "32", "--labels", "20", "--methods", "random", "--out", str(tmp_path / "out")]
+def test_a_second_data_set_of_the_same_name_does_not_mix_in(
+    folder: Path, medbench: Callable[..., int], tmp_path: Path
+) -> None:
+    """Three seeds on one data set, then one seed on another into the same folder.
+
+    One seed is shown.
+    """
+    arguments = [
+        "--size",
+        "32",
+        "--labels",
+        "20",
+        "--methods",
+        "random",
+        "--out",
+        str(tmp_path / "out"),
+    ]
     assert medbench("run", "--task", f"folder:{folder}", "--seeds", "3", *arguments) == 0
     other = tmp_path / "other" / "mine"
     shutil.copytree(folder, other)
@@ -258,7 +344,9 @@ def test_a_second_data_set_of_the_same_name_does_not_mix_in(folder: Path, medben
     assert board.about["parts"]["test"][0] == 17
 
 
-def test_two_methods_on_the_same_weights_have_their_own_features(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_methods_on_the_same_weights_have_their_own_features(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import torch
 
     class Blind(torch.nn.Module):
@@ -268,23 +356,40 @@ def test_two_methods_on_the_same_weights_have_their_own_features(folder: Path, t
     supervised = registry.method("supervised")
     blind = replace(supervised, name="blind", encoder=lambda encoder, weights, seed: Blind())
     monkeypatch.setitem(registry.methods(), "blind", blind)
-    asked = Grid(tasks=(f"folder:{folder}",), size=32, labels=("100",), methods=("supervised", "blind"))
+    asked = Grid(
+        tasks=(f"folder:{folder}",), size=32, labels=("100",), methods=("supervised", "blind")
+    )
     rows = {row.cell.method: row for row in execution.run(asked, tmp_path / "out").rows().values()}
     assert rows["blind"].metrics["auc"]["value"] == 0.5
     assert rows["supervised"].metrics["auc"]["value"] > 0.6
 
 
 def test_started_inside_the_data_it_does_not_read_its_own_results(
-    folder: Path, medbench: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    folder: Path,
+    medbench: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(folder)
-    arguments = ["run", "--task", "folder:.", "--size", "32", "--labels", "100", "--methods", "random"]
+    arguments = [
+        "run",
+        "--task",
+        "folder:.",
+        "--size",
+        "32",
+        "--labels",
+        "100",
+        "--methods",
+        "random",
+    ]
     assert medbench(*arguments) == 0
     assert medbench(*arguments) == 0
     assert "0 new rows" in capsys.readouterr().out
 
 
-def test_the_plan_computes_nothing(folder: Path, medbench: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_the_plan_computes_nothing(
+    folder: Path, medbench: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     assert medbench(*job(folder, "--plan")) == 0
     printed = capsys.readouterr().out
     assert "54" in printed, "images to embed"
@@ -293,12 +398,31 @@ def test_the_plan_computes_nothing(folder: Path, medbench: Callable[..., int], c
     assert images.cache_entries(images.cache_folder(), "features") == {}
 
 
-def test_the_plan_says_once_what_all_have_and_what_all_will_cost(medbench: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["run", "--task", "derm", "--data", "phantom", "--size", "32", "--labels", "100", "--plan", "--methods"]
+def test_the_plan_says_once_what_all_have_and_what_all_will_cost(
+    medbench: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [
+        "run",
+        "--task",
+        "derm",
+        "--data",
+        "phantom",
+        "--size",
+        "32",
+        "--labels",
+        "100",
+        "--plan",
+        "--methods",
+    ]
     assert medbench(*arguments, "simclr,swav,dino,dvme") == 0
     plan = capsys.readouterr().out.partition("\nlines")[0]
-    assert "plan: derm, phantom, tf_efficientnet_lite0 32 px" in plan and "of simclr + swav + dino" in plan
-    assert re.search(r"│ all +│ +│ +6 │ +6 │ +12,000 │ +6,090 │", plan), "a fusion's members are counted once"
+    assert (
+        "plan: derm, phantom, tf_efficientnet_lite0 32 px" in plan
+        and "of simclr + swav + dino" in plan
+    )
+    assert re.search(r"│ all +│ +│ +6 │ +6 │ +12,000 │ +6,090 │", plan), (
+        "a fusion's members are counted once"
+    )
     assert medbench(*arguments, "dvme") == 0
     plan = capsys.readouterr().out
     assert "simclr on phantom" in plan and "│ all" not in plan
@@ -307,9 +431,14 @@ def test_the_plan_says_once_what_all_have_and_what_all_will_cost(medbench: Calla
 def test_split_prints_the_ids_a_run_uses(
     folder: Path, medbench: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    assert medbench("data", "split", f"folder:{folder}", "--labels", "10", "--seeds", "2", "--ids") == 0
+    assert (
+        medbench("data", "split", f"folder:{folder}", "--labels", "10", "--seeds", "2", "--ids")
+        == 0
+    )
     shown = capsys.readouterr()
-    assert "no group column: images of one patient may stand on both sides" in shown.err, "as a run says it"
+    assert "no group column: images of one patient may stand on both sides" in shown.err, (
+        "as a run says it"
+    )
     lines = shown.out.splitlines()
     assert lines[0] == "part,labels,seed,id"
     assert sum(line.startswith("test,,0,") for line in lines) == 18
@@ -323,7 +452,9 @@ def test_split_prints_the_ids_a_run_uses(
             assert row.provenance["subset_sha256"] in printed
 
 
-def test_cache_shows_and_prunes(folder: Path, medbench: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+def test_cache_shows_and_prunes(
+    folder: Path, medbench: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert medbench(*job(folder, "--methods", "random")) == 0
     capsys.readouterr()
     assert medbench("cache") == 0

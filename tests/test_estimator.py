@@ -1,4 +1,5 @@
-"""The linear probe as a scikit-learn classifier: scikit-learn's own checks, and the same answers as the protocol."""
+"""The linear probe as a scikit-learn classifier: scikit-learn's own checks, and the same answers as
+the protocol."""
 
 from __future__ import annotations
 
@@ -38,12 +39,19 @@ def test_same_scores_as_the_protocol(classes):
     x, y, groups, images = _wine()
     x, groups, y = x[y < classes], groups[y < classes], y[y < classes]
     kind = "binary" if classes == 2 else "multiclass"
-    scores = next(linear.evaluate(Train(x, y, groups, kind, classes), {"test": images}, [np.arange(len(y))]))["test"]
+    scores = next(
+        linear.evaluate(Train(x, y, groups, kind, classes), {"test": images}, [np.arange(len(y))])
+    )["test"]
     probe = LinearProbe().fit(x, np.array(["b", "a", "c"])[y], groups)
     order = np.argsort(np.array(["b", "a", "c"])[:classes])  # strings sort otherwise
     assert probe.classes_.tolist() == sorted("bac"[:classes])
-    assert probe.penalty_ == scores.chosen["penalty"] and probe.chosen_["rule"] == scores.chosen["rule"]
-    np.testing.assert_allclose(probe.predict_proba(images), scores.probabilities[:, order], atol=1e-6)
+    assert (
+        probe.penalty_ == scores.chosen["penalty"]
+        and probe.chosen_["rule"] == scores.chosen["rule"]
+    )
+    np.testing.assert_allclose(
+        probe.predict_proba(images), scores.probabilities[:, order], atol=1e-6
+    )
     assert (probe.predict(images) == np.array(["b", "a", "c"])[scores.decisions]).all()
     assert probe.certificate_["gradient"] <= linear.FINAL_TOLERANCE
 
@@ -52,8 +60,13 @@ def test_groups_are_not_torn():
     x, y, _, _ = _wine()
     twice, labels = np.repeat(x, 2, 0), np.repeat(y, 2)
     patients = np.repeat(np.arange(len(y)), 2)
-    torn, whole, once = LinearProbe().fit(twice, labels), LinearProbe().fit(twice, labels, patients), LinearProbe().fit(x, y)
-    assert torn.chosen_["cv_log_loss"] < whole.chosen_["cv_log_loss"]  # a copy of each held-out image was trained on
+    torn, whole, once = (
+        LinearProbe().fit(twice, labels),
+        LinearProbe().fit(twice, labels, patients),
+        LinearProbe().fit(x, y),
+    )
+    # a copy of each held-out image was trained on
+    assert torn.chosen_["cv_log_loss"] < whole.chosen_["cv_log_loss"]
     assert torn.penalty_ <= whole.penalty_
     assert whole.chosen_["cv_log_loss"] == pytest.approx(once.chosen_["cv_log_loss"], rel=0.5)
 
@@ -65,15 +78,23 @@ def test_coefficients_are_scikit_learns_and_give_the_decision_function(classes):
     probe = LinearProbe(penalties=(0.03,), cv=1, fixed_penalty=0.03).fit(x, y)
     assert probe.penalty_ == 0.03 and probe.chosen_["rule"].startswith("fixed")
     logits = x @ probe.coef_.T + probe.intercept_
-    np.testing.assert_allclose(logits[:, 0] if classes == 2 else logits, probe.decision_function(x), atol=1e-9)
-    reference = make_pipeline(StandardScaler(), LogisticRegression(C=1 / (len(y) * 0.03), tol=1e-10, solver="newton-cholesky")).fit(x, y)
+    np.testing.assert_allclose(
+        logits[:, 0] if classes == 2 else logits, probe.decision_function(x), atol=1e-9
+    )
+    reference = make_pipeline(
+        StandardScaler(),
+        LogisticRegression(C=1 / (len(y) * 0.03), tol=1e-10, solver="newton-cholesky"),
+    ).fit(x, y)
     np.testing.assert_allclose(probe.coef_, reference[1].coef_ / reference[0].scale_, atol=1e-5)
     np.testing.assert_allclose(probe.predict_proba(x), reference.predict_proba(x), atol=1e-6)
 
 
 def test_the_path_may_come_in_any_order():
     x, y, _, images = _wine()
-    up, down = LinearProbe(penalties=(0.01, 0.1, 1.0)).fit(x, y), LinearProbe(penalties=[1.0, 0.01, 0.1, 0.1]).fit(x, y)
+    up, down = (
+        LinearProbe(penalties=(0.01, 0.1, 1.0)).fit(x, y),
+        LinearProbe(penalties=[1.0, 0.01, 0.1, 0.1]).fit(x, y),
+    )
     assert up.penalty_ == down.penalty_
     np.testing.assert_array_equal(up.predict_proba(images), down.predict_proba(images))
 
@@ -98,10 +119,24 @@ def _bad() -> dict[str, tuple[LinearProbe, object, object, object, type[Exceptio
         "nan": (LinearProbe(), hole, y, None, ValueError, "NaN"),
         "infinity": (LinearProbe(), infinite, y, None, ValueError, "infinity"),
         "sparse": (LinearProbe(), sparse.csr_array(x), y, None, TypeError, "[Ss]parse"),
-        "one class": (LinearProbe(), x, np.full(len(y), "only"), None, ValueError, "one class, .*'only'"),
+        "one class": (
+            LinearProbe(),
+            x,
+            np.full(len(y), "only"),
+            None,
+            ValueError,
+            "one class, .*'only'",
+        ),
         "regression": (LinearProbe(), x, y + 0.5, None, ValueError, "continuous"),
         "groups": (LinearProbe(), x, y, groups[:-1], ValueError, "inconsistent numbers"),
-        "negative penalty": (LinearProbe(penalties=(-1.0, 1.0)), x, y, None, ValueError, "penalties must be positive"),
+        "negative penalty": (
+            LinearProbe(penalties=(-1.0, 1.0)),
+            x,
+            y,
+            None,
+            ValueError,
+            "penalties must be positive",
+        ),
         "no penalty": (LinearProbe(penalties=()), x, y, None, ValueError, "at least one"),
         "fixed penalty": (LinearProbe(fixed_penalty=0), x, y, None, ValueError, "fixed_penalty"),
         "folds": (LinearProbe(cv=0), x, y, None, ValueError, "cv must be"),

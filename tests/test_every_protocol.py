@@ -1,4 +1,7 @@
-"""Contracts over the registry of protocols that judge features: what `fitting.py` and the tables rely on."""
+"""Contracts over the registry of protocols that judge features.
+
+What `fitting.py` and the tables rely on.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,17 @@ from medbench.run import fitting
 from medbench.schema import KINDS, Bags, Kind, Protocol, Train, registry
 from medbench.stats import metrics
 
-CASES = [(protocol, kind) for protocol in registry.protocols().values() if protocol.needs == "features" for kind in protocol.kinds]
+CASES = [
+    (protocol, kind)
+    for protocol in registry.protocols().values()
+    if protocol.needs == "features"
+    for kind in protocol.kinds
+]
 
 
 def pool(kind: Kind, n: int) -> tuple[np.ndarray, np.ndarray, int]:
-    """Features (n, 6) with signal, labels of that kind with every class in the first ten, number of classes."""
+    """Features (n, 6) with signal, labels of that kind with every class in the first ten, number of
+    classes."""
     rng = np.random.default_rng(0)
     classes = 2 if kind == "binary" else 3
     if kind == "multilabel":
@@ -27,7 +36,9 @@ def pool(kind: Kind, n: int) -> tuple[np.ndarray, np.ndarray, int]:
         labels = np.arange(n) % classes
         signal = np.eye(classes)[labels]
     return (
-        np.hstack([signal + rng.normal(0, 0.7, signal.shape), rng.normal(size=(n, 6 - signal.shape[1]))]).astype(np.float32),
+        np.hstack(
+            [signal + rng.normal(0, 0.7, signal.shape), rng.normal(size=(n, 6 - signal.shape[1]))]
+        ).astype(np.float32),
         labels,
         classes,
     )
@@ -37,10 +48,20 @@ def bags(features: np.ndarray) -> Bags:
     """Cases of one to three images, their rows mixed, each with its own noise."""
     rng = np.random.default_rng(3)
     case = rng.permutation(np.repeat(np.arange(len(features)), 1 + np.arange(len(features)) % 3))
-    return Bags((features[case] + rng.normal(0, 0.3, (len(case), features.shape[1]))).astype(np.float32), case)
+    return Bags(
+        (features[case] + rng.normal(0, 0.3, (len(case), features.shape[1]))).astype(np.float32),
+        case,
+    )
 
 
-def training(protocol: Protocol, features: np.ndarray, labels: np.ndarray, kind: Kind, classes: int, **more: Any) -> Train:
+def training(
+    protocol: Protocol,
+    features: np.ndarray,
+    labels: np.ndarray,
+    kind: Kind,
+    classes: int,
+    **more: Any,
+) -> Train:
     """Of images, or of cases where the protocol judges those."""
     groups = np.arange(len(labels)).astype(str)
     if not protocol.cases:
@@ -59,29 +80,55 @@ def taken(protocol: Protocol, features: np.ndarray, rows: np.ndarray) -> Any:
     return Bags(whole.images[kept], place)
 
 
-@pytest.mark.parametrize(("protocol", "kind"), CASES, ids=lambda value: getattr(value, "name", value))
+@pytest.mark.parametrize(
+    ("protocol", "kind"), CASES, ids=lambda value: getattr(value, "name", value)
+)
 def test_every_protocol_keeps_its_word(protocol: Protocol, kind: Kind) -> None:
     features, labels, classes = pool(kind, 90)
     train = training(protocol, features[:60], labels[:60], kind, classes, seeds=(0, 1))
     shown = features[60:]
     draws = [np.arange(60), np.arange(24)]
     half = np.random.default_rng(1).permutation(30)[:15]
-    answers = list(protocol.evaluate(train, {"all": taken(protocol, shown, np.arange(30)), "half": taken(protocol, shown, half)}, draws))
+    answers = list(
+        protocol.evaluate(
+            train,
+            {"all": taken(protocol, shown, np.arange(30)), "half": taken(protocol, shown, half)},
+            draws,
+        )
+    )
     assert len(answers) == len(draws)
     for answer, draw in zip(answers, draws, strict=True):
         scores, alone = answer["all"], answer["half"]
-        assert metrics.score(labels[60:], scores.probabilities, scores.decisions, kind).values["auc"] > 0.6, "it learns"
-        np.testing.assert_allclose(alone.probabilities, scores.probabilities[half], atol=1e-5, err_msg="an image's score is its own")
+        assert (
+            metrics.score(labels[60:], scores.probabilities, scores.decisions, kind).values["auc"]
+            > 0.6
+        ), "it learns"
+        np.testing.assert_allclose(
+            alone.probabilities,
+            scores.probabilities[half],
+            atol=1e-5,
+            err_msg="an image's score is its own",
+        )
         np.testing.assert_array_equal(alone.decisions, scores.decisions[half])
         json.dumps([dict(scores.chosen), dict(scores.extra)], allow_nan=False)
         if scores.held_out is not None:
-            assert len(set(scores.held_out.index.tolist())) == len(scores.held_out.index) <= len(draw)
-            assert scores.held_out.probabilities.shape == (len(scores.held_out.index), scores.probabilities.shape[1])
+            assert (
+                len(set(scores.held_out.index.tolist())) == len(scores.held_out.index) <= len(draw)
+            )
+            assert scores.held_out.probabilities.shape == (
+                len(scores.held_out.index),
+                scores.probabilities.shape[1],
+            )
 
 
-@pytest.mark.parametrize(("protocol", "kind"), CASES, ids=lambda value: getattr(value, "name", value))
-def test_a_draw_gives_the_same_bits_whatever_is_solved_beside_it(protocol: Protocol, kind: Kind) -> None:
-    """A run that was killed between two draws solves the others alone, one that asks for more draws solves them beside new ones."""
+@pytest.mark.parametrize(
+    ("protocol", "kind"), CASES, ids=lambda value: getattr(value, "name", value)
+)
+def test_a_draw_gives_the_same_bits_whatever_is_solved_beside_it(
+    protocol: Protocol, kind: Kind
+) -> None:
+    """A run that was killed between two draws solves the others alone, one that asks for more draws
+    solves them beside new ones."""
     features, labels, classes = pool(kind, 240)
     train = training(protocol, features, labels, kind, classes)
     rng = np.random.default_rng(0)
@@ -90,7 +137,9 @@ def test_a_draw_gives_the_same_bits_whatever_is_solved_beside_it(protocol: Proto
     every = list(protocol.evaluate(train, shown, draws))
     trained = protocol.cases and protocol.seeded  # each draw by itself, half a second
     for missing in ([1, 3],) if trained else ([0], [5], [1, 3], [2, 1], [0, 1, 2], [5, 4, 3, 2, 1]):
-        for i, answer in zip(missing, protocol.evaluate(train, shown, [draws[i] for i in missing]), strict=True):
+        for i, answer in zip(
+            missing, protocol.evaluate(train, shown, [draws[i] for i in missing]), strict=True
+        ):
             then, now = every[i]["all"], answer["all"]
             assert (now.chosen, now.extra) == (then.chosen, then.extra)
             np.testing.assert_array_equal(now.probabilities, then.probabilities)
@@ -98,20 +147,33 @@ def test_a_draw_gives_the_same_bits_whatever_is_solved_beside_it(protocol: Proto
             assert (now.held_out is None) == (then.held_out is None)
             if now.held_out is not None and then.held_out is not None:
                 np.testing.assert_array_equal(now.held_out.index, then.held_out.index)
-                np.testing.assert_array_equal(now.held_out.probabilities, then.held_out.probabilities)
+                np.testing.assert_array_equal(
+                    now.held_out.probabilities, then.held_out.probabilities
+                )
 
 
-@pytest.mark.parametrize("protocol", registry.protocols().values(), ids=lambda protocol: protocol.name)
+@pytest.mark.parametrize(
+    "protocol", registry.protocols().values(), ids=lambda protocol: protocol.name
+)
 def test_every_protocol_says_what_it_is(protocol: Protocol) -> None:
-    assert protocol.title and protocol.version >= 1 and protocol.kinds and set(protocol.kinds) <= set(KINDS)
+    assert (
+        protocol.title
+        and protocol.version >= 1
+        and protocol.kinds
+        and set(protocol.kinds) <= set(KINDS)
+    )
     json.dumps(dict(protocol.settings))  # the fingerprint's part
 
 
 def test_probabilities_that_do_not_sum_to_one_are_refused() -> None:
-    """A protocol that gives what a softmax takes, or one-against-rest scores, fails its cells and says for which image."""
+    """A protocol that gives what a softmax takes, or one-against-rest scores, fails its cells and
+    says for which image."""
     good = np.array([[0.2, 0.8], [0.5, 0.5]], np.float16)
     bad = good + np.array([[0.0], [0.1]])
     fitting._check_sums(good, "binary", "mine on test")
     fitting._check_sums(bad, "multilabel", "mine on test")
-    with pytest.raises(ValueError, match=r"mine on test gives 1 of 2 images probabilities that do not sum to 1: image 1 1\.2"):
+    with pytest.raises(
+        ValueError,
+        match=r"mine on test gives 1 of 2 images probabilities that do not sum to 1: image 1 1\.2",
+    ):
         fitting._check_sums(bad, "binary", "mine on test")

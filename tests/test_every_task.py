@@ -1,4 +1,7 @@
-"""What every task must hold, whoever adds it: whole groups, every class in every part, no image twice."""
+"""What every task must hold, whoever adds it.
+
+Whole groups, every class in every part, no image twice.
+"""
 
 from __future__ import annotations
 
@@ -72,6 +75,8 @@ def test_official_counts_of_exclusive_classes_add_up_to_the_images() -> None:
 
 
 def test_uncertain_findings_count_where_they_are_read_as_ones() -> None:
-    ignored, ones = (registry.task(f"chexpert{policy}").official.classes["train+val"] for policy in ("", ":ones"))
+    ignored, ones = (
+        registry.task(f"chexpert{policy}").official.classes["train+val"] for policy in ("", ":ones")
+    )
     assert (ignored[0], ones[0]) == (33_376, 33_376 + 33_739)
     assert all(more > less for more, less in zip(ones, ignored, strict=True))

@@ -1,4 +1,7 @@
-"""What a run does once: reading its rows, making the resamples of a scored set; and what ends it."""
+"""What a run does once: reading its rows, making the resamples of a scored set.
+
+And what ends it.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,12 @@ Counted = list[bytes]
 @pytest.fixture
 def grid(folder: Path) -> Grid:
     return Grid(
-        tasks=(f"folder:{folder}",), size=32, methods=("random", "supervised"), protocols=("linear", "knn"), labels=("100",), seeds=1
+        tasks=(f"folder:{folder}",),
+        size=32,
+        methods=("random", "supervised"),
+        protocols=("linear", "knn"),
+        labels=("100",),
+        seeds=1,
     )
 
 
@@ -35,25 +43,58 @@ def parsed_lines(monkeypatch: pytest.MonkeyPatch) -> Counted:
     return lines
 
 
-def test_a_command_parses_each_row_once(folder: Path, medbench: Callable[..., int], tmp_path: Path, parsed_lines: Counted) -> None:
+def test_a_command_parses_each_row_once(
+    folder: Path, medbench: Callable[..., int], tmp_path: Path, parsed_lines: Counted
+) -> None:
     """The file was parsed 2 U + 6 times for U units."""
-    command = ("run", "--task", f"folder:{folder}", "--size", "32", "--labels", "10,100", "--seeds", "2", "--out", str(tmp_path / "out"))
+    command = (
+        "run",
+        "--task",
+        f"folder:{folder}",
+        "--size",
+        "32",
+        "--labels",
+        "10,100",
+        "--seeds",
+        "2",
+        "--out",
+        str(tmp_path / "out"),
+    )
     assert medbench(*command, "--methods", "random,supervised") == 0
-    rows, judged = ((tmp_path / "out" / name).read_bytes().splitlines(keepends=True) for name in ("rows.jsonl", "judged.jsonl"))
+    rows, judged = (
+        (tmp_path / "out" / name).read_bytes().splitlines(keepends=True)
+        for name in ("rows.jsonl", "judged.jsonl")
+    )
     assert sorted(parsed_lines) == sorted([*rows, *judged]), "a run that makes them"
     for more in ((), ("--plan",)):
         parsed_lines.clear()
         assert medbench(*command, "--methods", "random,supervised", *more) == 0
-        assert sorted(parsed_lines) == sorted(rows if more else [*rows, *judged]), "a run that has nothing to do, and a plan"
+        assert sorted(parsed_lines) == sorted(rows if more else [*rows, *judged]), (
+            "a run that has nothing to do, and a plan"
+        )
 
 
-def test_a_run_with_nothing_to_do_imports_no_torch(folder: Path, medbench: Callable[..., int], tmp_path: Path) -> None:
+def test_a_run_with_nothing_to_do_imports_no_torch(
+    folder: Path, medbench: Callable[..., int], tmp_path: Path
+) -> None:
     """It takes longer than all the rest of such a run."""
-    command = ["run", "--task", f"folder:{folder}", "--size", "32", "--methods", "random,supervised", "--out", str(tmp_path / "out")]
+    command = [
+        "run",
+        "--task",
+        f"folder:{folder}",
+        "--size",
+        "32",
+        "--methods",
+        "random,supervised",
+        "--out",
+        str(tmp_path / "out"),
+    ]
     assert medbench(*command) == 0
     code = f"import sys; sys.argv[1:] = {command!r}\nfrom medbench.cli import main\ntry: main()\nfinally: print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "\n0 new rows" in done.stdout and done.stdout.endswith("\nFalse\n"), done.stdout + done.stderr
+    assert "\n0 new rows" in done.stdout and done.stdout.endswith("\nFalse\n"), (
+        done.stdout + done.stderr
+    )
 
 
 def test_rows_of_another_process_are_seen_before_a_unit_begins(grid: Grid, tmp_path: Path) -> None:
@@ -70,21 +111,31 @@ def test_rows_of_another_process_are_seen_before_a_unit_begins(grid: Grid, tmp_p
                 other.add(done, whole.arrays(done))
 
     store = execution.run(grid, tmp_path / "out", on_row=beside)
-    assert [row.cell.method for row in seen] == ["random", "random"], "the other unit was not computed again"
+    assert [row.cell.method for row in seen] == ["random", "random"], (
+        "the other unit was not computed again"
+    )
     assert store.rows().keys() == whole.rows().keys()
 
 
-def test_resamples_are_made_once_a_scored_set(grid: Grid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resamples_are_made_once_a_scored_set(
+    grid: Grid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two units, two protocols, the task's own set and two damaged copies of the same images."""
     made: list[np.ndarray] = []
     make = fitting.stats.group_weights
-    monkeypatch.setattr(fitting.stats, "group_weights", lambda groups: made.append(groups) or make(groups))
-    store = execution.run(replace(grid, corruptions=("blur", "noise"), levels=("1",)), tmp_path / "out")
+    monkeypatch.setattr(
+        fitting.stats, "group_weights", lambda groups: made.append(groups) or make(groups)
+    )
+    store = execution.run(
+        replace(grid, corruptions=("blur", "noise"), levels=("1",)), tmp_path / "out"
+    )
     assert len(store.rows()) == 2 * 2 * 3 and not store.failures()
     assert len(made) == 1
 
 
-def test_what_on_row_raises_ends_the_run_and_is_no_failure_of_a_cell(grid: Grid, tmp_path: Path) -> None:
+def test_what_on_row_raises_ends_the_run_and_is_no_failure_of_a_cell(
+    grid: Grid, tmp_path: Path
+) -> None:
     def on_row(row: Row) -> None:
         raise ValueError("mine")
 
@@ -99,11 +150,21 @@ def test_a_protocol_that_answers_once_too_often_is_logged_and_loses_nothing(
 ) -> None:
     linear = registry.protocol("linear")
 
-    def evaluate(train: Train, targets: Mapping[str, np.ndarray], draws: Sequence[np.ndarray]) -> Iterator[dict[str, Scores]]:
+    def evaluate(
+        train: Train, targets: Mapping[str, np.ndarray], draws: Sequence[np.ndarray]
+    ) -> Iterator[dict[str, Scores]]:
         answers = list(linear.evaluate(train, targets, draws))
         return chain(answers, answers[-1:])
 
     monkeypatch.setitem(registry.protocols(), "linear", replace(linear, evaluate=evaluate))
     store = execution.run(grid, tmp_path / "out")
     assert len(store.rows()) == 4 and not store.failures()
-    assert len(re.findall(r"ERROR folder:mine \S+ \S+@32 linear failed", (store.folder / "run.log").read_text())) == 2
+    assert (
+        len(
+            re.findall(
+                r"ERROR folder:mine \S+ \S+@32 linear failed",
+                (store.folder / "run.log").read_text(),
+            )
+        )
+        == 2
+    )

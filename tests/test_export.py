@@ -1,4 +1,7 @@
-"""A line as a model: it predicts what the row scored, from files, without the data set; what cannot be one, and what pretends to be one, is refused."""
+"""A line as a model: it predicts what the row scored, from files, without the data set.
+
+What cannot be one, and what pretends to be one, is refused.
+"""
 
 from __future__ import annotations
 
@@ -35,18 +38,36 @@ from medbench.schema import Cell, Encoder, PlanFile, PlannedCell, Row, fingerpri
 from medbench.stats import metrics
 
 Command = Callable[..., int]
-RUN = ("--labels", "100", "--seeds", "2", "--size", "32", "--methods", "random,supervised", "--device", "cpu", "--out", "runs/mine")
+RUN = (
+    "--labels",
+    "100",
+    "--seeds",
+    "2",
+    "--size",
+    "32",
+    "--methods",
+    "random,supervised",
+    "--device",
+    "cpu",
+    "--out",
+    "runs/mine",
+)
 
 
 @pytest.fixture
 def results(folder: Path, medbench: Command) -> Path:
     """`linear` and `logreg` on two encoders, of the images in `folder`."""
-    assert medbench("run", "--task", f"folder:{folder}", "--protocols", "linear,logreg,knn,svm", *RUN) == 0
+    assert (
+        medbench("run", "--task", f"folder:{folder}", "--protocols", "linear,logreg,knn,svm", *RUN)
+        == 0
+    )
     return Path("runs/mine")
 
 
 def exported(medbench: Command, folder: Path, *more: str, out: str = "model") -> int:
-    return medbench("export", "runs/mine", "--task", f"folder:{folder}", "--out", out, "--device", "cpu", *more)
+    return medbench(
+        "export", "runs/mine", "--task", f"folder:{folder}", "--out", out, "--device", "cpu", *more
+    )
 
 
 def answers(file: Path) -> dict[str, dict[str, str]]:
@@ -58,16 +79,35 @@ def saved(line: str) -> tuple[dict[str, np.ndarray], list[str]]:
     """The scores of one line's row, and its scored ids."""
     method, protocol = line.split()
     store = Store("runs/mine")
-    (row,) = (row for row in store.rows().values() if (row.cell.method, row.cell.protocol) == (method, protocol))
+    (row,) = (
+        row
+        for row in store.rows().values()
+        if (row.cell.method, row.cell.protocol) == (method, protocol)
+    )
     return store.scores(row), store.target(str(row.provenance["target"]))["ids"].tolist()
 
 
 def test_a_model_gives_what_the_row_scored_and_a_killed_prediction_goes_on(
-    folder: Path, results: Path, medbench: Command, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    folder: Path,
+    results: Path,
+    medbench: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     for line in ("supervised linear", "random logreg"):
         method, protocol = line.split()
-        assert exported(medbench, folder, "--only", f"method={method}", "--only", f"protocol={protocol}", out=line) == 0
+        assert (
+            exported(
+                medbench,
+                folder,
+                "--only",
+                f"method={method}",
+                "--only",
+                f"protocol={protocol}",
+                out=line,
+            )
+            == 0
+        )
     scores, ids = saved("supervised linear")
     images = folder / "test"
     (images / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing")
@@ -84,23 +124,38 @@ def test_a_model_gives_what_the_row_scored_and_a_killed_prediction_goes_on(
         return original(*given)  # type: ignore[arg-type]
 
     monkeypatch.setattr(prediction, "_of_batch", killed)
-    assert medbench("predict", "supervised linear", str(images), "--out", "p.csv", "--device", "cpu") == 130
+    assert (
+        medbench("predict", "supervised linear", str(images), "--out", "p.csv", "--device", "cpu")
+        == 130
+    )
     assert not Path("p.csv").exists()
     monkeypatch.setattr(prediction, "_of_batch", original)
     with Path("p.csv.unfinished").open("ab") as stream:
         stream.write(b'{"rows": [')  # a kill in the middle of a line
     capsys.readouterr()
-    assert medbench("predict", "supervised linear", str(images), "--out", "p.csv", "--device", "cpu") == 3
+    assert (
+        medbench("predict", "supervised linear", str(images), "--out", "p.csv", "--device", "cpu")
+        == 3
+    )
     said = capsys.readouterr()
-    assert "18 of 19 images, 8 of them before" in said.out and "broken.png has no prediction" in said.err
+    assert (
+        "18 of 19 images, 8 of them before" in said.out
+        and "broken.png has no prediction" in said.err
+    )
     found = answers(Path("p.csv"))
     assert found["broken.png"]["decision"] == "" == found["broken.png"]["nv"]
     classes = ("akiec", "mel", "nv")
-    wanted = dict(zip((name.removeprefix("test/") for name in ids), scores["probabilities"], strict=True))
+    wanted = dict(
+        zip((name.removeprefix("test/") for name in ids), scores["probabilities"], strict=True)
+    )
     assert found.keys() - {"broken.png"} == wanted.keys()
     got = np.array([[float(found[name][c]) for c in classes] for name in wanted])
-    np.testing.assert_allclose(got, np.stack(list(wanted.values())), atol=1e-4)  # a batch of another size rounds otherwise
-    model, train = package.load("supervised linear", "cpu"), sorted((folder / "train").rglob("*.png"))
+    # a batch of another size rounds otherwise
+    np.testing.assert_allclose(got, np.stack(list(wanted.values())), atol=1e-4)
+    model, train = (
+        package.load("supervised linear", "cpu"),
+        sorted((folder / "train").rglob("*.png")),
+    )
     same_batch = model.predict_proba([*train, *(folder / name for name in ids)])[len(train) :]
     np.testing.assert_allclose(same_batch, scores["probabilities"], atol=1e-6)
     assert [found[name]["decision"] for name in wanted] == [classes[c] for c in scores["decisions"]]
@@ -111,9 +166,26 @@ def test_a_model_gives_what_the_row_scored_and_a_killed_prediction_goes_on(
     assert logreg.classes == classes
     same_batch = logreg.predict_proba([*train, *(folder / name for name in ids)])[len(train) :]
     np.testing.assert_allclose(same_batch, other["probabilities"], atol=1e-6)
-    Path("list.csv").write_text("id;path\n" + "".join(f"x{i};{folder / name}\n" for i, name in enumerate(ids)))
-    assert medbench("predict", "random logreg", "list.csv", "--out", "q.csv", "--at", "sensitivity-0.9", "--device", "cpu") == 0
-    points = json.loads(Path("random logreg/operating_points.json").read_text())["points"]["sensitivity-0.9"]["thresholds"]
+    Path("list.csv").write_text(
+        "id;path\n" + "".join(f"x{i};{folder / name}\n" for i, name in enumerate(ids))
+    )
+    assert (
+        medbench(
+            "predict",
+            "random logreg",
+            "list.csv",
+            "--out",
+            "q.csv",
+            "--at",
+            "sensitivity-0.9",
+            "--device",
+            "cpu",
+        )
+        == 0
+    )
+    points = json.loads(Path("random logreg/operating_points.json").read_text())["points"][
+        "sensitivity-0.9"
+    ]["thresholds"]
     for row in answers(Path("q.csv")).values():
         assert row["decision"] == "|".join(c for c in classes if float(row[c]) >= points[c])
     assert list(answers(Path("q.csv"))) == [f"x{i}" for i in range(len(ids))]
@@ -148,7 +220,11 @@ def test_the_folder_is_timms_too_and_its_card_says_what_it_is(
     with torch.inference_mode():
         assert torch.equal(net(images), package.load(model, "cpu").parts.net(images))
     settings = timm.data.resolve_data_config({}, model=net)
-    assert (settings["crop_mode"], list(settings["input_size"]), list(settings["mean"])) == ("squash", [3, 32, 32], [0.5, 0.5, 0.5])
+    assert (settings["crop_mode"], list(settings["input_size"]), list(settings["mean"])) == (
+        "squash",
+        [3, 32, 32],
+        [0.5, 0.5, 0.5],
+    )
     card = (model / "README.md").read_text()
     for text in (
         "Not a medical device",
@@ -164,7 +240,11 @@ def test_the_folder_is_timms_too_and_its_card_says_what_it_is(
         "AUC",
     ):
         assert text in card, text
-    assert card.startswith("---\nlicense:") and str(folder.parent) not in card and f"{Path.home()}/" not in card
+    assert (
+        card.startswith("---\nlicense:")
+        and str(folder.parent) not in card
+        and f"{Path.home()}/" not in card
+    )
     assert exported(medbench, folder) == 2  # is there already
     assert "is not overwritten" in capsys.readouterr().err
 
@@ -196,7 +276,9 @@ def test_support_vectors_decide_as_scikit_learns_do(classes: int) -> None:
     power = Power(*[np.ones(5), np.zeros(5), np.zeros(5), np.ones(5)])
     transform = Components(np.ones(5, bool), np.full(5, 9.0), 9.0, power, np.zeros(5), np.eye(5))
     solved = x[wanted.support_], wanted.dual_coef_, wanted.intercept_, wanted.n_support_
-    head = SupportHead(transform, *solved, float(1 / (5 * x.var())), 1.0, np.arange(classes), classes)
+    head = SupportHead(
+        transform, *solved, float(1 / (5 * x.var())), 1.0, np.arange(classes), classes
+    )
     again = SupportHead.of(head.arrays(), "multiclass", classes)
     new = rng.normal(size=(40, 5))
     given, found = wanted.decision_function(new), again._decide(new)
@@ -205,25 +287,33 @@ def test_support_vectors_decide_as_scikit_learns_do(classes: int) -> None:
         SupportHead.of({**head.arrays(), "counts": np.full(classes, 99)}, "multiclass", classes)
 
 
-def test_what_cannot_be_a_model_is_named(folder: Path, results: Path, medbench: Command, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_a_model_is_named(
+    folder: Path, results: Path, medbench: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
     def refused(*more: str) -> str:
         capsys.readouterr()
         assert exported(medbench, folder, *more) == 2 and not Path("model").exists()
-        (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("medbench: "))
+        (line,) = (
+            line for line in capsys.readouterr().err.splitlines() if line.startswith("medbench: ")
+        )
         return line
 
     assert re.search(
         r"protocol knn keeps vectors.*Allowed: linear or logreg on one timm encoder, knn or svm with --include-training-vectors",
         refused("--only", "protocol=knn"),
     )
-    assert "has no seed 7" in refused("--seed", "7", "--only", "method=random", "--only", "protocol=linear")
+    assert "has no seed 7" in refused(
+        "--seed", "7", "--only", "method=random", "--only", "protocol=linear"
+    )
     assert medbench("export", "runs/mine", "--out", "model") == 2
     assert "--task folder:PATH" in capsys.readouterr().err
     for file in (results / "scores").glob("*.npz"):  # what was saved is not what the fit gives
         arrays = dict(np.load(file))
         arrays["probabilities"] = np.roll(arrays["probabilities"], 1, axis=1)
         np.savez(file, **arrays)
-    assert "does not give its saved scores again" in refused("--only", "method=random", "--only", "protocol=linear")
+    assert "does not give its saved scores again" in refused(
+        "--only", "method=random", "--only", "protocol=linear"
+    )
 
 
 @pytest.mark.parametrize(
@@ -239,14 +329,29 @@ def test_what_cannot_be_a_model_is_named(folder: Path, results: Path, medbench: 
 )
 def test_each_line_says_why_it_is_no_model(cell: dict[str, str], why: str) -> None:
     plain = {"method": "supervised", "encoder": "resnet50.tv_in1k", "protocol": "linear", **cell}
-    made = Cell("derm", "phantom", plain["method"], "imagenet", plain["encoder"], "pool", 64, 0, plain["protocol"], "10%", 0)
+    made = Cell(
+        "derm",
+        "phantom",
+        plain["method"],
+        "imagenet",
+        plain["encoder"],
+        "pool",
+        64,
+        0,
+        plain["protocol"],
+        "10%",
+        0,
+    )
     said = refit.why_not(made)
     assert why in said and bool(said) == bool(why)
 
 
 def written(folder: Path, *, onnx: bool = False) -> Path:
-    """A ViT of a few thousand weights at another size than its own, with its class token, and a head of three classes over it."""
-    encoder = Encoder("test_vit", "test_vit", "", 64, (0.5, 0.4, 0.3), (0.2, 0.2, 0.2), "bilinear", "cls")
+    """A ViT of a few thousand weights at another size than its own, with its class token, and a
+    head of three classes over it."""
+    encoder = Encoder(
+        "test_vit", "test_vit", "", 64, (0.5, 0.4, 0.3), (0.2, 0.2, 0.2), "bilinear", "cls"
+    )
     net = build_encoder(encoder, Weights("drawn", "0", (), None), 0)
     rng = np.random.default_rng(0)
     width = net.model.num_features  # type: ignore[union-attr]
@@ -256,21 +361,42 @@ def written(folder: Path, *, onnx: bool = False) -> Path:
         "mean": np.zeros(width),
         "scale": np.ones(width),
     }
-    head = LinearHead.of({**arrays, "limit": np.full(1, 9.0), "columns": np.arange(3), "base": np.zeros(3)}, "multiclass", 3)
+    head = LinearHead.of(
+        {**arrays, "limit": np.full(1, 9.0), "columns": np.arange(3), "base": np.zeros(3)},
+        "multiclass",
+        3,
+    )
     points = {"temperature": 2.0, "held_out_images": 0, "points": {}, "sets": {}}
-    seen = {"target": "test", "images": 0, "groups": 0, "auc": [None] * 3, "calibration": {}, "classes": {}}
+    seen = {
+        "target": "test",
+        "images": 0,
+        "groups": 0,
+        "auc": [None] * 3,
+        "calibration": {},
+        "classes": {},
+    }
     folder.mkdir()
-    write(folder, Parts(encoder, net, head, "linear", ("a", "b", "=c"), "multiclass", "fp32", points, seen), "", onnx=onnx)
+    write(
+        folder,
+        Parts(encoder, net, head, "linear", ("a", "b", "=c"), "multiclass", "fp32", points, seen),
+        "",
+        onnx=onnx,
+    )
     return folder
 
 
 def test_a_model_reads_back_as_it_was_and_calibrates(tmp_path: Path) -> None:
     folder = written(tmp_path / "model")
     model = package.load(folder, "cpu")
-    assert (model.parts.encoder.size, model.parts.encoder.readout, model.parts.encoder.interpolation) == (64, "cls", "bilinear")
+    assert (
+        model.parts.encoder.size,
+        model.parts.encoder.readout,
+        model.parts.encoder.interpolation,
+    ) == (64, "cls", "bilinear")
     pixels = list(np.random.default_rng(1).integers(0, 255, (3, 64, 64, 3)).astype(np.uint8))
     p, softer = model.predict_proba(pixels), model.predict_proba(pixels, calibrated=True)
-    np.testing.assert_allclose(softer, np.sqrt(p) / np.sqrt(p).sum(1, keepdims=True), atol=1e-5)  # temperature 2
+    # temperature 2
+    np.testing.assert_allclose(softer, np.sqrt(p) / np.sqrt(p).sum(1, keepdims=True), atol=1e-5)
     with pytest.raises(UserError, match=r"no operating point 'sensitivity-0.9'. Allowed: own"):
         model.check_point("sensitivity-0.9")
     assert model.predict_proba([]).shape == (0, 3)
@@ -304,7 +430,9 @@ def other_tensors(folder: Path) -> None:
     """A well-formed file of another network, whose hash the configuration names."""
     save_file({"weight": torch.zeros(1)}, folder / "model.safetensors")
     digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
-    changed("config.json", lambda c: c["medbench"]["sha256"].update({"model.safetensors": digest}))(folder)
+    changed("config.json", lambda c: c["medbench"]["sha256"].update({"model.safetensors": digest}))(
+        folder
+    )
 
 
 def named(folder: Path, name: str) -> None:
@@ -314,38 +442,93 @@ def named(folder: Path, name: str) -> None:
 
 
 POISON: dict[str, tuple[Callable[[Path], object], str]] = {
-    "pickle": (lambda folder: (folder / "model.safetensors").write_bytes(pickle.dumps(_Evil())), "no safetensors file"),
-    "pickled head": (lambda folder: (folder / "head.safetensors").write_bytes(pickle.dumps(_Evil())), "no safetensors file"),
+    "pickle": (
+        lambda folder: (folder / "model.safetensors").write_bytes(pickle.dumps(_Evil())),
+        "no safetensors file",
+    ),
+    "pickled head": (
+        lambda folder: (folder / "head.safetensors").write_bytes(pickle.dumps(_Evil())),
+        "no safetensors file",
+    ),
     "link": (linked("model.safetensors"), "is a link"),
     "linked words": (linked("classes.json"), "is a link"),
-    "path": (changed("config.json", lambda c: c["pretrained_cfg"].update(file="/etc/passwd")), "has 'file'"),
-    "address": (changed("config.json", lambda c: c["pretrained_cfg"].update(hf_hub_id="a/b")), "has 'hf_hub_id'"),
-    "architecture": (changed("config.json", lambda c: c.update(architecture="hf-hub:a/b")), "no architecture 'hf-hub:a/b'"),
-    "arguments": (changed("config.json", lambda c: c["model_args"].update(embed_dim=10**9)), "model_args is"),
-    "size": (changed("config.json", lambda c: c["pretrained_cfg"].update(input_size=[3, 10**9, 10**9])), "32 to 1024 pixels"),
-    "another network": (changed("config.json", lambda c: c.update(architecture="vit_giant_patch14_224")), "does not fit|is not"),
+    "path": (
+        changed("config.json", lambda c: c["pretrained_cfg"].update(file="/etc/passwd")),
+        "has 'file'",
+    ),
+    "address": (
+        changed("config.json", lambda c: c["pretrained_cfg"].update(hf_hub_id="a/b")),
+        "has 'hf_hub_id'",
+    ),
+    "architecture": (
+        changed("config.json", lambda c: c.update(architecture="hf-hub:a/b")),
+        "no architecture 'hf-hub:a/b'",
+    ),
+    "arguments": (
+        changed("config.json", lambda c: c["model_args"].update(embed_dim=10**9)),
+        "model_args is",
+    ),
+    "size": (
+        changed("config.json", lambda c: c["pretrained_cfg"].update(input_size=[3, 10**9, 10**9])),
+        "32 to 1024 pixels",
+    ),
+    "another network": (
+        changed("config.json", lambda c: c.update(architecture="vit_giant_patch14_224")),
+        "does not fit|is not",
+    ),
     "tensors": (other_tensors, "tensors differ"),
-    "more classes": (changed("classes.json", lambda c: c["classes"].append("d")), "not those of a head"),
-    "text": (lambda folder: (folder / "config.json").write_bytes(b" " * (9 << 20)), "more than any exported model"),
-    "threshold": (changed("operating_points.json", lambda c: c.update(temperature=-1.0)), "temperature is -1.0"),
+    "more classes": (
+        changed("classes.json", lambda c: c["classes"].append("d")),
+        "not those of a head",
+    ),
+    "text": (
+        lambda folder: (folder / "config.json").write_bytes(b" " * (9 << 20)),
+        "more than any exported model",
+    ),
+    "threshold": (
+        changed("operating_points.json", lambda c: c.update(temperature=-1.0)),
+        "temperature is -1.0",
+    ),
     "evidence": (changed("evidence.json", lambda c: c.update(auc="high")), "auc is 'high'"),
-    "cut": (lambda folder: (folder / "head.safetensors").write_bytes((folder / "head.safetensors").read_bytes()[:-8]), "no safetensors"),
-    "absurd head": (lambda folder: os.truncate(folder / "head.safetensors", 1 << 40), "more than any exported model"),
-    "absurd weights": (lambda folder: os.truncate(folder / "model.safetensors", 1 << 41), "more than any exported model"),
+    "cut": (
+        lambda folder: (folder / "head.safetensors").write_bytes(
+            (folder / "head.safetensors").read_bytes()[:-8]
+        ),
+        "no safetensors",
+    ),
+    "absurd head": (
+        lambda folder: os.truncate(folder / "head.safetensors", 1 << 40),
+        "more than any exported model",
+    ),
+    "absurd weights": (
+        lambda folder: os.truncate(folder / "model.safetensors", 1 << 41),
+        "more than any exported model",
+    ),
     "typical of none": (
-        lambda folder: (shutil.copy(folder / "head.safetensors", folder / "typical.safetensors"), named(folder, "typical.safetensors")),
+        lambda folder: (
+            shutil.copy(folder / "head.safetensors", folder / "typical.safetensors"),
+            named(folder, "typical.safetensors"),
+        ),
         "not those of typical features",
     ),
     "pickled typical": (
-        lambda folder: ((folder / "typical.safetensors").write_bytes(pickle.dumps(_Evil())), named(folder, "typical.safetensors")),
+        lambda folder: (
+            (folder / "typical.safetensors").write_bytes(pickle.dumps(_Evil())),
+            named(folder, "typical.safetensors"),
+        ),
         "typical.safetensors is no safetensors file",
     ),
-    "sets": (changed("operating_points.json", lambda c: c["sets"].update({"2": 0.5})), "sets holds '2'"),
+    "sets": (
+        changed("operating_points.json", lambda c: c["sets"].update({"2": 0.5})),
+        "sets holds '2'",
+    ),
     "missing": (lambda folder: (folder / "classes.json").unlink(), "has no classes.json"),
 }
 
 
-def test_a_poisoned_folder_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_poisoned_folder_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     good = written(tmp_path / "good")
     for name, (poison, why) in POISON.items():
@@ -384,13 +567,21 @@ def test_what_is_no_list_of_images_is_refused(tmp_path: Path) -> None:
     assert [one.id for one in prediction.listed(tmp_path / "linked")] == ["gone.png", "in/a.png"]
 
 
-def test_the_choice_goes_by_held_out_scores_and_says_where_the_test_part_disagrees(tmp_path: Path) -> None:
+def test_the_choice_goes_by_held_out_scores_and_says_where_the_test_part_disagrees(
+    tmp_path: Path,
+) -> None:
     """The first line answers the labelled subset better, the second the test part."""
     store = answering(tmp_path, {"inside": (0.2, 2.0), "outside": (2.0, 0.2)})
     found = choose(leaderboard.leaderboards(store), 1, lambda cell: "")
     assert (found.row.cell.method, found.row.cell.seed) == ("inside", 1)
-    assert len(found.held_out) == 2 and "the test part disagrees: its best is outside" in " ".join(found.said)
-    passed = choose(leaderboard.leaderboards(store), 0, lambda cell: "protocol x" if cell.method == "inside" else "")
+    assert len(found.held_out) == 2 and "the test part disagrees: its best is outside" in " ".join(
+        found.said
+    )
+    passed = choose(
+        leaderboard.leaderboards(store),
+        0,
+        lambda cell: "protocol x" if cell.method == "inside" else "",
+    )
     assert passed.row.cell.method == "outside" and "inside (protocol x)" in " ".join(passed.said)
     with pytest.raises(UserError, match=r"has no seed 9\. Allowed: 0, 1"):
         choose(leaderboard.leaderboards(store), 9, lambda cell: "")
@@ -411,13 +602,21 @@ def test_operating_points_are_the_rules_of_clinical(tmp_path: Path) -> None:
     assert (scores[positive] >= t).mean() >= 0.8 > (scores[positive] > t).mean()
     s = found["points"]["specificity-0.9"]["thresholds"]["yes"]
     assert (scores[~positive] <= s).mean() >= 0.9 > (scores[~positive] < s).mean()
-    assert found["temperature"] == clinical.fit_temperature(draw, "binary") and found["held_out_images"] == 100
+    assert (
+        found["temperature"] == clinical.fit_temperature(draw, "binary")
+        and found["held_out_images"] == 100
+    )
     few = points_of(replace(draw, held=None, held_labels=None), ("no", "yes"), "binary")
-    assert few["temperature"] is None and few["points"]["sensitivity-0.9"]["thresholds"] == {"yes": None}
+    assert few["temperature"] is None and few["points"]["sensitivity-0.9"]["thresholds"] == {
+        "yes": None
+    }
 
 
 def answering(folder: Path, noises: dict[str, tuple[float, float]], held: bool = True) -> Store:
-    """A folder of a line a method, two draws each. noises: of its answers inside the labelled subset and on the test part."""
+    """A folder of a line a method, two draws each.
+
+    noises: of its answers inside the labelled subset and on the test part.
+    """
     rng, store = np.random.default_rng(0), Store(folder)
     store.create()
     labels = np.arange(200) % 2
@@ -432,38 +631,81 @@ def answering(folder: Path, noises: dict[str, tuple[float, float]], held: bool =
     for method, (inside, outside) in noises.items():
         for seed in range(2):
             p = answered(labels, outside)
-            values = {k: {"value": v, "low": None, "high": None} for k, v in metrics.score(labels, p, p.argmax(1), "binary").values.items()}
+            values = {
+                k: {"value": v, "low": None, "high": None}
+                for k, v in metrics.score(labels, p, p.argmax(1), "binary").values.items()
+            }
             values["auc"]["classes"] = 1
-            cell = Cell("xray", "T", method, "imagenet", "net", "pool", 64, 0, "linear", "10%", seed)
+            cell = Cell(
+                "xray", "T", method, "imagenet", "net", "pool", 64, 0, "linear", "10%", seed
+            )
             origin = {"weights": "w", "trained_on": [], "precision": "fp32", "target": "target"}
             row = Row(cell, fingerprint(str(cell)), values, 100, 100, {}, {"seconds": 1.0}, origin)
             resampled = metrics.score(labels, p, p.argmax(1), "binary", weights).values
-            arrays = {"probabilities": p, "decisions": p.argmax(1), "metrics": np.array(list(resampled))}
+            arrays = {
+                "probabilities": p,
+                "decisions": p.argmax(1),
+                "metrics": np.array(list(resampled)),
+            }
             arrays["resamples"] = np.stack(list(resampled.values())).astype(np.float32)
             if held:
                 own = np.arange(100) % 2
-                arrays |= {"held_out_index": np.arange(100), "held_out_labels": own, "held_out_probabilities": answered(own, inside)}
+                arrays |= {
+                    "held_out_index": np.arange(100),
+                    "held_out_labels": own,
+                    "held_out_probabilities": answered(own, inside),
+                }
             store.add(row, arrays)
             planned.append(PlannedCell(cell, row.fingerprint, 100, method, "target"))
-    about = {"identity": "i", "title": "X", "kind": "binary", "classes": ["no", "yes"], "metric": "auc", "groups": None, "marks": []}
-    store.add_plan(PlanFile(tuple(planned), {"xray|T|test": {**about, "parts": {"train": [900, 900], "test": [200, 200]}}}))
+    about = {
+        "identity": "i",
+        "title": "X",
+        "kind": "binary",
+        "classes": ["no", "yes"],
+        "metric": "auc",
+        "groups": None,
+        "marks": [],
+    }
+    store.add_plan(
+        PlanFile(
+            tuple(planned),
+            {"xray|T|test": {**about, "parts": {"train": [900, 900], "test": [200, 200]}}},
+        )
+    )
     return store
 
 
-def test_the_card_corrects_for_the_choice_and_names_the_worst_subgroup_and_what_is_lost_elsewhere(tmp_path: Path) -> None:
+def test_the_card_corrects_for_the_choice_and_names_the_worst_subgroup_and_what_is_lost_elsewhere(
+    tmp_path: Path,
+) -> None:
     store = answering(tmp_path, {"one": (0.3, 0.45), "two": (0.6, 0.6), "three": (0.7, 0.7)})
     found = leaderboard.leaderboards(store)
     choice = choose(found, 0, lambda cell: "")
     (said,) = card_sections.allowing_for_the_choice(choice)
     plain = choice.line.summary("auc")
     low, high = map(float, re.findall(r"\[([\d.]+), ([\d.]+)\]", said)[0])
-    assert low < plain.low and high > plain.high and "all of 3 lines" in said and "once corrected for having been the best of 3" in said
-    answers = replace(clinical.read_predictions(choice.line), meta={"sex": np.array(["f", "f", "m", "m"] * 50)})
+    assert (
+        low < plain.low
+        and high > plain.high
+        and "all of 3 lines" in said
+        and "once corrected for having been the best of 3" in said
+    )
+    answers = replace(
+        clinical.read_predictions(choice.line), meta={"sex": np.array(["f", "f", "m", "m"] * 50)}
+    )
     worse = answers.draws[0].probabilities.copy()
     half = np.isin(np.arange(200) % 8, (2, 3))  # of the men
     worse[half] = worse[half][:, ::-1]
-    told = card_sections.subgroup_lines(replace(answers, draws=[replace(answers.draws[0], probabilities=worse)]), "auc")
-    assert re.match(r"Worst of each column, AUC minus that of everybody else: sex m \(-0\.", told[0])
-    away = replace(found[0], target="elsewhere", about={**found[0].about, "shift": {"kind": "data"}})
-    assert any("| elsewhere |" in line for line in card_sections.shift_lines(choice, [*found, away]))
+    told = card_sections.subgroup_lines(
+        replace(answers, draws=[replace(answers.draws[0], probabilities=worse)]), "auc"
+    )
+    assert re.match(
+        r"Worst of each column, AUC minus that of everybody else: sex m \(-0\.", told[0]
+    )
+    away = replace(
+        found[0], target="elsewhere", about={**found[0].about, "shift": {"kind": "data"}}
+    )
+    assert any(
+        "| elsewhere |" in line for line in card_sections.shift_lines(choice, [*found, away])
+    )
     assert len(card_sections.calibration_lines(answers)) > 4

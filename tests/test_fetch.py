@@ -1,4 +1,5 @@
-"""Downloads against a server on this machine: cut, changed, wrong, too large, and archives that try to get out."""
+"""Downloads against a server on this machine: cut, changed, wrong, too large, and archives that try
+to get out."""
 
 from __future__ import annotations
 
@@ -35,7 +36,9 @@ def names(folder: Path) -> list[str]:
     return sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*"))
 
 
-def test_a_transfer_that_breaks_off_goes_on_where_it_stopped(server: Server, tmp_path: Path) -> None:
+def test_a_transfer_that_breaks_off_goes_on_where_it_stopped(
+    server: Server, tmp_path: Path
+) -> None:
     server.files["/a"] = Served(BODY, cut=[200_000, 70_000])
     heard: list[Progress] = []
     with progress_listener.listening(heard.append):
@@ -49,7 +52,10 @@ def test_a_transfer_that_breaks_off_goes_on_where_it_stopped(server: Server, tmp
 
 @pytest.mark.parametrize("size", [3 * 2**20 + 5, None])
 def test_a_download_says_how_far_it_is(size: int | None) -> None:
-    """In whole megabytes, once for each; of a file whose size no server says, how many have come."""
+    """In whole megabytes, once for each.
+
+    Of a file whose size no server says, how many have come.
+    """
     heard: list[Progress] = []
     with progress_listener.listening(heard.append):
         told = http._teller("downloading a", size)
@@ -58,7 +64,13 @@ def test_a_download_says_how_far_it_is(size: int | None) -> None:
         told(3 * 2**20 + 5, done=True)
     shown = [(one.done, one.total, one.unit, one.detail) for one in heard]
     if size:
-        assert shown == [(0, 4, "MB", ""), (1, 4, "MB", ""), (2, 4, "MB", ""), (3, 4, "MB", ""), (4, 4, "MB", "")]
+        assert shown == [
+            (0, 4, "MB", ""),
+            (1, 4, "MB", ""),
+            (2, 4, "MB", ""),
+            (3, 4, "MB", ""),
+            (4, 4, "MB", ""),
+        ]
     else:
         assert shown == [*((0, 1, "files", f"{n} MB") for n in range(4)), (1, 1, "files", "3 MB")]
 
@@ -75,8 +87,12 @@ def test_a_second_call_goes_on_with_what_a_first_one_left(server: Server, tmp_pa
 
 
 @pytest.mark.parametrize("change", ["no ranges", "another version"])
-def test_it_starts_again_where_going_on_would_be_wrong(server: Server, tmp_path: Path, change: str) -> None:
-    served = server.files["/a"] = Served(b"x" * len(BODY) if change == "another version" else BODY, cut=[150_000] + 5 * [0])
+def test_it_starts_again_where_going_on_would_be_wrong(
+    server: Server, tmp_path: Path, change: str
+) -> None:
+    served = server.files["/a"] = Served(
+        b"x" * len(BODY) if change == "another version" else BODY, cut=[150_000] + 5 * [0]
+    )
     with pytest.raises(OSError, match="bytes"):
         download.retrieve(f"{server.url}/a", tmp_path / "a", whole)
     served.cut.clear()
@@ -87,7 +103,9 @@ def test_it_starts_again_where_going_on_would_be_wrong(server: Server, tmp_path:
     assert server.asked[-1][1] == ("" if change == "another version" else server.asked[0][1])
 
 
-def test_without_a_mark_it_goes_on_only_where_a_hash_is_known(server: Server, tmp_path: Path) -> None:
+def test_without_a_mark_it_goes_on_only_where_a_hash_is_known(
+    server: Server, tmp_path: Path
+) -> None:
     served = server.files["/a"] = Served(BODY, mark="", cut=[150_000] + 5 * [0])
     for sure in (True, False):
         with pytest.raises(OSError, match="bytes"):
@@ -100,7 +118,9 @@ def test_without_a_mark_it_goes_on_only_where_a_hash_is_known(server: Server, tm
         served.cut += [150_000] + 5 * [0]
 
 
-def test_a_first_half_of_another_file_is_found_and_fetched_again(server: Server, tmp_path: Path) -> None:
+def test_a_first_half_of_another_file_is_found_and_fetched_again(
+    server: Server, tmp_path: Path
+) -> None:
     served = server.files["/a"] = Served(b"x" * len(BODY), mark="", cut=[150_000] + 5 * [0])
     with pytest.raises(OSError, match="bytes"):
         download.retrieve(f"{server.url}/a", tmp_path / "a", whole, sure=True)
@@ -125,11 +145,15 @@ def test_a_redirect_is_followed_and_a_length_is_not_needed(server: Server, tmp_p
     assert [path for path, _ in server.asked] == ["/a", "/b"]
 
 
-def test_what_is_wrong_is_deleted_and_what_cannot_be_had_is_said(server: Server, tmp_path: Path) -> None:
+def test_what_is_wrong_is_deleted_and_what_cannot_be_had_is_said(
+    server: Server, tmp_path: Path
+) -> None:
     server.files["/a"] = Served(BODY + b"more")
     with pytest.raises(UserError, match="another file"):
         download.retrieve(f"{server.url}/a", tmp_path / "a", whole)
-    with pytest.raises(UserError, match=r"is 300,004 bytes, not the published 300,000: the file has changed"):
+    with pytest.raises(
+        UserError, match=r"is 300,004 bytes, not the published 300,000: the file has changed"
+    ):
         download.retrieve(f"{server.url}/a", tmp_path / "a", whole, size=len(BODY))
     with pytest.raises(OSError, match="404") as caught:
         download.retrieve(f"{server.url}/none", tmp_path / "a", whole)
@@ -144,10 +168,14 @@ def test_a_busy_server_is_asked_again(server: Server, tmp_path: Path) -> None:
     assert len(server.asked) == http.TRIES
 
 
-def test_a_disk_without_room_is_said_before_and_while_it_fills(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_without_room_is_said_before_and_while_it_fills(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server.files["/a"] = Served(BODY)
     monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=1000))
-    with pytest.raises(UserError, match=r"has 0\.0 GB free, .* still to come\. Next: free some space"):
+    with pytest.raises(
+        UserError, match=r"has 0\.0 GB free, .* still to come\. Next: free some space"
+    ):
         download.retrieve(f"{server.url}/a", tmp_path / "a", whole)
     monkeypatch.undo()
     if Path("/dev/full").exists():
@@ -160,17 +188,23 @@ def test_a_first_hash_is_enforced(tmp_path: Path) -> None:
     download.first_seen(tmp_path / "a.json", "1" * 64, "The bytes of it")
     download.first_seen(tmp_path / "a.json", "1" * 64, "The bytes of it")
     with pytest.raises(
-        UserError, match=r"The bytes of it have changed: SHA-256 222222222222, first seen as 111111111111.*delete .*a\.json"
+        UserError,
+        match=r"The bytes of it have changed: SHA-256 222222222222, first seen as 111111111111.*delete .*a\.json",
     ):
         download.first_seen(tmp_path / "a.json", "2" * 64, "The bytes of it")
 
 
-def test_a_file_s_digest_reports_its_megabytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_s_digest_reports_its_megabytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(progress_listener, "_SMALL", 1)
     (tmp_path / "b").write_bytes(BODY)
     heard: list[Progress] = []
     with progress_listener.listening(heard.append):
-        assert download.file_digest(tmp_path / "b", "md5", "hashing b") == hashlib.md5(BODY).hexdigest()
+        assert (
+            download.file_digest(tmp_path / "b", "md5", "hashing b")
+            == hashlib.md5(BODY).hexdigest()
+        )
         assert download.file_digest(tmp_path / "b", "sha256") == hashlib.sha256(BODY).hexdigest()
     assert heard == [Progress("hashing b", 1, 1, "MB")]
 
@@ -178,7 +212,11 @@ def test_a_file_s_digest_reports_its_megabytes(tmp_path: Path, monkeypatch: pyte
 # archives
 
 
-def zipped(file: Path, members: dict[str, bytes], change: Callable[[zipfile.ZipInfo], None] = lambda info: None) -> Path:
+def zipped(
+    file: Path,
+    members: dict[str, bytes],
+    change: Callable[[zipfile.ZipInfo], None] = lambda info: None,
+) -> Path:
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in members.items():
             info = zipfile.ZipInfo("x")
@@ -203,24 +241,38 @@ def tarred(file: Path, members: dict[str, bytes | tuple[bytes, str]], mode: str 
     return file
 
 
-GOOD = {"a/b.txt": b"one", "c.txt": b"two", "__MACOSX/c.txt": b"junk", "a/.DS_Store": b"junk", "a/._b.txt": b"junk"}
+GOOD = {
+    "a/b.txt": b"one",
+    "c.txt": b"two",
+    "__MACOSX/c.txt": b"junk",
+    "a/.DS_Store": b"junk",
+    "a/._b.txt": b"junk",
+}
 
 
 @pytest.mark.parametrize("mode", ["zip", "w", "w:gz", "w:xz"])
-def test_archives_are_unpacked_without_what_systems_leave(tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_archives_are_unpacked_without_what_systems_leave(
+    tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(progress_listener, "_SMALL", 1)
-    archive = zipped(tmp_path / "x", GOOD) if mode == "zip" else tarred(tmp_path / "x", dict(GOOD), mode)
+    archive = (
+        zipped(tmp_path / "x", GOOD) if mode == "zip" else tarred(tmp_path / "x", dict(GOOD), mode)
+    )
     heard: list[Progress] = []
     with progress_listener.listening(heard.append):
         download.unpack(archive, "zip" if mode == "zip" else "tar", tmp_path / "out", "unpacking x")
     assert names(tmp_path / "out") == ["a", "a/b.txt", "c.txt"]
     assert (tmp_path / "out" / "a" / "b.txt").read_bytes() == b"one"
-    assert heard and {(one.stage, one.unit, one.total) for one in heard} == {("unpacking x", "MB", 1)}
+    assert heard and {(one.stage, one.unit, one.total) for one in heard} == {
+        ("unpacking x", "MB", 1)
+    }
 
 
 def test_zips_in_a_zip_and_a_gzip(tmp_path: Path) -> None:
     inner = zipped(tmp_path / "inner", {"part/p.txt": b"p"}).read_bytes()
-    download.unpack(zipped(tmp_path / "x.zip", {"images/part.zip": inner}), "zip", tmp_path / "out", nested=True)
+    download.unpack(
+        zipped(tmp_path / "x.zip", {"images/part.zip": inner}), "zip", tmp_path / "out", nested=True
+    )
     assert names(tmp_path / "out") == ["images", "images/part", "images/part/p.txt"]
     (tmp_path / "y.h5.gz").write_bytes(gzip.compress(BODY))
     download.unpack(tmp_path / "y.h5.gz", "gzip", tmp_path / "gz")
@@ -238,15 +290,23 @@ OUTSIDE = ("../evil", "a/../../evil", "/evil", "..\\evil", "C:\\evil", "a/b/../.
 @pytest.mark.parametrize("kind", ["zip", "tar"])
 def test_nothing_gets_out(tmp_path: Path, name: str, kind: str) -> None:
     members = {"good.txt": b"good", name: b"evil"}
-    archive = zipped(tmp_path / "x", members) if kind == "zip" else tarred(tmp_path / "x", dict(members))
-    with pytest.raises(UserError, match=r"x would write outside its folder: .*evil.*Nothing of it was kept"):
+    archive = (
+        zipped(tmp_path / "x", members) if kind == "zip" else tarred(tmp_path / "x", dict(members))
+    )
+    with pytest.raises(
+        UserError, match=r"x would write outside its folder: .*evil.*Nothing of it was kept"
+    ):
         download.unpack(archive, kind, tmp_path / "deep" / "out")
     assert names(tmp_path) == ["deep", "x"] and not Path("/evil").exists()
 
 
-@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE])
+@pytest.mark.parametrize(
+    "kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE]
+)
 def test_links_and_devices_are_refused(tmp_path: Path, kind: bytes) -> None:
-    archive = tarred(tmp_path / "x", {"good.txt": b"good", "door": (kind, "/etc"), "door/passwd": b"evil"})
+    archive = tarred(
+        tmp_path / "x", {"good.txt": b"good", "door": (kind, "/etc"), "door/passwd": b"evil"}
+    )
     with pytest.raises(UserError, match=r"holds a link or a device: 'door'"):
         download.unpack(archive, "tar", tmp_path / "out")
     with pytest.raises(UserError, match=r"holds a link or a device: 'door'"):
@@ -254,7 +314,9 @@ def test_links_and_devices_are_refused(tmp_path: Path, kind: bytes) -> None:
     assert names(tmp_path) == ["x", "y"]
 
 
-def test_a_bomb_is_stopped_while_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bomb_is_stopped_while_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(archives, "MOST_BESIDE", 0)
     zeros = bytes(20_000_000)
     for archive, kind in (
@@ -265,10 +327,19 @@ def test_a_bomb_is_stopped_while_it_is_written(tmp_path: Path, monkeypatch: pyte
             download.unpack(archive, kind, tmp_path / "out")
     monkeypatch.setattr(archives, "MOST_FILES", 3)
     with pytest.raises(UserError, match=r"holds more than 3 files"):
-        download.unpack(zipped(tmp_path / "z", {str(i): b"" for i in range(4)}), "zip", tmp_path / "out")
-    with pytest.raises(UserError, match=r"holds 'a' twice"), pytest.warns(UserWarning, match="Duplicate name"):
         download.unpack(
-            zipped(tmp_path / "w", {"a": b"1", "b": b"2"}, lambda info: setattr(info, "filename", "a")), "zip", tmp_path / "out"
+            zipped(tmp_path / "z", {str(i): b"" for i in range(4)}), "zip", tmp_path / "out"
+        )
+    with (
+        pytest.raises(UserError, match=r"holds 'a' twice"),
+        pytest.warns(UserWarning, match="Duplicate name"),
+    ):
+        download.unpack(
+            zipped(
+                tmp_path / "w", {"a": b"1", "b": b"2"}, lambda info: setattr(info, "filename", "a")
+            ),
+            "zip",
+            tmp_path / "out",
         )
     assert names(tmp_path) == ["w", "x", "y", "z"]
 
@@ -276,13 +347,28 @@ def test_a_bomb_is_stopped_while_it_is_written(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize(
     ("central", "local", "value", "why"),
     [
-        (8, 6, 1, r"x.zip is encrypted\. Next: unpack it by hand, with the password of its publisher"),
-        (8, 6, 64, r"x.zip is no zip archive, or a broken one \(NotImplementedError: strong encryption"),
-        (9, 7, 8, r"x.zip is no zip archive, or a broken one \(UnicodeDecodeError"),  # names said to be UTF-8
+        (
+            8,
+            6,
+            1,
+            r"x.zip is encrypted\. Next: unpack it by hand, with the password of its publisher",
+        ),
+        (
+            8,
+            6,
+            64,
+            r"x.zip is no zip archive, or a broken one \(NotImplementedError: strong encryption",
+        ),
+        # names said to be UTF-8
+        (9, 7, 8, r"x.zip is no zip archive, or a broken one \(UnicodeDecodeError"),
     ],
 )
-def test_a_zip_that_python_cannot_read(tmp_path: Path, central: int, local: int, value: int, why: str) -> None:
-    archive = zipped(tmp_path / "x.zip", {"name": b"text"}).read_bytes().replace(b"name", b"n\xe4me")
+def test_a_zip_that_python_cannot_read(
+    tmp_path: Path, central: int, local: int, value: int, why: str
+) -> None:
+    archive = (
+        zipped(tmp_path / "x.zip", {"name": b"text"}).read_bytes().replace(b"name", b"n\xe4me")
+    )
     (tmp_path / "x.zip").write_bytes(with_bit(archive, central, local, value))
     with pytest.raises(UserError, match=why):
         download.unpack(tmp_path / "x.zip", "zip", tmp_path / "out")
@@ -301,7 +387,9 @@ def test_a_broken_archive_leaves_nothing(tmp_path: Path, kind: str) -> None:
     else:
         content = bytearray(gzip.compress(BODY)[:-5000])
     file.write_bytes(content)
-    with pytest.raises(UserError, match=rf"x is no {kind} archive, or a broken one .*download it again"):
+    with pytest.raises(
+        UserError, match=rf"x is no {kind} archive, or a broken one .*download it again"
+    ):
         download.unpack(file, kind, tmp_path / "out")
     file.write_bytes(b"<html>no</html>")
     with pytest.raises(UserError, match=rf"x is no {kind} archive"):
@@ -309,12 +397,16 @@ def test_a_broken_archive_leaves_nothing(tmp_path: Path, kind: str) -> None:
     assert names(tmp_path) == ["x"]
 
 
-def test_the_waiting_grows_only_while_nothing_comes(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_waiting_grows_only_while_nothing_comes(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Six breaks in a row, each after new bytes, do not end a download."""
     server.files["/a"] = Served(BODY, cut=6 * [70_000])
     waited: list[float] = []
     monkeypatch.setattr(http.time, "sleep", waited.append)
-    thread = threading.Thread(target=download.retrieve, args=(f"{server.url}/a", tmp_path / "a", whole))
+    thread = threading.Thread(
+        target=download.retrieve, args=(f"{server.url}/a", tmp_path / "a", whole)
+    )
     thread.start()
     thread.join(20)
     assert (tmp_path / "a").read_bytes() == BODY

@@ -27,17 +27,28 @@ def reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[hub.Hub
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
-    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr(
+        "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE",
+        server.url + "/{repo_id}/resolve/{revision}/{filename}",
+    )
     yield server
     server.close()
 
 
 def rows(place: Path) -> dict[str, object]:
-    return {row.fingerprint: (row.cell, row.metrics, row.provenance["weights_sha256"]) for row in Store(place).rows().values()}
+    return {
+        row.fingerprint: (row.cell, row.metrics, row.provenance["weights_sha256"])
+        for row in Store(place).rows().values()
+    }
 
 
 def test_what_was_fetched_runs_without_a_network(
-    reached: hub.Hub, folder: Path, tmp_path: Path, medbench: Medbench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    reached: hub.Hub,
+    folder: Path,
+    tmp_path: Path,
+    medbench: Medbench,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     asked = ["--task", f"folder:{folder}", "--encoder", "hf-hub:lab/timm", "--labels", "all"]
     assert medbench("run", *asked, "--out", "near") == 0
@@ -57,10 +68,14 @@ def test_what_was_fetched_runs_without_a_network(
     assert medbench("run", *asked, "--out", "away") == 0
     assert rows(tmp_path / "away") == rows(tmp_path / "near")
     table = (tmp_path / "away" / "leaderboard.md").read_text()
-    assert "hf-hub:lab/timm: the doctor finds" in table or "hf-hub:lab/timm: weights" in table, "its verdict stands on the table"
+    assert "hf-hub:lab/timm: the doctor finds" in table or "hf-hub:lab/timm: weights" in table, (
+        "its verdict stands on the table"
+    )
 
 
-def test_what_is_to_be_got_by_hand_is_said(reached: hub.Hub, medbench: Medbench, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_to_be_got_by_hand_is_said(
+    reached: hub.Hub, medbench: Medbench, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A task whose archive takes an account, and a data set for the shift."""
     assert medbench("fetch", "--task", "retina", "--encoder", "hf-hub:lab/timm") == 1
     said = capsys.readouterr().out
@@ -74,16 +89,34 @@ def test_what_is_to_be_got_by_hand_is_said(reached: hub.Hub, medbench: Medbench,
 def test_in_a_network_namespace_without_a_route(folder: Path, tmp_path: Path) -> None:
     """No process of the run can reach anything, not even this machine."""
     alone = ["unshare", "-rn"]
-    if shutil.which("unshare") is None or subprocess.run([*alone, "true"], capture_output=True).returncode:
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run([*alone, "true"], capture_output=True).returncode
+    ):
         pytest.skip("no network namespace may be made here")
     hub.registers(tmp_path / "hub")
     hub.timm_vit(tmp_path / "hub")
-    around = {**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub"), "MEDBENCH_CACHE": str(tmp_path / "cache")}
-    asked = ["--task", f"folder:{folder}", "--encoder", "hf-hub:lab/timm,hf:lab/registers", "--labels", "all"]
+    around = {
+        **os.environ,
+        "HF_HUB_CACHE": str(tmp_path / "hub"),
+        "MEDBENCH_CACHE": str(tmp_path / "cache"),
+    }
+    asked = [
+        "--task",
+        f"folder:{folder}",
+        "--encoder",
+        "hf-hub:lab/timm,hf:lab/registers",
+        "--labels",
+        "all",
+    ]
     medbench = [sys.executable, "-m", "medbench"]
     subprocess.run([*medbench, "fetch", *asked], env=around, check=True)
     for name, wrapped in (("near", []), ("away", alone)):
-        subprocess.run([*wrapped, *medbench, "run", *asked, "--out", str(tmp_path / name)], env=around, check=True)
+        subprocess.run(
+            [*wrapped, *medbench, "run", *asked, "--out", str(tmp_path / name)],
+            env=around,
+            check=True,
+        )
         shutil.rmtree(tmp_path / "cache")
     assert rows(tmp_path / "near") == rows(tmp_path / "away")
     assert len(rows(tmp_path / "away")) == 2

@@ -1,4 +1,5 @@
-"""`folder:PATH`: both layouts, what is made of them, and one test for every way in which a person's folder can be wrong."""
+"""`folder:PATH`: both layouts, what is made of them, and one test for every way in which a person's
+folder can be wrong."""
 
 from __future__ import annotations
 
@@ -38,7 +39,11 @@ def open_task(place, **options):
 
 def labels_of(task):
     """id -> class names or label values, over all parts."""
-    return {i: task.classes[c] for part in task.load(None).values() for i, c in zip(part.ids, part.labels, strict=True)}
+    return {
+        i: task.classes[c]
+        for part in task.load(None).values()
+        for i, c in zip(part.ids, part.labels, strict=True)
+    }
 
 
 def sizes(task):
@@ -83,9 +88,21 @@ def many(n, classes="ab"):
 
 
 def test_parts_and_classes_from_folders(tree):
-    root = tree("train/yes/1.png", "train/no/2.png", "train/no/deep/3.png", "val/no/4.png", "test/yes/5.png", "test/no/6.png")
+    root = tree(
+        "train/yes/1.png",
+        "train/no/2.png",
+        "train/no/deep/3.png",
+        "val/no/4.png",
+        "test/yes/5.png",
+        "test/no/6.png",
+    )
     task = open_task(root)
-    assert (task.name, task.data, task.kind, task.classes) == ("folder:clinic", "clinic", "binary", ("no", "yes"))
+    assert (task.name, task.data, task.kind, task.classes) == (
+        "folder:clinic",
+        "clinic",
+        "binary",
+        ("no", "yes"),
+    )
     assert "positive: yes" in task.title
     parts = task.load(root)
     assert {name: part.ids.tolist() for name, part in parts.items()} == {
@@ -98,7 +115,9 @@ def test_parts_and_classes_from_folders(tree):
     assert parts["train"].groups.tolist() == parts["train"].ids.tolist()
     assert task.groups is None
     assert task.bags is None
-    assert task.marks == (Mark("remark", "no group column: images of one patient may stand on both sides"),)
+    assert task.marks == (
+        Mark("remark", "no group column: images of one patient may stand on both sides"),
+    )
     assert task.settings["split"] == "given"
     assert task.find(root.parent) == root
     np.testing.assert_array_equal(images.decode(parts["val"].images[0]), PIXELS)
@@ -106,7 +125,15 @@ def test_parts_and_classes_from_folders(tree):
 
 def test_no_absolute_path_in_what_is_shown_or_kept(tree):
     task = open_task(tree(*[f"{c}/{i}.png" for c in "ab" for i in range(10)]))
-    shown = [task.name, task.title, task.data, *map(str, task.marks), *task.classes, str(dict(task.settings)), *labels_of(task)]
+    shown = [
+        task.name,
+        task.title,
+        task.data,
+        *map(str, task.marks),
+        *task.classes,
+        str(dict(task.settings)),
+        *labels_of(task),
+    ]
     assert not any("/clinic" in text or text.startswith("/") for text in shown)
 
 
@@ -114,7 +141,11 @@ def test_class_folders_alone_are_split(tree):
     task = open_task(tree(*[f"{c}/{i}.png" for c in ("a", "b", "c") for i in range(20)]))
     assert task.kind == "multiclass"
     assert sizes(task) == {"train": 42, "val": 6, "test": 12}
-    assert [np.bincount(part.labels).tolist() for part in task.load(None).values()] == [[14] * 3, [2] * 3, [4] * 3]
+    assert [np.bincount(part.labels).tolist() for part in task.load(None).values()] == [
+        [14] * 3,
+        [2] * 3,
+        [4] * 3,
+    ]
     assert Mark("split", "split made by medbench: 70/10/20 by image") in task.marks
     assert task.settings["split"] == "70/10/20"
 
@@ -147,7 +178,9 @@ def test_missing_parts(tree, given, expected, mark):
     if "val" in given:
         assert sizes(task)["val"] == 40
         assert all(name.startswith("train/") for name in task.load(None)["test"].ids)
-    assert [m.text for m in task.marks if m.kind == "split"] == ([f"split made by medbench: {mark}"] if mark else [])
+    assert [m.text for m in task.marks if m.kind == "split"] == (
+        [f"split made by medbench: {mark}"] if mark else []
+    )
 
 
 def test_numbers_are_ordered_as_numbers(tree):
@@ -162,12 +195,24 @@ def test_numbers_are_ordered_as_numbers(tree):
 
 
 def test_other_files_are_left_out_and_counted(tree):
-    root = tree(*[f"{part}/{c}/1.png" for part in ("train", "test") for c in "ab"], "train/.hidden/9.png", "__MACOSX/train/9.png")
-    for name in ("train/a/Thumbs.db", "train/a/.DS_Store", "train/a/notes.txt", "test/b/readme.txt", "test/b/LICENSE"):
+    root = tree(
+        *[f"{part}/{c}/1.png" for part in ("train", "test") for c in "ab"],
+        "train/.hidden/9.png",
+        "__MACOSX/train/9.png",
+    )
+    for name in (
+        "train/a/Thumbs.db",
+        "train/a/.DS_Store",
+        "train/a/notes.txt",
+        "test/b/readme.txt",
+        "test/b/LICENSE",
+    ):
         (root / name).write_text("text")
     task = open_task(root)
     assert sum(sizes(task).values()) == 4
-    assert Mark("remark", "3 files that are no images were left out (.txt, no suffix)") in task.marks
+    assert (
+        Mark("remark", "3 files that are no images were left out (.txt, no suffix)") in task.marks
+    )
 
 
 def test_dicom_without_a_suffix_is_an_image(tree):
@@ -196,15 +241,26 @@ def test_csv_in_every_spelling(table, delimiter, encoding):
     ]
     task = open_task(table("path label group split", *rows, delimiter=delimiter, encoding=encoding))
     assert task.name == "folder:list.csv"
-    assert labels_of(task) == {"1.png": "gesund", "über/2.png": "krank", "3.png": "gesund", "4.png": "krank"}
+    assert labels_of(task) == {
+        "1.png": "gesund",
+        "über/2.png": "krank",
+        "3.png": "gesund",
+        "4.png": "krank",
+    }
     assert task.load(None)["train"].groups.tolist() == ["p1", "p2"]
     assert (task.groups, task.bags, task.marks) == ("group", "group", ())
 
 
 def test_header_in_capitals_and_windows_paths(table):
-    file = table("path label split", *[[f"x/{c}{p}.png", c, p] for c in "ab" for p in ("train", "test")])
-    file.write_text(file.read_text().replace("path,label,split", "Path, LABEL ,Split").replace("x/", "x\\"))
-    assert set(labels_of(open_task(file))) == {f"x/{c}{p}.png" for c in "ab" for p in ("train", "test")}
+    file = table(
+        "path label split", *[[f"x/{c}{p}.png", c, p] for c in "ab" for p in ("train", "test")]
+    )
+    file.write_text(
+        file.read_text().replace("path,label,split", "Path, LABEL ,Split").replace("x/", "x\\")
+    )
+    assert set(labels_of(open_task(file))) == {
+        f"x/{c}{p}.png" for c in "ab" for p in ("train", "test")
+    }
 
 
 def test_the_order_of_rows_changes_nothing(table):
@@ -227,7 +283,15 @@ def test_groups_are_never_torn(table):
 
 def test_bags_and_metadata(table):
     rows = [
-        [f"{i}.png", "ab"[i % 2], f"g{i // 4}", f"bag{i // 2}", str(i) if i else "", "fm"[i % 2], "train" if i < 4 else "test"]
+        [
+            f"{i}.png",
+            "ab"[i % 2],
+            f"g{i // 4}",
+            f"bag{i // 2}",
+            str(i) if i else "",
+            "fm"[i % 2],
+            "train" if i < 4 else "test",
+        ]
         for i in range(8)
     ]
     task = open_task(table("path label group bag age sex split", *rows))
@@ -249,12 +313,16 @@ def test_several_labels(table):
     ]
     task = open_task(table("path label:effusion label:mass split", *rows))
     assert (task.kind, task.classes) == ("multilabel", ("effusion", "mass"))
-    np.testing.assert_array_equal(task.load(None)["train"].labels, [[1, 0], [0, 1], [np.nan, np.nan]])
+    np.testing.assert_array_equal(
+        task.load(None)["train"].labels, [[1, 0], [0, 1], [np.nan, np.nan]]
+    )
     assert task.load(None)["train"].labels.dtype == np.float64
 
 
 def test_numeric_csv_labels(table):
-    task = open_task(table("path label", *[[f"{i}.png", str(9 + i % 3)] for i in range(60)]), ordinal=True)
+    task = open_task(
+        table("path label", *[[f"{i}.png", str(9 + i % 3)] for i in range(60)]), ordinal=True
+    )
     assert task.classes == ("9", "10", "11")
 
 
@@ -291,7 +359,9 @@ def test_an_empty_class_folder(tree):
 
 
 def test_a_folder_beside_the_parts(tree):
-    refused(tree("train/a/1.png", "valid/a/1.png"), "'valid' stands beside train.*Did you mean 'val'")
+    refused(
+        tree("train/a/1.png", "valid/a/1.png"), "'valid' stands beside train.*Did you mean 'val'"
+    )
 
 
 def test_no_train_part(tree):
@@ -305,12 +375,19 @@ def test_too_few_classes(tree):
 
 @pytest.mark.parametrize(("one", "other"), [("Nevus", "nevus"), ("1", "1.0")])
 def test_two_spellings_of_a_class(table, one, other):
-    refused(table("path label", ["1.png", one], ["2.png", other]), f"'{one}' and '{other}' look like one")
+    refused(
+        table("path label", ["1.png", one], ["2.png", other]),
+        f"'{one}' and '{other}' look like one",
+    )
 
 
 def test_csv_without_its_columns(table):
-    refused(table("file label", ["1.png", "a"]), "needs the columns path and label.*it has: file, label")
-    refused(table("path class", ["1.png", "a"]), "needs the columns path and label.*it has: path, class")
+    refused(
+        table("file label", ["1.png", "a"]), "needs the columns path and label.*it has: file, label"
+    )
+    refused(
+        table("path class", ["1.png", "a"]), "needs the columns path and label.*it has: path, class"
+    )
     refused(table("path label"), "lists no image")
     refused(table("path label label", ["1.png", "a", "b"]), "two columns 'label'")
 
@@ -325,13 +402,21 @@ def test_csv_that_is_not_one(table):
     refused(file, "line 2 has 3 fields, the header 2")
 
 
-@pytest.mark.parametrize("path", ["../1.png", "x/../../1.png", "/etc/1.png", "C:\\1.png", "..\\1.png"])
+@pytest.mark.parametrize(
+    "path", ["../1.png", "x/../../1.png", "/etc/1.png", "C:\\1.png", "..\\1.png"]
+)
 def test_csv_paths_that_leave_the_folder(table, path):
     refused(table("path label", [path, "a"], make=False), "line 2: .* stays in the CSV's folder")
 
 
 def test_links_that_leave_the_folder(table, tmp_path):
-    file = table("path label split", ["1.png", "a", "train"], ["in/2.png", "b", "train"], ["3.png", "a", "test"], ["4.png", "b", "test"])
+    file = table(
+        "path label split",
+        ["1.png", "a", "train"],
+        ["in/2.png", "b", "train"],
+        ["3.png", "a", "test"],
+        ["4.png", "b", "test"],
+    )
     inside = tmp_path / "clinic"
     (inside / "4.png").unlink()
     (inside / "4.png").symlink_to("1.png")
@@ -358,57 +443,105 @@ def test_csv_paths_that_do_not_exist(table):
 
 
 def test_names_in_another_unicode_form_are_found(table):
-    """macOS archives hold "u" and a diaeresis where a CSV has one letter: the id stays as listed, so that no machine draws another split."""
+    """macOS archives hold "u" and a diaeresis where a CSV has one letter.
+
+    The id stays as listed, so that no machine draws another split.
+    """
     listed = "Müller 1.png"
     file = table("path label", [listed, "a"], *many(39))
     (file.parent / listed).rename(file.parent / unicodedata.normalize("NFD", listed))
     task = open_task(file)
     parts = task.load(file.parent).values()
-    paths = {name: image for part in parts for name, image in zip(part.ids.tolist(), part.images, strict=True)}
+    paths = {
+        name: image
+        for part in parts
+        for name, image in zip(part.ids.tolist(), part.images, strict=True)
+    }
     assert paths[listed].is_file() and len(paths) == 40
 
 
 def test_a_column_that_is_the_patient_by_its_name_is_asked_for(table):
-    task = open_task(table("path label Patient_ID", *([*row, i // 2] for i, row in enumerate(many(40)))))
-    assert Mark("remark", "no group column (rename 'Patient_ID'?): images of one patient may stand on both sides") in task.marks
+    task = open_task(
+        table("path label Patient_ID", *([*row, i // 2] for i, row in enumerate(many(40))))
+    )
+    assert (
+        Mark(
+            "remark",
+            "no group column (rename 'Patient_ID'?): images of one patient may stand on both sides",
+        )
+        in task.marks
+    )
 
 
 def test_a_csvs_folder_names_the_csv(table):
     file = table("path label", *many(6))
     picture(file.parent / "images" / "1.png")
-    refused(file.parent, f"images alone; it takes at least two classes. Next: name the CSV file: --task {shlex.quote(f'folder:{file}')}")
+    refused(
+        file.parent,
+        f"images alone; it takes at least two classes. Next: name the CSV file: --task {shlex.quote(f'folder:{file}')}",
+    )
 
 
 def test_unknown_split_name(table):
-    refused(table("path label split", ["1.png", "a", "train"], ["2.png", "b", "tset"]), "line 3: unknown split 'tset'.*Did you mean 'test'")
-    refused(table("path label split", ["1.png", "a", "train"], ["2.png", "b", ""]), "line 3: unknown split ''")
+    refused(
+        table("path label split", ["1.png", "a", "train"], ["2.png", "b", "tset"]),
+        "line 3: unknown split 'tset'.*Did you mean 'test'",
+    )
+    refused(
+        table("path label split", ["1.png", "a", "train"], ["2.png", "b", ""]),
+        "line 3: unknown split ''",
+    )
 
 
 @pytest.mark.parametrize(
     ("called", "ours"),
-    [("validation", "val"), ("valid", "val"), ("Dev", "val"), ("training", "train"), ("testing", "test"), ("Test", "test")],
+    [
+        ("validation", "val"),
+        ("valid", "val"),
+        ("Dev", "val"),
+        ("training", "train"),
+        ("testing", "test"),
+        ("Test", "test"),
+    ],
 )
 def test_a_part_by_another_name_is_understood_and_refused(called, ours, table, tree, tmp_path):
     file = table("path label split", ["1.png", "a", "train"], ["2.png", "b", called])
     refused(file, f"line 3: unknown split '{called}'.*Did you mean '{ours}'")
-    for place in ("beside/train" if ours != "train" else "beside/test", f"beside/{called}", f"alone/{called}", "alone/other"):
+    for place in (
+        "beside/train" if ours != "train" else "beside/test",
+        f"beside/{called}",
+        f"alone/{called}",
+        "alone/other",
+    ):
         for c in "ab":
             (tmp_path / place / c).mkdir(parents=True)
     refused(tmp_path / "beside", f"'{called}' stands beside.*Did you mean '{ours}'")
-    refused(tmp_path / "alone", f"'{called}' holds folders and is called like a part.*Did you mean '{ours}'")
+    refused(
+        tmp_path / "alone",
+        f"'{called}' holds folders and is called like a part.*Did you mean '{ours}'",
+    )
 
 
 def test_one_image_with_two_labels(table):
-    refused(table("path label", ["1.png", "a"], ["2.png", "b"], ["./1.png", "b"]), "line 4 repeats '1.png' of line 2 with another label")
+    refused(
+        table("path label", ["1.png", "a"], ["2.png", "b"], ["./1.png", "b"]),
+        "line 4 repeats '1.png' of line 2 with another label",
+    )
 
 
 def test_duplicate_rows(table):
-    message = refused(table("path label", ["1.png", "a"], ["2.png", "b"], ["1.png", "a"]), "line 4 repeats '1.png' of line 2")
+    message = refused(
+        table("path label", ["1.png", "a"], ["2.png", "b"], ["1.png", "a"]),
+        "line 4 repeats '1.png' of line 2",
+    )
     assert "another label" not in message
 
 
 def test_too_few_images_to_split(table):
-    refused(table("path label group", ["1.png", "a", "p"], ["2.png", "b", "p"]), "leaves no image for test")
+    refused(
+        table("path label group", ["1.png", "a", "p"], ["2.png", "b", "p"]),
+        "leaves no image for test",
+    )
 
 
 @pytest.mark.parametrize("label", ["", " ", "NaN", "n/a"])
@@ -417,21 +550,30 @@ def test_empty_labels(table, label):
 
 
 def test_empty_groups_and_bags(table):
-    refused(table("path label group", ["1.png", "a", "p"], ["2.png", "b", ""]), "line 3 has no group")
+    refused(
+        table("path label group", ["1.png", "a", "p"], ["2.png", "b", ""]), "line 3 has no group"
+    )
     refused(table("path label bag", ["1.png", "a", ""], ["2.png", "b", "x"]), "line 2 has no bag")
 
 
 @pytest.mark.parametrize("value", ["2", "yes", "0.5"])
 def test_values_that_are_no_label(table, value):
     refused(
-        table("path label:x label:y", ["1.png", "1", "0"], ["2.png", "0", value]), f"line 3: '{value}' in label:y.*Allowed: 1, 0, blank"
+        table("path label:x label:y", ["1.png", "1", "0"], ["2.png", "0", value]),
+        f"line 3: '{value}' in label:y.*Allowed: 1, 0, blank",
     )
 
 
 def test_label_columns_that_contradict(table):
-    refused(table("path label label:x label:y", ["1.png", "a", "1", "0"]), "Either one column label")
+    refused(
+        table("path label label:x label:y", ["1.png", "a", "1", "0"]), "Either one column label"
+    )
     refused(table("path label:x", ["1.png", "1"]), "Either one column label")
-    refused(table("path label:x label:y", ["1.png", "1", "0"]), "ordinal task has one label column", ordinal=True)
+    refused(
+        table("path label:x label:y", ["1.png", "1", "0"]),
+        "ordinal task has one label column",
+        ordinal=True,
+    )
 
 
 # real folders
@@ -445,7 +587,9 @@ def test_kermanys_class_folders(real_data):
 
 
 def test_hyperkvasirs_class_folders(real_data):
-    task = open_task(real_data / "hyperkvasir" / "labeled-images" / "lower-gi-tract" / "pathological-findings")
+    task = open_task(
+        real_data / "hyperkvasir" / "labeled-images" / "lower-gi-tract" / "pathological-findings"
+    )
     assert len(task.classes) == 8
     assert sum(sizes(task).values()) == 1885
 
@@ -454,13 +598,18 @@ def test_a_csv_of_hannovers_films(real_data, tmp_path):
     source = real_data / "hannover_cxr"
     (tmp_path / "png").mkdir()
     with (source / "data.csv").open(newline="", encoding="utf-8") as stream:
-        records = [r for r in csv.DictReader(stream) if (source / "png" / f"{r['image_id']}.png").exists()]
+        records = [
+            r for r in csv.DictReader(stream) if (source / "png" / f"{r['image_id']}.png").exists()
+        ]
     for r in records:
         shutil.copy(source / "png" / f"{r['image_id']}.png", tmp_path / "png")
     with (tmp_path / "films.csv").open("w", newline="", encoding="utf-8") as stream:
         out = csv.writer(stream)
         out.writerow(["path", "label", "group", "sex", "age"])
-        out.writerows([f"png/{r['image_id']}.png", r["projection"], r["patient_id"], r["sex"], r["age"]] for r in records)
+        out.writerows(
+            [f"png/{r['image_id']}.png", r["projection"], r["patient_id"], r["sex"], r["age"]]
+            for r in records
+        )
     task = open_task(tmp_path / "films.csv")
     parts = task.load(None)
     assert task.classes == ("ap", "pa")

@@ -20,7 +20,13 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothi
 def test_a_killed_process_is_said_and_one_that_fails_is_heard() -> None:
     me = os.getpid()
     with pytest.raises(UserError, match="A worker process was killed"):
-        fork_pool.each(lambda job: time.sleep(0.2) if os.getpid() == me else os.kill(os.getpid(), signal.SIGKILL), range(8), 2)
+        fork_pool.each(
+            lambda job: (
+                time.sleep(0.2) if os.getpid() == me else os.kill(os.getpid(), signal.SIGKILL)
+            ),
+            range(8),
+            2,
+        )
     with pytest.raises(ZeroDivisionError):
         fork_pool.each(lambda job: 1 // job, [1, 0], 2)
     assert fork_pool.each(lambda job: (job, os.getpid()), [3, 1], 1) == [(3, me), (1, me)]
@@ -28,7 +34,9 @@ def test_a_killed_process_is_said_and_one_that_fails_is_heard() -> None:
     with listening(lambda progress: begun.append(progress.done)):
         done = fork_pool.each(lambda job: (job, time.sleep(0.2), os.getpid()), range(8), 2, "jobs")
     assert [job for job, _, _ in done] == list(range(8))
-    assert len({process for _, _, process in done}) == 2 and me in {process for _, _, process in done}
+    assert len({process for _, _, process in done}) == 2 and me in {
+        process for _, _, process in done
+    }
     assert begun == sorted(begun) and begun[-1] <= 8
 
 

@@ -49,7 +49,8 @@ def test_class_token_mean_and_both(images: torch.Tensor) -> None:
 
 
 def test_last4_are_the_last_class_tokens_after_the_final_norm(images: torch.Tensor) -> None:
-    """By hand: run the blocks one by one, normalise each of the last four outputs, take token 0 (DINO's eval_linear does the same)."""
+    """By hand: run the blocks one by one, normalise each of the last four outputs, take token 0
+    (DINO's eval_linear does the same)."""
     with torch.inference_mode():
         net, model = built("last4")
         x = model.norm_pre(model.patch_drop(model._pos_embed(model.patch_embed(images))))
@@ -63,7 +64,9 @@ def test_last4_are_the_last_class_tokens_after_the_final_norm(images: torch.Tens
         assert torch.allclose(out[:, -64:], built("cls")[0](images), atol=1e-6)
 
 
-@pytest.mark.parametrize("architecture", ["test_resnet", "test_efficientnet", "swin_tiny_patch4_window7_224"])
+@pytest.mark.parametrize(
+    "architecture", ["test_resnet", "test_efficientnet", "swin_tiny_patch4_window7_224"]
+)
 def test_mean_over_positions_whatever_the_order_of_axes(architecture: str) -> None:
     model = timm.create_model(architecture, num_classes=0).eval()
     size = model.pretrained_cfg["input_size"][-1]
@@ -85,12 +88,16 @@ def test_mean_over_positions_whatever_the_order_of_axes(architecture: str) -> No
     ],
 )
 def test_a_readout_that_is_not_there_is_refused(name: str, wrong: str, allowed: str) -> None:
-    with pytest.raises(UserError, match=rf"readout '{wrong}'\. Allowed: {allowed.replace('+', '.')}\."):
+    with pytest.raises(
+        UserError, match=rf"readout '{wrong}'\. Allowed: {allowed.replace('+', '.')}\."
+    ):
         encoders.encoder(name, readout=wrong)
 
 
 def test_readouts_are_cells_of_their_own() -> None:
-    plan = planning.plan(Grid(data="phantom", readouts=("pool", "mean"), methods=("random",), labels=("100",)))
+    plan = planning.plan(
+        Grid(data="phantom", readouts=("pool", "mean"), methods=("random",), labels=("100",))
+    )
     assert [planned.cell.readout for planned in plan.cells] == ["pool", "mean"]
     assert len({planned.fingerprint for planned in plan.cells}) == 2
 
@@ -104,9 +111,19 @@ def tiny(size=40, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25), interpolation="b
 """
 
 
-def test_a_users_function_is_judged(folder: Path, medbench: Medbench, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_users_function_is_judged(
+    folder: Path, medbench: Medbench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "mine.py").write_text(OWN)
-    arguments = ["run", "--task", f"folder:{folder}", "--encoder", "mine.py:tiny", "--labels", "100"]
+    arguments = [
+        "run",
+        "--task",
+        f"folder:{folder}",
+        "--encoder",
+        "mine.py:tiny",
+        "--labels",
+        "100",
+    ]
     assert medbench(*arguments) == 0
     assert "given: weights mine.py:tiny, trained on my images." in capsys.readouterr().out
     store = Store(tmp_path / "runs" / "folder-mine")
@@ -133,11 +150,19 @@ def test_each_draw_begins_with_the_users_own_weights(tmp_path: Path) -> None:
     assert next(method.encoder(encoder, start, 0).parameters()).any()
 
 
-def test_a_file_that_the_users_file_imports_is_part_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its weights are the same, what is done with them is not: kept features must not be taken for the new ones."""
+def test_a_file_that_the_users_file_imports_is_part_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its weights are the same, what is done with them is not.
+
+    Kept features must not be taken for the new ones.
+    """
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "lab" / "nets").mkdir(parents=True)
-    (tmp_path / "mine.py").write_text("from lab.nets import tail\n" + OWN.replace("torch.nn.Flatten()", "torch.nn.Flatten(), tail.Tail()"))
+    (tmp_path / "mine.py").write_text(
+        "from lab.nets import tail\n"
+        + OWN.replace("torch.nn.Flatten()", "torch.nn.Flatten(), tail.Tail()")
+    )
     for file in ("lab/__init__.py", "lab/nets/__init__.py", "lab/unused.py"):
         (tmp_path / file).write_text("")
     (tmp_path / "lab" / "nets" / "tail.py").write_text(
@@ -154,13 +179,20 @@ def test_a_file_that_the_users_file_imports_is_part_of_it(tmp_path: Path, monkey
         return user_encoder.module_hash(encoder)
 
     first = now(1)
-    assert [file.name for file in user_encoder.imported(tmp_path / "mine.py")] == ["__init__.py", "__init__.py", "power.py", "tail.py"]
+    assert [file.name for file in user_encoder.imported(tmp_path / "mine.py")] == [
+        "__init__.py",
+        "__init__.py",
+        "power.py",
+        "tail.py",
+    ]
     assert now(20) != first == now(1)
     (tmp_path / "lab" / "unused.py").write_text("SOMETHING = 1\n")
     assert now(1) == first
     (tmp_path / "lab" / "nets" / "tail.py").write_text(
         '"""The last stage."""\n'
-        + (tmp_path / "lab" / "nets" / "tail.py").read_text().replace("(torch.nn.Module):\n", "(torch.nn.Module):  # no parameters\n\n")
+        + (tmp_path / "lab" / "nets" / "tail.py")
+        .read_text()
+        .replace("(torch.nn.Module):\n", "(torch.nn.Module):  # no parameters\n\n")
     )
     assert now(1) == first, "a docstring, a comment and an empty line in a file that is imported"
 
@@ -191,7 +223,10 @@ def test_prose_in_a_users_file_is_no_part_of_it(tmp_path: Path) -> None:
 
 
 def test_a_function_with_half_precision_is_hashed(tmp_path: Path) -> None:
-    text = OWN.replace("return ", "net = ") + "    net.register_buffer('scale', torch.ones((), dtype=torch.bfloat16))\n    return net\n"
+    text = (
+        OWN.replace("return ", "net = ")
+        + "    net.register_buffer('scale', torch.ones((), dtype=torch.bfloat16))\n    return net\n"
+    )
     (tmp_path / "mine.py").write_text(text)
     assert len(user_encoder.module_hash(encoders.encoder(f"{tmp_path / 'mine.py'}:tiny"))) == 64
 
@@ -200,17 +235,31 @@ def test_a_function_with_half_precision_is_hashed(tmp_path: Path) -> None:
     ("text", "name", "message"),
     [
         (OWN, "tini", r"has no function 'tini'\. Allowed: tiny\. Did you mean 'tiny'\?"),
-        ("def tiny(size=40): pass", "tiny", r"mine\.py:tiny does not state its mean, std as defaults.*Next: def tiny\(size=224, mean="),
+        (
+            "def tiny(size=40): pass",
+            "tiny",
+            r"mine\.py:tiny does not state its mean, std as defaults.*Next: def tiny\(size=224, mean=",
+        ),
         ("def tiny(", "tiny", r"mine\.py is not Python"),
-        (OWN.replace("return ", "return lambda x: "), "tiny", r"mine\.py:tiny failed: TypeError: it returned a function, not a torch"),
-        (OWN.replace("48, 16", "47, 16"), "tiny", r"mine\.py:tiny failed: RuntimeError: .*mat1 and mat2"),
+        (
+            OWN.replace("return ", "return lambda x: "),
+            "tiny",
+            r"mine\.py:tiny failed: TypeError: it returned a function, not a torch",
+        ),
+        (
+            OWN.replace("48, 16", "47, 16"),
+            "tiny",
+            r"mine\.py:tiny failed: RuntimeError: .*mat1 and mat2",
+        ),
         (
             OWN.replace(", torch.nn.Flatten(), torch.nn.Linear(48, 16)", ""),
             "tiny",
             r"mine\.py:tiny gave \(2, 3, 4, 4\) for two images of 40 px",
         ),
         (
-            OWN.replace("Sequential(", "Sequential(torch.nn.BatchNorm2d(3, track_running_stats=False), "),
+            OWN.replace(
+                "Sequential(", "Sequential(torch.nn.BatchNorm2d(3, track_running_stats=False), "
+            ),
             "tiny",
             r"mine\.py:tiny gives an image another vector where another image stands beside it",
         ),
@@ -224,9 +273,13 @@ def test_a_function_that_is_wrong(text: str, name: str, message: str, tmp_path: 
         user_encoder.module_hash(encoders.encoder(f"{file}:{name}"))
 
 
-def test_features_give_the_rows_of_the_encoder_that_made_them(folder: Path, tmp_path: Path, medbench: Medbench) -> None:
+def test_features_give_the_rows_of_the_encoder_that_made_them(
+    folder: Path, tmp_path: Path, medbench: Medbench
+) -> None:
     """The same vectors, embedded here and read from a file, give the same scores."""
-    asked = Grid(tasks=(f"folder:{folder}",), size=32, labels=("10", "100"), seeds=2, methods=("supervised",))
+    asked = Grid(
+        tasks=(f"folder:{folder}",), size=32, labels=("10", "100"), seeds=2, methods=("supervised",)
+    )
     ours = execution.run(asked, tmp_path / "ours")
     plan = planning.plan(asked)
     (unit,) = plan.units
@@ -234,7 +287,11 @@ def test_features_give_the_rows_of_the_encoder_that_made_them(folder: Path, tmp_
     vectors = features.array
     ids = np.concatenate([split.ids for split in unit.data.parts.values()])
     shuffled = np.random.default_rng(0).permutation(len(ids))
-    np.savez(tmp_path / "f.npz", ids=[*ids[shuffled], "stranger"], features=np.vstack([vectors[shuffled], vectors[:1]]))
+    np.savez(
+        tmp_path / "f.npz",
+        ids=[*ids[shuffled], "stranger"],
+        features=np.vstack([vectors[shuffled], vectors[:1]]),
+    )
     frame = pd.DataFrame(vectors, columns=[f"f{i}" for i in range(vectors.shape[1])])
     frame.insert(0, "id", ids)
     frame.to_parquet(tmp_path / "f.parquet")
@@ -253,7 +310,10 @@ def test_features_give_the_rows_of_the_encoder_that_made_them(folder: Path, tmp_
             name + "-out",
         ]
         assert medbench(*command) == 0
-        theirs = {(row.cell.labels, row.cell.seed): row for row in Store(tmp_path / f"{name}-out").rows().values()}
+        theirs = {
+            (row.cell.labels, row.cell.seed): row
+            for row in Store(tmp_path / f"{name}-out").rows().values()
+        }
         assert len(theirs) == 3
         for row in ours.rows().values():
             assert theirs[row.cell.labels, row.cell.seed].metrics == row.metrics
@@ -271,45 +331,69 @@ def vectors(tmp_path: Path) -> Callable[..., Path]:
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"ids": ["a", "b"], "features": np.ones((2, 3))}, r"f\.npz lacks 1 of 2 images: c\. Next: medbench data split TASK --ids"),
-        ({"ids": ["a", "c", "a"], "features": np.ones((3, 3))}, r"holds the id 'a' twice \(rows 1 and 3\)"),
-        ({"ids": ["a", "c"], "features": np.array([[1.0], [np.nan]])}, r"not finite, for 1 images: c is the first"),
+        (
+            {"ids": ["a", "b"], "features": np.ones((2, 3))},
+            r"f\.npz lacks 1 of 2 images: c\. Next: medbench data split TASK --ids",
+        ),
+        (
+            {"ids": ["a", "c", "a"], "features": np.ones((3, 3))},
+            r"holds the id 'a' twice \(rows 1 and 3\)",
+        ),
+        (
+            {"ids": ["a", "c"], "features": np.array([[1.0], [np.nan]])},
+            r"not finite, for 1 images: c is the first",
+        ),
         ({"ids": ["a", "c"], "features": np.ones(2)}, r"holds 2 ids and features of shape \(2,\)"),
         ({"names": ["a", "c"]}, r"f\.npz holds names\. Allowed: ids \(n,\), features \(n, D\)"),
     ],
 )
-def test_features_that_are_wrong(arrays: dict[str, object], message: str, vectors: Callable[..., Path]) -> None:
+def test_features_that_are_wrong(
+    arrays: dict[str, object], message: str, vectors: Callable[..., Path]
+) -> None:
     with pytest.raises(UserError, match=message):
         features_table.read(vectors(**arrays)).of(["a", "b", "c"], [True, False, True])
 
 
 def test_ids_of_bytes_are_texts_and_objects_are_refused(vectors: Callable[..., Path]) -> None:
-    assert features_table.read(vectors(ids=np.array([b"a", "\xe9".encode()]), features=np.ones((2, 3)))).ids == [
+    assert features_table.read(
+        vectors(ids=np.array([b"a", "\xe9".encode()]), features=np.ones((2, 3)))
+    ).ids == [
         "a",
         "\xe9",
     ]
-    for wrong in ({"ids": np.array(["a"], object), "features": np.ones((1, 3))}, {"ids": ["a"], "features": np.ones((1, 3), object)}):
+    for wrong in (
+        {"ids": np.array(["a"], object), "features": np.ones((1, 3))},
+        {"ids": ["a"], "features": np.ones((1, 3), object)},
+    ):
         with pytest.raises(
             UserError,
             match=r"f\.npz holds Python objects, not texts and numbers; .* Next: np\.savez\(FILE, ids=np\.array\(ids, dtype=str\)",
         ):
             features_table.read(vectors(**wrong))
     header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (10**7, 10**6)})
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": "<f8", "fortran_order": False, "shape": (10**7, 10**6)}
+    )
     with zipfile.ZipFile(vectors(ids=["a"]), "a") as archive:
         archive.writestr("features.npy", header.getvalue())
-    with pytest.raises(UserError, match=r"f\.npz is not a readable \.npz file \(\w*MemoryError: Unable to allocate"):
+    with pytest.raises(
+        UserError, match=r"f\.npz is not a readable \.npz file \(\w*MemoryError: Unable to allocate"
+    ):
         features_table.read(Path(str(archive.filename)))
     np.save(f"{archive.filename}.npy", np.ones(3))
     Path(f"{archive.filename}.npy").rename(str(archive.filename))
     with pytest.raises(UserError, match=r"f\.npz is a NumPy array, and no \.npz file"):
         features_table.read(Path(str(archive.filename)))
-    with pytest.raises(UserError, match=r"f\.npz is not a readable \.npz file \(UnicodeDecodeError"):
+    with pytest.raises(
+        UserError, match=r"f\.npz is not a readable \.npz file \(UnicodeDecodeError"
+    ):
         features_table.read(vectors(ids=np.array([b"\xff"]), features=np.ones((1, 3))))
 
 
 def test_an_image_that_is_not_needed_may_be_missing(vectors: Callable[..., Path]) -> None:
-    out = features_table.read(vectors(ids=["c", "a"], features=np.array([[3.0], [1.0]]))).of(["a", "b", "c"], [True, False, True])
+    out = features_table.read(vectors(ids=["c", "a"], features=np.array([[3.0], [1.0]]))).of(
+        ["a", "b", "c"], [True, False, True]
+    )
     assert out[[0, 2], 0].tolist() == [1, 3]
     assert np.isnan(out[1, 0])
 
@@ -342,23 +426,52 @@ def test_a_fault_inside_a_model_is_no_missing_readout(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--encoder", "features:f.npz", "--size", "64"], "features:f.npz takes no --size and no --readout"),
-        (["--encoder", "features:g.npz"], "g.npz does not exist. Allowed: broken.npz, f.npz, secret.npz. Did you mean 'f.npz'?"),
+        (
+            ["--encoder", "features:f.npz", "--size", "64"],
+            "features:f.npz takes no --size and no --readout",
+        ),
+        (
+            ["--encoder", "features:g.npz"],
+            "g.npz does not exist. Allowed: broken.npz, f.npz, secret.npz. Did you mean 'f.npz'?",
+        ),
         (["--encoder", "features:f.csv"], "f.csv is not a .npz or .parquet file"),
         (
             ["--encoder", "features:f.npz", "--methods", "supervised"],
             "Method 'supervised' cannot serve 'features:f.npz', given features. Allowed: given.",
         ),
-        (["--encoder", "resnet18.tv_in1k", "--methods", "given"], "Method 'given' cannot serve 'resnet18.tv_in1k', a timm encoder"),
-        (["--encoder", "features:f.npz", "--source", "imagenet"], "No method with that source can serve 'features:f.npz'."),
-        (["--encoder", "features:broken.npz"], "broken.npz is not a readable .npz file (BadZipFile"),
-        (["--encoder", "features:secret.npz"], "secret.npz is not a readable .npz file (RuntimeError: File 'ids.npy' is encrypted"),
-        (["--encoder", "features:broken.parquet"], "broken.parquet is not a readable .parquet file ("),
-        (["--encoder", "aimv2_1b_patch14_224.apple_pt", "--readout", "last4"], "has no readout 'last4'. Allowed: pool, mean."),
+        (
+            ["--encoder", "resnet18.tv_in1k", "--methods", "given"],
+            "Method 'given' cannot serve 'resnet18.tv_in1k', a timm encoder",
+        ),
+        (
+            ["--encoder", "features:f.npz", "--source", "imagenet"],
+            "No method with that source can serve 'features:f.npz'.",
+        ),
+        (
+            ["--encoder", "features:broken.npz"],
+            "broken.npz is not a readable .npz file (BadZipFile",
+        ),
+        (
+            ["--encoder", "features:secret.npz"],
+            "secret.npz is not a readable .npz file (RuntimeError: File 'ids.npy' is encrypted",
+        ),
+        (
+            ["--encoder", "features:broken.parquet"],
+            "broken.parquet is not a readable .parquet file (",
+        ),
+        (
+            ["--encoder", "aimv2_1b_patch14_224.apple_pt", "--readout", "last4"],
+            "has no readout 'last4'. Allowed: pool, mean.",
+        ),
     ],
 )
 def test_wrong_combinations(
-    arguments: list[str], message: str, medbench: Medbench, vectors: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    message: str,
+    medbench: Medbench,
+    vectors: Callable[..., Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     vectors(ids=["a"], features=np.ones((1, 2)))
     (tmp_path / "broken.npz").write_bytes(b"PK\x03\x04 no")
@@ -368,23 +481,52 @@ def test_wrong_combinations(
     assert message in capsys.readouterr().err
 
 
-def test_methods_serve_the_encoders_that_they_can(medbench: Medbench, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """One command for an encoder of one's own beside the default: each named method serves some encoder, each encoder has one."""
+def test_methods_serve_the_encoders_that_they_can(
+    medbench: Medbench, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """One command for an encoder of one's own beside the default.
+
+    Each named method serves some encoder, each encoder has one.
+    """
     (tmp_path / "mine.py").write_text(OWN)
-    both = ("run", "--data", "phantom", "--labels", "10", "--encoder", "mine.py:tiny,tf_efficientnet_lite0", "--plan", "--methods")
+    both = (
+        "run",
+        "--data",
+        "phantom",
+        "--labels",
+        "10",
+        "--encoder",
+        "mine.py:tiny,tf_efficientnet_lite0",
+        "--plan",
+        "--methods",
+    )
     assert medbench(*both, "given,supervised") == 0
     said = capsys.readouterr()
     assert "supervised: left out for mine.py:tiny, an encoder of your own" in said.err
     assert "given: left out for tf_efficientnet_lite0, a timm encoder" in said.err
     assert medbench(*both, "supervised") == 2
-    assert "cannot serve 'mine.py:tiny', an encoder of your own. Allowed: given. Next: name one of these, too" in capsys.readouterr().err
+    assert (
+        "cannot serve 'mine.py:tiny', an encoder of your own. Allowed: given. Next: name one of these, too"
+        in capsys.readouterr().err
+    )
     assert medbench(*both, "given") == 2
-    assert "'given' cannot serve 'tf_efficientnet_lite0', a timm encoder. Allowed:" in capsys.readouterr().err
+    assert (
+        "'given' cannot serve 'tf_efficientnet_lite0', a timm encoder. Allowed:"
+        in capsys.readouterr().err
+    )
 
 
-@pytest.mark.parametrize("spoil", [lambda data: b"", lambda data: data[:260] + bytes(40) + data[300:]], ids=["empty", "a hole"])
+@pytest.mark.parametrize(
+    "spoil",
+    [lambda data: b"", lambda data: data[:260] + bytes(40) + data[300:]],
+    ids=["empty", "a hole"],
+)
 def test_a_broken_features_file_is_named(spoil: Callable[[bytes], bytes], tmp_path: Path) -> None:
-    np.savez_compressed(tmp_path / "v.npz", ids=np.array(["a"] * 50), features=np.random.default_rng(0).random((50, 30)))
+    np.savez_compressed(
+        tmp_path / "v.npz",
+        ids=np.array(["a"] * 50),
+        features=np.random.default_rng(0).random((50, 30)),
+    )
     (tmp_path / "v.npz").write_bytes(spoil((tmp_path / "v.npz").read_bytes()))
     with pytest.raises(UserError, match=r"v\.npz is not a readable \.npz file"):
         features_table.read(tmp_path / "v.npz").of(["a"], [True])
@@ -393,7 +535,9 @@ def test_a_broken_features_file_is_named(spoil: Callable[[bytes], bytes], tmp_pa
 def test_missing_values_of_any_kind_of_column_are_found(tmp_path: Path) -> None:
     import pandas as pd
 
-    frame = pd.DataFrame({"id": ["a", "b"], "x0": [1.0, 2.0], "x1": pd.array([1, None], dtype="Int64")})
+    frame = pd.DataFrame(
+        {"id": ["a", "b"], "x0": [1.0, 2.0], "x1": pd.array([1, None], dtype="Int64")}
+    )
     frame.to_parquet(tmp_path / "v.parquet")
     assert features_table.read(tmp_path / "v.parquet").of(["a"], [True]).tolist() == [[1, 1]]
     with pytest.raises(UserError, match=r"not finite, for 1 images: b"):
@@ -405,13 +549,22 @@ def test_missing_values_of_any_kind_of_column_are_found(tmp_path: Path) -> None:
     [
         ("size=None, mean=(0, 0, 0), std=(1, 1, 1)", "size is None, not a whole number"),
         ("size='x', mean=(0, 0, 0), std=(1, 1, 1)", "size is 'x', not a whole number"),
-        ("size=0, mean=(0, 0, 0), std=(1, 1, 1)", r"size is 0, not a whole number of pixels\. Allowed: 1 to 4096"),
+        (
+            "size=0, mean=(0, 0, 0), std=(1, 1, 1)",
+            r"size is 0, not a whole number of pixels\. Allowed: 1 to 4096",
+        ),
         ("size=60000, mean=(0, 0, 0), std=(1, 1, 1)", r"size is 60000, not .* Allowed: 1 to 4096"),
-        (f"size=32, mean=(1{'0' * 400}, 0, 0), std=(1, 1, 1)", "mean and std are three numbers each"),
+        (
+            f"size=32, mean=(1{'0' * 400}, 0, 0), std=(1, 1, 1)",
+            "mean and std are three numbers each",
+        ),
         ("size=32, mean=0.5, std=(1, 1, 1)", "mean and std are three numbers each"),
         ("size=32, mean='abc', std=(1, 1, 1)", "mean and std are three numbers each"),
         ("size=32, mean=(0, 0, 0), std=(1, 0, 1)", "those of std above 0"),
-        ("size=32, mean=(0, 0, 0), std=(1, 1, 1), trained_on=3", "trained_on is 3, not names of data sets"),
+        (
+            "size=32, mean=(0, 0, 0), std=(1, 1, 1), trained_on=3",
+            "trained_on is 3, not names of data sets",
+        ),
     ],
 )
 def test_defaults_of_a_wrong_kind(stated: str, line: str, tmp_path: Path) -> None:
@@ -422,7 +575,9 @@ def test_defaults_of_a_wrong_kind(stated: str, line: str, tmp_path: Path) -> Non
 
 def test_an_error_that_cannot_be_put_into_words_is_told(tmp_path: Path) -> None:
     made = "class Mute(Exception):\n    def __str__(self):\n        raise RuntimeError\n"
-    (tmp_path / "mine.py").write_text(f"{made}def net(size=32, mean=(0, 0, 0), std=(1, 1, 1)):\n    raise Mute\n")
+    (tmp_path / "mine.py").write_text(
+        f"{made}def net(size=32, mean=(0, 0, 0), std=(1, 1, 1)):\n    raise Mute\n"
+    )
     with pytest.raises(UserError, match=r"mine\.py:net failed: Mute\. Next: mend the function"):
         user_encoder.module(encoders.encoder(f"{tmp_path}/mine.py:net", None))
     (tmp_path / "study.py").write_text(f"{made}raise Mute\n")
@@ -431,6 +586,10 @@ def test_an_error_that_cannot_be_put_into_words_is_told(tmp_path: Path) -> None:
 
 
 def test_what_is_no_error_but_ends_python_is_told(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text("def net(size=32, mean=(0, 0, 0), std=(1, 1, 1)):\n    raise GeneratorExit\n")
-    with pytest.raises(UserError, match="it raised GeneratorExit, which is no error but ends Python"):
+    (tmp_path / "mine.py").write_text(
+        "def net(size=32, mean=(0, 0, 0), std=(1, 1, 1)):\n    raise GeneratorExit\n"
+    )
+    with pytest.raises(
+        UserError, match="it raised GeneratorExit, which is no error but ends Python"
+    ):
         user_encoder.module(encoders.encoder(f"{tmp_path}/mine.py:net", None))

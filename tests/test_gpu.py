@@ -1,4 +1,7 @@
-"""What only happens on a GPU, held against the CPU: pytest -m gpu -n 0 -W default. MEDBENCH_TEST_DEVICE=cpu tries the tests themselves."""
+"""What only happens on a GPU, held against the CPU: pytest -m gpu -n 0 -W default.
+
+MEDBENCH_TEST_DEVICE=cpu tries the tests themselves.
+"""
 
 from __future__ import annotations
 
@@ -58,13 +61,18 @@ class Pack:
 
 
 def build() -> torch.nn.Module:
-    """With norms that let a residual network's blocks through: drawn at random, its last ones are zero."""
+    """With norms that let a residual network's blocks through.
+
+    Drawn at random, its last ones are zero.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         net: torch.nn.Module = timm.create_model("test_resnet", num_classes=0).eval()
     for module in net.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
-            torch.nn.init.uniform_(module.weight, 0.5, 1.0, generator=torch.Generator().manual_seed(1))
+            torch.nn.init.uniform_(
+                module.weight, 0.5, 1.0, generator=torch.Generator().manual_seed(1)
+            )
     return net
 
 
@@ -76,14 +84,17 @@ def stopping_at(share: float) -> Callable[[Progress], None]:
     return stop
 
 
-# -- embedding -----------------------------------------------------------------------------------------------------------------------------
+# -- embedding
+# -----------------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("precision", "off"), [("fp32", 2e-5), ("tf32", 5e-3), ("bf16", 3e-2)])
 def test_features_are_the_cpus(precision: str, off: float) -> None:
     if DEVICE == "cpu" and precision == "tf32":
         pytest.skip("a CPU rounds nothing")
-    embed = lambda device, how: np.concatenate(list(features.forward(build(), Pack(), np.arange(N), ENCODER, device, how)))
+    embed = lambda device, how: np.concatenate(
+        list(features.forward(build(), Pack(), np.arange(N), ENCODER, device, how))
+    )
     own, there = embed("cpu", "fp32"), embed(DEVICE, precision)
     error = np.linalg.norm(own - there) / np.linalg.norm(own)
     print(f"\n{precision}: {error:.1e}")
@@ -108,7 +119,9 @@ def test_what_does_not_fit_is_halved() -> None:
                 torch.empty(1 << 50, dtype=torch.uint8, device=x.device)
             return x.mean((2, 3))
 
-    found = np.concatenate(list(features.forward(Greedy(), Pack(), np.arange(N), ENCODER, DEVICE, "fp32")))
+    found = np.concatenate(
+        list(features.forward(Greedy(), Pack(), np.arange(N), ENCODER, DEVICE, "fp32"))
+    )
     want = (PIXELS.astype(np.float64).mean((1, 2)) / 255 - 0.5) / 0.5
     np.testing.assert_allclose(found, want, atol=1e-4)
 
@@ -121,10 +134,13 @@ def test_readers_are_ready_on_the_device(index: np.ndarray) -> None:
     torch.testing.assert_close(found, want, rtol=1e-5, atol=1e-5)
 
 
-# -- probes --------------------------------------------------------------------------------------------------------------------------------
+# -- probes
+# --------------------------------------------------------------------------------------------------------------------------------
 
 
-def task(kind: str, n: int = 700, d: int = 96, c: int = 7) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+def task(
+    kind: str, n: int = 700, d: int = 96, c: int = 7
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
     rng = np.random.default_rng(1)
     x = rng.normal(size=(n, d)).astype(np.float32)
     groups = np.arange(n).astype(str)
@@ -143,23 +159,40 @@ def task(kind: str, n: int = 700, d: int = 96, c: int = 7) -> tuple[np.ndarray, 
 def test_probes_are_the_cpus(protocol: Any, kind: Any) -> None:
     x, y, groups, c = task(kind)
     draws = [np.arange(40), np.arange(100, 160), np.arange(300), np.arange(700)]
-    answers = [list(protocol(Train(x, y, groups, kind, c, device), {"t": x}, draws)) for device in ("cpu", DEVICE)]
+    answers = [
+        list(protocol(Train(x, y, groups, kind, c, device), {"t": x}, draws))
+        for device in ("cpu", DEVICE)
+    ]
     for one, other in zip(*answers, strict=True):
-        choice = lambda scores: {name: value for name, value in scores.chosen.items() if name in ("penalty", "k")}
+        choice = lambda scores: {
+            name: value for name, value in scores.chosen.items() if name in ("penalty", "k")
+        }
         assert choice(one["t"]) == choice(other["t"])
-        np.testing.assert_allclose(other["t"].probabilities, one["t"].probabilities, rtol=0, atol=2e-6)
+        np.testing.assert_allclose(
+            other["t"].probabilities, one["t"].probabilities, rtol=0, atol=2e-6
+        )
 
 
 def test_many_draws_of_many_labels() -> None:
-    """cuSOLVER's batched eigensolver refuses more than some 32,000 matrices (mujocolab/mjlab#732)."""
+    """cuSOLVER's batched eigensolver refuses more than some 32,000 matrices
+    (mujocolab/mjlab#732)."""
     x, y, groups, c = task("multilabel", 400, 64, 14)
     draws = [np.sort(np.random.default_rng(seed).permutation(400)[:40]) for seed in range(20)]
-    assert len(list(linear.evaluate(Train(x, y, groups, "multilabel", c, DEVICE), {"t": x[:10]}, draws))) == 20
+    assert (
+        len(
+            list(
+                linear.evaluate(Train(x, y, groups, "multilabel", c, DEVICE), {"t": x[:10]}, draws)
+            )
+        )
+        == 20
+    )
 
 
 @pytest.mark.parametrize(("n", "many"), [(1, 40_000), (7, 20_000), (64, 40), (560, 1)])
 def test_bases_are_orthonormal(n: int, many: int) -> None:
-    x = torch.randn(many, n, n + 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).to(DEVICE)
+    x = torch.randn(
+        many, n, n + 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+    ).to(DEVICE)
     given = x @ x.mT
     values, basis = spectrum.eigh(given)
     one = torch.eye(n, dtype=torch.float64, device=DEVICE)
@@ -167,21 +200,32 @@ def test_bases_are_orthonormal(n: int, many: int) -> None:
     torch.testing.assert_close((basis * values[:, None]) @ basis.mT, given, atol=1e-8, rtol=1e-8)
 
 
-# -- views and training --------------------------------------------------------------------------------------------------------------------
+# -- views and training
+# --------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("fuse", [False, True])
 @pytest.mark.parametrize("modality", ["dermoscopy", "x-ray"])
 @pytest.mark.parametrize("name", ["simclr", "swav", "dino", "finetune", "nielsen2023"])
 def test_views_are_the_cpus(name: str, modality: str, fuse: bool) -> None:
-    crops = augment.nielsen2023_views() if name == "nielsen2023" else getattr(augment, f"{name}_views")(modality)
+    crops = (
+        augment.nielsen2023_views()
+        if name == "nielsen2023"
+        else getattr(augment, f"{name}_views")(modality)
+    )
     drawing = torch.Generator().manual_seed(0)
-    drawn = [augment.draw_parameters(crop, 32, drawing) for crop in crops for _ in range(crop.count)]
+    drawn = [
+        augment.draw_parameters(crop, 32, drawing) for crop in crops for _ in range(crop.count)
+    ]
     images = torch.from_numpy(PIXELS[:32])
-    own, there = (augment.finished([images.to(device)], drawn, crops, 64, HALF, HALF, fuse=fuse) for device in ("cpu", DEVICE))
+    own, there = (
+        augment.finished([images.to(device)], drawn, crops, 64, HALF, HALF, fuse=fuse)
+        for device in ("cpu", DEVICE)
+    )
     for one, other in zip(own, there, strict=True):
         apart = (one - other.cpu()).abs()
-        assert apart.mean() < 1e-5 and apart.flatten()[::7].quantile(0.999) < 1e-3  # where two channels are nearly equal, hue may jump
+        # where two channels are nearly equal, hue may jump
+        assert apart.mean() < 1e-5 and apart.flatten()[::7].quantile(0.999) < 1e-3
 
 
 def test_kernels_are_fused() -> None:
@@ -196,14 +240,22 @@ def recipes(method: Any, budget: str = "quick", steps: int = 12) -> list[Recipe]
         if recipe.objective is not None:
             hyper = dict(recipe.hyper)
             if "prototypes" in hyper:
-                hyper |= {"prototypes": 64, "hidden": 64, **({"queue": 32} if "queue" in hyper else {})}
+                hyper |= {
+                    "prototypes": 64,
+                    "hidden": 64,
+                    **({"queue": 32} if "queue" in hyper else {}),
+                }
             views = round(steps * 32 * recipe.views_an_image(SIZE))
-            recipe = recipe.having(batch=32, accumulate=min(recipe.accumulate, 2), views=views, hyper=hyper)
+            recipe = recipe.having(
+                batch=32, accumulate=min(recipe.accumulate, 2), views=views, hyper=hyper
+            )
         found.append(recipe)
     return found
 
 
-def train(folder: Path, given: list[Recipe], device: str = DEVICE, precision: str = "fp32") -> list[float]:
+def train(
+    folder: Path, given: list[Recipe], device: str = DEVICE, precision: str = "fp32"
+) -> list[float]:
     data = (PIXELS, np.arange(N), GROUPS, GROUPS, CLASSES, build, HALF, HALF, SIZE, given)
     pretrain.pretrain(*data, seed=0, folder=folder, device=device, precision=precision)
     steps = json.loads((folder / "history.json").read_text())["steps"]
@@ -227,18 +279,29 @@ def test_a_killed_pretraining_goes_on(tmp_path: Path, monkeypatch: pytest.Monkey
     whole = train(tmp_path / "a", given)
     with pytest.raises(KeyboardInterrupt), listening(stopping_at(0.5)):
         train(tmp_path / "b", given)
-    np.testing.assert_allclose(train(tmp_path / "b", given)[-1], whole[-1], rtol=2e-2)  # a GPU adds in no fixed order
+    # a GPU adds in no fixed order
+    np.testing.assert_allclose(train(tmp_path / "b", given)[-1], whole[-1], rtol=2e-2)
 
 
 def one_of_two(rank: int, folder: str) -> None:
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2
+    )
     for name, method in (("simclr", SIMCLR), ("swav", SWAV), ("dino", DINO)):
-        train(Path(folder, name), [r.having(freeze_norm=False) for r in recipes(method)], device="cuda:0")
+        train(
+            Path(folder, name),
+            [r.having(freeze_norm=False) for r in recipes(method)],
+            device="cuda:0",
+        )
     torch.distributed.destroy_process_group()
 
 
 def test_two_processes_on_one_gpu_have_the_loss_of_one(tmp_path: Path) -> None:
-    """NCCL wants a GPU a process; gloo carries CUDA tensors too: synchronised norms, gathers, centre and queue, with batch norm in training."""
+    """NCCL wants a GPU a process.
+
+    Gloo carries CUDA tensors too: synchronised norms, gathers, centre and queue, with batch norm in
+    training.
+    """
     if DEVICE == "cpu":
         pytest.skip("norms are synchronised on GPUs alone")
     two = tmp_path / "two"
@@ -247,13 +310,25 @@ def test_two_processes_on_one_gpu_have_the_loss_of_one(tmp_path: Path) -> None:
     for name, method in (("simclr", SIMCLR), ("swav", SWAV), ("dino", DINO)):
         alone = train(tmp_path / name, [r.having(freeze_norm=False) for r in recipes(method)])
         steps = json.loads((two / name / "history.json").read_text())["steps"]
-        np.testing.assert_allclose([s["loss"] for s in steps if s.get("loss") is not None], alone, rtol=2e-2)
+        np.testing.assert_allclose(
+            [s["loss"] for s in steps if s.get("loss") is not None], alone, rtol=2e-2
+        )
 
 
-def fit(folder: Path, recipe: FineTuneRecipe, kind: Any = "multiclass", precision: str = "fp32") -> np.ndarray:
+def fit(
+    folder: Path, recipe: FineTuneRecipe, kind: Any = "multiclass", precision: str = "fp32"
+) -> np.ndarray:
     network = Network(build, None, SIZE, HALF, HALF, "dermoscopy", precision)
     given = Train(
-        PIXELS, CLASSES if kind == "multiclass" else LABELS, GROUPS, kind, 3, DEVICE, seeds=[0], folders=[folder], network=network
+        PIXELS,
+        CLASSES if kind == "multiclass" else LABELS,
+        GROUPS,
+        kind,
+        3,
+        DEVICE,
+        seeds=[0],
+        folders=[folder],
+        network=network,
     )
     (answer,) = finetune.evaluate(given, {"t": PIXELS[:60]}, [np.arange(N)], recipe=recipe)
     return answer["t"].probabilities
@@ -262,8 +337,12 @@ def fit(folder: Path, recipe: FineTuneRecipe, kind: Any = "multiclass", precisio
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("kind", ["multiclass", "multilabel"])
 @pytest.mark.parametrize("recipe", [MODERN, TRUONG2021, NIELSEN2023], ids=lambda r: r.name)
-def test_each_fine_tuning_trains(recipe: FineTuneRecipe, kind: str, precision: str, tmp_path: Path) -> None:
-    assert np.isfinite(fit(tmp_path, replace(recipe, steps=10, epochs=0.1, evaluations=2), kind, precision)).all()
+def test_each_fine_tuning_trains(
+    recipe: FineTuneRecipe, kind: str, precision: str, tmp_path: Path
+) -> None:
+    assert np.isfinite(
+        fit(tmp_path, replace(recipe, steps=10, epochs=0.1, evaluations=2), kind, precision)
+    ).all()
 
 
 def test_a_killed_fine_tuning_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,7 +360,10 @@ def test_fusions_are_the_cpus(tokens: Any) -> None:
     sources = [rng.normal(size=(N, d)).astype(np.float32) for d in (40, 64)]
     short = FusionRecipe("short", epochs=3, rates=(1e-3,))
     data = (sources, CLASSES, GROUPS, "multiclass", 3, {"t": sources}, [np.arange(N)], [0])
-    own, there = (next(iter(fit_predict(*data, tokens=tokens, device=device, recipe=short))) for device in ("cpu", DEVICE))
+    own, there = (
+        next(iter(fit_predict(*data, tokens=tokens, device=device, recipe=short)))
+        for device in ("cpu", DEVICE)
+    )
     np.testing.assert_allclose(there[0]["t"].probabilities, own[0]["t"].probabilities, atol=5e-3)
 
 

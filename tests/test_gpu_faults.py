@@ -48,21 +48,36 @@ class Failing(nn.Module):
     [
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), True),
         (
-            RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+            RuntimeError(
+                "[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+            ),
             True,
         ),
-        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (
+            RuntimeError(
+                "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"
+            ),
+            True,
+        ),
         (RuntimeError("The size of tensor a (4) must match the size of tensor b (9)"), False),
     ],
 )
-def test_memory_that_does_not_suffice_is_no_fault_of_the_encoder(error: RuntimeError, kept: bool) -> None:
-    with pytest.raises(type(error) if kept else UserError, match="memory|ALLOC" if kept else "does not take crops of 32 pixels"):
+def test_memory_that_does_not_suffice_is_no_fault_of_the_encoder(
+    error: RuntimeError, kept: bool
+) -> None:
+    with pytest.raises(
+        type(error) if kept else UserError,
+        match="memory|ALLOC" if kept else "does not take crops of 32 pixels",
+    ):
         fit_sizes(Failing(error), [32], "cpu")
 
 
 def test_what_does_not_fit_is_named_with_what_would() -> None:
     told = r"A step of 64 images does not fit.*Take a smaller --size"
-    with pytest.raises(torch.OutOfMemoryError, match=told), memory.advised("A step of 64 images", "Take a smaller --size."):
+    with (
+        pytest.raises(torch.OutOfMemoryError, match=told),
+        memory.advised("A step of 64 images", "Take a smaller --size."),
+    ):
         raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
     with pytest.raises(ValueError, match="another"), memory.advised("A step", ""):
         raise ValueError("another")
@@ -81,15 +96,22 @@ def test_the_key_of_a_pack_is_hashed_once(monkeypatch: pytest.MonkeyPatch) -> No
     hashed, real = [], images.pack_key
     monkeypatch.setattr(images, "pack_key", lambda *given: hashed.append(given) or real(*given))
     data = TaskData(None, "", {}, ["a" * 64, "b" * 64], "", ())  # type: ignore[arg-type]
-    assert data.pack_key(64, "bicubic") == data.pack_key(64, "bicubic") == real(data.hashes, 64, "bicubic")
+    assert (
+        data.pack_key(64, "bicubic")
+        == data.pack_key(64, "bicubic")
+        == real(data.hashes, 64, "bicubic")
+    )
     assert data.pack_key(32, "bicubic") != data.pack_key(64, "bicubic") and len(hashed) == 2
 
 
-# -- eigenvalues ---------------------------------------------------------------------------------------------------------------------------
+# -- eigenvalues
+# ---------------------------------------------------------------------------------------------------------------------------
 
 
 def symmetric(*shape: int) -> torch.Tensor:
-    x = torch.randn(*shape, shape[-1], dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(
+        *shape, shape[-1], dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+    )
     return x @ x.mT
 
 
@@ -99,15 +121,21 @@ def test_eigenvalues_are_torchs_own(n: int) -> None:
     for mine, own in zip(spectrum.eigh(given), torch.linalg.eigh(given), strict=True):
         assert torch.equal(mine, own)
     given[0, 0] = 0
-    assert torch.equal(spectrum.pseudoinverse(given, 1e-9), torch.linalg.pinv(given, hermitian=True, rtol=1e-9))
+    assert torch.equal(
+        spectrum.pseudoinverse(given, 1e-9), torch.linalg.pinv(given, hermitian=True, rtol=1e-9)
+    )
 
 
 def test_a_matrix_of_one_number_is_asked_of_no_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    """cuSOLVER refuses more than some 32,000 of them at once: 14 labels, 25 penalties, 5 folds and 19 draws are more."""
+    """cuSOLVER refuses more than some 32,000 of them at once: 14 labels, 25 penalties, 5 folds and
+    19 draws are more."""
     monkeypatch.setattr(torch.linalg, "eigh", None)
     monkeypatch.setattr(torch.linalg, "pinv", None)
     binary = torch.rand(40_000, 1, 1, dtype=torch.float64)
-    assert spectrum.eigh(binary)[0].shape == (40_000, 1) and spectrum.pseudoinverse(binary, 1e-9).shape == binary.shape
+    assert (
+        spectrum.eigh(binary)[0].shape == (40_000, 1)
+        and spectrum.pseudoinverse(binary, 1e-9).shape == binary.shape
+    )
 
 
 def test_a_basis_that_is_none_comes_from_lapack(monkeypatch: pytest.MonkeyPatch) -> None:

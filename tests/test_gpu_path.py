@@ -1,4 +1,7 @@
-"""What a GPU is asked to do, counted on one that is pretended: no loop waits for it, and its numbers are the CPU's."""
+"""What a GPU is asked to do, counted on one that is pretended.
+
+No loop waits for it, and its numbers are the CPU's.
+"""
 
 from __future__ import annotations
 
@@ -77,17 +80,22 @@ def gpu() -> Iterator[Counts]:
         _there.pop()
 
 
-# -- embedding -----------------------------------------------------------------------------------------------------------------------------
+# -- embedding
+# -----------------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_an_embedding_waits_for_nothing(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(features, "BATCH", 8)
     net, index = plain_encoder().eval(), np.arange(40)
-    own = np.concatenate(list(features.forward(plain_encoder().eval(), Pack(), index, ENCODER, "cpu", precision)))
+    own = np.concatenate(
+        list(features.forward(plain_encoder().eval(), Pack(), index, ENCODER, "cpu", precision))
+    )
     with pretended_gpu() as counts:
         found = []
-        for i, values in enumerate(features.forward(net, Pack(), index, ENCODER, "cuda", precision)):
+        for i, values in enumerate(
+            features.forward(net, Pack(), index, ENCODER, "cuda", precision)
+        ):
             found.append(values)
             if i == 0:
                 counts.clear()
@@ -96,14 +104,19 @@ def test_an_embedding_waits_for_nothing(precision: str, monkeypatch: pytest.Monk
     assert np.array_equal(np.concatenate(found), own)
 
 
-def test_autocast_rounds_the_weights_once_a_pass(gpu: Counts, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_autocast_rounds_the_weights_once_a_pass(
+    gpu: Counts, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(features, "BATCH", 8)
     kernels = []
-    for values in features.forward(plain_encoder().eval(), Pack(), np.arange(32), ENCODER, "cuda", "bf16"):
+    for values in features.forward(
+        plain_encoder().eval(), Pack(), np.arange(32), ENCODER, "cuda", "bf16"
+    ):
         kernels.append(gpu.of["kernels"])
         gpu.clear()
         assert values.dtype == np.float32
-    assert kernels[1] == kernels[2] <= 13  # a convolution and a linear layer have two tensors each, which would be rounded once more
+    # a convolution and a linear layer have two tensors each, which would be rounded once more
+    assert kernels[1] == kernels[2] <= 13
 
 
 class Narrow(nn.Module):
@@ -122,12 +135,19 @@ class Narrow(nn.Module):
 
 def test_a_batch_that_does_not_fit_is_halved_and_that_is_noted(tmp_path: Path) -> None:
     net = Narrow()
-    made = features.extract_features(Pack(), lambda: net, ENCODER, "k", tmp_path, device="cpu", precision="fp32")
-    plain = np.concatenate(list(features.forward(Narrow(99), Pack(), np.arange(len(PIXELS)), ENCODER, "cpu", "fp32")))
+    made = features.extract_features(
+        Pack(), lambda: net, ENCODER, "k", tmp_path, device="cpu", precision="fp32"
+    )
+    plain = np.concatenate(
+        list(features.forward(Narrow(99), Pack(), np.arange(len(PIXELS)), ENCODER, "cpu", "fp32"))
+    )
     np.testing.assert_allclose(made.array, plain, rtol=1e-5, atol=1e-6)
-    assert net.seen == [65, 33, 17, 9, 9, 9, 9, 9, 9, 9, 2]  # from the image at hand on, and never more again
+    # from the image at hand on, and never more again
+    assert net.seen == [65, 33, 17, 9, 9, 9, 9, 9, 9, 9, 2]
     assert made.made_with is not None and made.made_with["images_at_a_time"] == 9
-    other = features.extract_features(Pack(), lambda: Narrow(99), ENCODER, "o", tmp_path, device="cpu", precision="fp32")
+    other = features.extract_features(
+        Pack(), lambda: Narrow(99), ENCODER, "o", tmp_path, device="cpu", precision="fp32"
+    )
     assert other.made_with is not None and "images_at_a_time" not in other.made_with
     with pytest.raises(torch.OutOfMemoryError):
         list(features.forward(Narrow(0), Pack(), np.arange(8), ENCODER, "cpu", "fp32", Division()))
@@ -138,36 +158,56 @@ def test_rows_are_copied_once_whatever_their_order(tmp_path: Path) -> None:
     for index in (np.arange(1, 4), np.array([3, 1, 1]), np.array([-1]), np.array([], int)):
         for device in ("cpu", "cuda"):
             with pretended_gpu():
-                assert np.array_equal(batching.rows_read(array, index, device == "cuda").numpy(), array[index])
+                assert np.array_equal(
+                    batching.rows_read(array, index, device == "cuda").numpy(), array[index]
+                )
 
 
 def test_small_tensors_travel_together(gpu: Counts) -> None:
-    given = [torch.arange(5), torch.rand(2, 3), torch.tensor([True, False, True]), torch.empty(0), torch.rand(1, dtype=torch.float64)]
+    given = [
+        torch.arange(5),
+        torch.rand(2, 3),
+        torch.tensor([True, False, True]),
+        torch.empty(0),
+        torch.rand(1, dtype=torch.float64),
+    ]
     gpu.clear()
     there = transfer.sent(given, GPU)
     assert gpu.of["copies to the GPU"] == 1 and gpu.waits == 0, gpu.told()
     for one, other in zip(given, there, strict=True):
-        assert isinstance(other, OnGpu) and torch.equal(other.cpu(), one) and other.dtype == one.dtype
+        assert (
+            isinstance(other, OnGpu) and torch.equal(other.cpu(), one) and other.dtype == one.dtype
+        )
     assert transfer.sent(given, torch.device("cpu"))[1] is given[1]
 
 
-# -- views ---------------------------------------------------------------------------------------------------------------------------------
+# -- views
+# ---------------------------------------------------------------------------------------------------------------------------------
 
-KINDS = {"simclr": augment.simclr_views(), "dino": augment.dino_views(), "nielsen2023": augment.nielsen2023_views()}
+KINDS = {
+    "simclr": augment.simclr_views(),
+    "dino": augment.dino_views(),
+    "nielsen2023": augment.nielsen2023_views(),
+}
 KINDS |= {"x-ray": augment.simclr_views("x-ray"), "finetune": augment.finetune_views("dermoscopy")}
 
 
-KERNELS = {"simclr": 45, "dino": 140, "nielsen2023": 140, "x-ray": 20, "finetune": 35}  # fused, of all views of a batch
+# fused, of all views of a batch
+KERNELS = {"simclr": 45, "dino": 140, "nielsen2023": 140, "x-ray": 20, "finetune": 35}
 SLOW = ("simclr", "nielsen2023", "x-ray")
 
 
 @pytest.mark.parametrize("fuse", [False, True])
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in KINDS])
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in KINDS]
+)
 def test_views_of_a_gpu_take_one_copy_and_are_the_cpus(name: str, fuse: bool, gpu: Counts) -> None:
     crops, sources = KINDS[name], [torch.from_numpy(PIXELS[:6]), torch.from_numpy(PIXELS[6:12])]
     drawing = generator()
     drawn = [augment.draw_parameters(crop, 6, drawing) for crop in crops for _ in range(crop.count)]
-    make = lambda images, fuse: augment.finished(images, drawn, crops, 32, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4), fuse=fuse)
+    make = lambda images, fuse: augment.finished(
+        images, drawn, crops, 32, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4), fuse=fuse
+    )
     own, there = make(sources, False), [one.to("cuda") for one in sources]
     make(there, fuse)  # constants of the device
     gpu.clear()
@@ -177,7 +217,8 @@ def test_views_of_a_gpu_take_one_copy_and_are_the_cpus(name: str, fuse: bool, gp
     for one, other in zip(own, made, strict=True):
         assert other.is_contiguous(memory_format=torch.channels_last)
         apart = (one - other.cpu()).abs()
-        assert apart.mean() < 1e-5 and apart.flatten().quantile(0.999) < 1e-3  # where two channels are nearly equal, hue may jump
+        # where two channels are nearly equal, hue may jump
+        assert apart.mean() < 1e-5 and apart.flatten().quantile(0.999) < 1e-3
 
 
 def test_fused_steps_are_the_plain_ones() -> None:
@@ -190,13 +231,19 @@ def test_fused_steps_are_the_plain_ones() -> None:
     given |= prepared.masks(given, 5, 4)
     for step in range(4):
         plain = colour.blend(view, given[f"matrix {step}"], given[f"fade {step}"])
-        for i, turn in zip(given.get(f"hue {step}", ()), given.get(f"turns {step}", ()), strict=True):
+        for i, turn in zip(
+            given.get(f"hue {step}", ()), given.get(f"turns {step}", ()), strict=True
+        ):
             plain[i] = colour.shift_hue(plain[i : i + 1], turn[None])[0]
-        made = fused.colour_step(view, given[f"matrix {step}"], given[f"fade {step}"], given[f"all turns {step}"])
+        made = fused.colour_step(
+            view, given[f"matrix {step}"], given[f"fade {step}"], given[f"all turns {step}"]
+        )
         torch.testing.assert_close(made, plain, atol=2e-5, rtol=0)
     chosen = torch.tensor([1.0, 0, 1, 0, 0])
     assert torch.equal(fused.gray_step(view, chosen)[1], view[1])
-    torch.testing.assert_close(fused.gray_step(view, chosen)[0], colour.grayed(view[:1])[0].expand(3, 8, 8))
+    torch.testing.assert_close(
+        fused.gray_step(view, chosen)[0], colour.grayed(view[:1])[0].expand(3, 8, 8)
+    )
     last = fused.last_step(view, chosen, torch.zeros(3), torch.ones(3))
     assert torch.equal(last[0], colour.solarised(view[0])) and torch.equal(last[1], view[1])
 
@@ -204,7 +251,10 @@ def test_fused_steps_are_the_plain_ones() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles for a CPU by g++")
 def test_fused_steps_compile_to_few_kernels_without_a_break() -> None:
-    """As on a GPU, but by C++: each reduction ends a kernel. Batches of another size take the same ones."""
+    """As on a GPU, but by C++: each reduction ends a kernel.
+
+    Batches of another size take the same ones.
+    """
     from torch._inductor import metrics
 
     from medbench.images.augment import geometry, prepared
@@ -234,29 +284,45 @@ def test_fused_steps_compile_to_few_kernels_without_a_break() -> None:
     assert function_kernels == {name: FUSED[name] for name in function_kernels}
 
 
-# -- pretraining ---------------------------------------------------------------------------------------------------------------------------
+# -- pretraining
+# ---------------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in ("swav", "dino") else pytest.mark.slow) for n in SMALL])
-def test_a_step_of_a_pretraining_waits_for_nothing(name: str, tmp_path: Path, gpu: Counts, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=() if n in ("swav", "dino") else pytest.mark.slow) for n in SMALL],
+)
+def test_a_step_of_a_pretraining_waits_for_nothing(
+    name: str, tmp_path: Path, gpu: Counts, monkeypatch: pytest.MonkeyPatch
+) -> None:
     recipe = SMALL[name]
     monkeypatch.setattr(loop, "_look", lambda training, step: None)
     steps = steps_counted(monkeypatch, loop, "_step")
     cost = recipe.batch * recipe.views_an_image(16)
     made = train(
         tmp_path,
-        [recipe.having(views=int(4 * cost) + 1, clip=0.5, optimiser="lars" if name == "swav" else "adamw", lr=0.01)],
+        [
+            recipe.having(
+                views=int(4 * cost) + 1,
+                clip=0.5,
+                optimiser="lars" if name == "swav" else "adamw",
+                lr=0.01,
+            )
+        ],
         plain_vit if name == "mae" else plain_encoder,
         device="cuda",
     )
     assert len(steps) == 4
     for counts in steps[1:]:
         assert counts.waits == 0, counts.told()
-    assert sum(counts.of["copies to the GPU"] for counts in steps) <= 2 * 4 + 2  # pixels, some read ahead, and what was drawn
+    # pixels, some read ahead, and what was drawn
+    assert sum(counts.of["copies to the GPU"] for counts in steps) <= 2 * 4 + 2
     assert all(value.isfinite().all() for value in made.values() if value.is_floating_point())
 
 
-def test_a_resumed_pretraining_waits_for_nothing(tmp_path: Path, gpu: Counts, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_pretraining_waits_for_nothing(
+    tmp_path: Path, gpu: Counts, monkeypatch: pytest.MonkeyPatch
+) -> None:
     recipe = SMALL["simclr"].having(views=24 * 16, lr=0.01)
     monkeypatch.setattr(loop, "_look", lambda training, step: None)
     monkeypatch.setattr(checkpointing, "SAVE_EVERY", -1.0)
@@ -304,7 +370,11 @@ def test_lars_takes_lightlys_steps_bit_for_bit(decay: float) -> None:
 def test_losses_are_lightlys_bit_for_bit(name: str) -> None:
     views = [torch.randn(8, 5, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1)]
     made = SMALL[name].objective(plain_encoder(), 8, SMALL[name])  # type: ignore[misc]
-    lightlys = NTXentLoss(0.1, gather_distributed=True) if name == "simclr" else VICRegLoss(25.0, 25.0, 1.0)
+    lightlys = (
+        NTXentLoss(0.1, gather_distributed=True)
+        if name == "simclr"
+        else VICRegLoss(25.0, 25.0, 1.0)
+    )
     answers = []
     for loss in (lambda a, b: made.criterion([a, b], Position(0, 1)), lightlys):
         given = [view.clone().requires_grad_() for view in views]
@@ -315,21 +385,33 @@ def test_losses_are_lightlys_bit_for_bit(name: str) -> None:
         assert torch.equal(one, other)
 
 
-# -- fine-tuning ---------------------------------------------------------------------------------------------------------------------------
+# -- fine-tuning
+# ---------------------------------------------------------------------------------------------------------------------------
 
 
 def fine_tuned(device: str, folder: Path, kind: Any = "multiclass") -> np.ndarray:
     rng = np.random.default_rng(0)
-    labels = rng.integers(0, 3, 60) if kind == "multiclass" else (rng.random((60, 3)) < 0.4).astype(float)
+    labels = (
+        rng.integers(0, 3, 60)
+        if kind == "multiclass"
+        else (rng.random((60, 3)) < 0.4).astype(float)
+    )
     network = Network(plain_encoder, None, 16, HALF, HALF, "dermoscopy", "fp32")
-    given = Train(PIXELS[5:], labels, GROUPS, kind, 3, device, seeds=[0], folders=[folder], network=network)
+    given = Train(
+        PIXELS[5:], labels, GROUPS, kind, 3, device, seeds=[0], folders=[folder], network=network
+    )
     recipe = replace(MODERN, steps=5, epochs=0.1, rates=(1e-3,), evaluations=1)
     (answer,) = finetune.evaluate(given, {"t": PIXELS[:20]}, [np.arange(60)], recipe=recipe)
     return answer["t"].probabilities
 
 
-@pytest.mark.parametrize(("kind", "memory"), [("multiclass", 1), pytest.param("multilabel", 140 << 30, marks=pytest.mark.slow)])
-def test_a_step_of_a_fine_tuning_waits_for_nothing(kind: str, memory: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("kind", "memory"),
+    [("multiclass", 1), pytest.param("multilabel", 140 << 30, marks=pytest.mark.slow)],
+)
+def test_a_step_of_a_fine_tuning_waits_for_nothing(
+    kind: str, memory: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     own = fine_tuned("cpu", tmp_path / "cpu", kind)
     solved = []
     learn = linear.learn
@@ -339,7 +421,8 @@ def test_a_step_of_a_fine_tuning_waits_for_nothing(kind: str, memory: int, tmp_p
         steps = steps_counted(monkeypatch, finetuning.FineTuning, "_step")
         found = fine_tuned("cuda", tmp_path / "cuda", kind)
         _there.pop()
-    assert isinstance(solved[0], OnGpu)  # the probe that training starts from is solved where the features are
+    # the probe that training starts from is solved where the features are
+    assert isinstance(solved[0], OnGpu)
     assert len(steps) == 5
     for one in steps[1:]:
         assert one.waits == 0, one.told()
@@ -347,7 +430,8 @@ def test_a_step_of_a_fine_tuning_waits_for_nothing(kind: str, memory: int, tmp_p
     np.testing.assert_allclose(found, own, atol=1e-3)
 
 
-# -- probes --------------------------------------------------------------------------------------------------------------------------------
+# -- probes
+# --------------------------------------------------------------------------------------------------------------------------------
 
 
 def task(kind: str, n: int = 120) -> tuple[np.ndarray, np.ndarray]:
@@ -361,7 +445,9 @@ def task(kind: str, n: int = 120) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("kind", ["multiclass", pytest.param("multilabel", marks=pytest.mark.slow)])
-def test_an_iteration_of_the_solver_waits_for_nothing(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_iteration_of_the_solver_waits_for_nothing(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     x, y = task(kind)
     given = lambda device: Train(x, y, np.arange(120).astype(str), kind, 3, device)  # type: ignore[arg-type]
     (own,) = linear.evaluate(given("cpu"), {"t": x}, [np.arange(60)])
@@ -379,15 +465,25 @@ def test_an_iteration_of_the_solver_waits_for_nothing(kind: str, monkeypatch: py
 
 
 @pytest.mark.parametrize("look", [3, pytest.param(64, marks=pytest.mark.slow)])
-def test_members_that_end_between_two_looks_keep_their_solutions(look: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A GPU is asked every few iterations: who has converged before stays where it was, in the coordinates of that time."""
+def test_members_that_end_between_two_looks_keep_their_solutions(
+    look: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GPU is asked every few iterations.
+
+    Who has converged before stays where it was, in the coordinates of that time.
+    """
     x, y = (torch.from_numpy(one) for one in task("multiclass"))
     values = torch.nn.functional.one_hot(y, 3).T[None].double()
-    penalties, parts = torch.tensor([1e-2, 1.0, 30.0], dtype=torch.float64), [torch.arange(70), torch.arange(40, 120)]
+    penalties, parts = (
+        torch.tensor([1e-2, 1.0, 30.0], dtype=torch.float64),
+        [torch.arange(70), torch.arange(40, 120)],
+    )
     monkeypatch.setattr(lbfgs, "LOOK", look)
     solve = lambda device: logistic.fit(
         x.to(device),
-        logistic.ClassTargets(values.to(device), torch.ones_like(values[:, :1]).to(device), softmax=True),
+        logistic.ClassTargets(
+            values.to(device), torch.ones_like(values[:, :1]).to(device), softmax=True
+        ),
         penalties.to(device),
         [part.to(device) for part in parts],
     )
@@ -431,7 +527,9 @@ def test_neighbours_found_in_float32_are_those_of_float64(kind: str, twins: bool
 
 
 def test_few_neighbours_are_compared_in_float64(gpu: Counts) -> None:
-    images = torch.nn.functional.normalize(torch.randn(500, 16, dtype=torch.float64, generator=generator()), dim=1).to("cuda")
+    images = torch.nn.functional.normalize(
+        torch.randn(500, 16, dtype=torch.float64, generator=generator()), dim=1
+    ).to("cuda")
     barred = (torch.arange(500)[:40, None] == torch.arange(500)).to("cuda")
     found = neighbours._nearest_of_few(images[:40], images, 5, barred)
     assert found is not None and not (found[1].cpu()[:, :5] == torch.arange(40)[:, None]).any()
@@ -440,7 +538,8 @@ def test_few_neighbours_are_compared_in_float64(gpu: Counts) -> None:
     torch.testing.assert_close(found[0].cpu()[:, :5], near, atol=1e-12, rtol=0)
 
 
-# -- scoring -------------------------------------------------------------------------------------------------------------------------------
+# -- scoring
+# -------------------------------------------------------------------------------------------------------------------------------
 
 
 def test_the_next_draw_is_solved_while_one_is_scored() -> None:

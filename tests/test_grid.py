@@ -1,4 +1,5 @@
-"""Plans: one check of the parts for every task, canonical cells, fingerprints that move with whatever can change a result."""
+"""Plans: one check of the parts for every task, canonical cells, fingerprints that move with
+whatever can change a result."""
 
 from __future__ import annotations
 
@@ -17,25 +18,49 @@ from medbench.data import task_data
 from medbench.run import execution, planning
 from medbench.schema import Mark, Scores, Split, Task, registry
 
-BASE = Task("t", 1, "T", "multiclass", ("a", "b", "c"), "T", load=lambda root: {}, find=lambda root: None, groups="patient")
+BASE = Task(
+    "t",
+    1,
+    "T",
+    "multiclass",
+    ("a", "b", "c"),
+    "T",
+    load=lambda root: {},
+    find=lambda root: None,
+    groups="patient",
+)
 
 
 def part(labels: list[int] | np.ndarray, groups: list[str]) -> Split:
     n = len(labels)
-    return Split([None] * n, np.arange(n).astype(str), np.array(labels), np.array(groups), np.array(groups))  # type: ignore[list-item]
+    return Split(
+        [None] * n, np.arange(n).astype(str), np.array(labels), np.array(groups), np.array(groups)
+    )  # type: ignore[list-item]
 
 
 def check(parts: dict[str, Split], task: Task = BASE, **allowed: bool) -> list[Mark]:
-    return task_data.check_parts(task, parts, "test", **{"allow_leak": False, "allow_partial": False, **allowed})
+    return task_data.check_parts(
+        task, parts, "test", **{"allow_leak": False, "allow_partial": False, **allowed}
+    )
 
 
 def test_good_parts_have_no_mark() -> None:
-    assert check({"train": part([0, 1, 2], ["p", "q", "r"]), "test": part([0, 1, 2], ["s", "s", "t"])}) == []
+    assert (
+        check({"train": part([0, 1, 2], ["p", "q", "r"]), "test": part([0, 1, 2], ["s", "s", "t"])})
+        == []
+    )
 
 
 def test_a_group_in_two_parts() -> None:
-    parts = {"train": part([0, 1, 2], ["p", "q", "r"]), "val": part([0], ["q"]), "test": part([0, 1, 2], ["s", "q", "r"])}
-    with pytest.raises(UserError, match=r"patient 'q' stands in both train and val \(1 such patients\): .*--allow-leak"):
+    parts = {
+        "train": part([0, 1, 2], ["p", "q", "r"]),
+        "val": part([0], ["q"]),
+        "test": part([0, 1, 2], ["s", "q", "r"]),
+    }
+    with pytest.raises(
+        UserError,
+        match=r"patient 'q' stands in both train and val \(1 such patients\): .*--allow-leak",
+    ):
         check(parts)
     marks = [
         Mark("leak", "1 patients stand in both train and val"),
@@ -49,31 +74,49 @@ def test_a_group_in_two_parts() -> None:
 def test_a_class_missing_from_a_part(missing: str) -> None:
     labels = {"train": [0, 1, 2], "test": [0, 1, 2]}
     labels[missing] = [0, 2, 2]
-    parts = {name: part(values, [name + str(i) for i in range(3)]) for name, values in labels.items()}
-    with pytest.raises(UserError, match=rf"The {missing} part of 't' has no image of class 'b' \(1 of 3 classes\)\..*--allow-partial"):
+    parts = {
+        name: part(values, [name + str(i) for i in range(3)]) for name, values in labels.items()
+    }
+    with pytest.raises(
+        UserError,
+        match=rf"The {missing} part of 't' has no image of class 'b' \(1 of 3 classes\)\..*--allow-partial",
+    ):
         check(parts)
-    assert check(parts, allow_partial=True) == [Mark("absent", f"no image of b in the {missing} part")]
+    assert check(parts, allow_partial=True) == [
+        Mark("absent", f"no image of b in the {missing} part")
+    ]
 
 
 def test_a_label_that_is_always_the_same_in_a_part() -> None:
     task = replace(BASE, kind="multilabel", classes=("x", "y"))
     train = part(np.array([[1.0, 0.0], [0.0, 1.0]]), ["p", "q"])
     test = part(np.array([[1.0, 1.0], [1.0, 0.0], [np.nan, 0.0]]), ["r", "s", "t"])
-    with pytest.raises(UserError, match="The test part of 't' has no image of class 'x', or none without it"):
+    with pytest.raises(
+        UserError, match="The test part of 't' has no image of class 'x', or none without it"
+    ):
         check({"train": train, "test": test}, task)
-    assert check({"train": train, "test": test}, task, allow_partial=True) == [Mark("absent", "no image of x in the test part")]
+    assert check({"train": train, "test": test}, task, allow_partial=True) == [
+        Mark("absent", "no image of x in the test part")
+    ]
 
 
 def cells(**changes: object) -> dict[tuple[object, ...], str]:
-    """(method, labels, seed) -> fingerprint of the default plan on the phantom with these changes."""
+    """(method, labels, seed) -> fingerprint of the default plan on the phantom with these
+    changes."""
     planned = planning.plan(replace(Grid(data="phantom"), **changes)).cells  # type: ignore[arg-type]
     return {(p.cell.method, p.cell.labels, p.cell.seed): p.fingerprint for p in planned}
 
 
 def test_the_author_of_a_task_is_told_what_load_gave(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"line \d+: t: the train part has labels that are not 0 to 2"):
+    with pytest.raises(
+        UserError, match=r"line \d+: t: the train part has labels that are not 0 to 2"
+    ):
         task_data.tidy(BASE, "train", part([1, 2, 3], ["x", "y", "z"]))
-    wrong = replace(BASE, load=lambda root: {"training": part([0, 1], ["x", "y"]), "test": part([0], ["z"])}, find=lambda root: root)
+    wrong = replace(
+        BASE,
+        load=lambda root: {"training": part([0, 1], ["x", "y"]), "test": part([0], ["z"])},
+        find=lambda root: root,
+    )
     with pytest.raises(UserError, match=r"t: load gives training, test\. Allowed: train and test"):
         task_data.open_task(wrong, Grid(data=str(tmp_path)), tmp_path, [])
 
@@ -93,19 +136,39 @@ def load(root):
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("labels = {}['label']", r"mine\.py, line 8: load of 't' failed: KeyError: 'label'.* Next: mend that file"),
-        ("import pandas; pandas.DataFrame({'a': [1]})['label']", r"mine\.py, line 8: load of 't' failed: KeyError: 'label'"),
-        ("open(root / 'gone.csv')", r"mine\.py, line 8: load of 't' failed: FileNotFoundError: .*gone\.csv"),
+        (
+            "labels = {}['label']",
+            r"mine\.py, line 8: load of 't' failed: KeyError: 'label'.* Next: mend that file",
+        ),
+        (
+            "import pandas; pandas.DataFrame({'a': [1]})['label']",
+            r"mine\.py, line 8: load of 't' failed: KeyError: 'label'",
+        ),
+        (
+            "open(root / 'gone.csv')",
+            r"mine\.py, line 8: load of 't' failed: FileNotFoundError: .*gone\.csv",
+        ),
         ("return None", r"mine\.py, line 5: load gives NoneType\. Allowed: .*Split"),
         ("return {'train': ids}", r"mine\.py, line 5: load gives a ndarray as a part"),
-        ("labels = np.array(['polyp', 'ulcer'])", r"mine\.py, line 5: t: the train part has labels that are no numbers \(.*polyp.*0 to 2"),
-        ("labels = np.eye(2)", r"mine\.py, line 5: t: the train part has labels of shape \(2, 2\)\. Allowed: \(N,\) whole numbers"),
+        (
+            "labels = np.array(['polyp', 'ulcer'])",
+            r"mine\.py, line 5: t: the train part has labels that are no numbers \(.*polyp.*0 to 2",
+        ),
+        (
+            "labels = np.eye(2)",
+            r"mine\.py, line 5: t: the train part has labels of shape \(2, 2\)\. Allowed: \(N,\) whole numbers",
+        ),
         ("labels = np.array([0.5, 1])", r"labels that are not 0 to 2"),
-        ("labels = np.array([0])", r"mine\.py, line 5: t: the train part has 2 images, and 1 labels"),
+        (
+            "labels = np.array([0])",
+            r"mine\.py, line 5: t: the train part has 2 images, and 1 labels",
+        ),
         ("ids = np.array(['x', 'x'])", r"mine\.py, line 5: t: the train part has an id twice"),
     ],
 )
-def test_what_fails_in_a_tasks_own_file_is_told_with_its_line(line: str, said: str, tmp_path: Path) -> None:
+def test_what_fails_in_a_tasks_own_file_is_told_with_its_line(
+    line: str, said: str, tmp_path: Path
+) -> None:
     file = tmp_path / "mine.py"
     file.write_text(WRITTEN.format(line=line))
     task = replace(BASE, load=runpy.run_path(str(file))["load"])
@@ -115,33 +178,58 @@ def test_what_fails_in_a_tasks_own_file_is_told_with_its_line(line: str, said: s
 
 
 def test_a_reader_with_other_arguments_is_told_so(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"test_grid\.py, line \d+: load of 't' failed: TypeError: .*takes 0 positional arguments"):
+    with pytest.raises(
+        UserError,
+        match=r"test_grid\.py, line \d+: load of 't' failed: TypeError: .*takes 0 positional arguments",
+    ):
         task_data.loaded(replace(BASE, load=lambda: {}), tmp_path)  # type: ignore[arg-type]
 
 
 def test_what_fails_in_medbench_itself_stays_a_traceback(tmp_path: Path) -> None:
     """A reader that calls our code, where that breaks: its author can mend nothing."""
     with pytest.raises(AttributeError):
-        task_data.loaded(replace(BASE, load=lambda root: task_data.tidy(None, "train", None)), tmp_path)  # type: ignore[arg-type]
+        task_data.loaded(
+            replace(BASE, load=lambda root: task_data.tidy(None, "train", None)), tmp_path
+        )  # type: ignore[arg-type]
 
 
 def test_one_subset_has_one_spelling_and_is_run_once() -> None:
     expected = [("1%", 0), ("1%", 1), ("5/class", 0), ("5/class", 1), ("100%", 0)]
-    for labels in [("1", "1.0%", "5/class", "100"), ("1%", "5/class", "all", "2000/class", "n99999")]:
-        found = [(labels, seed) for method, labels, seed in cells(labels=labels, seeds=2, methods=("random",))]
+    for labels in [
+        ("1", "1.0%", "5/class", "100"),
+        ("1%", "5/class", "all", "2000/class", "n99999"),
+    ]:
+        found = [
+            (labels, seed)
+            for method, labels, seed in cells(labels=labels, seeds=2, methods=("random",))
+        ]
         assert found == expected
 
 
 @pytest.mark.parametrize(
     ("field", "value", "line"),
     [
-        ("tasks", "derm", r"Grid\.tasks is 'derm'; it must be a tuple of texts, as tasks=\('derm',\)\."),
-        ("labels", (1, 10), r"Grid\.labels is \(1, 10\); it must be a tuple of texts, as labels=\('1', '10'\)\."),
+        (
+            "tasks",
+            "derm",
+            r"Grid\.tasks is 'derm'; it must be a tuple of texts, as tasks=\('derm',\)\.",
+        ),
+        (
+            "labels",
+            (1, 10),
+            r"Grid\.labels is \(1, 10\); it must be a tuple of texts, as labels=\('1', '10'\)\.",
+        ),
         ("seeds", "3", r"Grid\.seeds is '3'; it must be a whole number or 'auto'\."),
     ],
 )
-def test_a_grid_from_python_is_checked_as_a_studys_is(field: str, value: object, line: str, tmp_path: Path) -> None:
-    for call in (planning.plan, planning.splits, lambda wrong: execution.run(wrong, str(tmp_path / "out"))):
+def test_a_grid_from_python_is_checked_as_a_studys_is(
+    field: str, value: object, line: str, tmp_path: Path
+) -> None:
+    for call in (
+        planning.plan,
+        planning.splits,
+        lambda wrong: execution.run(wrong, str(tmp_path / "out")),
+    ):
         with pytest.raises(UserError, match=line):
             call(replace(Grid(data="phantom"), **{field: value}))  # type: ignore[arg-type]
     assert not any(tmp_path.iterdir())
@@ -157,7 +245,13 @@ def test_more_seeds_and_budgets_leave_the_other_cells_as_they_are() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"size": 96}, {"precision": "bf16"}, {"target": "val"}, {"encoders": ("test_resnet.r160_in1k",), "methods": ("random",)}]
+    "change",
+    [
+        {"size": 96},
+        {"precision": "bf16"},
+        {"target": "val"},
+        {"encoders": ("test_resnet.r160_in1k",), "methods": ("random",)},
+    ],
 )
 def test_what_can_change_a_result_changes_every_fingerprint(change: dict[str, object]) -> None:
     assert not set(cells().values()) & set(cells(**change).values())
@@ -165,7 +259,9 @@ def test_what_can_change_a_result_changes_every_fingerprint(change: dict[str, ob
 
 @pytest.mark.parametrize("attribute", ["version", "settings"])
 @pytest.mark.parametrize("kind", ["tasks", "methods", "protocols"])
-def test_an_entrys_version_and_settings_are_in_the_fingerprint(kind: str, attribute: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_entrys_version_and_settings_are_in_the_fingerprint(
+    kind: str, attribute: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = cells()
     entries = getattr(registry, kind)()
     for name, entry in dict(entries).items():
@@ -176,29 +272,57 @@ def test_an_entrys_version_and_settings_are_in_the_fingerprint(kind: str, attrib
 
 def test_methods_share_their_draws_and_data_is_named() -> None:
     plan = planning.plan(Grid(data="phantom", labels=("1",), seeds=2))
-    by_method = {unit.method.name: [plan.draw(p.cell).tolist() for p in unit.cells] for unit in plan.units}
+    by_method = {
+        unit.method.name: [plan.draw(p.cell).tolist() for p in unit.cells] for unit in plan.units
+    }
     assert by_method["random"] == by_method["supervised"]
     assert {p.cell.data for p in plan.cells} == {"phantom"}
     assert re.search(r"derm: HAM10000 was left aside .*PHANTOM", plan.notes[0].text)
 
 
 def test_pretraining_seeds_are_one_line() -> None:
-    asked = Grid(tasks=("derm",), methods=("random",), labels=("10",), seeds=2, pretrain_seeds=2, data="phantom")
+    asked = Grid(
+        tasks=("derm",),
+        methods=("random",),
+        labels=("10",),
+        seeds=2,
+        pretrain_seeds=2,
+        data="phantom",
+    )
     planned = planning.plan(asked).cells
     assert len(planned) == len({cell.fingerprint for cell in planned}) == 4
-    assert len({cell.setting for cell in planned}) == 1, "they are averaged, so they share a setting"
+    assert len({cell.setting for cell in planned}) == 1, (
+        "they are averaged, so they share a setting"
+    )
     first = planning.plan(replace(asked, pretrain_seeds=1)).cells
     assert first == planned[:2], "more pretraining seeds leave the first one's cells as they are"
 
 
-def test_a_run_evaluates_the_protocol_that_was_planned(folder: Path, mine: str, tmp_path: Path) -> None:
-    """An option that reaches a protocol changes it in the plan: a run that looked it up by its name again would lose the option."""
-    plan = planning.plan(Grid(tasks=(f"folder:{folder}",), encoders=(mine,), protocols=("knn",), labels=("100",), size=32))
+def test_a_run_evaluates_the_protocol_that_was_planned(
+    folder: Path, mine: str, tmp_path: Path
+) -> None:
+    """An option that reaches a protocol changes it in the plan.
+
+    A run that looked it up by its name again would lose the option.
+    """
+    plan = planning.plan(
+        Grid(
+            tasks=(f"folder:{folder}",),
+            encoders=(mine,),
+            protocols=("knn",),
+            labels=("100",),
+            size=32,
+        )
+    )
     (knn,) = plan.protocols.values()
 
     def otherwise(*arguments: Any) -> Iterator[dict[str, Scores]]:
         for answer in knn.evaluate(*arguments):
-            yield {name: replace(scores, chosen={"k": "as asked"}) for name, scores in answer.items()}
+            yield {
+                name: replace(scores, chosen={"k": "as asked"}) for name, scores in answer.items()
+            }
 
-    store = execution.execute(replace(plan, protocols={"knn": replace(knn, evaluate=otherwise)}), tmp_path / "out")
+    store = execution.execute(
+        replace(plan, protocols={"knn": replace(knn, evaluate=otherwise)}), tmp_path / "out"
+    )
     assert [row.chosen["k"] for row in store.rows().values()] == ["as asked"]

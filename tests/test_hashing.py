@@ -45,13 +45,19 @@ def test_hashes_are_sha256_of_the_bytes_and_of_a_drawings_key(tmp_path, cache):
     mixed = [files[2], Drawn(draw, 1, "key 1"), files[0], files[2]]
     with listening(seen.append):
         found = images.content_hashes(mixed, cache, "reading mine")
-    expected = [hashlib.sha256(b).hexdigest() for b in (bytes([2]) * 1000, b"key 1", bytes(1000), bytes([2]) * 1000)]
+    expected = [
+        hashlib.sha256(b).hexdigest()
+        for b in (bytes([2]) * 1000, b"key 1", bytes(1000), bytes([2]) * 1000)
+    ]
     assert found == expected
     assert seen == [Progress("reading mine", 2, 2, "files")]
 
 
 def restored(file, content):
-    """Replaced as `cp -p`, `rsync -t`, `tar x` and `unzip` do it: with another content of the same size, and with its old time."""
+    """Replaced as `cp -p`, `rsync -t`, `tar x` and `unzip` do it.
+
+    With another content of the same size, and with its old time.
+    """
     state = file.stat()
     file.write_bytes(content)
     os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))
@@ -68,11 +74,17 @@ def remembered(cache):
 
 
 def mislead(cache, place=None):
-    """The memory says of a file, or of all, that it holds other bytes, as where a disk changed these under all that is compared."""
+    """The memory says of a file, or of all, that it holds other bytes, as where a disk changed
+    these under all that is compared."""
     with closing(sqlite3.connect(cache / "hashes.sqlite")) as db, db:
-        for row in db.execute("SELECT * FROM contents WHERE path = ? OR ? IS NULL", (place, place)).fetchall():
+        for row in db.execute(
+            "SELECT * FROM contents WHERE path = ? OR ? IS NULL", (place, place)
+        ).fetchall():
             lie = (*row[:5], "0" * 64, row[6])
-            db.execute("UPDATE contents SET sha256 = ?, crc32 = ? WHERE path = ?", (lie[5], hashing._checksum(lie), row[0]))
+            db.execute(
+                "UPDATE contents SET sha256 = ?, crc32 = ? WHERE path = ?",
+                (lie[5], hashing._checksum(lie), row[0]),
+            )
 
 
 def test_hashes_are_remembered_while_the_file_stays_as_it_is(tmp_path, cache, settled, monkeypatch):
@@ -105,7 +117,9 @@ def test_two_files_that_swap_names_are_read_again(tmp_path, cache, settled):
 def test_an_inode_alone_tells_files_apart(tmp_path, cache, settled, monkeypatch):
     """On a file system that keeps no change time, or whose clock was set back."""
     of = hashing.FileState.of
-    monkeypatch.setattr(hashing.FileState, "of", staticmethod(lambda state: of(state)._replace(ctime_ns=1)))
+    monkeypatch.setattr(
+        hashing.FileState, "of", staticmethod(lambda state: of(state)._replace(ctime_ns=1))
+    )
     file, copy = tmp_path / "a", tmp_path / "b"
     for one, content in ((file, b"old"), (copy, b"new")):
         one.write_bytes(content)
@@ -128,7 +142,11 @@ def test_a_file_changed_within_its_clock_tick_is_read_again(tmp_path, cache, mon
     """A coarse file system: the second write leaves every number of the state as it was."""
     of = hashing.FileState.of
     tick = time.time_ns() // 10**9 * 10**9
-    monkeypatch.setattr(hashing.FileState, "of", staticmethod(lambda state: of(state)._replace(mtime_ns=tick, ctime_ns=tick)))
+    monkeypatch.setattr(
+        hashing.FileState,
+        "of",
+        staticmethod(lambda state: of(state)._replace(mtime_ns=tick, ctime_ns=tick)),
+    )
     file = tmp_path / "a"
     file.write_bytes(b"old")
     images.content_hashes([file], cache)
@@ -136,9 +154,15 @@ def test_a_file_changed_within_its_clock_tick_is_read_again(tmp_path, cache, mon
     assert images.content_hashes([file], cache) == sha256s([file])
 
 
-@pytest.mark.parametrize(("mtime", "ctime", "settled"), [(-3, -3, True), (-1, -3, False), (-3, -1, False), (90, -3, True), (-3, 90, False)])
+@pytest.mark.parametrize(
+    ("mtime", "ctime", "settled"),
+    [(-3, -3, True), (-1, -3, False), (-3, -1, False), (90, -3, True), (-3, 90, False)],
+)
 def test_what_is_settled_shows_the_next_write(mtime, ctime, settled):
-    """Seconds against the time of reading: a modification time ahead was given by somebody, a change time ahead is a server's clock."""
+    """Seconds against the time of reading.
+
+    A modification time ahead was given by somebody, a change time ahead is a server's clock.
+    """
     now = time.time_ns()
     state = hashing.FileState(3, now + mtime * 10**9, now + ctime * 10**9, 1)
     assert state.settled(now) == settled
@@ -167,8 +191,13 @@ def test_hashes_that_an_older_medbench_kept_are_not_believed(tmp_path, cache, se
     file = tmp_path / "a"
     file.write_bytes(b"new")
     with closing(sqlite3.connect(cache / "hashes.sqlite")) as db, db:
-        db.execute("CREATE TABLE files (path TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, sha256 TEXT, format TEXT)")
-        db.execute("INSERT INTO files VALUES (?, ?, ?, ?, ?)", (str(file), 3, file.stat().st_mtime_ns, "0" * 64, ""))
+        db.execute(
+            "CREATE TABLE files (path TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, sha256 TEXT, format TEXT)"
+        )
+        db.execute(
+            "INSERT INTO files VALUES (?, ?, ?, ?, ?)",
+            (str(file), 3, file.stat().st_mtime_ns, "0" * 64, ""),
+        )
     assert images.content_hashes([file], cache) == sha256s([file])
     assert remembered(cache) == {"a"}
 
@@ -182,7 +211,11 @@ def test_rehashing_believes_nothing_and_reads_each_file_once(tmp_path, cache, se
     digest, read = hashlib.file_digest, []
     monkeypatch.setattr(hashlib, "file_digest", lambda *given: read.append(1) or digest(*given))
     with images.rehashing():
-        assert images.content_hashes([file], cache) == images.content_hashes([file], cache) == sha256s([file])
+        assert (
+            images.content_hashes([file], cache)
+            == images.content_hashes([file], cache)
+            == sha256s([file])
+        )
     assert images.content_hashes([file], cache) == sha256s([file])
     assert len(read) == 1
 
@@ -229,7 +262,20 @@ def test_a_remembered_row_that_was_damaged_is_read_again(column, tmp_path, cache
 
 def test_rehash_finds_what_the_memory_hides(folder, mine, medbench, settled, capsys, tmp_path):
     """A disk that changed a file under all that is compared: only reading it again tells."""
-    asked = ("run", "--task", f"folder:{folder}", "--encoder", mine, "--methods", "given", "--size", "32", "--labels", "100", "--no-audit")
+    asked = (
+        "run",
+        "--task",
+        f"folder:{folder}",
+        "--encoder",
+        mine,
+        "--methods",
+        "given",
+        "--size",
+        "32",
+        "--labels",
+        "100",
+        "--no-audit",
+    )
     assert medbench(*asked, "--out", str(tmp_path / "out")) == 0
     with closing(sqlite3.connect(images.cache_folder() / "hashes.sqlite")) as db, db:
         (first,) = db.execute("SELECT MIN(path) FROM contents").fetchone()
@@ -244,7 +290,20 @@ def test_rehash_finds_what_the_memory_hides(folder, mine, medbench, settled, cap
     assert hashing._read_again.get() is None, "it ends with the command"
 
 
-@pytest.mark.parametrize("command", ["run", "pretrain", "check", "audit", "shortcuts", "report", "data verify", "data show", "data split"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "run",
+        "pretrain",
+        "check",
+        "audit",
+        "shortcuts",
+        "report",
+        "data verify",
+        "data show",
+        "data split",
+    ],
+)
 def test_commands_that_read_images_take_rehash(command, medbench, capsys):
     assert medbench(*command.split(), "--help") == 0
     assert "--rehash" in capsys.readouterr().out

@@ -1,4 +1,8 @@
-"""Other sites, later years: each site in turn is the test part, or what was taken from a day on; no group is torn, and what is missing is refused."""
+"""Other sites, later years.
+
+Each site in turn is the test part, or what was taken from a day on; no group is torn, and what is
+missing is refused.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +21,15 @@ from medbench.run.execution import run
 from medbench.run.planning import plan
 from medbench.schema import UserError
 
-SITES = {"Aachen": (0.9, 60), "Bonn": (0.5, 0), "Celle": (0.1, -60)}  # share of the sick, and the tint of its pictures
+# share of the sick, and the tint of its pictures
+SITES = {"Aachen": (0.9, 60), "Bonn": (0.5, 0), "Celle": (0.1, -60)}
 
 
 def clinic(place: Path, n: int = 60, **change: dict[int, str]) -> str:
-    """A task of `n` pictures a site, a patient each: a sign in green that a site's tint in red outshines. change: column -> row -> its value."""
+    """A task of `n` pictures a site, a patient each.
+
+    A sign in green that a site's tint in red outshines. change: column -> row -> its value.
+    """
     rng = np.random.default_rng(0)
     place.mkdir()
     rows = []
@@ -29,7 +37,9 @@ def clinic(place: Path, n: int = 60, **change: dict[int, str]) -> str:
         for i in range(n):
             row, sick = s * n + i, i < share * n
             noise = rng.integers(0, 255, (8, 8, 3)) // 2 + 60
-            Image.fromarray((noise + np.array([tint, 4 * sick, 0])).clip(0, 255).astype(np.uint8)).save(place / f"{row}.png")
+            Image.fromarray(
+                (noise + np.array([tint, 4 * sick, 0])).clip(0, 255).astype(np.uint8)
+            ).save(place / f"{row}.png")
             values = {
                 "group": f"p{row}",
                 "site": site,
@@ -46,60 +56,101 @@ def clinic(place: Path, n: int = 60, **change: dict[int, str]) -> str:
 
 
 def grid_of(task: str, encoder: str = "", **fields: object) -> Grid:
-    made = {"labels": ("all",), "encoders": (encoder,) if encoder else Grid.encoders, "audit": False, **fields}
+    made = {
+        "labels": ("all",),
+        "encoders": (encoder,) if encoder else Grid.encoders,
+        "audit": False,
+        **fields,
+    }
     return Grid(tasks=(task,), **made)  # type: ignore[arg-type]
 
 
-def test_a_tint_of_sites_shows_where_each_is_held_out_and_not_in_the_ordinary_split(tmp_path: Path, mine: str) -> None:
+def test_a_tint_of_sites_shows_where_each_is_held_out_and_not_in_the_ordinary_split(
+    tmp_path: Path, mine: str
+) -> None:
     task = clinic(tmp_path / "clinic", 100)
     ordinary = run(grid_of(task, mine), tmp_path / "ordinary")
     held_out = run(grid_of(task, mine, hold_out_by="site"), tmp_path / "sites")
     (row,) = ordinary.rows().values()
     found = leaderboard.leaderboards(held_out)
     assert [board.task for board in found] == [f"folder:t.csv:site={site}" for site in SITES]
-    alone = {board.about["held_out"]["value"]: board.lines[0].plain["auc"].mean() for board in found}
+    alone = {
+        board.about["held_out"]["value"]: board.lines[0].plain["auc"].mean() for board in found
+    }
     (line,) = leaderboard.over_sites(found)
     assert line.scores == pytest.approx(alone) and line.mean is not None
     values = list(alone.values())
     assert line.mean.value == pytest.approx(np.mean(values))
-    assert line.interval() == pytest.approx(np.clip(scipy_stats.t.interval(0.95, 2, np.mean(values), scipy_stats.sem(values)), 0, 1)), (
-        "Student's, over sites"
+    assert line.interval() == pytest.approx(
+        np.clip(scipy_stats.t.interval(0.95, 2, np.mean(values), scipy_stats.sem(values)), 0, 1)
+    ), "Student's, over sites"
+    assert row.metrics["auc"]["value"] > line.mean.value + 0.05, (
+        "the tint told how many are sick at its site"
     )
-    assert row.metrics["auc"]["value"] > line.mean.value + 0.05, "the tint told how many are sick at its site"
     assert line.worst == min(alone, key=lambda site: alone[site])
     (record,) = leaderboard.site_records(found).to_dict("records")
-    assert (record["sites"], record["worst"], record["task"], record["column"]) == (3, line.worst, "folder:t.csv", "site")
+    assert (record["sites"], record["worst"], record["task"], record["column"]) == (
+        3,
+        line.worst,
+        "folder:t.csv",
+        "site",
+    )
     leaderboard.write(held_out, found)
     text = (held_out.folder / "leaderboard.md").read_text()
-    assert "each site held out" in text and line.worst in (held_out.folder / "sites.csv").read_text()
+    assert (
+        "each site held out" in text and line.worst in (held_out.folder / "sites.csv").read_text()
+    )
     assert "Each site held out" in html.build_page([held_out])
     assert not (ordinary.folder / "sites.csv").exists()
 
 
 def test_patients_on_both_sides_leave_the_test_part_and_are_counted(tmp_path: Path) -> None:
-    """Rows 0 and 1 are a patient of row 60's and 61's; row 2 shares one with row 3, of its own site, and with row 62."""
+    """Rows 0 and 1 are a patient of row 60's and 61's.
+
+    Row 2 shares one with row 3, of its own site, and with row 62.
+    """
     shared = {0: "q1", 60: "q1", 1: "q2", 61: "q2", 2: "q3", 3: "q3", 62: "q3"}
     task = clinic(tmp_path / "clinic", group=shared)
     planned = plan(grid_of(task, hold_out_by="Site", methods=("supervised",)))
     first = planned.tasks[0]
-    assert first.task.name == "folder:t.csv:site=Aachen" and [len(part) for part in first.parts.values()] == [120, 56]
+    assert first.task.name == "folder:t.csv:site=Aachen" and [
+        len(part) for part in first.parts.values()
+    ] == [120, 56]
     for data in planned.tasks:
         assert not np.intersect1d(data.parts["train"].groups, data.parts["test"].groups).size
         assert set(data.parts["test"].meta["site"]) == {data.task.name.partition("=")[2]}
         assert data.task.name.partition("=")[2] not in data.parts["train"].meta["site"]
-    assert any("3 groups have images on both sides; the 4 of these in the test part are left out" in mark.text for mark in first.marks)
+    assert any(
+        "3 groups have images on both sides; the 4 of these in the test part are left out"
+        in mark.text
+        for mark in first.marks
+    )
     said = "test part: site Aachen, 56 images; all others, 120, are trained on"
-    assert [mark.text for mark in first.marks if mark.kind == "split"] == [said], "what the table's own split was is no longer so"
+    assert [mark.text for mark in first.marks if mark.kind == "split"] == [said], (
+        "what the table's own split was is no longer so"
+    )
 
 
 def test_what_was_taken_from_a_day_on_is_the_test_part(tmp_path: Path) -> None:
-    """Of each month five pictures a site; a patient seen before and after is trained on as before, and not tested."""
-    task = clinic(tmp_path / "clinic", group={0: "q", 11: "q"}, study_date={5: "20230930", 6: "2023-10-01T08:00:00", 7: "2023-10-01 08:00"})
+    """Of each month five pictures a site.
+
+    A patient seen before and after is trained on as before, and not tested.
+    """
+    task = clinic(
+        tmp_path / "clinic",
+        group={0: "q", 11: "q"},
+        study_date={5: "20230930", 6: "2023-10-01T08:00:00", 7: "2023-10-01 08:00"},
+    )
     (data,) = plan(grid_of(task, split_by_date="2023-10-01", methods=("supervised",))).tasks
     days = [str(day)[:10] for day in data.parts["test"].meta["study_date"]]
     assert min(days) == "2023-10-01" and len(days) == 3 * 15 + 2 - 1
-    assert max(str(day).replace("-", "")[:8] for day in data.parts["train"].meta["study_date"]) < "20231001"
-    assert any("1 groups have images on both sides; the 1 of these" in mark.text for mark in data.marks)
+    assert (
+        max(str(day).replace("-", "")[:8] for day in data.parts["train"].meta["study_date"])
+        < "20231001"
+    )
+    assert any(
+        "1 groups have images on both sides; the 1 of these" in mark.text for mark in data.marks
+    )
 
 
 @pytest.mark.parametrize(
@@ -117,7 +168,9 @@ def test_what_was_taken_from_a_day_on_is_the_test_part(tmp_path: Path) -> None:
         ({"hold_out_by": "site", "target": "val"}, {}, r"--hold-out-by leaves no val part"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_divided_is_refused(fields: dict[str, str], change: dict[str, dict[int, str]], words: str, tmp_path: Path) -> None:
+def test_what_cannot_be_divided_is_refused(
+    fields: dict[str, str], change: dict[str, dict[int, str]], words: str, tmp_path: Path
+) -> None:
     task = clinic(tmp_path / "clinic", **change)
     with pytest.raises(UserError, match=words):
         plan(grid_of(task, **fields))
@@ -131,12 +184,23 @@ def test_a_task_without_dates_or_columns_says_so(tmp_path: Path, folder: Path) -
 
 
 def test_sites_are_held_out_by_case_too(tmp_path: Path, mine: str) -> None:
-    """Two pictures a patient are a case; one of them at another site leaves the test part there, and what is left is a case."""
+    """Two pictures a patient are a case.
+
+    One of them at another site leaves the test part there, and what is left is a case.
+    """
     pairs = {row: f"p{row // 2}" for row in range(180)}
-    task = clinic(tmp_path / "clinic", group={**pairs, 1: "p40"}, split=dict.fromkeys(range(180), "train"))
-    grid = replace(grid_of(task, mine, hold_out_by="site"), by="case", protocols=("linear", "case-mean"))
+    task = clinic(
+        tmp_path / "clinic", group={**pairs, 1: "p40"}, split=dict.fromkeys(range(180), "train")
+    )
+    grid = replace(
+        grid_of(task, mine, hold_out_by="site"), by="case", protocols=("linear", "case-mean")
+    )
     planned = plan(grid)
     names = [data.task.name for data in planned.tasks]
     assert names == [f"folder:t.csv:site={site}:by-case" for site in SITES]
     about = planned.file.tasks[f"{names[0]}|t.csv|test"]
-    assert about["by"] == "case" and about["held_out"] == {"by": "site", "value": "Aachen", "of": "folder:t.csv"}
+    assert about["by"] == "case" and about["held_out"] == {
+        "by": "site",
+        "value": "Aachen",
+        "of": "folder:t.csv",
+    }

@@ -41,14 +41,18 @@ def images() -> torch.Tensor:
     return torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
-def vectors(name: str, images: torch.Tensor, readout: str = "pool", size: int | None = None) -> torch.Tensor:
+def vectors(
+    name: str, images: torch.Tensor, readout: str = "pool", size: int | None = None
+) -> torch.Tensor:
     encoder = encoders.encoder(name, size, readout=readout)
     with torch.inference_mode():
         found: torch.Tensor = vision_tower.tried(encoder, named.weights(encoder))(images)
     return found
 
 
-def test_transformers_vectors_are_its_own_registers_left_out(cache: Path, images: torch.Tensor) -> None:
+def test_transformers_vectors_are_its_own_registers_left_out(
+    cache: Path, images: torch.Tensor
+) -> None:
     transformers = pytest.importorskip("transformers")
     net = transformers.Dinov2WithRegistersModel.from_pretrained(hub.registers(cache)).eval()
     with torch.inference_mode():
@@ -57,23 +61,45 @@ def test_transformers_vectors_are_its_own_registers_left_out(cache: Path, images
         cls, mean = out.last_hidden_state[:, 0], out.last_hidden_state[:, 5:].mean(1)
         larger = torch.nn.functional.interpolate(images, size=(48, 48))
         of_larger = net(larger).pooler_output
-    for readout, expected in {"pool": out.pooler_output, "cls": cls, "mean": mean, "cls+mean": torch.cat([cls, mean], 1)}.items():
-        assert torch.allclose(vectors("hf:lab/registers", images, readout), expected, rtol=0, atol=1e-5), readout
-    assert torch.allclose(vectors("hf:lab/registers", larger, size=48), of_larger, rtol=0, atol=1e-5)
+    for readout, expected in {
+        "pool": out.pooler_output,
+        "cls": cls,
+        "mean": mean,
+        "cls+mean": torch.cat([cls, mean], 1),
+    }.items():
+        assert torch.allclose(
+            vectors("hf:lab/registers", images, readout), expected, rtol=0, atol=1e-5
+        ), readout
+    assert torch.allclose(
+        vectors("hf:lab/registers", larger, size=48), of_larger, rtol=0, atol=1e-5
+    )
     seen = encoders.encoder("hf:lab/registers")
-    assert (seen.size, seen.mean, seen.std, seen.interpolation) == (32, (0.5307,) * 3, (0.2583,) * 3, "bicubic")
+    assert (seen.size, seen.mean, seen.std, seen.interpolation) == (
+        32,
+        (0.5307,) * 3,
+        (0.2583,) * 3,
+        "bicubic",
+    )
     assert seen.identity()["checkpoint"] == hub.COMMIT
     assert seen.trained_on == ("unknown",)
 
 
 def test_the_vision_part_of_clip(cache: Path, images: torch.Tensor) -> None:
-    """Both towers in a file; the defaults of its processor's class stand for what the repository leaves out."""
+    """Both towers in a file.
+
+    The defaults of its processor's class stand for what the repository leaves out.
+    """
     transformers = pytest.importorskip("transformers")
     net = transformers.CLIPModel.from_pretrained(hub.clip(cache)).eval()
     with torch.inference_mode():
         expected = net.vision_model(pixel_values=images)
     assert torch.allclose(vectors("hf:lab/clip", images), expected.pooler_output, rtol=0, atol=1e-5)
-    assert torch.allclose(vectors("hf:lab/clip", images, "mean"), expected.last_hidden_state[:, 1:].mean(1), rtol=0, atol=1e-5)
+    assert torch.allclose(
+        vectors("hf:lab/clip", images, "mean"),
+        expected.last_hidden_state[:, 1:].mean(1),
+        rtol=0,
+        atol=1e-5,
+    )
     seen = encoders.encoder("hf:lab/clip")
     assert (seen.mean, seen.std) == preprocessing.CLIP
     assert "resizes the shorter side to 36 and crops the middle 32" in seen.said
@@ -82,14 +108,23 @@ def test_the_vision_part_of_clip(cache: Path, images: torch.Tensor) -> None:
 def test_timm_vectors_are_its_own(cache: Path, images: torch.Tensor) -> None:
     import timm
 
-    net = timm.create_model(f"local-dir:{hub.timm_vit(cache)}", pretrained=True, num_classes=0).eval()
+    net = timm.create_model(
+        f"local-dir:{hub.timm_vit(cache)}", pretrained=True, num_classes=0
+    ).eval()
     with torch.inference_mode():
         expected, tokens = net(images), net.forward_features(images)
     assert torch.allclose(vectors("hf-hub:lab/timm", images), expected, rtol=0, atol=1e-5)
-    assert torch.allclose(vectors("hf-hub:lab/timm", images, "mean"), tokens[:, 5:].mean(1), rtol=0, atol=1e-5)
+    assert torch.allclose(
+        vectors("hf-hub:lab/timm", images, "mean"), tokens[:, 5:].mean(1), rtol=0, atol=1e-5
+    )
     assert vectors("hf-hub:lab/timm", torch.zeros(1, 3, 64, 64), size=64).shape == (1, 32)
     seen = encoders.encoder("hf-hub:lab/timm")
-    assert (seen.size, seen.mean, seen.std, seen.interpolation) == (32, (0.7, 0.6, 0.7), (0.2, 0.2, 0.1), "bilinear")
+    assert (seen.size, seen.mean, seen.std, seen.interpolation) == (
+        32,
+        (0.7, 0.6, 0.7),
+        (0.2, 0.2, 0.1),
+        "bilinear",
+    )
 
 
 def test_open_clips_vision_tower(cache: Path, images: torch.Tensor) -> None:
@@ -111,8 +146,17 @@ class Harmful:
 def test_code_and_pickles_of_a_repository_are_refused(cache: Path, tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     config = {"model_type": "their_own", "auto_map": {"AutoModel": "modeling.TheirModel"}}
-    hub.repository(cache, "lab/code", {"config.json": config, "preprocessor_config.json": hub.processor(32, (0.5,) * 3, (0.5,) * 3)})
-    with pytest.raises(UserError, match=r"hf:lab/code runs code of its repository \(auto_map.*FILE.py:NAME"):
+    hub.repository(
+        cache,
+        "lab/code",
+        {
+            "config.json": config,
+            "preprocessor_config.json": hub.processor(32, (0.5,) * 3, (0.5,) * 3),
+        },
+    )
+    with pytest.raises(
+        UserError, match=r"hf:lab/code runs code of its repository \(auto_map.*FILE.py:NAME"
+    ):
         encoders.encoder("hf:lab/code")
 
     def pickled(file: Path) -> None:
@@ -121,8 +165,13 @@ def test_code_and_pickles_of_a_repository_are_refused(cache: Path, tmp_path: Pat
     about = json.loads((hub.timm_vit(cache, "lab/whole") / "config.json").read_text())
     hub.repository(cache, "lab/pickle", {"config.json": about, "pytorch_model.bin": pickled})
     whole = hub.registers(cache, "lab/whole-hf")
-    files = {name: json.loads((whole / name).read_text()) for name in ("config.json", "preprocessor_config.json")}
-    hub.repository(cache, "lab/pickle-hf", {**files, "pytorch_model.bin": pickle.dumps(Harmful(), 2)})
+    files = {
+        name: json.loads((whole / name).read_text())
+        for name in ("config.json", "preprocessor_config.json")
+    }
+    hub.repository(
+        cache, "lab/pickle-hf", {**files, "pytorch_model.bin": pickle.dumps(Harmful(), 2)}
+    )
     for name in ("hf-hub:lab/pickle", "hf:lab/pickle-hf"):
         encoder = encoders.encoder(name)
         with pytest.raises(UserError, match=r"holds more than weights|is broken or incomplete"):
@@ -135,16 +184,32 @@ def test_weights_in_a_bin_file_and_in_several_files(cache: Path, images: torch.T
 
     whole = hub.registers(cache)
     state = load_file(whole / "model.safetensors")
-    files = {name: json.loads((whole / name).read_text()) for name in ("config.json", "preprocessor_config.json")}
-    hub.repository(cache, "lab/bin", {**files, "pytorch_model.bin": lambda file: torch.save(state, file)})
+    files = {
+        name: json.loads((whole / name).read_text())
+        for name in ("config.json", "preprocessor_config.json")
+    }
+    hub.repository(
+        cache, "lab/bin", {**files, "pytorch_model.bin": lambda file: torch.save(state, file)}
+    )
     first, second = dict(list(state.items())[:9]), dict(list(state.items())[9:])
-    index = {"metadata": {}, "weight_map": {name: f"model-0000{1 + (name in second)}-of-00002.safetensors" for name in state}}
-    shards = {f"model-0000{i}-of-00002.safetensors": hub.saved(part) for i, part in ((1, first), (2, second))}
+    index = {
+        "metadata": {},
+        "weight_map": {
+            name: f"model-0000{1 + (name in second)}-of-00002.safetensors" for name in state
+        },
+    }
+    shards = {
+        f"model-0000{i}-of-00002.safetensors": hub.saved(part)
+        for i, part in ((1, first), (2, second))
+    }
     hub.repository(cache, "lab/shards", {**files, **shards, "model.safetensors.index.json": index})
     expected = vectors("hf:lab/registers", images)
     for name in ("hf:lab/bin", "hf:lab/shards"):
         assert torch.equal(vectors(name, images), expected), name
-    sums = {named.weights(encoders.encoder(f"hf:lab/{name}")).sha256 for name in ("registers", "bin", "shards")}
+    sums = {
+        named.weights(encoders.encoder(f"hf:lab/{name}")).sha256
+        for name in ("registers", "bin", "shards")
+    }
     assert len(sums) == 3
 
 
@@ -152,15 +217,27 @@ def test_weights_that_are_missing_are_not_drawn(cache: Path) -> None:
     """transformers draws them at random, with a line in a log."""
     transformers = pytest.importorskip("transformers")
     net = transformers.ViTModel(transformers.ViTConfig(**hub.TINY, intermediate_size=32))
-    files = {"config.json": net.config.to_dict(), "preprocessor_config.json": hub.processor(32, (0.5,) * 3, (0.5,) * 3)}
+    files = {
+        "config.json": net.config.to_dict(),
+        "preprocessor_config.json": hub.processor(32, (0.5,) * 3, (0.5,) * 3),
+    }
     state = hub.drawn(net).state_dict()
     without = {name: value for name, value in state.items() if not name.startswith("pooler.")}
     hub.repository(cache, "lab/no-pooler", {**files, "model.safetensors": hub.saved(without)})
-    with pytest.raises(UserError, match=r"has no readout 'pool'\. Allowed: cls, mean, cls\+mean\..*--readout cls"):
+    with pytest.raises(
+        UserError, match=r"has no readout 'pool'\. Allowed: cls, mean, cls\+mean\..*--readout cls"
+    ):
         vectors("hf:lab/no-pooler", torch.zeros(1, 3, 32, 32))
     assert vectors("hf:lab/no-pooler", torch.zeros(1, 3, 32, 32), "cls").shape == (1, 32)
     hub.repository(
-        cache, "lab/no-norm", {**files, "model.safetensors": hub.saved({n: v for n, v in state.items() if "layernorm" not in n})}
+        cache,
+        "lab/no-norm",
+        {
+            **files,
+            "model.safetensors": hub.saved(
+                {n: v for n, v in state.items() if "layernorm" not in n}
+            ),
+        },
     )
     with pytest.raises(UserError, match=r"lacks weights of its own network"):
         vectors("hf:lab/no-norm", torch.zeros(1, 3, 32, 32))
@@ -174,12 +251,20 @@ def test_a_revision_is_a_branch_a_tag_a_commit_or_its_first_digits(cache: Path) 
     refs = cache / "models--lab--timm" / "refs"
     (refs / "main").write_text(hub.COMMIT)
     (refs / "v1").write_text(older)
-    for name, commit in {"": hub.COMMIT, "@main": hub.COMMIT, "@v1": older, "@ffffffff": older, f"@{older}": older}.items():
+    for name, commit in {
+        "": hub.COMMIT,
+        "@main": hub.COMMIT,
+        "@v1": older,
+        "@ffffffff": older,
+        f"@{older}": older,
+    }.items():
         assert encoders.encoder(f"hf-hub:lab/timm{name}").checkpoint == commit, name
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "config.json"])
-def test_a_machine_without_a_network_says_what_is_lacking(file: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_a_network_says_what_is_lacking(
+    file: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (hub.timm_vit(cache) / file).unlink()
     for reason in ("no way to https://huggingface.co: .*", "HF_HUB_OFFLINE is set"):
         message = rf"{file} of 'hf-hub:lab/timm' is not in the hub's cache.*{reason}\).* Next: .*medbench fetch .*huggingface.co/lab/timm"
@@ -192,23 +277,45 @@ def test_a_machine_without_a_network_says_what_is_lacking(file: str, cache: Path
 @pytest.mark.parametrize(
     ("status", "code", "message"),
     [
-        (403, "GatedRepo", r"is gated.* Next: accept them at https://huggingface.co/lab/closed, then hf auth login"),
+        (
+            403,
+            "GatedRepo",
+            r"is gated.* Next: accept them at https://huggingface.co/lab/closed, then hf auth login",
+        ),
         (
             401,
             "RepoNotFound",
             r"The hub has no repository lab/closed, or does not show it to you\. Next: see https://huggingface.co/lab/closed",
         ),
-        (404, "RevisionNotFound", r"lab/closed has no revision 'v9'\. Next: see https://huggingface.co/lab/closed/commits"),
-        (404, "EntryNotFound", r"hf-hub:lab/closed@v9 has no config.json\. timm cannot read it\. Allowed: hf:lab/closed"),
+        (
+            404,
+            "RevisionNotFound",
+            r"lab/closed has no revision 'v9'\. Next: see https://huggingface.co/lab/closed/commits",
+        ),
+        (
+            404,
+            "EntryNotFound",
+            r"hf-hub:lab/closed@v9 has no config.json\. timm cannot read it\. Allowed: hf:lab/closed",
+        ),
     ],
 )
 def test_gated_and_missing_repositories_are_one_line_each(
-    status: int, code: str, message: str, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    status: int,
+    code: str,
+    message: str,
+    server: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
-    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}")
-    server.files["/lab/closed/resolve/v9/config.json"] = Served(b"", status=status, headers={"X-Error-Code": code})
+    monkeypatch.setattr(
+        "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE",
+        server.url + "/{repo_id}/resolve/{revision}/{filename}",
+    )
+    server.files["/lab/closed/resolve/v9/config.json"] = Served(
+        b"", status=status, headers={"X-Error-Code": code}
+    )
     with pytest.raises(UserError, match=message) as caught:
         encoders.encoder("hf-hub:lab/closed@v9")
     assert "\n" not in str(caught.value)
@@ -224,7 +331,10 @@ def test_a_damaged_file_is_told_by_the_name_of_its_blob(cache: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("hf:dinov2", r"'hf:dinov2' names no repository of the hub\. Allowed: hf-hub:OWNER/NAME\[@REVISION\]"),
+        (
+            "hf:dinov2",
+            r"'hf:dinov2' names no repository of the hub\. Allowed: hf-hub:OWNER/NAME\[@REVISION\]",
+        ),
         ("hf-hub:../etc/passwd", "names no repository"),
         ("open_clip:ViT-B-32", "names no repository"),
     ],
@@ -240,7 +350,13 @@ def test_what_is_stated_in_other_units_is_given_for_values_in_0_to_1() -> None:
     unscaled = of({**hub.processor(32, (127.5,) * 3, (51.0,) * 3), "do_rescale": False})
     assert unscaled.mean == (0.5,) * 3
     assert unscaled.std == (0.2,) * 3
-    offset = of({**hub.processor(32, (0.0,) * 3, (1.0,) * 3), "rescale_factor": 1 / 127.5, "rescale_offset": True})
+    offset = of(
+        {
+            **hub.processor(32, (0.0,) * 3, (1.0,) * 3),
+            "rescale_factor": 1 / 127.5,
+            "rescale_offset": True,
+        }
+    )
     assert offset.mean == offset.std == (0.5,) * 3
     plain = of({**hub.processor(32, (0.3,) * 3, (0.3,) * 3), "do_normalize": False})
     assert (plain.mean, plain.std) == ((0,) * 3, (1,) * 3)
@@ -251,25 +367,37 @@ def test_what_is_stated_in_other_units_is_given_for_values_in_0_to_1() -> None:
 
 
 def test_pathology_models_get_their_classes(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Virchow's config cannot hold the classes that its network is made of; all its tokens come out, so a readout must be named."""
+    """Virchow's config cannot hold the classes that its network is made of.
+
+    All its tokens come out, so a readout must be named.
+    """
     import timm
 
     made = {"mlp_layer": timm.layers.SwiGLUPacked, "act_layer": torch.nn.SiLU}
     snapshot = hub.timm_vit(cache, "paige-ai/Virchow2", made)
     about = json.loads((snapshot / "config.json").read_text())
     (snapshot / "config.json").unlink()
-    (snapshot / "config.json").write_text(json.dumps({**about, "model_args": {**about["model_args"], "global_pool": ""}}))
+    (snapshot / "config.json").write_text(
+        json.dumps({**about, "model_args": {**about["model_args"], "global_pool": ""}})
+    )
     with pytest.raises(UserError, match=r"has no readout 'pool'\. Allowed: cls\+mean, cls, mean"):
         vectors("hf-hub:paige-ai/Virchow2", torch.zeros(1, 3, 32, 32))
-    assert vectors("hf-hub:paige-ai/Virchow2", torch.zeros(1, 3, 32, 32), "cls+mean").shape == (1, 64)
-    assert encoders.encoder("hf-hub:paige-ai/Virchow2", readout="cls").trained_on == ("3.1 million slides of MSKCC",)
+    assert vectors("hf-hub:paige-ai/Virchow2", torch.zeros(1, 3, 32, 32), "cls+mean").shape == (
+        1,
+        64,
+    )
+    assert encoders.encoder("hf-hub:paige-ai/Virchow2", readout="cls").trained_on == (
+        "3.1 million slides of MSKCC",
+    )
 
 
 def planned(**about: Any) -> planning.Plan:
     return planning.plan(Grid(data="phantom", labels=("100",), **about))
 
 
-def test_the_doctors_verdict_stands_in_the_row_once_for_each_encoder(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_doctors_verdict_stands_in_the_row_once_for_each_encoder(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     hub.timm_vit(cache)
     built: list[Encoder] = []
     build = vision_tower.build
@@ -286,15 +414,28 @@ def test_the_doctors_verdict_stands_in_the_row_once_for_each_encoder(cache: Path
 
 
 def test_a_planted_mean_is_named_by_the_doctor(cache: Path) -> None:
-    """The default encoder's genuine weights as a repository; its config says the mean of pixels in [0, 255]."""
+    """The default encoder's genuine weights as a repository.
+
+    Its config says the mean of pixels in [0, 255].
+    """
     from medbench.images import cache_folder
     from medbench.models import weights
 
     own = encoders.encoder(encoders.EMBEDDED)
     net = weights.build_encoder(own, weights.supervised(own, cache_folder()), 0)
     for name, mean, std in (("right", 0.5, 0.5), ("wrong", 127.5, 127.5)):
-        about = {"architecture": own.architecture, "mean": [mean] * 3, "std": [std] * 3, "input_size": [3, 64, 64], "crop_pct": 1.0}
-        hub.repository(cache, f"lab/{name}", {"config.json": about, "model.safetensors": hub.saved(net.state_dict())})
+        about = {
+            "architecture": own.architecture,
+            "mean": [mean] * 3,
+            "std": [std] * 3,
+            "input_size": [3, 64, 64],
+            "crop_pct": 1.0,
+        }
+        hub.repository(
+            cache,
+            f"lab/{name}",
+            {"config.json": about, "model.safetensors": hub.saved(net.state_dict())},
+        )
     right, wrong = planned(encoders=("hf-hub:lab/right", "hf-hub:lab/wrong")).units
     assert [mark.kind for mark in right.marks] == ["examined"]
     assert "finds nothing wrong" in right.marks[0].text
@@ -313,20 +454,46 @@ def test_weights_of_ones_own_take_the_preprocessing_that_is_said_or_lies_beside_
 
     tag = seen()
     assert (tag.size, tag.mean[0], tag.interpolation) == (224, 0.485, "bilinear")
-    assert "those of resnet18.tv_in1k, as neither a config beside it nor an option says others" in tag.said
+    assert (
+        "those of resnet18.tv_in1k, as neither a config beside it nor an option says others"
+        in tag.said
+    )
     (tmp_path / "config.json").write_text(json.dumps({"lr": 0.1}))
     assert seen() == tag, "another program's config"
-    (tmp_path / "config.json").write_text(json.dumps({"pretrained_cfg": {"mean": [0.1] * 3, "std": [0.2] * 3, "input_size": [3, 96, 96]}}))
+    (tmp_path / "config.json").write_text(
+        json.dumps(
+            {"pretrained_cfg": {"mean": [0.1] * 3, "std": [0.2] * 3, "input_size": [3, 96, 96]}}
+        )
+    )
     timms = seen()
     assert (timms.size, timms.mean, timms.interpolation) == (96, (0.1,) * 3, "bicubic")
-    assert "those of config.json beside it; its own processor crops the middle 0.875 of each side" in timms.said
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps(hub.processor(518, (0.5307,) * 3, (0.2583,) * 3)))
+    assert (
+        "those of config.json beside it; its own processor crops the middle 0.875 of each side"
+        in timms.said
+    )
+    (tmp_path / "preprocessor_config.json").write_text(
+        json.dumps(hub.processor(518, (0.5307,) * 3, (0.2583,) * 3))
+    )
     assert (seen().size, seen().mean, seen().std) == (518, (0.5307,) * 3, (0.2583,) * 3)
-    word = seen(mean=("0.5",), std=("0.1", "0.2", "0.3"), interpolation="bilinear", size=64, trained_on=("MIMIC-CXR",))
-    assert (word.size, word.mean, word.std, word.interpolation) == (64, (0.5,) * 3, (0.1, 0.2, 0.3), "bilinear")
+    word = seen(
+        mean=("0.5",),
+        std=("0.1", "0.2", "0.3"),
+        interpolation="bilinear",
+        size=64,
+        trained_on=("MIMIC-CXR",),
+    )
+    assert (word.size, word.mean, word.std, word.interpolation) == (
+        64,
+        (0.5,) * 3,
+        (0.1, 0.2, 0.3),
+        "bilinear",
+    )
     assert word.trained_on == ("MIMIC-CXR",)
     (tmp_path / "preprocessor_config.json").write_text("{}")
-    with pytest.raises(UserError, match=r"preprocessor_config.json does not say how images enter .* Next: mend it, or say it: --mean"):
+    with pytest.raises(
+        UserError,
+        match=r"preprocessor_config.json does not say how images enter .* Next: mend it, or say it: --mean",
+    ):
         seen()
 
 
@@ -335,7 +502,10 @@ def test_weights_of_ones_own_take_the_preprocessing_that_is_said_or_lies_beside_
     [
         ({"mean": ("0.5", "0.5")}, r"--mean 0\.5,0\.5 is not three numbers"),
         ({"std": ("0", "1", "1")}, r"a standard deviation is above 0"),
-        ({"interpolation": "nearest"}, r"Unknown interpolation 'nearest'\. Allowed: bicubic, bilinear"),
+        (
+            {"interpolation": "nearest"},
+            r"Unknown interpolation 'nearest'\. Allowed: bicubic, bilinear",
+        ),
         ({"mean": ("0.5",)}, r"brings its own preprocessing: it takes no --mean.*--weights FILE"),
     ],
 )
@@ -344,7 +514,9 @@ def test_a_wrong_word_on_preprocessing(about: dict[str, Any], message: str) -> N
         encoder_of("resnet18.tv_in1k", "pool", Grid(**about))
 
 
-def test_the_board_of_twelve_encoders_plans_against_repositories_of_their_names(cache: Path) -> None:
+def test_the_board_of_twelve_encoders_plans_against_repositories_of_their_names(
+    cache: Path,
+) -> None:
     pytest.importorskip("transformers")
     pytest.importorskip("open_clip")
     grid = load_study(str(Path(__file__).parents[1] / "benchmarks" / "encoders.py")).grid
@@ -353,11 +525,19 @@ def test_the_board_of_twelve_encoders_plans_against_repositories_of_their_names(
     for name in grid.encoders:
         door, _, called = name.partition(":")
         if door == "hf-hub":
-            hub.timm_vit(cache, called, {**coarse, **({"init_values": 1e-5} if called == "MahmoodLab/UNI" else {})})
+            hub.timm_vit(
+                cache,
+                called,
+                {**coarse, **({"init_values": 1e-5} if called == "MahmoodLab/UNI" else {})},
+            )
         elif door == "open_clip":
             hub.open_clip(cache, called)
         else:
-            made = hub.clip if called in ("openai/clip-vit-base-patch16", "google/medsiglip-448") else hub.registers
+            made = (
+                hub.clip
+                if called in ("openai/clip-vit-base-patch16", "google/medsiglip-448")
+                else hub.registers
+            )
             made(cache, called, hub.COARSE)
     units = planning.plan(replace(grid, tasks=("derm",), data="phantom")).units
     assert [unit.encoder.name for unit in units] == list(grid.encoders)

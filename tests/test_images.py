@@ -1,4 +1,5 @@
-"""Decoding, hashing, packing and batching, against Pillow, pydicom, hashlib and the plain formula."""
+"""Decoding, hashing, packing and batching, against Pillow, pydicom, hashlib and the plain
+formula."""
 
 from __future__ import annotations
 
@@ -35,7 +36,9 @@ GREY = COLOUR[:, :, 0]
 def save(tmp_path):
     def save(picture, name, **options):
         file = tmp_path / name
-        (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(file, **options)
+        (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(
+            file, **options
+        )
         return file
 
     return save
@@ -74,17 +77,24 @@ def test_type_is_found_by_content(save):
 
 def test_grey_and_one_bit_become_rgb(save):
     np.testing.assert_array_equal(images.decode(save(GREY, "grey.png")), three(GREY))
-    np.testing.assert_array_equal(images.decode(save(Image.fromarray(GREY > 127), "bit.png")), three(np.where(GREY > 127, 255, 0)))
+    np.testing.assert_array_equal(
+        images.decode(save(Image.fromarray(GREY > 127), "bit.png")),
+        three(np.where(GREY > 127, 255, 0)),
+    )
 
 
 def test_palette_becomes_rgb(save):
     palette = Image.fromarray(COLOUR).quantize(16)
-    np.testing.assert_array_equal(images.decode(save(palette, "p.png")), np.asarray(palette.convert("RGB")))
+    np.testing.assert_array_equal(
+        images.decode(save(palette, "p.png")), np.asarray(palette.convert("RGB"))
+    )
 
 
 def test_cmyk_becomes_rgb(save):
     ink = Image.fromarray(COLOUR).convert("CMYK")
-    np.testing.assert_array_equal(images.decode(save(ink, "ink.tif")), np.asarray(ink.convert("RGB")))
+    np.testing.assert_array_equal(
+        images.decode(save(ink, "ink.tif")), np.asarray(ink.convert("RGB"))
+    )
 
 
 @pytest.mark.parametrize("alpha", [1, 128, 255])
@@ -92,7 +102,11 @@ def test_alpha_is_laid_over_black(save, alpha):
     rgba = np.dstack([COLOUR, np.full(GREY.shape, alpha, np.uint8)])
     np.testing.assert_allclose(images.decode(save(rgba, "a.png")), COLOUR * (alpha / 255), atol=1)
     grey = images.decode(save(Image.fromarray(rgba).convert("LA"), "la.png"))
-    np.testing.assert_allclose(grey[0, 0, 0], np.asarray(Image.fromarray(COLOUR).convert("L"))[0, 0] * (alpha / 255), atol=1)
+    np.testing.assert_allclose(
+        grey[0, 0, 0],
+        np.asarray(Image.fromarray(COLOUR).convert("L"))[0, 0] * (alpha / 255),
+        atol=1,
+    )
 
 
 def chunk(kind, data):
@@ -100,12 +114,24 @@ def chunk(kind, data):
 
 
 def write_png(file, x, colour_type, bits, *extra):
-    """x: (H, W) or (H, W, S) samples of so many bits. extra: (kind, data) of chunks before the pixels."""
+    """x: (H, W) or (H, W, S) samples of so many bits.
+
+    extra: (kind, data) of chunks before the pixels.
+    """
     if bits < 8:
-        rows = np.packbits(np.unpackbits(x.astype(np.uint8)[..., None], axis=-1)[..., 8 - bits :].reshape(len(x), -1), axis=1)
+        rows = np.packbits(
+            np.unpackbits(x.astype(np.uint8)[..., None], axis=-1)[..., 8 - bits :].reshape(
+                len(x), -1
+            ),
+            axis=1,
+        )
     else:
         rows = x.astype(f">u{bits // 8}").reshape(len(x), -1).view(np.uint8)
-    head = x.shape[1].to_bytes(4, "big") + x.shape[0].to_bytes(4, "big") + bytes([bits, colour_type, 0, 0, 0])
+    head = (
+        x.shape[1].to_bytes(4, "big")
+        + x.shape[0].to_bytes(4, "big")
+        + bytes([bits, colour_type, 0, 0, 0])
+    )
     pixels = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
     chunks = [(b"IHDR", head), *extra, (b"IDAT", pixels), (b"IEND", b"")]
     file.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*one) for one in chunks))
@@ -127,13 +153,25 @@ PNG_FORMS = {
     "palette 4": (GREY >> 4, 3, 4, (levels(16),), (GREY >> 4) * 17),
     "palette 1": (GREY >> 7, 3, 1, (levels(2),), (GREY >> 7) * 255),
     "opaque palette": (GREY, 3, 8, (levels(256), (b"tRNS", b"\xff" * 256)), GREY),
-    "palette with a clear entry": (GREY, 3, 8, (levels(256), (b"tRNS", bytes([255] * GREY[0, 0] + [0]))), KEYED),
+    "palette with a clear entry": (
+        GREY,
+        3,
+        8,
+        (levels(256), (b"tRNS", bytes([255] * GREY[0, 0] + [0]))),
+        KEYED,
+    ),
     "a clear level": (GREY, 0, 8, ((b"tRNS", int(GREY[0, 0]).to_bytes(2, "big")),), KEYED),
     "and alpha": (np.stack([GREY, OPAQUE], 2), 4, 8, (), GREY),
     "and alpha 16": (np.stack([GREY, OPAQUE], 2).astype(np.uint16) * 257, 4, 16, (), GREY),
     "RGB": (three(GREY), 2, 8, (), GREY),
     "RGB 16": (three(GREY).astype(np.uint16) * 257, 2, 16, (), GREY),
-    "RGB 16 with a clear colour": (three(GREY).astype(np.uint16) * 257, 2, 16, ((b"tRNS", bytes([GREY[0, 0]]) * 6),), KEYED),
+    "RGB 16 with a clear colour": (
+        three(GREY).astype(np.uint16) * 257,
+        2,
+        16,
+        ((b"tRNS", bytes([GREY[0, 0]]) * 6),),
+        KEYED,
+    ),
     "RGBA": (np.dstack([three(GREY), OPAQUE]), 6, 8, (), GREY),
     "RGBA 16": (np.dstack([three(GREY), OPAQUE]).astype(np.uint16) * 257, 6, 16, (), GREY),
 }
@@ -142,30 +180,52 @@ PNG_FORMS = {
 @pytest.mark.parametrize("name", PNG_FORMS)
 def test_a_storage_form_of_png_does_not_show(tmp_path, name):
     x, colour_type, bits, extra, shown = PNG_FORMS[name]
-    np.testing.assert_array_equal(images.decode(write_png(tmp_path / "a.png", x, colour_type, bits, *extra)), three(shown))
+    np.testing.assert_array_equal(
+        images.decode(write_png(tmp_path / "a.png", x, colour_type, bits, *extra)), three(shown)
+    )
 
 
-@pytest.mark.parametrize(("bits", "x"), [(16, GREY.astype(np.uint16) * 257), (4, GREY >> 4), (2, GREY >> 6), (1, GREY >> 7)])
+@pytest.mark.parametrize(
+    ("bits", "x"),
+    [(16, GREY.astype(np.uint16) * 257), (4, GREY >> 4), (2, GREY >> 6), (1, GREY >> 7)],
+)
 def test_a_clear_level_of_other_than_8_bits_is_refused(tmp_path, bits, x):
-    with pytest.raises(UserError, match=r"a\.png: a transparent level of grey that is not 8 bits deep"):
-        images.decode(write_png(tmp_path / "a.png", x, 0, bits, (b"tRNS", int(x[0, 0]).to_bytes(2, "big"))))
+    with pytest.raises(
+        UserError, match=r"a\.png: a transparent level of grey that is not 8 bits deep"
+    ):
+        images.decode(
+            write_png(tmp_path / "a.png", x, 0, bits, (b"tRNS", int(x[0, 0]).to_bytes(2, "big")))
+        )
 
 
 def write_bmp(file, bits, data, header=b"", compression=0):
     size = 40 + len(header)
     words = (size, 36, 24, 1 | bits << 16, compression, len(data), 0, 0, 0, 0)
     head = b"".join(word.to_bytes(4, "little") for word in words) + header
-    file.write_bytes(b"BM" + b"".join(n.to_bytes(4, "little") for n in (14 + size + len(data), 0, 14 + size)) + head + data)
+    file.write_bytes(
+        b"BM"
+        + b"".join(n.to_bytes(4, "little") for n in (14 + size + len(data), 0, 14 + size))
+        + head
+        + data
+    )
     return file
 
 
 def test_a_storage_form_of_bmp_does_not_show(tmp_path):
     flipped = COLOUR[::-1, :, ::-1]
     fourth = lambda value: np.dstack([flipped, np.full(GREY.shape, value, np.uint8)]).tobytes()
-    np.testing.assert_array_equal(images.decode(write_bmp(tmp_path / "24.bmp", 24, flipped.tobytes())), COLOUR)
-    np.testing.assert_array_equal(images.decode(write_bmp(tmp_path / "32.bmp", 32, fourth(0))), COLOUR)
-    masks = b"".join(mask.to_bytes(4, "little") for mask in (0xFF0000, 0xFF00, 0xFF, 0xFF000000)) + bytes(52)
-    np.testing.assert_array_equal(images.decode(write_bmp(tmp_path / "v4.bmp", 32, fourth(255), masks, 3)), COLOUR)
+    np.testing.assert_array_equal(
+        images.decode(write_bmp(tmp_path / "24.bmp", 24, flipped.tobytes())), COLOUR
+    )
+    np.testing.assert_array_equal(
+        images.decode(write_bmp(tmp_path / "32.bmp", 32, fourth(0))), COLOUR
+    )
+    masks = b"".join(
+        mask.to_bytes(4, "little") for mask in (0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    ) + bytes(52)
+    np.testing.assert_array_equal(
+        images.decode(write_bmp(tmp_path / "v4.bmp", 32, fourth(255), masks, 3)), COLOUR
+    )
     with pytest.raises(UserError, match="every pixel is transparent"):
         images.decode(write_bmp(tmp_path / "clear.bmp", 32, fourth(0), masks, 3))
 
@@ -176,7 +236,9 @@ def test_cmyk_jpeg_is_read_by_adobes_mark_or_refused(save):
     np.testing.assert_allclose(images.decode(file), np.asarray(smooth.convert("RGB")), atol=6)
     data = file.read_bytes()
     mark = data.index(b"\xff\xee")
-    file.write_bytes(data[:mark] + data[mark + 2 + int.from_bytes(data[mark + 2 : mark + 4], "big") :])
+    file.write_bytes(
+        data[:mark] + data[mark + 2 + int.from_bytes(data[mark + 2 : mark + 4], "big") :]
+    )
     with pytest.raises(UserError, match=r"a\.jpg: CMYK without Adobe's mark"):
         images.decode(file)
 
@@ -193,12 +255,20 @@ def test_cmyk_jpeg_is_read_by_adobes_mark_or_refused(save):
 )
 def test_an_image_that_is_transparent_everywhere_is_no_black_one(save, name, mode, options):
     clear = Image.fromarray(np.dstack([COLOUR, np.zeros_like(GREY)]))
-    file = save(clear.convert("RGB").quantize(16) if mode == "P" else clear.convert(mode), name, **options)
-    with pytest.raises(UserError, match=rf"{name}: every pixel is transparent \(alpha 0\).*save it without its alpha plane"):
+    file = save(
+        clear.convert("RGB").quantize(16) if mode == "P" else clear.convert(mode), name, **options
+    )
+    with pytest.raises(
+        UserError,
+        match=rf"{name}: every pixel is transparent \(alpha 0\).*save it without its alpha plane",
+    ):
         images.decode(file)
 
 
-@pytest.mark.parametrize(("orientation", "turn"), [(3, lambda x: x[::-1, ::-1]), (6, lambda x: np.rot90(x, -1)), (8, np.rot90)])
+@pytest.mark.parametrize(
+    ("orientation", "turn"),
+    [(3, lambda x: x[::-1, ::-1]), (6, lambda x: np.rot90(x, -1)), (8, np.rot90)],
+)
 @pytest.mark.parametrize("name", ["a.jpg", "a.tif", "a.png"])
 def test_exif_orientation_is_applied(save, orientation, turn, name):
     smooth = np.asarray(Image.fromarray(COLOUR[:3, :4]).resize((64, 48)))
@@ -209,10 +279,14 @@ def test_exif_orientation_is_applied(save, orientation, turn, name):
     assert np.abs(decoded.astype(int) - turn(smooth)).mean() < 4
 
 
-@pytest.mark.parametrize(("bits", "name"), [(16, "a.png"), (12, "a.png"), (16, "a.tif"), (10, "a.tif")])
+@pytest.mark.parametrize(
+    ("bits", "name"), [(16, "a.png"), (12, "a.png"), (16, "a.tif"), (10, "a.tif")]
+)
 def test_16_bit_grey_is_scaled_by_the_bits_in_use(save, bits, name):
     deep = np.linspace(0, 2**bits - 1, 24 * 36).reshape(24, 36).astype(np.uint16)
-    np.testing.assert_array_equal(images.decode(save(deep, name)), three(np.round(deep / (2**bits - 1) * 255)))
+    np.testing.assert_array_equal(
+        images.decode(save(deep, name)), three(np.round(deep / (2**bits - 1) * 255))
+    )
 
 
 def test_a_burned_in_mark_does_not_blacken_a_12_bit_image(save):
@@ -226,22 +300,34 @@ def test_a_burned_in_mark_does_not_blacken_a_12_bit_image(save):
 def test_big_endian_signed_and_float_grey(save, tmp_path):
     deep = (np.arange(24 * 36).reshape(24, 36) * 75).astype(np.uint16)
     big = tmp_path / "big.tif"
-    big.write_bytes(b"MM\x00*\x00\x00\x00\x08" + _ifd(36, 24, 8 + 2 + 9 * 12 + 4) + deep.astype(">u2").tobytes())
+    big.write_bytes(
+        b"MM\x00*\x00\x00\x00\x08" + _ifd(36, 24, 8 + 2 + 9 * 12 + 4) + deep.astype(">u2").tobytes()
+    )
     np.testing.assert_array_equal(images.decode(big), three(np.round(deep / 65535 * 255)))
     signed = np.linspace(-1000, 3000, 24 * 36).reshape(24, 36).astype(np.int32)
-    np.testing.assert_allclose(images.decode(save(signed, "i.tif")), three((signed + 1000) / 4000 * 255), atol=0.51)
+    np.testing.assert_allclose(
+        images.decode(save(signed, "i.tif")), three((signed + 1000) / 4000 * 255), atol=0.51
+    )
     unit = np.linspace(0, 0.5, 24 * 36, dtype=np.float32).reshape(24, 36)
     np.testing.assert_allclose(images.decode(save(unit, "f.tif")), three(unit * 255), atol=0.51)
 
 
 def _ifd(width, height, data):
-    """A big-endian TIFF directory for 16-bit grey: nine entries of tag, type LONG, count 1, value (SHORT values sit in the high half)."""
+    """A big-endian TIFF directory for 16-bit grey.
+
+    Nine entries of tag, type LONG, count 1, value (SHORT values sit in the high half).
+    """
     short = {258: 16, 259: 1, 262: 1, 277: 1}
     long = {256: width, 257: height, 273: data, 278: height, 279: width * height * 2}
     entries = b""
     for tag in sorted({**short, **long}):
         kind, value = (3, short[tag] << 16) if tag in short else (4, long[tag])
-        entries += tag.to_bytes(2, "big") + kind.to_bytes(2, "big") + (1).to_bytes(4, "big") + value.to_bytes(4, "big")
+        entries += (
+            tag.to_bytes(2, "big")
+            + kind.to_bytes(2, "big")
+            + (1).to_bytes(4, "big")
+            + value.to_bytes(4, "big")
+        )
     return (9).to_bytes(2, "big") + entries + bytes(4)
 
 
@@ -261,7 +347,12 @@ def test_truncated_files_are_named(save, name, keep):
 
 
 @pytest.mark.parametrize(
-    ("data", "reason"), [(b"", "is empty"), (b"patient list", "is no image"), (b"\xff\xd8\xff" + bytes(50), "no image")]
+    ("data", "reason"),
+    [
+        (b"", "is empty"),
+        (b"patient list", "is no image"),
+        (b"\xff\xd8\xff" + bytes(50), "no image"),
+    ],
 )
 def test_files_that_are_no_images_are_named(tmp_path, data, reason):
     file = tmp_path / "x.png"
@@ -278,7 +369,9 @@ def test_a_png_with_a_large_profile_or_text_is_no_corrupt_file(tmp_path, what):
     large, texts = bytes(3 << 20), PngInfo()
     if what == "text":
         texts.add_text("report", large.decode(), zip=True)
-    Image.fromarray(pixels).save(tmp_path / "x.png", pnginfo=texts, icc_profile=large if what == "profile" else None)
+    Image.fromarray(pixels).save(
+        tmp_path / "x.png", pnginfo=texts, icc_profile=large if what == "profile" else None
+    )
     assert (np.asarray(decoding.picture(tmp_path / "x.png")) == pixels).all()
 
 
@@ -286,11 +379,21 @@ def test_more_pixels_than_pillow_opens_are_told_as_such(tmp_path):
     header = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 0, 0, 0, 0)
 
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
-    made = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    made = (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b""))
+        + chunk(b"IEND", b"")
+    )
     (tmp_path / "x.png").write_bytes(made)
-    with pytest.raises(UserError, match=r"it has more than 178,956,970 pixels; at most 89,478,485 are read: cut it into tiles first"):
+    with pytest.raises(
+        UserError,
+        match=r"it has more than 178,956,970 pixels; at most 89,478,485 are read: cut it into tiles first",
+    ):
         decoding.picture(tmp_path / "x.png")
 
 
@@ -335,7 +438,9 @@ def decode_or_say(file):
 )
 def test_what_is_called_an_image_and_is_another_file(tmp_path, content, kind):
     (tmp_path / "a.jpg").write_bytes(content)
-    with pytest.raises(UserError, match=rf"a\.jpg: it is {kind}.*whatever its name says; JPEG, PNG,"):
+    with pytest.raises(
+        UserError, match=rf"a\.jpg: it is {kind}.*whatever its name says; JPEG, PNG,"
+    ):
         images.decode(tmp_path / "a.jpg")
 
 
@@ -345,7 +450,8 @@ def test_a_progressive_jpeg_of_many_scans_is_refused(tmp_path):
     assert images.decode(tmp_path / "a.jpg").shape == (*GREY.shape, 3)
     (tmp_path / "a.jpg").write_bytes(many_scans(GREY, 300))
     with pytest.raises(
-        UserError, match=r"a\.jpg: it is a progressive JPEG of 30\d scans, and at most 100 are read: save it as a plain JPEG"
+        UserError,
+        match=r"a\.jpg: it is a progressive JPEG of 30\d scans, and at most 100 are read: save it as a plain JPEG",
     ):
         images.decode(tmp_path / "a.jpg")
 
@@ -369,10 +475,14 @@ def test_bombs_are_refused_before_they_are_decoded(save, monkeypatch):
 
 
 def test_a_large_jpeg_keeps_its_look_when_it_is_reduced(save):
-    detail = Image.fromarray(np.random.default_rng(0).integers(0, 256, (150, 200, 3), dtype=np.uint8))
+    detail = Image.fromarray(
+        np.random.default_rng(0).integers(0, 256, (150, 200, 3), dtype=np.uint8)
+    )
     file = save(detail.resize((1600, 1200), Image.Resampling.BICUBIC), "large.jpg", quality=92)
     packed = packing.squeeze(file, 128, "bicubic").astype(float)
-    full = np.asarray(Image.fromarray(images.decode(file)).resize((128, 128), Image.Resampling.BICUBIC))
+    full = np.asarray(
+        Image.fromarray(images.decode(file)).resize((128, 128), Image.Resampling.BICUBIC)
+    )
     assert packed.std() > 30
     assert np.abs(packed - full).mean() < 1
 
@@ -390,7 +500,9 @@ def drawings(n):
 
 
 def pack(pictures, cache, size=16, interpolation="bicubic", **options):
-    return images.pack(pictures, images.content_hashes(pictures, cache), size, interpolation, cache, **options)
+    return images.pack(
+        pictures, images.content_hashes(pictures, cache), size, interpolation, cache, **options
+    )
 
 
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
@@ -399,7 +511,10 @@ def test_rows_are_the_whole_image_squeezed(save, cache, interpolation):
     made = pack([*files, *drawings(1)], cache, 16, interpolation)
     resample = Image.Resampling[interpolation.upper()]
     for row, source in zip(made.array, (COLOUR, three(GREY), COLOUR[:, ::-1]), strict=False):
-        np.testing.assert_array_equal(row, np.asarray(Image.fromarray(np.ascontiguousarray(source)).resize((16, 16), resample)))
+        np.testing.assert_array_equal(
+            row,
+            np.asarray(Image.fromarray(np.ascontiguousarray(source)).resize((16, 16), resample)),
+        )
     np.testing.assert_array_equal(made.array[3], draw(0))
     assert made.array.dtype == np.uint8
     assert isinstance(made.array.array, np.memmap)
@@ -426,7 +541,9 @@ def test_key_names_content_order_size_and_interpolation():
 def test_a_finished_pack_is_not_made_again(cache):
     first = pack(drawings(3), cache)
     before = first.file.stat().st_mtime_ns
-    with listening(lambda progress: progress.stage == "packing images" and pytest.fail("it was made again")):
+    with listening(
+        lambda progress: progress.stage == "packing images" and pytest.fail("it was made again")
+    ):
         again = pack(drawings(3), cache)
     assert again == first
     assert first.file.stat().st_mtime_ns == before
@@ -435,7 +552,11 @@ def test_a_finished_pack_is_not_made_again(cache):
 def test_workers_write_what_one_process_writes(save, cache, tmp_path):
     pictures = [save(COLOUR, "a.png"), *drawings(230)]
     seen = []
-    with listening(lambda progress: seen.append((progress.done, progress.total)) if progress.unit == "images" else None):
+    with listening(
+        lambda progress: (
+            seen.append((progress.done, progress.total)) if progress.unit == "images" else None
+        )
+    ):
         made = pack(pictures, cache, workers=2)
     expected = np.stack([packing.squeeze(p, 16, "bicubic") for p in pictures])
     np.testing.assert_array_equal(made.array, expected)
@@ -444,17 +565,23 @@ def test_workers_write_what_one_process_writes(save, cache, tmp_path):
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
 
 
-def test_packs_of_several_sizes_are_those_made_alone_and_read_each_file_once(tmp_path, cache, monkeypatch):
+def test_packs_of_several_sizes_are_those_made_alone_and_read_each_file_once(
+    tmp_path, cache, monkeypatch
+):
     """The JPEG is decoded at 1/8 for 16 px, at 1/2 for 64, whole for 200; the PNG has one size."""
     rng = np.random.default_rng(0)
-    picture = Image.fromarray(rng.integers(0, 255, (30, 40, 3), np.uint8)).resize((800, 600), Image.Resampling.BICUBIC)
+    picture = Image.fromarray(rng.integers(0, 255, (30, 40, 3), np.uint8)).resize(
+        (800, 600), Image.Resampling.BICUBIC
+    )
     files = [tmp_path / "a.jpg", tmp_path / "b.png"]
     for file in files:
         picture.save(file)
     read = []
     whole = decoding._read
     monkeypatch.setattr(decoding, "_read", lambda file: read.append(file) or whole(file))
-    forms = [images.PackForm(size, way) for size in (16, 64, 200) for way in ("bicubic", "bilinear")]
+    forms = [
+        images.PackForm(size, way) for size in (16, 64, 200) for way in ("bicubic", "bilinear")
+    ]
     hashes = images.content_hashes(files, cache)
     together = images.packs(files, hashes, forms, cache / "together")
     assert read == files
@@ -463,7 +590,9 @@ def test_packs_of_several_sizes_are_those_made_alone_and_read_each_file_once(tmp
         assert (made.key, made.sums) == (alone.key, alone.sums)
         np.testing.assert_array_equal(made.array, alone.array)
     read.clear()
-    again = images.packs(files, hashes, [*forms, images.PackForm(20, "bicubic")], cache / "together")
+    again = images.packs(
+        files, hashes, [*forms, images.PackForm(20, "bicubic")], cache / "together"
+    )
     assert read == files and len(again) == 7, "what is there is not made again"
 
 
@@ -493,14 +622,19 @@ def test_a_killed_run_goes_on_where_it_stopped(cache):
 
     with pytest.raises(KeyboardInterrupt), listening(die):
         pack(pictures, cache)
-    folder = cache / "packs" / images.pack_key(images.content_hashes(pictures, cache), 16, "bicubic")
+    folder = (
+        cache / "packs" / images.pack_key(images.content_hashes(pictures, cache), 16, "bicubic")
+    )
     assert not (folder / "images.npy").exists()
     seen = []
     with listening(lambda progress: seen.append(progress.done)):
         made = pack(pictures, cache)
     assert seen[0] == packing.CHUNK
     np.testing.assert_array_equal(made.array, np.stack([draw(i) for i in range(len(pictures))]))
-    assert sorted(file.name for file in folder.iterdir() if file.stat().st_size) == ["about.json", "images.npy"]
+    assert sorted(file.name for file in folder.iterdir() if file.stat().st_size) == [
+        "about.json",
+        "images.npy",
+    ]
 
 
 def test_a_killed_run_does_not_forget_a_bad_image(tmp_path, cache):
@@ -520,11 +654,15 @@ def test_a_killed_run_does_not_forget_a_bad_image(tmp_path, cache):
 
 def test_a_pack_whose_beginning_was_cut_short_is_begun_again(cache):
     pictures = drawings(5)
-    folder = cache / "packs" / images.pack_key(images.content_hashes(pictures, cache), 16, "bicubic")
+    folder = (
+        cache / "packs" / images.pack_key(images.content_hashes(pictures, cache), 16, "bicubic")
+    )
     folder.mkdir(parents=True)
     (folder / "images.partial.npy").write_bytes(b"\x93NUMPY")
     np.save(folder / "done.npy", np.ones(1, np.uint8))
-    np.testing.assert_array_equal(pack(pictures, cache).array, np.stack([draw(i) for i in range(5)]))
+    np.testing.assert_array_equal(
+        pack(pictures, cache).array, np.stack([draw(i) for i in range(5)])
+    )
 
 
 @pytest.mark.parametrize("small", [0, 200])
@@ -538,7 +676,9 @@ def test_all_bad_images_are_named_and_nothing_is_published(tmp_path, cache, monk
             files[i].write_bytes(b"broken")
     with pytest.raises(UserError, match="14 of 40 images cannot be decoded") as caught:
         pack(files, cache, workers=2)
-    assert [f"image{i:02d}" in str(caught.value) for i in range(0, 40, 3)] == [True] * 10 + [False] * 4
+    assert [f"image{i:02d}" in str(caught.value) for i in range(0, 40, 3)] == [True] * 10 + [
+        False
+    ] * 4
     assert not list(cache.glob("packs/*/*.npy"))
     for file in files:
         Image.fromarray(COLOUR).save(file)
@@ -547,7 +687,9 @@ def test_all_bad_images_are_named_and_nothing_is_published(tmp_path, cache, monk
 
 def test_two_runs_at_once_make_one_pack(cache):
     drawn = []
-    pictures = [Drawn(lambda seed: drawn.append(seed) or draw(seed), i, f"test {i}") for i in range(40)]
+    pictures = [
+        Drawn(lambda seed: drawn.append(seed) or draw(seed), i, f"test {i}") for i in range(40)
+    ]
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(lambda _: pack(pictures, cache), range(2))
     assert first == second
@@ -590,7 +732,9 @@ def test_space_that_cannot_be_reserved_is_given_back(cache, monkeypatch):
 
 def test_the_space_is_taken_before_the_first_image(cache):
     sizes = []
-    with listening(lambda progress: sizes.extend(f.stat().st_blocks for f in cache.glob("packs/*/*partial*"))):
+    with listening(
+        lambda progress: sizes.extend(f.stat().st_blocks for f in cache.glob("packs/*/*partial*"))
+    ):
         made = pack(drawings(40), cache, 64)
     assert sizes[0] * 512 >= made.array.nbytes
 
@@ -681,15 +825,21 @@ def test_batches_are_the_plain_formula(cache):
     got = list(images.batches(made, index, 6, "cpu", MEAN, STD))
     assert [len(b) for b in got] == [6, 6, 4]
     plain = (made.array[index].astype(np.float64) / 255 - MEAN) / STD
-    np.testing.assert_allclose(torch.cat(got).numpy(), plain.transpose(0, 3, 1, 2), rtol=0, atol=1e-6)
-    assert all(b.dtype == torch.float32 and b.is_contiguous(memory_format=torch.channels_last) for b in got)
+    np.testing.assert_allclose(
+        torch.cat(got).numpy(), plain.transpose(0, 3, 1, 2), rtol=0, atol=1e-6
+    )
+    assert all(
+        b.dtype == torch.float32 and b.is_contiguous(memory_format=torch.channels_last) for b in got
+    )
     half = next(images.batches(made, index, 6, "cpu", MEAN, STD, dtype=torch.bfloat16))
     assert half.dtype == torch.bfloat16
     torch.testing.assert_close(half.float(), got[0], atol=0.02, rtol=0.01)
 
 
 def test_no_images_give_no_batches(cache):
-    assert list(images.batches(pack(drawings(2), cache), np.array([], int), 4, "cpu", MEAN, STD)) == []
+    assert (
+        list(images.batches(pack(drawings(2), cache), np.array([], int), 4, "cpu", MEAN, STD)) == []
+    )
 
 
 def test_the_reader_ends_with_its_consumer(cache):
@@ -709,7 +859,11 @@ def test_an_error_of_the_reader_reaches_the_consumer(cache):
 def test_few_batches_wait(cache, monkeypatch):
     made = pack(drawings(64), cache)
     read, rows_read = [], batching.rows_read
-    monkeypatch.setattr(batching, "rows_read", lambda array, index, pin: read.append(index) or rows_read(array, index, pin))
+    monkeypatch.setattr(
+        batching,
+        "rows_read",
+        lambda array, index, pin: read.append(index) or rows_read(array, index, pin),
+    )
     stream = images.batches(made, np.arange(64), 2, "cpu", MEAN, STD)
     next(stream)
     time.sleep(0.1)
@@ -724,7 +878,9 @@ def test_cache_folder_is_the_named_one_or_the_users(tmp_path, monkeypatch):
     monkeypatch.setenv("MEDBENCH_CACHE", str(tmp_path / "new" / "cache"))
     assert images.cache_folder() == tmp_path / "new" / "cache"
     monkeypatch.delenv("MEDBENCH_CACHE")
-    monkeypatch.setattr("platformdirs.user_cache_dir", lambda *args, **options: str(tmp_path / "own"))
+    monkeypatch.setattr(
+        "platformdirs.user_cache_dir", lambda *args, **options: str(tmp_path / "own")
+    )
     assert images.cache_folder() == tmp_path / "own"
 
 
@@ -741,7 +897,10 @@ def test_entries_and_prune(cache):
     kept, dropped = pack(drawings(3), cache), pack(drawings(4), cache)
     about = [(one.file.parent / "about.json").stat().st_size for one in (kept, dropped)]
     size = 128 + 16 * 16 * 3
-    assert images.cache_entries(cache, "packs") == {kept.key: size + 2 * 768 + about[0], dropped.key: size + 3 * 768 + about[1]}
+    assert images.cache_entries(cache, "packs") == {
+        kept.key: size + 2 * 768 + about[0],
+        dropped.key: size + 3 * 768 + about[1],
+    }
     with FileLock(kept.file.with_name("lock")):
         images.prune(cache, "packs")
     assert list(images.cache_entries(cache, "packs")) == [kept.key]
@@ -783,7 +942,9 @@ def test_features_need_no_reserved_space_either(cache, monkeypatch):
     monkeypatch.setattr(os, "posix_fallocate", unsupported, raising=False)
     encoder = Encoder("mean", "", "", 16, (0.0,) * 3, (1.0,) * 3, "bicubic")
     net = lambda: torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
-    assert features.extract_features(pack(drawings(2), cache), net, encoder, "key", cache, device="cpu", precision="fp32").array.shape == (
+    assert features.extract_features(
+        pack(drawings(2), cache), net, encoder, "key", cache, device="cpu", precision="fp32"
+    ).array.shape == (
         2,
         3,
     )
@@ -796,7 +957,9 @@ def test_a_speed_is_that_of_the_same_device(cache, monkeypatch):
 
     encoder = Encoder("mean", "", "", 16, (0.0,) * 3, (1.0,) * 3, "bicubic")
     net = lambda: torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
-    made = features.extract_features(pack(drawings(2), cache), net, encoder, "key", cache, device="cpu", precision="fp32")
+    made = features.extract_features(
+        pack(drawings(2), cache), net, encoder, "key", cache, device="cpu", precision="fp32"
+    )
     assert features.measured_speed(cache, encoder, "cpu") == made.images_per_second
     monkeypatch.setattr(features, "machine", lambda device: {"device": "another"})
     assert features.measured_speed(cache, encoder, "cuda") is None
@@ -813,7 +976,9 @@ def test_a_name_that_is_no_text_is_named(tmp_path, cache):
 
 @pytest.mark.parametrize("folder", ["hyperkvasir", "hannover_cxr", "kermany"])
 def test_real_images_come_out_as_pillow_resizes_them(real_data, folder, cache):
-    files = sorted(file for file in (real_data / folder).rglob("*") if file.suffix in decoding.SUFFIXES)
+    files = sorted(
+        file for file in (real_data / folder).rglob("*") if file.suffix in decoding.SUFFIXES
+    )
     files = files[:: max(1, len(files) // 12)]
     made = pack(files, cache, 96)
     for file, row in zip(files, made.array, strict=True):

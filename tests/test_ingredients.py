@@ -1,4 +1,7 @@
-"""Which rows a changed version makes older: those that it can alter, and no others; and what is computed again then."""
+"""Which rows a changed version makes older.
+
+Those that it can alter, and no others; and what is computed again then.
+"""
 
 from __future__ import annotations
 
@@ -34,13 +37,18 @@ def save_dicom(file: Path, pixels: np.ndarray) -> None:
     ds.HighBit = 7
     ds.PixelData = pixels.tobytes()
     ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = pydicom.uid.SecondaryCaptureImageStorage
-    ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = pydicom.uid.generate_uid(entropy_srcs=[str(file)])
+    ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = pydicom.uid.generate_uid(
+        entropy_srcs=[str(file)]
+    )
     ds.save_as(file, enforce_file_format=True)
 
 
 @pytest.fixture
 def folders(tmp_path: Path) -> dict[str, Path]:
-    """Two classes of 12 training and 6 test images; `mixed`: every third of them is DICOM, the others JPEG; `jpeg`: JPEG alone."""
+    """Two classes of 12 training and 6 test images; `mixed`.
+
+    Every third of them is DICOM, the others JPEG; `jpeg`: JPEG alone.
+    """
     rng = np.random.default_rng(0)
     for name in ("mixed", "jpeg"):
         for part, n in (("train", 12), ("test", 6)):
@@ -83,60 +91,97 @@ CHANGES: dict[str, tuple[Change, Callable[[Cell], bool]]] = {
         lambda patch: patch.setitem(decoding.DECODERS, "dicom", decoding.DECODERS["dicom"] + 1),
         lambda cell: cell.task == "folder:mixed",
     ),
-    "the reader of PNG": (lambda patch: patch.setitem(decoding.DECODERS, "png", decoding.DECODERS["png"] + 1), lambda cell: False),
+    "the reader of PNG": (
+        lambda patch: patch.setitem(decoding.DECODERS, "png", decoding.DECODERS["png"] + 1),
+        lambda cell: False,
+    ),
     "the resize": (lambda patch: patch.setattr(packing, "RESIZE", 2), lambda cell: True),
     "crops": (
         lambda patch: patch.setattr(augment, "CROPS", augment.CROPS + 1),
         lambda cell: cell.method == "simclr" or cell.protocol == "finetune",
     ),
-    "features": (lambda patch: patch.setattr(features, "EMBEDDING", 2), lambda cell: cell.protocol != "finetune"),
+    "features": (
+        lambda patch: patch.setattr(features, "EMBEDDING", 2),
+        lambda cell: cell.protocol != "finetune",
+    ),
     "draws": (lambda patch: patch.setattr(splits, "DRAWS", 2), lambda cell: cell.labels != "100%"),
     "folds": (lambda patch: patch.setattr(splits, "FOLDS", 2), lambda cell: True),
-    "the resampling matrix": (lambda patch: patch.setattr(bootstrap, "RESAMPLES", 2), lambda cell: True),
+    "the resampling matrix": (
+        lambda patch: patch.setattr(bootstrap, "RESAMPLES", 2),
+        lambda cell: True,
+    ),
     "a metric that the task has": (lambda patch: raise_metric(patch, "auc"), lambda cell: True),
-    "a metric that it has not": (lambda patch: raise_metric(patch, "weighted_kappa"), lambda cell: False),
-    "an interval rule": (lambda patch: patch.setattr(intervals, "expanded", lambda *_: 0.5), lambda cell: False),
+    "a metric that it has not": (
+        lambda patch: raise_metric(patch, "weighted_kappa"),
+        lambda cell: False,
+    ),
+    "an interval rule": (
+        lambda patch: patch.setattr(intervals, "expanded", lambda *_: 0.5),
+        lambda cell: False,
+    ),
     "settings of svm": (
-        lambda patch: patch.setitem(registry.protocols(), "svm", replace(registry.protocol("svm"), settings={"another": 1})),
+        lambda patch: patch.setitem(
+            registry.protocols(), "svm", replace(registry.protocol("svm"), settings={"another": 1})
+        ),
         lambda cell: cell.protocol == "svm",
     ),
 }
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_change_makes_older_what_it_can_alter(change: str, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_change_makes_older_what_it_can_alter(
+    change: str, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     make, alters = CHANGES[change]
     before = {name: planned(folder) for name, folder in folders.items()}
     make(monkeypatch)
     for name, folder in folders.items():
-        assert older(before[name], planned(folder)) == {cell for cell in before[name] if alters(cell)}
+        assert older(before[name], planned(folder)) == {
+            cell for cell in before[name] if alters(cell)
+        }
 
 
-def test_batch_statistics_of_plain_images_are_not_touched_by_crops(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batch_statistics_of_plain_images_are_not_touched_by_crops(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = {"methods": ("supervised-bn", "concat:supervised-bn+simclr"), "protocols": ("linear",)}
     before = planned(folders["jpeg"], **asked)
     monkeypatch.setattr(augment, "CROPS", augment.CROPS + 1)
-    assert older(before, planned(folders["jpeg"], **asked)) == {cell for cell in before if cell.method != "supervised-bn"}
+    assert older(before, planned(folders["jpeg"], **asked)) == {
+        cell for cell in before if cell.method != "supervised-bn"
+    }
 
 
-def test_the_validation_part_of_several_labels_touches_their_fine_tuning(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    files = sorted(place.relative_to(folders["jpeg"]).as_posix() for place in folders["jpeg"].rglob("*.jpg"))
+def test_the_validation_part_of_several_labels_touches_their_fine_tuning(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = sorted(
+        place.relative_to(folders["jpeg"]).as_posix() for place in folders["jpeg"].rglob("*.jpg")
+    )
     rows = [f"{file},{i % 2},{i % 3 % 2},{file.split('/')[0]}" for i, file in enumerate(files)]
-    (folders["jpeg"] / "labels.csv").write_text("\n".join(["path,label:a,label:b,split", *rows]) + "\n")
+    (folders["jpeg"] / "labels.csv").write_text(
+        "\n".join(["path,label:a,label:b,split", *rows]) + "\n"
+    )
     several = folders["jpeg"] / "labels.csv"
     asked = {"protocols": ("linear", "finetune")}
     before = {"several": planned(several, **asked), "one": planned(folders["jpeg"], **asked)}
     monkeypatch.setattr(splits, "VALIDATION", 3)
-    assert older(before["several"], planned(several, **asked)) == {cell for cell in before["several"] if cell.protocol == "finetune"}
+    assert older(before["several"], planned(several, **asked)) == {
+        cell for cell in before["several"] if cell.protocol == "finetune"
+    }
     assert not older(before["one"], planned(folders["jpeg"], **asked))
 
 
-def test_an_ordinal_task_has_weighted_kappa(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_ordinal_task_has_weighted_kappa(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     (folders["jpeg"] / "train" / "3").mkdir()
     (folders["jpeg"] / "test" / "3").mkdir()
     for part in ("train", "test"):
         for i in range(4):
-            Image.new("L", (32, 32), 40 * i + 10 * (part == "test")).save(folders["jpeg"] / part / "3" / f"{i}.jpg")
+            Image.new("L", (32, 32), 40 * i + 10 * (part == "test")).save(
+                folders["jpeg"] / part / "3" / f"{i}.jpg"
+            )
     before = planned(folders["jpeg"], ordinal=True)
     raise_metric(monkeypatch, "weighted_kappa")
     assert older(before, planned(folders["jpeg"], ordinal=True)) == set(before)
@@ -173,18 +218,27 @@ def test_what_is_read_otherwise_is_decoded_embedded_and_scored_again(
 
     for name in folders:
         assert "1 new rows" in go(name) and "0 new rows" in go(name)
-    before, now = {kind: made(kind) for kind in ("packs", "features", "audits")}, decoding.DECODERS["dicom"]
+    before, now = (
+        {kind: made(kind) for kind in ("packs", "features", "audits")},
+        decoding.DECODERS["dicom"],
+    )
     monkeypatch.setitem(decoding.DECODERS, "dicom", decoding.DECODERS["dicom"] + 1)
-    assert medbench("table", str(tmp_path / "out-mixed")) == 0 and " older:" not in capsys.readouterr().err
+    assert (
+        medbench("table", str(tmp_path / "out-mixed")) == 0
+        and " older:" not in capsys.readouterr().err
+    )
     said = go("jpeg")
     assert "0 new rows" in said and " older:" not in said
     assert {kind: made(kind) for kind in before} == before
     said = go("mixed")
     assert (
-        f"1 row of {tmp_path / 'out-mixed'} is older: decoder dicom {now} -> {now + 1}. They are made again." in said
+        f"1 row of {tmp_path / 'out-mixed'} is older: decoder dicom {now} -> {now + 1}. They are made again."
+        in said
         and "1 new rows" in said
     )
-    assert all(len(made(kind) - before[kind]) >= 1 for kind in before), "pixels, features and the audit of the folder"
+    assert all(len(made(kind) - before[kind]) >= 1 for kind in before), (
+        "pixels, features and the audit of the folder"
+    )
 
 
 def test_a_table_says_which_rows_of_its_plan_are_older(
@@ -196,7 +250,13 @@ def test_a_table_says_which_rows_of_its_plan_are_older(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     out = tmp_path / "out"
-    asked = Grid(tasks=(f"folder:{folders['jpeg']}",), encoders=(mine,), protocols=("knn",), labels=("50", "100"), seeds=1)
+    asked = Grid(
+        tasks=(f"folder:{folders['jpeg']}",),
+        encoders=(mine,),
+        protocols=("knn",),
+        labels=("50", "100"),
+        seeds=1,
+    )
     run.run(asked, out)
     monkeypatch.setattr(splits, "DRAWS", 2)
     store = Store(out)
@@ -204,7 +264,10 @@ def test_a_table_says_which_rows_of_its_plan_are_older(
     (older_rows,) = store.older()
     assert (older_rows.count, older_rows.why) == (1, ("draws 1 -> 2",))
     assert medbench("table", str(out)) == 0
-    assert f"1 row of {out} is older: draws 1 -> 2: not shown. Next: medbench run --task folder:jpeg" in capsys.readouterr().err
+    assert (
+        f"1 row of {out} is older: draws 1 -> 2: not shown. Next: medbench run --task folder:jpeg"
+        in capsys.readouterr().err
+    )
 
 
 def test_formats_are_remembered_and_an_older_memory_learns_them(
@@ -225,14 +288,23 @@ def test_formats_are_remembered_and_an_older_memory_learns_them(
 
 
 @pytest.mark.parametrize(
-    ("save", "expected"), [("JPEG", "jpeg"), ("PNG", "png"), ("TIFF", "tiff"), ("BMP", "bmp"), ("WEBP", "webp"), ("GIF", "other")]
+    ("save", "expected"),
+    [
+        ("JPEG", "jpeg"),
+        ("PNG", "png"),
+        ("TIFF", "tiff"),
+        ("BMP", "bmp"),
+        ("WEBP", "webp"),
+        ("GIF", "other"),
+    ],
 )
 def test_a_format_is_told_by_its_first_bytes(save: str, expected: str, tmp_path: Path) -> None:
     Image.new("RGB", (8, 8), (200, 10, 10)).save(tmp_path / "image", save)
     assert decoding.format_of((tmp_path / "image").read_bytes()[: decoding.HEAD]) == expected
 
 
-#: The fields of the first committed rows. A field beside these must be a `later` one, or every committed row becomes older.
+#: The fields of the first committed rows. A field beside these must be a `later` one, or every
+#: committed row becomes older.
 FIRST = {
     Cell: "task data method source encoder readout size pretrain_seed protocol labels seed target",
     Encoder: "name architecture checkpoint size mean std interpolation readout kind file trained_on",
@@ -245,7 +317,9 @@ FIRST = {
 
 @pytest.mark.parametrize("words", FIRST, ids=lambda words: words.__name__)
 def test_a_field_that_is_added_does_not_make_rows_older(words: type) -> None:
-    assert {field.name for field in fields(words) if not field.metadata.get("later")} == set(FIRST[words].split())
+    assert {field.name for field in fields(words) if not field.metadata.get("later")} == set(
+        FIRST[words].split()
+    )
 
 
 def test_a_later_field_is_left_out_at_its_default() -> None:
@@ -259,10 +333,25 @@ def test_a_later_field_is_left_out_at_its_default() -> None:
 
 
 def test_differences_name_what_moved() -> None:
-    then = {"code": list(FROZEN), "method": [1, "a"], "protocol": [1, "p"], "encoder": {"size": 8}, "task": "t"}
+    then = {
+        "code": list(FROZEN),
+        "method": [1, "a"],
+        "protocol": [1, "p"],
+        "encoder": {"size": 8},
+        "task": "t",
+    }
     assert differences(then, then) == [] and len(CODE) == len(FROZEN)
-    now = {**then, "protocol": [2, "q"], "encoder": {"size": 16}, "ingredients": {"crops": 2, "resize": 1}}
-    assert list(map(str, differences(then, now))) == ["crops 1 -> 2", "protocol version 1 -> 2", "the encoder's size 8 -> 16"]
+    now = {
+        **then,
+        "protocol": [2, "q"],
+        "encoder": {"size": 16},
+        "ingredients": {"crops": 2, "resize": 1},
+    }
+    assert list(map(str, differences(then, now))) == [
+        "crops 1 -> 2",
+        "protocol version 1 -> 2",
+        "the encoder's size 8 -> 16",
+    ]
     assert raised({"resize": 1}) == []
     with pytest.raises(UserError, match="Unknown method 'nothing'"):
         registry.method("nothing")

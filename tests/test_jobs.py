@@ -1,4 +1,7 @@
-"""Work is taken, not waited for: what another process holds is passed over, and done by whoever has nothing else to do."""
+"""Work is taken, not waited for.
+
+What another process holds is passed over, and done by whoever has nothing else to do.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,13 @@ def grid(folder: Path, tmp_path: Path) -> Grid:
         code += f"    return torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d({size}), torch.nn.Flatten())\n"
     (tmp_path / "mine.py").write_text(code)
     encoders = tuple(f"{tmp_path / 'mine.py'}:{name}" for name in ("halves", "quarters"))
-    return Grid(tasks=(f"folder:{folder}",), encoders=encoders, protocols=("linear", "knn"), labels=("100",), seeds=1)
+    return Grid(
+        tasks=(f"folder:{folder}",),
+        encoders=encoders,
+        protocols=("linear", "knn"),
+        labels=("100",),
+        seeds=1,
+    )
 
 
 def unit_lock(store: Store, unit: object) -> FileLock:
@@ -34,7 +43,9 @@ def unit_lock(store: Store, unit: object) -> FileLock:
     return FileLock(store.folder / ".locks" / fingerprint(unit.cells[0].cell.unit)[:16])
 
 
-def test_a_run_goes_on_where_another_holds_a_unit_and_comes_back(grid: Grid, tmp_path: Path) -> None:
+def test_a_run_goes_on_where_another_holds_a_unit_and_comes_back(
+    grid: Grid, tmp_path: Path
+) -> None:
     """It waited at the first unit's lock."""
     plan, store, order = planning.plan(grid), Store(tmp_path / "out"), []
     first = unit_lock(store, plan.units[0])
@@ -54,7 +65,9 @@ def test_what_another_process_embeds_is_not_waited_for(grid: Grid, tmp_path: Pat
     job = jobs.jobs_of(plan, plan.units[0])[0]
     with ExitStack() as held:
         names = jobs.lacking(plan, job, job.cells, "cpu")
-        assert [name.split("-")[0] for name in names] == ["embed"] and held.enter_context(jobs.preparing(plan.cache_dir, names))
+        assert [name.split("-")[0] for name in names] == ["embed"] and held.enter_context(
+            jobs.preparing(plan.cache_dir, names)
+        )
 
         def on_row(row: Row) -> None:
             order.append(row.cell.encoder)
@@ -64,7 +77,9 @@ def test_what_another_process_embeds_is_not_waited_for(grid: Grid, tmp_path: Pat
     assert order == ["mine.py:quarters"] * 2 + ["mine.py:halves"] * 2
 
 
-def test_what_failed_in_another_process_of_the_run_is_not_tried_again(grid: Grid, tmp_path: Path) -> None:
+def test_what_failed_in_another_process_of_the_run_is_not_tried_again(
+    grid: Grid, tmp_path: Path
+) -> None:
     plan, store = planning.plan(grid), Store(tmp_path / "out")
     cells = plan.units[1].cells
     store.create()
@@ -75,7 +90,9 @@ def test_what_failed_in_another_process_of_the_run_is_not_tried_again(grid: Grid
             Store(store.folder).fail(cells[1], "beside")
 
     execution.execute(plan, store, device="cpu", on_row=on_row)
-    assert store.rows().keys() == {planned.fingerprint for planned in plan.cells} - {cells[1].fingerprint}
+    assert store.rows().keys() == {planned.fingerprint for planned in plan.cells} - {
+        cells[1].fingerprint
+    }
 
 
 @pytest.fixture
@@ -87,9 +104,22 @@ def pixel_protocol(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         for draw, seed in zip(draws, train.seeds, strict=True):
             seeds.append(seed)
             assert len(draw) and train.network is not None
-            yield {name: Scores(*_uniform(len(images), train.n_classes), {}) for name, images in targets.items()}
+            yield {
+                name: Scores(*_uniform(len(images), train.n_classes), {})
+                for name, images in targets.items()
+            }
 
-    made = Protocol("pixels", 1, "a test's", linear.kinds, evaluate, seeded=True, settings={}, needs="images", divides=False)
+    made = Protocol(
+        "pixels",
+        1,
+        "a test's",
+        linear.kinds,
+        evaluate,
+        seeded=True,
+        settings={},
+        needs="images",
+        divides=False,
+    )
     monkeypatch.setitem(registry.protocols(), "pixels", made)
     return seeds
 
@@ -100,11 +130,24 @@ def _uniform(n: int, classes: int) -> tuple[object, object]:
     return np.full((n, classes), 1 / classes), np.zeros(n, int)
 
 
-def test_fine_tunings_are_taken_one_by_one(grid: Grid, tmp_path: Path, pixel_protocol: list[int]) -> None:
-    asked = replace(grid, encoders=grid.encoders[:1], protocols=("linear", "pixels"), labels=("10/class",), seeds=3)
+def test_fine_tunings_are_taken_one_by_one(
+    grid: Grid, tmp_path: Path, pixel_protocol: list[int]
+) -> None:
+    asked = replace(
+        grid,
+        encoders=grid.encoders[:1],
+        protocols=("linear", "pixels"),
+        labels=("10/class",),
+        seeds=3,
+    )
     plan, store = planning.plan(asked), Store(tmp_path / "out")
     found = jobs.jobs_of(plan, plan.units[0])
-    assert [(job.pixels, len(job.cells)) for job in found] == [(False, 3), (True, 1), (True, 1), (True, 1)]
+    assert [(job.pixels, len(job.cells)) for job in found] == [
+        (False, 3),
+        (True, 1),
+        (True, 1),
+        (True, 1),
+    ]
     assert len({job.name for job in found}) == 4
     (store.folder / ".locks").mkdir(parents=True)
     second = FileLock(store.folder / ".locks" / found[2].name)
@@ -117,7 +160,14 @@ def test_fine_tunings_are_taken_one_by_one(grid: Grid, tmp_path: Path, pixel_pro
             second.release()
 
     execution.execute(plan, store, device="cpu", on_row=on_row)
-    assert rows == [("linear", 0), ("linear", 1), ("linear", 2), ("pixels", 0), ("pixels", 2), ("pixels", 1)]
+    assert rows == [
+        ("linear", 0),
+        ("linear", 1),
+        ("linear", 2),
+        ("pixels", 0),
+        ("pixels", 2),
+        ("pixels", 1),
+    ]
     assert pixel_protocol == [0, 2, 1], "each once"
 
 
@@ -144,9 +194,12 @@ def test_locks_of_several_files_are_had_together_or_not_at_all(tmp_path: Path) -
         assert held
 
 
-def test_a_folder_whose_locks_keep_nobody_out_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_whose_locks_keep_nobody_out_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert locks.exclude(tmp_path)
-    monkeypatch.setattr("fcntl.flock", lambda *_: None)  # as on a network disk that only says it locks
+    # as on a network disk that only says it locks
+    monkeypatch.setattr("fcntl.flock", lambda *_: None)
     assert not locks.exclude(tmp_path)
 
 
@@ -167,7 +220,8 @@ def test_a_job_is_named_in_words(grid: Grid) -> None:
 
 
 def test_many_held_jobs_are_leapt_over_and_none_is_lost() -> None:
-    """It asked for each of them: 64 processes that walk along one list asked 113 times for a job."""
+    """It asked for each of them: 64 processes that walk along one list asked 113 times for a
+    job."""
     every, free, tried, done = list(range(200)), {150, 60}, [], []
 
     def attempt(job: int) -> bool:
@@ -179,6 +233,8 @@ def test_many_held_jobs_are_leapt_over_and_none_is_lost() -> None:
 
     jobs.take(every, attempt, chance=lambda n: n - 1)  # type: ignore[arg-type]
     first = tried[: tried.index(0, 1)]
-    assert first[:6] == [0, 1, 2, 3, 4, 9], "four in order, as few processes find a free one, then ever wider leaps"
+    assert first[:6] == [0, 1, 2, 3, 4, 9], (
+        "four in order, as few processes find a free one, then ever wider leaps"
+    )
     assert len(first) < 30
     assert sorted(done) == every, "what was leapt over is come back to"

@@ -1,4 +1,7 @@
-"""`--json FILE` of every command that prints a table: records that `json` reads, with null where a number is undefined."""
+"""`--json FILE` of every command that prints a table.
+
+Records that `json` reads, with null where a number is undefined.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,18 @@ from medbench.cli.options import app
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 #: Commands that print no table: what they make is a file, a folder or a sentence.
-NO_TABLE = {"export", "predict", "merge", "plot", "report", "pretrain", "data get", "data show", "data verify", "fetch"}
+NO_TABLE = {
+    "export",
+    "predict",
+    "merge",
+    "plot",
+    "report",
+    "pretrain",
+    "data get",
+    "data show",
+    "data verify",
+    "fetch",
+}
 
 
 def commands() -> dict[str, object]:
@@ -24,21 +38,36 @@ def commands() -> dict[str, object]:
     found = {}
     for name, command in root.commands.items():  # type: ignore[attr-defined]
         inner = getattr(command, "commands", None)
-        found.update({f"{name} {part}": one for part, one in inner.items()} if inner else {name: command})
+        found.update(
+            {f"{name} {part}": one for part, one in inner.items()} if inner else {name: command}
+        )
     return found
 
 
 def test_every_command_that_prints_a_table_has_it() -> None:
-    lacking = {name for name, command in commands().items() if "--json" not in {o for p in command.params for o in p.opts}}  # type: ignore[attr-defined]
+    lacking = {
+        name
+        for name, command in commands().items()
+        if "--json" not in {o for p in command.params for o in p.opts}
+    }  # type: ignore[attr-defined]
     assert lacking <= NO_TABLE
 
 
 @pytest.mark.parametrize(
     ("words", "keys"),
     [
-        (["table", str(RESULTS / "derm-finetune"), "--only", "labels=10%"], {"method", "labels", "metric", "mean", "low", "high"}),
-        (["compare", str(RESULTS / "derm-finetune")], {"first", "second", "labels", "difference", "low", "high", "p", "verdict", "family"}),
-        (["advise", str(RESULTS / "derm-standard"), "--target", "0.9"], {"line", "labels", "value", "low", "high", "needs"}),
+        (
+            ["table", str(RESULTS / "derm-finetune"), "--only", "labels=10%"],
+            {"method", "labels", "metric", "mean", "low", "high"},
+        ),
+        (
+            ["compare", str(RESULTS / "derm-finetune")],
+            {"first", "second", "labels", "difference", "low", "high", "p", "verdict", "family"},
+        ),
+        (
+            ["advise", str(RESULTS / "derm-standard"), "--target", "0.9"],
+            {"line", "labels", "value", "low", "high", "needs"},
+        ),
         (["list", "tasks"], {"name", "title"}),
         (["list", "encoders"], {"name"}),
         (["list", "checkpoints"], {"name", "trained_on", "here"}),
@@ -57,5 +86,10 @@ def test_records(words: list[str], keys: set[str], tmp_path: Path) -> None:
 
 
 def test_undefined_is_null(tmp_path: Path) -> None:
-    put_records([{"a": np.float32("nan"), "b": np.array([1.5, np.inf]), "c": Path("x"), "d": (1, None)}], tmp_path / "a.json")
-    assert json.loads((tmp_path / "a.json").read_text()) == [{"a": None, "b": [1.5, None], "c": "x", "d": [1, None]}]
+    put_records(
+        [{"a": np.float32("nan"), "b": np.array([1.5, np.inf]), "c": Path("x"), "d": (1, None)}],
+        tmp_path / "a.json",
+    )
+    assert json.loads((tmp_path / "a.json").read_text()) == [
+        {"a": None, "b": [1.5, None], "c": "x", "d": [1, None]}
+    ]

@@ -1,7 +1,8 @@
 """SIGKILL at ten moments of the shipped command, inside a fine-tuning, and two runs into one folder at once. Minutes long: pytest -m slow.
 
-Each kill falls a random while after a line of the log that says which stage has begun, so that packing, pretraining, embedding, solving and writing
-are all hit; the log line is printed with the test (-s).
+Each kill falls a random while after a line of the log that says which stage has begun, so that
+packing, pretraining, embedding, solving and writing are all hit; the log line is printed with the
+test (-s).
 """
 
 from __future__ import annotations
@@ -23,9 +24,21 @@ from medbench import Store
 from medbench.schema import Row
 
 pytestmark = pytest.mark.slow
-COMMAND = [sys.executable, "-m", "medbench", "run", "--task", "derm", "--labels", "1,10,100", "--seeds", "3"]
+COMMAND = [
+    sys.executable,
+    "-m",
+    "medbench",
+    "run",
+    "--task",
+    "derm",
+    "--labels",
+    "1,10,100",
+    "--seeds",
+    "3",
+]
 COMMAND += ["--methods", "random,simclr,supervised"]
-#: What the log says when the stage begins, and the longest wait (seconds) before the kill. `row` falls on solving and on writing.
+#: What the log says when the stage begins, and the longest wait (seconds) before the kill. `row`
+#: falls on solving and on writing.
 MOMENTS = [
     ("packing derm", 0.5),
     ("packing derm", 1.5),
@@ -40,17 +53,38 @@ MOMENTS = [
 ]
 
 
-FINE_TUNING = [sys.executable, "-m", "medbench", "run", "--task", "derm", "--methods", "supervised", "--protocols", "finetune"]
-FINE_TUNING += ["--labels", "100", "--seeds", "1"]  # long enough that a training is saved before it is done: every 30 s
+FINE_TUNING = [
+    sys.executable,
+    "-m",
+    "medbench",
+    "run",
+    "--task",
+    "derm",
+    "--methods",
+    "supervised",
+    "--protocols",
+    "finetune",
+]
+# long enough that a training is saved before it is done: every 30 s
+FINE_TUNING += ["--labels", "100", "--seeds", "1"]
 
 
 def start(out: Path, cache: Path, command: Sequence[str] = COMMAND) -> subprocess.Popen[str]:
     environment = {**os.environ, "MEDBENCH_CACHE": str(cache)}
-    return subprocess.Popen([*command, "--out", str(out)], env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    return subprocess.Popen(
+        [*command, "--out", str(out)],
+        env=environment,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
 
 
 def kill_after(process: subprocess.Popen[str], sign: str, wait: float) -> str:
-    """Kill when the log shows `sign`, `wait` seconds later. Returns the last line before the kill."""
+    """Kill when the log shows `sign`, `wait` seconds later.
+
+    Returns the last line before the kill.
+    """
     assert process.stderr is not None
     last = ""
     for line in process.stderr:
@@ -72,7 +106,10 @@ def finish(process: subprocess.Popen[str]) -> str:
 
 
 def essence(store: Store) -> dict[str, tuple[object, ...]]:
-    return {key: (row.cell, row.n_labels, row.n_requested, row.chosen) for key, row in store.rows().items()}
+    return {
+        key: (row.cell, row.n_labels, row.n_requested, row.chosen)
+        for key, row in store.rows().items()
+    }
 
 
 def assert_same(a: Store, b: Store) -> None:
@@ -120,7 +157,8 @@ def kill_when(process: subprocess.Popen[str], reached: Callable[[], bool]) -> No
 
 
 def test_killed_inside_a_fine_tuning_it_goes_on_and_ends_with_the_same_row(tmp_path: Path) -> None:
-    """In the search after its first candidate, after its second, and in the training itself, behind a checkpoint of it."""
+    """In the search after its first candidate, after its second, and in the training itself, behind
+    a checkpoint of it."""
     import torch
 
     out, cache = tmp_path / "out", tmp_path / "cache"
@@ -128,14 +166,22 @@ def test_killed_inside_a_fine_tuning_it_goes_on_and_ends_with_the_same_row(tmp_p
     def saved(pattern: str) -> list[Path]:
         return sorted((cache / "cells").glob(f"*/{pattern}"))
 
-    for reached in (lambda: len(saved("*-0.2.pth")) == 1, lambda: len(saved("*-0.2.pth")) == 2, lambda: bool(saved("*-1.pth"))):
+    for reached in (
+        lambda: len(saved("*-0.2.pth")) == 1,
+        lambda: len(saved("*-0.2.pth")) == 2,
+        lambda: bool(saved("*-1.pth")),
+    ):
         kill_when(start(out, cache, FINE_TUNING), reached)
         assert Store(out).rows() == {}
     (file,) = saved("*-1.pth")
     state = torch.load(file, weights_only=True)
-    assert not state["done"] and 0 < state["state"]["step"] < 355, "ten passes over 1,137 images in batches of 32"
+    assert not state["done"] and 0 < state["state"]["step"] < 355, (
+        "ten passes over 1,137 images in batches of 32"
+    )
     resumed = finish(start(out, cache, FINE_TUNING))
-    assert set(re.findall(r"(\d+) images, rate", resumed)) == {"1419"}, "the training alone went on, none of the search"
+    assert set(re.findall(r"(\d+) images, rate", resumed)) == {"1419"}, (
+        "the training alone went on, none of the search"
+    )
     assert not saved("*")
 
     finish(start(tmp_path / "whole", tmp_path / "fresh", FINE_TUNING))

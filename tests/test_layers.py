@@ -13,10 +13,13 @@ import pytest
 import medbench
 
 ROOT = Path(medbench.__file__).parent
-STRUCTURE = runpy.run_path(str(Path(__file__).parents[1] / "benchmarks" / "structure.py"), run_name="structure")
+STRUCTURE = runpy.run_path(
+    str(Path(__file__).parents[1] / "benchmarks" / "structure.py"), run_name="structure"
+)
 LOW = {"schema", "system", "stats", "images"}
-#: What each room imports, as CONTRIBUTING draws it, from the lowest to the highest. Tasks, methods and protocols are also loaded by name: `registry` is
-#: the one door that this table does not see. `None`: everything.
+#: What each room imports, as CONTRIBUTING draws it, from the lowest to the highest. Tasks, methods
+#: and protocols are also loaded by name: `registry` is the one door that this table does not see.
+#: `None`: everything.
 MAY = {
     "schema": set(),
     "system": {"schema"},
@@ -34,7 +37,17 @@ MAY = {
     "__main__": {"cli"},
     "__init__": {"schema", "models", "protocols", "run", "report"},
 }
-HEAVY = {"torch", "timm", "sklearn", "pandas", "scipy", "PIL", "pydicom", "torchvision", "huggingface_hub"}
+HEAVY = {
+    "torch",
+    "timm",
+    "sklearn",
+    "pandas",
+    "scipy",
+    "PIL",
+    "pydicom",
+    "torchvision",
+    "huggingface_hub",
+}
 
 
 GRAPH = STRUCTURE["imports"](STRUCTURE["modules"](ROOT), "medbench")
@@ -46,7 +59,9 @@ def test_every_room_imports_only_what_lies_below_it() -> None:
     for room, allowed in MAY.items():
         used = {other for one, other in arrows if one == room}
         assert allowed is None or used <= allowed, f"{room} imports {sorted(used - allowed)}"
-        assert allowed is None or used >= allowed, f"{room} does not import {sorted(allowed - used)}: this table says what is so"
+        assert allowed is None or used >= allowed, (
+            f"{room} does not import {sorted(allowed - used)}: this table says what is so"
+        )
 
 
 def test_no_arrow_leads_up_and_no_modules_import_each_other() -> None:
@@ -71,14 +86,22 @@ def test_heavy_functions_are_counted_by_lines_and_by_parameters() -> None:
 
 
 def test_the_report_reads_rows_and_nothing_else_of_a_run() -> None:
-    used = {other for module, others in GRAPH.items() if module.startswith("report") for other in others if other.split(".")[0] == "run"}
+    used = {
+        other
+        for module, others in GRAPH.items()
+        if module.startswith("report")
+        for other in others
+        if other.split(".")[0] == "run"
+    }
     assert used == {"run.store"}
 
 
 def loaded(code: str) -> set[str]:
     """Heavy top-level packages in sys.modules after running `code` in a new interpreter."""
     script = f"{code}\nimport sys\nprint('LOADED', *sorted({{name.split('.')[0] for name in sys.modules}} & {HEAVY!r}))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
     return set(done.stdout.split("LOADED")[1].split())
 
 
@@ -120,7 +143,9 @@ def test_import_medbench_is_light() -> None:
 
 def test_the_package_gives_what_a_file_of_a_users_own_needs_and_stays_light() -> None:
     assert (
-        loaded("from medbench import Method, Protocol, Scores, Split, Task, Weights, build_encoder; assert callable(build_encoder)")
+        loaded(
+            "from medbench import Method, Protocol, Scores, Split, Task, Weights, build_encoder; assert callable(build_encoder)"
+        )
         == set()
     )
 

@@ -36,7 +36,13 @@ def results(tmp_path: Path) -> Folder:
         planned = tuple(PlannedCell(one.cell, one.fingerprint, 7, setting, "part") for one in rows)
         store.add_plan(PlanFile(planned, {"t|T|test": ABOUT}))
         for one in rows:
-            store.add(one, {"metrics": np.array(["auc"]), "resamples": np.stack([0.8 + NOISE]).astype(np.float32)})
+            store.add(
+                one,
+                {
+                    "metrics": np.array(["auc"]),
+                    "resamples": np.stack([0.8 + NOISE]).astype(np.float32),
+                },
+            )
         return store
 
     return fill
@@ -51,21 +57,31 @@ def test_draws_are_one_line_and_what_was_made_anew_is_another() -> None:
     assert lines_judged(map(Judged.of, draws)) == {"part": 1}
     assert lines_judged(map(Judged.of, [*draws, row("a", "1%"), row("b")])) == {"part": 3}
     again = [row("a", seed=seed, version=2) for seed in range(5)]
-    assert lines_judged(map(Judged.of, [*draws, *again])) == {"part": 2}, "three draws of one version, five of the next"
+    assert lines_judged(map(Judged.of, [*draws, *again])) == {"part": 2}, (
+        "three draws of one version, five of the next"
+    )
     away = [replace(one, provenance={**one.provenance, "target": "elsewhere"}) for one in again]
     assert lines_judged(map(Judged.of, [*draws, *away])) == {"part": 1, "elsewhere": 1}
 
 
-def test_rows_that_are_deleted_and_replaced_stay_counted_and_every_table_says_so(results: Folder) -> None:
+def test_rows_that_are_deleted_and_replaced_stay_counted_and_every_table_says_so(
+    results: Folder,
+) -> None:
     store = results("a", [row("a"), row("b"), row("b", seed=1)])
-    assert "- 2 lines were judged on these images so far; replaced and deleted rows count, too." in markdown(store)
+    assert (
+        "- 2 lines were judged on these images so far; replaced and deleted rows count, too."
+        in markdown(store)
+    )
     file = store.folder / "rows.jsonl"
     file.write_bytes(file.read_bytes().splitlines(keepends=True)[0])
     results("a", [row("b", version=2), row("b", seed=1, version=2)], "second")
     assert counted(store) == {"part": 3}
     (board,) = leaderboards(Store(store.folder))
     assert (len(board.lines), board.judged) == (2, 3)
-    assert "- 3 lines were judged on these images so far, 1 of which are not in this table; replaced" in markdown(Store(store.folder))
+    assert (
+        "- 3 lines were judged on these images so far, 1 of which are not in this table; replaced"
+        in markdown(Store(store.folder))
+    )
 
 
 def test_a_folder_without_a_ledger_begins_with_its_rows(results: Folder) -> None:
@@ -74,17 +90,25 @@ def test_a_folder_without_a_ledger_begins_with_its_rows(results: Folder) -> None
     assert counted(store) == {"part": 2}
     assert not (store.folder / "judged.jsonl").exists(), "reading writes nothing"
     results("a", [row("c")])
-    assert [parsed(line)["fingerprint"] for line in (store.folder / "judged.jsonl").read_bytes().splitlines()] == [
-        row(name).fingerprint for name in "abc"
-    ]
+    assert [
+        parsed(line)["fingerprint"]
+        for line in (store.folder / "judged.jsonl").read_bytes().splitlines()
+    ] == [row(name).fingerprint for name in "abc"]
 
 
-def test_a_row_is_counted_before_it_is_written(results: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_is_counted_before_it_is_written(
+    results: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A run that is killed in between makes the same cell again: one line."""
     store = results("a", [row("a")])
-    monkeypatch.setattr(store._rows, "append", lambda *records: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(
+        store._rows, "append", lambda *records: (_ for _ in ()).throw(KeyboardInterrupt)
+    )
     with pytest.raises(KeyboardInterrupt):
-        store.add(row("b"), {"metrics": np.array(["auc"]), "resamples": np.stack([0.8 + NOISE]).astype(np.float32)})
+        store.add(
+            row("b"),
+            {"metrics": np.array(["auc"]), "resamples": np.stack([0.8 + NOISE]).astype(np.float32)},
+        )
     assert len(Store(store.folder).rows()) == 1 and counted(store) == {"part": 2}
     results("a", [row("b")])
     assert len(Store(store.folder).rows()) == 2 and counted(store) == {"part": 2}
@@ -98,7 +122,8 @@ def test_a_damaged_line_is_told_and_a_torn_tail_is_none(results: Folder) -> None
     assert counted(store) == {"part": 2}, "the row is there"
     file.write_bytes(whole.replace(b'"line": "', b'"line": "0', 1))
     with pytest.raises(
-        UserError, match=r"judged\.jsonl, line 1, is damaged .* Next: remove that line; a row that is still there is counted anyway"
+        UserError,
+        match=r"judged\.jsonl, line 1, is damaged .* Next: remove that line; a row that is still there is counted anyway",
     ):
         Store(store.folder).judged()
 

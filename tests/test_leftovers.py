@@ -1,4 +1,7 @@
-"""Files that are no images of a task: what systems leave, and what was made of an image and lies beside it."""
+"""Files that are no images of a task.
+
+What systems leave, and what was made of an image and lies beside it.
+"""
 
 from __future__ import annotations
 
@@ -42,8 +45,27 @@ def ids(task: Task) -> set[str]:
 @pytest.mark.parametrize(
     "name",
     [
-        *("@eaDir", "@EADIR", "#recycle", "@Recycle", ".thumbnails", ".ipynb_checkpoints", "__MACOSX", "._1.png", ".hidden", ".1.png"),
-        *("Thumbs.db", "$RECYCLE.BIN", "System Volume Information", "SYNOFILE_THUMB_M.jpg", "@__thumb", "DICOMDIR", "lost+found"),
+        *(
+            "@eaDir",
+            "@EADIR",
+            "#recycle",
+            "@Recycle",
+            ".thumbnails",
+            ".ipynb_checkpoints",
+            "__MACOSX",
+            "._1.png",
+            ".hidden",
+            ".1.png",
+        ),
+        *(
+            "Thumbs.db",
+            "$RECYCLE.BIN",
+            "System Volume Information",
+            "SYNOFILE_THUMB_M.jpg",
+            "@__thumb",
+            "DICOMDIR",
+            "lost+found",
+        ),
         *("@SynoEAStream", "~snapshot", "_gsdata_", "FOUND.000"),
     ],
 )
@@ -51,7 +73,9 @@ def test_what_systems_leave(name: str) -> None:
     assert left_behind(name)
 
 
-@pytest.mark.parametrize("name", ["1.png", "a.b", "@home", "recycle", "thumb", "image_thumbs.png", "_1.png"])
+@pytest.mark.parametrize(
+    "name", ["1.png", "a.b", "@home", "recycle", "thumb", "image_thumbs.png", "_1.png"]
+)
 def test_what_people_make(name: str) -> None:
     assert not left_behind(name)
 
@@ -88,9 +112,31 @@ def test_litter_without_images_is_not_worth_a_word(tree: Tree) -> None:
 @pytest.mark.parametrize(
     "mask",
     [
-        *("a/0_mask.png", "a/0_mask_1.png", "a/0-mask.bmp", "a/0_segmentation.png", "a/0_Segmentation.tif", "a/0.mask.png", "a/0_seg.png"),
-        *("a/mask_0.png", "a/masks/0.png", "a/masks/0_mask.png", "a/ground_truth/0.png", "a/0_lesion_mask.png", "a/leftMask/0.png"),
-        *("a/0_gt.png", "a/0_overlay.jpg", "a/thumbs/0.jpg", "a/0-150x150.jpg", "a/0_annotated.png", "a/annotations/0.png"),
+        *(
+            "a/0_mask.png",
+            "a/0_mask_1.png",
+            "a/0-mask.bmp",
+            "a/0_segmentation.png",
+            "a/0_Segmentation.tif",
+            "a/0.mask.png",
+            "a/0_seg.png",
+        ),
+        *(
+            "a/mask_0.png",
+            "a/masks/0.png",
+            "a/masks/0_mask.png",
+            "a/ground_truth/0.png",
+            "a/0_lesion_mask.png",
+            "a/leftMask/0.png",
+        ),
+        *(
+            "a/0_gt.png",
+            "a/0_overlay.jpg",
+            "a/thumbs/0.jpg",
+            "a/0-150x150.jpg",
+            "a/0_annotated.png",
+            "a/annotations/0.png",
+        ),
         *(
             "a/0_roi.png",
             "a/0_crop.png",
@@ -105,11 +151,16 @@ def test_litter_without_images_is_not_worth_a_word(tree: Tree) -> None:
 def test_masks_beside_images_are_left_out_by_name(mask: str, tree: Tree) -> None:
     task = registry.task(f"folder:{tree(mask)}")
     assert len(ids(task)) == 40
-    assert f"1 images that were made of others were left out (masks, previews: '{mask}' of '0.png')" in marks(task)
+    assert (
+        f"1 images that were made of others were left out (masks, previews: '{mask}' of '0.png')"
+        in marks(task)
+    )
 
 
 def test_masks_in_a_folder_beside_images(tree: Tree) -> None:
-    task = registry.task(f"folder:{tree('a/images/x1.png', 'a/images/x2.png', 'a/masks/x1.png', 'a/masks/x2_mask.png')}")
+    task = registry.task(
+        f"folder:{tree('a/images/x1.png', 'a/images/x2.png', 'a/masks/x1.png', 'a/masks/x2_mask.png')}"
+    )
     assert {name for name in ids(task) if "x" in name} == {"a/images/x1.png", "a/images/x2.png"}
     assert any(mark.startswith("2 images that were made of others") for mark in marks(task))
 
@@ -117,30 +168,59 @@ def test_masks_in_a_folder_beside_images(tree: Tree) -> None:
 @pytest.mark.parametrize(
     "made",
     [
-        *("x/annotations/trimaps/1.png", "x/labelsTr/1.png", "x/SegmentationClass/1.png", "x/1st_manual/1.png", "x/vessels/1.png"),
-        *("x/images/1_trimap.png", "x/images/1_edge.png", "x/images/1_manual1.png", "x/images/1_bw.png", "x/images/1_hflip.png"),
-        *("x/images/1 - Kopie.png", "x/images/1@2x.png", "x/images/1_300x200.png", "x/images/1.sync-conflict-20200101-120000-A.png"),
+        *(
+            "x/annotations/trimaps/1.png",
+            "x/labelsTr/1.png",
+            "x/SegmentationClass/1.png",
+            "x/1st_manual/1.png",
+            "x/vessels/1.png",
+        ),
+        *(
+            "x/images/1_trimap.png",
+            "x/images/1_edge.png",
+            "x/images/1_manual1.png",
+            "x/images/1_bw.png",
+            "x/images/1_hflip.png",
+        ),
+        *(
+            "x/images/1 - Kopie.png",
+            "x/images/1@2x.png",
+            "x/images/1_300x200.png",
+            "x/images/1.sync-conflict-20200101-120000-A.png",
+        ),
     ],
 )
 def test_more_of_what_is_made_of_images(made: str) -> None:
-    assert made_of(["x/images/1.png", "x/images/2_old.png", "x/images/2.png", made]) == {made: "x/images/1.png"}
+    assert made_of(["x/images/1.png", "x/images/2_old.png", "x/images/2.png", made]) == {
+        made: "x/images/1.png"
+    }
 
 
 def test_a_name_alone_proves_nothing(tree: Tree) -> None:
-    """Images that are called masks with nothing beside them stay, with a mark; class folders called so by themselves stay without."""
+    """Images that are called masks with nothing beside them stay, with a mark.
+
+    Class folders called so by themselves stay without.
+    """
     task = registry.task(f"folder:{tree('a/face_mask.png', 'seg/1.png', 'band/1.png')}")
     assert task.classes == ("a", "b", "band", "seg")
     assert "a/face_mask.png" in ids(task)
-    assert any(mark.startswith("1 images are called masks or previews, with no image beside them") for mark in marks(task))
+    assert any(
+        mark.startswith("1 images are called masks or previews, with no image beside them")
+        for mark in marks(task)
+    )
 
 
 def test_a_folder_of_masks_is_no_class(tmp_path: Path) -> None:
     for name in (f"{c}/{i}.png" for c in ("images", "masks") for i in range(20)):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.new("RGB", (4, 4)).save(tmp_path / name)
-    with pytest.raises(UserError, match=r"masks is no class: its images are called as those of 'images'"):
+    with pytest.raises(
+        UserError, match=r"masks is no class: its images are called as those of 'images'"
+    ):
         registry.task(f"folder:{tmp_path}")
-    assert no_class({"a_masks": ["1.png"], "b_masks": ["1.png"], "a": ["1.png"], "b": ["1.png"]}) == ("a_masks", "a")
+    assert no_class(
+        {"a_masks": ["1.png"], "b_masks": ["1.png"], "a": ["1.png"], "b": ["1.png"]}
+    ) == ("a_masks", "a")
     assert no_class({"mask": ["1.png"], "no mask": ["1.png"]}) is None
     assert no_class({"seg": ["1.png"], "band": ["1.png"]}) is None
     assert no_class({"masks": ["7.png", "8.png", "9.png"], "nv": ["7.png"]}) is None
@@ -148,8 +228,13 @@ def test_a_folder_of_masks_is_no_class(tmp_path: Path) -> None:
 
 
 def test_what_was_made_of_what() -> None:
-    assert made_of(["p1_left.png", "p1_right.png", "p10.png", "p1.png", "label_1.png", "1_2.png"]) == {}
-    assert made_of(["seg/1.png", "band/1.png", "mask/1.png", "no_mask/1.png"]) == {"mask/1.png": "seg/1.png"}
+    assert (
+        made_of(["p1_left.png", "p1_right.png", "p10.png", "p1.png", "label_1.png", "1_2.png"])
+        == {}
+    )
+    assert made_of(["seg/1.png", "band/1.png", "mask/1.png", "no_mask/1.png"]) == {
+        "mask/1.png": "seg/1.png"
+    }
     assert made_of(["benign (1).png", "benign (1)_mask.png", "benign (1)_mask_1.png"]) == {
         "benign (1)_mask.png": "benign (1).png",
         "benign (1)_mask_1.png": "benign (1).png",
@@ -159,10 +244,19 @@ def test_what_was_made_of_what() -> None:
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (["a/@eaDir/0.jpg,a"], r"line 42: 'a/@eaDir/0\.jpg' is what a system leaves behind, no image of the task \(1 such lines\)"),
+        (
+            ["a/@eaDir/0.jpg,a"],
+            r"line 42: 'a/@eaDir/0\.jpg' is what a system leaves behind, no image of the task \(1 such lines\)",
+        ),
         (["a/._0.png,a"], r"is what a system leaves behind"),
-        (["a/.ipynb_checkpoints/0-checkpoint.png,a", "__MACOSX/0.png,b"], r"\(2 such lines\)\. Next: take the lines out"),
-        (["a/0_mask.png,a"], r"line 42: 'a/0_mask\.png' is called as what was made of 'a/0\.png' \(1 such lines: masks, previews\)"),
+        (
+            ["a/.ipynb_checkpoints/0-checkpoint.png,a", "__MACOSX/0.png,b"],
+            r"\(2 such lines\)\. Next: take the lines out",
+        ),
+        (
+            ["a/0_mask.png,a"],
+            r"line 42: 'a/0_mask\.png' is called as what was made of 'a/0\.png' \(1 such lines: masks, previews\)",
+        ),
         (["masks/0.png,a"], r"'masks/0\.png' is called as what was made of 'a/0\.png'"),
     ],
 )
@@ -176,7 +270,11 @@ def test_a_table_that_lists_them_is_refused(rows: list[str], message: str, tree:
 
 def test_a_hidden_folder_that_a_table_names_is_meant(tree: Tree) -> None:
     root = tree(".cache/1.png")
-    (root / "t.csv").write_text("\n".join(["path,label", *(f"{c}/{i}.png,{c}" for c in "ab" for i in range(20)), ".cache/1.png,a"]))
+    (root / "t.csv").write_text(
+        "\n".join(
+            ["path,label", *(f"{c}/{i}.png,{c}" for c in "ab" for i in range(20)), ".cache/1.png,a"]
+        )
+    )
     assert ".cache/1.png" in ids(registry.task(f"folder:{root / 't.csv'}"))
 
 
@@ -189,14 +287,32 @@ def test_official_layouts_pass_them_by(tmp_path: Path) -> None:
         "ABE/@eaDir/ABE_1.jpg/SYNOPHOTO_THUMB_M.jpg",
         "ABE/.ipynb_checkpoints/ABE_1-checkpoint.jpg",
     )
-    for name in (*names, "ABE/@eaDir/ABE_9.jpg", "@eaDir/x.jpg", "NGS/NGS_1.jpg", "NGS/._NGS_1.jpg", "NGS/.thumbnails/NGS_9.jpg"):
+    for name in (
+        *names,
+        "ABE/@eaDir/ABE_9.jpg",
+        "@eaDir/x.jpg",
+        "NGS/NGS_1.jpg",
+        "NGS/._NGS_1.jpg",
+        "NGS/.thumbnails/NGS_9.jpg",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(name.encode())
-    assert sorted(file.name for file in reading.walk(tmp_path / "ABE")) == ["ABE_1.jpg", "ABE_2.jpg"]
+    assert sorted(file.name for file in reading.walk(tmp_path / "ABE")) == [
+        "ABE_1.jpg",
+        "ABE_2.jpg",
+    ]
     with reading.as_listed():
-        assert sorted(name for part in marrow.load(tmp_path).values() for name in part.ids) == ["ABE_1", "ABE_2", "NGS_1"]
+        assert sorted(name for part in marrow.load(tmp_path).values() for name in part.ids) == [
+            "ABE_1",
+            "ABE_2",
+            "NGS_1",
+        ]
     tree = tmp_path / "labeled-images"
-    for name in ("lower-gi-tract/findings/polyps", "lower-gi-tract/findings/@eaDir", "__MACOSX/findings/polyps"):
+    for name in (
+        "lower-gi-tract/findings/polyps",
+        "lower-gi-tract/findings/@eaDir",
+        "__MACOSX/findings/polyps",
+    ):
         (tree / name).mkdir(parents=True)
     assert endoscopy._class_folders(tree) == {"polyps": tree / "lower-gi-tract/findings/polyps"}
 

@@ -1,4 +1,5 @@
-"""Low-rank adapters: how few weights they train, what memory they take, that the merged network is the adapted one, and which encoders are refused."""
+"""Low-rank adapters: how few weights they train, what memory they take, that the merged network is
+the adapted one, and which encoders are refused."""
 
 from __future__ import annotations
 
@@ -22,7 +23,9 @@ from medbench.protocols.lora import LORA, RECIPE
 from medbench.run.planning import plan
 from medbench.schema import Scores, Train, UserError
 
-needs_peft = pytest.mark.skipif(importlib.util.find_spec("peft") is None, reason="peft is an extra: medbench[lora]")
+needs_peft = pytest.mark.skipif(
+    importlib.util.find_spec("peft") is None, reason="peft is an extra: medbench[lora]"
+)
 FEW = replace(RECIPE, steps=10, epochs=0, evaluations=2, rates=(1e-3, 3e-3))
 
 
@@ -31,7 +34,9 @@ def vit() -> nn.Module:
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
-        return timm.create_model("vit_tiny_patch16_224", num_classes=0, img_size=SIZE, depth=4).eval()
+        return timm.create_model(
+            "vit_tiny_patch16_224", num_classes=0, img_size=SIZE, depth=4
+        ).eval()
 
 
 def cnn() -> nn.Module:
@@ -48,22 +53,30 @@ def trained(
     labels, classes = LABELS["multiclass"]
     network = replace(NETWORK, build=build)
     train = job(labels[:n], "multiclass", classes, folder, network=network, **changes)
-    (found,) = evaluate(train, {"all": pictures(labels[:40], seed=1)}, [np.arange(n)], recipe=recipe)
+    (found,) = evaluate(
+        train, {"all": pictures(labels[:40], seed=1)}, [np.arange(n)], recipe=recipe
+    )
     return train, found
 
 
 @needs_peft
 @pytest.mark.parametrize("build", [vit, cnn])
-def test_the_merged_network_is_the_adapted_one_and_few_weights_learn(build: Callable[[], nn.Module], tmp_path: Path) -> None:
+def test_the_merged_network_is_the_adapted_one_and_few_weights_learn(
+    build: Callable[[], nn.Module], tmp_path: Path
+) -> None:
     labels, classes = LABELS["multiclass"]
     train = job(labels, "multiclass", classes, tmp_path, network=replace(NETWORK, build=build))
     everything = np.arange(len(labels))
-    work = loop.FineTuning(train, train.network, FEW, everything, everything[:0], 0, tmp_path, finetune.linear_layer)  # type: ignore[arg-type]
+    work = loop.FineTuning(
+        train, train.network, FEW, everything, everything[:0], 0, tmp_path, finetune.linear_layer
+    )  # type: ignore[arg-type]
     ranks = work.ranks()
     assert 1 <= len(ranks) <= 2 and set(ranks) < set(RECIPE.adapters)
     before = build().state_dict()
     state = work.train(1e-3, 1.0, ranks[0])
-    assert state.best.keys() == {name for name in state.best if "lora_" in name or name.startswith("head.")}, "what stays is not copied"
+    assert state.best.keys() == {
+        name for name in state.best if "lora_" in name or name.startswith("head.")
+    }, "what stays is not copied"
     net = work.start(ranks[0])
     learn = adapters.numbers(weight for weight in net.parameters() if weight.requires_grad)
     told = adapters.told(net, ranks[0])
@@ -80,13 +93,20 @@ def test_the_merged_network_is_the_adapted_one_and_few_weights_learn(build: Call
     torch.testing.assert_close(merged, adapted, atol=1e-5, rtol=0)
     assert (adapted - start).abs().max() > 1e-3, "it has learned"
     assert net.encoder.state_dict().keys() == before.keys(), "a plain network again"
-    kept = [name for name, value in net.encoder.state_dict().items() if torch.equal(value, before[name])]
+    kept = [
+        name for name, value in net.encoder.state_dict().items() if torch.equal(value, before[name])
+    ]
     assert 0 < len(kept) < len(before)
 
 
 @needs_peft
-def test_a_row_says_what_was_trained_and_a_killed_run_goes_on_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rank and rate are searched on the held-out fifth; killed inside the search, the run ends with the same scores."""
+def test_a_row_says_what_was_trained_and_a_killed_run_goes_on_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rank and rate are searched on the held-out fifth.
+
+    Killed inside the search, the run ends with the same scores.
+    """
     _, whole = trained(vit, tmp_path / "whole")
     scores = whole["all"]
     assert len(scores.chosen["searched"]) == 4 and scores.chosen["rank"] in RECIPE.adapters
@@ -116,14 +136,22 @@ def test_an_image_is_scored_by_itself_and_few_images_take_the_rule(tmp_path: Pat
     images = pictures(labels[:30], seed=1)
     half = np.random.default_rng(0).permutation(30)[:15]
     (found,) = evaluate(train, {"all": images, "half": images[half]}, [np.arange(12)], recipe=FEW)
-    np.testing.assert_allclose(found["half"].probabilities, found["all"].probabilities[half], atol=1e-5)
+    np.testing.assert_allclose(
+        found["half"].probabilities, found["all"].probabilities[half], atol=1e-5
+    )
     assert found["all"].held_out is None and found["all"].chosen["rate"] == FEW.rates[1]
 
 
 @needs_peft
 def test_an_encoder_that_adapters_do_not_fit_is_refused_by_name(tmp_path: Path) -> None:
-    """Rank 1 of a network of 8 and 12 channels is more than 2 % of it; one of linear layers alone has no place for an adapter."""
-    with pytest.raises(UserError, match=r"Adapters of rank 1 and the head are \d+\.\d % of the .* weights of this encoder: more than 2 %"):
+    """Rank 1 of a network of 8 and 12 channels is more than 2 % of it.
+
+    One of linear layers alone has no place for an adapter.
+    """
+    with pytest.raises(
+        UserError,
+        match=r"Adapters of rank 1 and the head are \d+\.\d % of the .* weights of this encoder: more than 2 %",
+    ):
         trained(Tiny, tmp_path)
 
     def layers() -> nn.Module:
@@ -136,7 +164,8 @@ def test_an_encoder_that_adapters_do_not_fit_is_refused_by_name(tmp_path: Path) 
 
 
 class MultiheadOnly(nn.Module):
-    """torch's own attention reads the weights of its output layer past the layer, and an adapter on it would never be asked."""
+    """torch's own attention reads the weights of its output layer past the layer, and an adapter on
+    it would never be asked."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -145,7 +174,14 @@ class MultiheadOnly(nn.Module):
 
 def test_without_peft_the_plan_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     real = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "peft" else real(name, *more))
-    with pytest.raises(UserError, match=r"Protocol 'lora' needs peft, which is not installed. Next: pip install 'medbench\[lora\]'"):
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name, *more: None if name == "peft" else real(name, *more),
+    )
+    with pytest.raises(
+        UserError,
+        match=r"Protocol 'lora' needs peft, which is not installed. Next: pip install 'medbench\[lora\]'",
+    ):
         plan(Grid(data="phantom", protocols=("lora",)))
     assert LORA.needs == "images" and LORA.settings["adapters"] == (1, 2, 4, 8)

@@ -1,4 +1,7 @@
-"""Results folders joined: a cell comes whole from one of them, what is there stays, and nothing in a file says where we write."""
+"""Results folders joined.
+
+A cell comes whole from one of them, what is there stays, and nothing in a file says where we write.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,16 @@ from fakes.results import ABOUT
 from medbench import Store
 from medbench.run import merge as merging
 from medbench.run.record_log import RecordLog
-from medbench.schema import Cell, PlanFile, PlannedCell, Row, UserError, fingerprint, parsed, with_checksum
+from medbench.schema import (
+    Cell,
+    PlanFile,
+    PlannedCell,
+    Row,
+    UserError,
+    fingerprint,
+    parsed,
+    with_checksum,
+)
 from medbench.stats.array_sketch import sketch
 from medbench.system import fast_npz
 
@@ -28,11 +40,20 @@ def cell(seed: int) -> Cell:
 
 
 def results(folder: Path, value: float, seeds: int = 2, *, failed: int = 0) -> Store:
-    """Rows whose AUC, probabilities, resamples and groups all say `value`, and failures of as many further seeds."""
+    """Rows whose AUC, probabilities, resamples and groups all say `value`, and failures of as many
+    further seeds."""
     store = Store(folder)
     store.create()
-    store.add_target("derm-1", IDS, np.array([0, 1, 1]), np.array(["p1", "p2", "p3"]), meta={"of": np.full(3, value)})
-    planned = [PlannedCell(cell(seed), fingerprint(seed), 20, "s", "t") for seed in range(seeds + failed)]
+    store.add_target(
+        "derm-1",
+        IDS,
+        np.array([0, 1, 1]),
+        np.array(["p1", "p2", "p3"]),
+        meta={"of": np.full(3, value)},
+    )
+    planned = [
+        PlannedCell(cell(seed), fingerprint(seed), 20, "s", "t") for seed in range(seeds + failed)
+    ]
     store.add_plan(PlanFile(tuple(planned), {"derm|phantom|test": ABOUT}))
     for one in planned[:seeds]:
         store.add(row(one, value), scores(value))
@@ -43,7 +64,13 @@ def results(folder: Path, value: float, seeds: int = 2, *, failed: int = 0) -> S
 
 def row(planned: PlannedCell, value: float) -> Row:
     decisions = fingerprint([round(10 * value) % 3] * 3)[:16]
-    provenance = {"weights": "w", "trained_on": [], "precision": "fp32", "target": "derm-1", "scores": {"decisions": decisions}}
+    provenance = {
+        "weights": "w",
+        "trained_on": [],
+        "precision": "fp32",
+        "target": "derm-1",
+        "scores": {"decisions": decisions},
+    }
     metrics = {"auc": {"value": value, "low": None, "high": None}}
     return Row(planned.cell, planned.fingerprint, metrics, 20, 20, {}, {"seconds": 1.0}, provenance)
 
@@ -62,12 +89,21 @@ def says(store: Store, seed: int = 0) -> set[float]:
     """What the parts of a cell say: row, probabilities, resamples, scored set."""
     one = store.rows()[fingerprint(seed)]
     found, target = store.scores(one), store.target("derm-1")
-    values = [one.metrics["auc"]["value"], found["probabilities"][0, 0], found["resamples"][0, 0], target["meta_of"][0]]
+    values = [
+        one.metrics["auc"]["value"],
+        found["probabilities"][0, 0],
+        found["resamples"][0, 0],
+        target["meta_of"][0],
+    ]
     return {round(float(value), 3) for value in values}  # type: ignore[arg-type]
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file() and file.name != ".lock"}
+    return {
+        str(file.relative_to(folder)): file.read_bytes()
+        for file in folder.rglob("*")
+        if file.is_file() and file.name != ".lock"
+    }
 
 
 def test_a_cell_of_two_folders_comes_from_the_first_whole(tmp_path: Path) -> None:
@@ -76,12 +112,14 @@ def test_a_cell_of_two_folders_comes_from_the_first_whole(tmp_path: Path) -> Non
     assert merging.merge([tmp_path / "a", tmp_path / "b"], tmp_path / "c") == (3, 3)
     merged = Store(tmp_path / "c")
     assert says(merged, 0) == says(merged, 1) == {0.4}
-    assert says(merged, 2) == {0.8, 0.4}, "its scored set, the same images and labels, was there already"
+    assert says(merged, 2) == {0.8, 0.4}, (
+        "its scored set, the same images and labels, was there already"
+    )
     before = files(tmp_path / "c")
     assert merging.merge([tmp_path / "b"], tmp_path / "c") == (0, 3)
-    assert {name: content for name, content in files(tmp_path / "c").items() if name != "plan.json"} == {
-        name: content for name, content in before.items() if name != "plan.json"
-    }
+    assert {
+        name: content for name, content in files(tmp_path / "c").items() if name != "plan.json"
+    } == {name: content for name, content in before.items() if name != "plan.json"}
 
 
 def test_predictions_that_are_there_stay(tmp_path: Path) -> None:
@@ -94,23 +132,48 @@ def test_predictions_that_are_there_stay(tmp_path: Path) -> None:
 def test_a_copy_to_publish_names_no_image(tmp_path: Path) -> None:
     results(tmp_path / "a", 0.4, failed=2)
     merging.merge([tmp_path / "a"], tmp_path / "c", predictions=False)
-    assert not [name for name, content in files(tmp_path / "c").items() if b"Mueller" in content or b"/home" in content]
+    assert not [
+        name
+        for name, content in files(tmp_path / "c").items()
+        if b"Mueller" in content or b"/home" in content
+    ]
     merged = Store(tmp_path / "c")
     assert set(merged.failures().values()) == {"UserError: its words stay in the folder of the run"}
-    assert [list(merged.arrays(one)) for one in merged.rows().values()] == [["metrics", "resamples"]] * 2
+    assert [list(merged.arrays(one)) for one in merged.rows().values()] == [
+        ["metrics", "resamples"]
+    ] * 2
     merging.merge([tmp_path / "a"], tmp_path / "d")
     assert all("Mueller" in reason for reason in Store(tmp_path / "d").failures().values())
 
 
-@pytest.mark.parametrize("target", ["../../escaped", "/tmp/escaped", "..", "", "a/b", "a\\b", "a\0b", ".hidden", "x" * 200, "a\nb"])
-def test_a_name_in_a_row_never_becomes_a_path(target: str, tmp_path: Path, medbench: Medbench, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "target",
+    [
+        "../../escaped",
+        "/tmp/escaped",
+        "..",
+        "",
+        "a/b",
+        "a\\b",
+        "a\0b",
+        ".hidden",
+        "x" * 200,
+        "a\nb",
+    ],
+)
+def test_a_name_in_a_row_never_becomes_a_path(
+    target: str, tmp_path: Path, medbench: Medbench, capsys: pytest.CaptureFixture[str]
+) -> None:
     results(tmp_path / "shared", 0.4)
     file = tmp_path / "shared" / "rows.jsonl"
     first, second = map(parsed, file.read_bytes().splitlines())
     second["provenance"]["target"] = target
     file.write_bytes(with_checksum(first) + b"\n" + with_checksum(second) + b"\n")
     before = set(tmp_path.rglob("*"))
-    assert medbench("merge", str(tmp_path / "shared"), "--out", str(tmp_path / "victim" / "merged")) == 2
+    assert (
+        medbench("merge", str(tmp_path / "shared"), "--out", str(tmp_path / "victim" / "merged"))
+        == 2
+    )
     assert "rows.jsonl, line 2, is not a record of medbench (target is" in capsys.readouterr().err
     assert set(tmp_path.rglob("*")) == before
     with pytest.raises(ValueError, match="no name of a file"):
@@ -127,15 +190,25 @@ def test_a_fingerprint_in_a_row_never_becomes_a_path(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", DAMAGES)
-@pytest.mark.parametrize("name", ["scores/*.npz", "targets/*.npz", "rows.jsonl", "judged.jsonl", "plan.json"])
-def test_what_is_damaged_is_told_before_anything_is_written(name: str, kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "name", ["scores/*.npz", "targets/*.npz", "rows.jsonl", "judged.jsonl", "plan.json"]
+)
+def test_what_is_damaged_is_told_before_anything_is_written(
+    name: str, kind: str, tmp_path: Path
+) -> None:
     results(tmp_path / "a", 0.4)
     results(tmp_path / "b", 0.8, seeds=4)
     damage(sorted((tmp_path / "b").glob(name))[-1], kind)
-    if name == "judged.jsonl" and kind in ("cut", "end cut", "empty", "zeros"):  # a torn tail: the rows are there and count
-        assert merging.merge([tmp_path / "b", tmp_path / "a"], tmp_path / "c")[1] == len(Store(tmp_path / "c").judged()) == 4
+    # a torn tail: the rows are there and count
+    if name == "judged.jsonl" and kind in ("cut", "end cut", "empty", "zeros"):
+        assert (
+            merging.merge([tmp_path / "b", tmp_path / "a"], tmp_path / "c")[1]
+            == len(Store(tmp_path / "c").judged())
+            == 4
+        )
         return
-    if name == "rows.jsonl" and kind in ("cut", "end cut", "empty", "zeros"):  # a torn tail, as of a killed run: fewer rows
+    # a torn tail, as of a killed run: fewer rows
+    if name == "rows.jsonl" and kind in ("cut", "end cut", "empty", "zeros"):
         assert merging.merge([tmp_path / "a", tmp_path / "b"], tmp_path / "c")[1] < 4
         return
     with pytest.raises(UserError, match=f"{name.partition('*')[0]}.*Next: "):
@@ -149,15 +222,24 @@ def test_scores_of_another_row_are_told(tmp_path: Path) -> None:
     file = tmp_path / "a" / "scores" / f"{fingerprint(1)[:32]}.npz"
     file.unlink()
     one = parsed((tmp_path / "a" / "rows.jsonl").read_bytes().splitlines()[1])
-    Store(tmp_path / "a").add(row(PlannedCell(cell(1), fingerprint(1), 20, "s", "t"), 0.4), scores(0.8))
+    Store(tmp_path / "a").add(
+        row(PlannedCell(cell(1), fingerprint(1), 20, "s", "t"), 0.4), scores(0.8)
+    )
     assert one["fingerprint"] == fingerprint(1)
-    with pytest.raises(UserError, match=r"the scores of derm random .* seed 1 are not its own.*delete .*scores/"):
+    with pytest.raises(
+        UserError, match=r"the scores of derm random .* seed 1 are not its own.*delete .*scores/"
+    ):
         merging.merge([store.folder], tmp_path / "c")
     assert not (tmp_path / "c").exists()
 
 
-@pytest.mark.parametrize(("name", "array"), [("resamples", np.array(3)), ("metrics", np.array("auc")), ("resamples", np.array([["a"]]))])
-def test_arrays_of_another_shape_are_not_a_rows_own(name: str, array: np.ndarray, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "array"),
+    [("resamples", np.array(3)), ("metrics", np.array("auc")), ("resamples", np.array([["a"]]))],
+)
+def test_arrays_of_another_shape_are_not_a_rows_own(
+    name: str, array: np.ndarray, tmp_path: Path
+) -> None:
     store = results(tmp_path / "a", 0.4)
     file = tmp_path / "a" / "scores" / f"{fingerprint(1)[:32]}.npz"
     np.savez(file, **{**fast_npz.whole(file), name: array})
@@ -167,7 +249,9 @@ def test_arrays_of_another_shape_are_not_a_rows_own(name: str, array: np.ndarray
 
 
 @pytest.mark.parametrize("part", ["probabilities", "resamples"])
-def test_scores_with_the_same_decisions_are_told_by_their_sketch_and_their_resamples(part: str, tmp_path: Path) -> None:
+def test_scores_with_the_same_decisions_are_told_by_their_sketch_and_their_resamples(
+    part: str, tmp_path: Path
+) -> None:
     store = Store(tmp_path / "a")
     results(store.folder, 0.4, seeds=0)
     one = row(PlannedCell(cell(0), fingerprint(0), 20, "s", "t"), 0.4)
@@ -185,13 +269,19 @@ def test_other_images_under_one_name_are_told(tmp_path: Path) -> None:
     results(tmp_path / "a", 0.4)
     results(tmp_path / "b", 0.8, seeds=3)
     (tmp_path / "b" / "targets" / "derm-1.npz").unlink()
-    Store(tmp_path / "b").add_target("derm-1", IDS, np.array([1, 1, 1]), np.array(["p1", "p2", "p3"]))
-    with pytest.raises(UserError, match=r"targets/derm-1.npz of .*a and of .*b hold other images, labels or groups"):
+    Store(tmp_path / "b").add_target(
+        "derm-1", IDS, np.array([1, 1, 1]), np.array(["p1", "p2", "p3"])
+    )
+    with pytest.raises(
+        UserError, match=r"targets/derm-1.npz of .*a and of .*b hold other images, labels or groups"
+    ):
         merging.merge([tmp_path / "a", tmp_path / "b"], tmp_path / "c")
     assert not (tmp_path / "c").exists()
 
 
-def test_a_killed_merge_leaves_no_row_without_its_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_merge_leaves_no_row_without_its_scores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     results(tmp_path / "a", 0.4, seeds=6)
     write, written = Store._write, []
 
@@ -210,12 +300,20 @@ def test_a_killed_merge_leaves_no_row_without_its_scores(tmp_path: Path, monkeyp
     assert all(says(Store(tmp_path / "c"), seed) == {0.4} for seed in range(6))
 
 
-def test_a_merge_reads_each_row_a_fixed_number_of_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_merge_reads_each_row_a_fixed_number_of_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of 14,800 rows it was not done after 330 s: for each row all rows before it were read."""
     read: list[str] = []
     arrays, parse = Store.arrays, RecordLog._record
-    monkeypatch.setattr(Store, "arrays", lambda self, row: read.append("scores") or arrays(self, row))
-    monkeypatch.setattr(RecordLog, "_record", lambda self, line, number: read.append("line") or parse(self, line, number))
+    monkeypatch.setattr(
+        Store, "arrays", lambda self, row: read.append("scores") or arrays(self, row)
+    )
+    monkeypatch.setattr(
+        RecordLog,
+        "_record",
+        lambda self, line, number: read.append("line") or parse(self, line, number),
+    )
     counted = []
     for n in (20, 80):
         results(tmp_path / f"a{n}", 0.4, seeds=n)
@@ -228,13 +326,18 @@ def test_a_merge_reads_each_row_a_fixed_number_of_times(tmp_path: Path, monkeypa
 def test_rows_without_a_checksum_are_taken_and_get_one(tmp_path: Path) -> None:
     results(tmp_path / "a", 0.4)
     file = tmp_path / "a" / "rows.jsonl"
-    file.write_text("".join(json.dumps(parsed(line)) + "\n" for line in file.read_bytes().splitlines()))
+    file.write_text(
+        "".join(json.dumps(parsed(line)) + "\n" for line in file.read_bytes().splitlines())
+    )
     for npz in (tmp_path / "a").glob("*/*.npz"):
         with np.load(npz) as arrays:
             np.savez(npz, **dict(arrays))
     assert merging.merge([tmp_path / "a"], tmp_path / "c") == (2, 2)
     assert Store(tmp_path / "c").rows() == Store(tmp_path / "a").rows()
-    assert all(b'"checksum": "' in line for line in (tmp_path / "c" / "rows.jsonl").read_bytes().splitlines())
+    assert all(
+        b'"checksum": "' in line
+        for line in (tmp_path / "c" / "rows.jsonl").read_bytes().splitlines()
+    )
     assert all(b"medbench CRC-32" in npz.read_bytes() for npz in (tmp_path / "c").glob("*/*.npz"))
 
 
@@ -245,7 +348,11 @@ def test_a_row_whose_scores_were_lost_is_replaced_whole(tmp_path: Path) -> None:
     again = replace(row(planned, 0.8), cost={"seconds": 2.0})
     assert store.add(again, scores(0.8))
     for one in (store, Store(tmp_path / "a")):
-        assert [(found.metrics, found.cost) for found in one.rows().values()] == [(again.metrics, again.cost)]
+        assert [(found.metrics, found.cost) for found in one.rows().values()] == [
+            (again.metrics, again.cost)
+        ]
         assert one.scores(again)["probabilities"][0, 0] == np.float32(0.8)
     assert not store.add(row(planned, 0.1), scores(0.1)), "another run was slower"
-    assert store.rows()[again.fingerprint].cost == again.cost and store.scores(again)["probabilities"][0, 0] == np.float32(0.8)
+    assert store.rows()[again.fingerprint].cost == again.cost and store.scores(again)[
+        "probabilities"
+    ][0, 0] == np.float32(0.8)

@@ -1,4 +1,5 @@
-"""One reading of a metadata column for the audit of features, the audit of data, subgroups and a user's CSV."""
+"""One reading of a metadata column for the audit of features, the audit of data, subgroups and a
+user's CSV."""
 
 from __future__ import annotations
 
@@ -22,13 +23,20 @@ def test_a_word_for_missing_is_missing_everywhere(word: str) -> None:
     assert (found.values, found.missing) == (("a", "b"), 15)
     named = clinical.bands("site", column)
     assert named is not None and (named[-15:] == "unknown").all()
-    assert np.isnan(folder._meta(["5", word.strip(), "7"])).tolist() == [False, True, False], "a column of numbers stays one"
+    assert np.isnan(folder._meta(["5", word.strip(), "7"])).tolist() == [False, True, False], (
+        "a column of numbers stays one"
+    )
     both = np.array(["a"] * 20 + ["b"] * 15 + [word] * 8 + ["unknown"] * 7)
-    assert label_errors._encoded(both).shape[1] == 3, "missing is one indicator, however it is spelled"
+    assert label_errors._encoded(both).shape[1] == 3, (
+        "missing is one indicator, however it is spelled"
+    )
 
 
 def test_what_is_a_value() -> None:
-    """-1 as a number is a level; so it is as text. "none" is a finding. Classes may be called what metadata may not."""
+    """-1 as a number is a level; so it is as text.
+
+    "none" is a finding. Classes may be called what metadata may not.
+    """
     assert read_levels("grade", np.array([-1, 0, 1])).values == ("-1", "0", "1")
     assert set(read_levels("grade", np.array(["-1", "0", "x"])).values) == {"-1", "0", "x"}
     assert read_levels("artefact", np.array(["none", "hair"])).values == ("hair", "none")
@@ -36,18 +44,25 @@ def test_what_is_a_value() -> None:
 
 
 def test_bands_of_numbers() -> None:
-    """Equal values stay together; each band is named by what is in it, so that no value could lie in two."""
+    """Equal values stay together.
+
+    Each band is named by what is in it, so that no value could lie in two.
+    """
     found = read_levels("weight", np.array([1.0] * 5 + [2, 3, 4, 5, 6, 7, np.nan]))
     assert found.values == ("1", "2", "3 to 4", "5 to 7")
     assert found.codes.tolist() == [0] * 5 + [1, 2, 2, 3, 3, 3, -1]
     ages = read_levels("Patient age", np.array([19, 20, 39.5, 61, 80, 101, 5, np.nan]))
     assert ages.values == ("< 20", "20-39", "60-79", "80+") and ages.cut == "20 years"
-    assert read_levels("percentage", np.arange(80.0)).cut == "its quarters", "age stands in it, and is no word of it"
+    assert read_levels("percentage", np.arange(80.0)).cut == "its quarters", (
+        "age stands in it, and is no word of it"
+    )
     assert read_levels("nothing", np.full(3, np.nan)).values == ()
 
 
 def test_subgroups_stand_in_their_order() -> None:
-    assert clinical.subgroup_analysis.order("age", np.array([85, 3, 30, 31, 50, 70, 71, np.nan])) == [
+    assert clinical.subgroup_analysis.order(
+        "age", np.array([85, 3, 30, 31, 50, 70, 71, np.nan])
+    ) == [
         "< 20",
         "20-39",
         "40-59",
@@ -55,4 +70,6 @@ def test_subgroups_stand_in_their_order() -> None:
         "80+",
         "unknown",
     ]
-    assert clinical.subgroup_analysis.order("site", np.array(["b", "a", "a", "c", "", "c", "c"])) == ["c", "a", "b", "unknown"]
+    assert clinical.subgroup_analysis.order(
+        "site", np.array(["b", "a", "a", "c", "", "c", "c"])
+    ) == ["c", "a", "b", "unknown"]

@@ -16,7 +16,10 @@ Problem = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def problem(kind: Kind, seed: int) -> tuple[Problem, np.ndarray]:
-    """A random test set and weights (N, 4): skewed classes, ties in most sets, sometimes a class without images or an unknown label."""
+    """A random test set and weights (N, 4).
+
+    Skewed classes, ties in most sets, sometimes a class without images or an unknown label.
+    """
     rng = np.random.default_rng([seed, KINDS.index(kind)])
     n = int(rng.integers(3, 120))
     c = 2 if kind == "binary" else int(rng.integers(2, 7))
@@ -45,15 +48,23 @@ def mean(values: list[float]) -> float:
     return sum(defined) / len(defined) if defined else math.nan
 
 
-def kappa(truth: np.ndarray, decided: np.ndarray, w: np.ndarray, c: int, power: str | None) -> float:
+def kappa(
+    truth: np.ndarray, decided: np.ndarray, w: np.ndarray, c: int, power: str | None
+) -> float:
     used = set(truth) | set(decided)
     if len(used) < 2:
         return math.nan
-    return sklearn_metrics.cohen_kappa_score(truth, decided, labels=range(c), weights=power, sample_weight=w)
+    return sklearn_metrics.cohen_kappa_score(
+        truth, decided, labels=range(c), weights=power, sample_weight=w
+    )
 
 
 def one_vs_rest(positive: np.ndarray, p: np.ndarray, w: np.ndarray) -> float:
-    return sklearn_metrics.roc_auc_score(positive, p, sample_weight=w) if 0 < positive.sum() < len(positive) else math.nan
+    return (
+        sklearn_metrics.roc_auc_score(positive, p, sample_weight=w)
+        if 0 < positive.sum() < len(positive)
+        else math.nan
+    )
 
 
 def calibration_error(confidence: np.ndarray, right: np.ndarray, w: np.ndarray) -> float:
@@ -61,12 +72,17 @@ def calibration_error(confidence: np.ndarray, right: np.ndarray, w: np.ndarray) 
     for b in range(15):
         inside = (confidence > b / 15) & (confidence <= (b + 1) / 15)
         if inside.any():
-            accuracy, believed = np.average(right[inside], weights=w[inside]), np.average(confidence[inside], weights=w[inside])
+            accuracy, believed = (
+                np.average(right[inside], weights=w[inside]),
+                np.average(confidence[inside], weights=w[inside]),
+            )
             total += w[inside].sum() * abs(accuracy - believed)
     return total / w.sum() if len(w) else math.nan
 
 
-def single_label(truth: np.ndarray, p: np.ndarray, decided: np.ndarray, w: np.ndarray, kind: Kind) -> dict[str, float]:
+def single_label(
+    truth: np.ndarray, p: np.ndarray, decided: np.ndarray, w: np.ndarray, kind: Kind
+) -> dict[str, float]:
     """Each metric by scikit-learn, for images that all have w > 0."""
     c = p.shape[1]
     if not len(w):
@@ -74,10 +90,14 @@ def single_label(truth: np.ndarray, p: np.ndarray, decided: np.ndarray, w: np.nd
     aucs = [one_vs_rest(truth == k, p[:, k], w) for k in ([1] if kind == "binary" else range(c))]
     expected = {
         "accuracy": sklearn_metrics.accuracy_score(truth, decided, sample_weight=w),
-        "balanced_accuracy": sklearn_metrics.recall_score(truth, decided, labels=np.unique(truth), average="macro", sample_weight=w),
+        "balanced_accuracy": sklearn_metrics.recall_score(
+            truth, decided, labels=np.unique(truth), average="macro", sample_weight=w
+        ),
         "auc": mean(aucs),
         "auc_classes": len(aucs) - sum(map(math.isnan, aucs)),
-        "f1": sklearn_metrics.f1_score(truth, decided, average="macro", zero_division=0, sample_weight=w),
+        "f1": sklearn_metrics.f1_score(
+            truth, decided, average="macro", zero_division=0, sample_weight=w
+        ),
         "kappa": kappa(truth, decided, w, c, None),
         "ece": calibration_error(p.max(1).astype(float), p.argmax(1) == truth, w),
     }
@@ -86,7 +106,9 @@ def single_label(truth: np.ndarray, p: np.ndarray, decided: np.ndarray, w: np.nd
     return expected
 
 
-def multilabel(truth: np.ndarray, p: np.ndarray, decided: np.ndarray, w: np.ndarray) -> dict[str, float]:
+def multilabel(
+    truth: np.ndarray, p: np.ndarray, decided: np.ndarray, w: np.ndarray
+) -> dict[str, float]:
     """Label after label as a binary problem by scikit-learn, then the mean."""
     each: list[dict[str, float]] = []
     f1 = []
@@ -94,18 +116,36 @@ def multilabel(truth: np.ndarray, p: np.ndarray, decided: np.ndarray, w: np.ndar
         known = ~np.isnan(truth[:, k])
         t, q, d, v = truth[known, k].astype(int), p[known, k], decided[known, k], w[known]
         each.append(single_label(t, np.stack([1 - q, q], 1), d, v, "binary"))
-        f1.append(sklearn_metrics.f1_score(t, d, zero_division=0, sample_weight=v) if (t | d).any() else math.nan)
+        f1.append(
+            sklearn_metrics.f1_score(t, d, zero_division=0, sample_weight=v)
+            if (t | d).any()
+            else math.nan
+        )
     known = ~np.isnan(truth)
     pooled = p[known].astype(float)
-    ece = calibration_error(np.maximum(pooled, 1 - pooled), (pooled > 0.5) == truth[known], np.broadcast_to(w[:, None], p.shape)[known])
-    expected = {name: mean([one[name] for one in each]) for name in metrics.metric_names("multilabel")}
-    return expected | {"f1": mean(f1), "ece": ece, "auc_classes": sum(one["auc_classes"] for one in each)}
+    ece = calibration_error(
+        np.maximum(pooled, 1 - pooled),
+        (pooled > 0.5) == truth[known],
+        np.broadcast_to(w[:, None], p.shape)[known],
+    )
+    expected = {
+        name: mean([one[name] for one in each]) for name in metrics.metric_names("multilabel")
+    }
+    return expected | {
+        "f1": mean(f1),
+        "ece": ece,
+        "auc_classes": sum(one["auc_classes"] for one in each),
+    }
 
 
 def by_scikit_learn(data: Problem, kind: Kind, w: np.ndarray) -> dict[str, float]:
     labels, p, decisions = (part[w > 0] for part in data)
     w = w[w > 0].astype(float)
-    return multilabel(labels, p, decisions, w) if kind == "multilabel" else single_label(labels, p, decisions, w, kind)
+    return (
+        multilabel(labels, p, decisions, w)
+        if kind == "multilabel"
+        else single_label(labels, p, decisions, w, kind)
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -116,7 +156,9 @@ def test_agrees_with_scikit_learn(kind: Kind) -> None:
         resampled, plain = metrics.score(*data, kind, weights), metrics.score(*data, kind)
         results = [(plain.values | {"auc_classes": plain.auc_classes}, np.ones(len(weights), int))]
         for r in range(weights.shape[1]):
-            of_r = {name: values[r] for name, values in resampled.values.items()} | {"auc_classes": resampled.auc_classes[r]}
+            of_r = {name: values[r] for name, values in resampled.values.items()} | {
+                "auc_classes": resampled.auc_classes[r]
+            }
             results.append((of_r, weights[:, r]))
         for ours, w in results:
             expected = by_scikit_learn(data, kind, w)
@@ -132,8 +174,12 @@ def test_weights_mean_repetition(kind: Kind) -> None:
         data, weights = problem(kind, seed)
         resampled = metrics.score(*data, kind, weights)
         for r in np.flatnonzero(weights.sum(0)):
-            repeated = metrics.score(*(np.repeat(part, weights[:, r], axis=0) for part in data), kind)
-            assert {name: values[r] for name, values in resampled.values.items()} == pytest.approx(repeated.values, abs=1e-12, nan_ok=True)
+            repeated = metrics.score(
+                *(np.repeat(part, weights[:, r], axis=0) for part in data), kind
+            )
+            assert {name: values[r] for name, values in resampled.values.items()} == pytest.approx(
+                repeated.values, abs=1e-12, nan_ok=True
+            )
             assert resampled.auc_classes[r] == repeated.auc_classes
 
 
@@ -141,7 +187,10 @@ def test_weights_mean_repetition(kind: Kind) -> None:
 def test_order_of_images_does_not_matter(kind: Kind) -> None:
     data, weights = problem(kind, 3)
     order = np.random.default_rng(0).permutation(len(weights))
-    one, other = metrics.score(*data, kind, weights), metrics.score(*(part[order] for part in data), kind, weights[order])
+    one, other = (
+        metrics.score(*data, kind, weights),
+        metrics.score(*(part[order] for part in data), kind, weights[order]),
+    )
     for name in metrics.metric_names(kind):
         np.testing.assert_allclose(one.values[name], other.values[name], rtol=0, atol=1e-12)
 
@@ -149,9 +198,10 @@ def test_order_of_images_does_not_matter(kind: Kind) -> None:
 def test_binary_by_hand() -> None:
     labels, p = np.array([0, 0, 1, 1, 1]), np.array([0.1, 0.6, 0.6, 0.9, 0.3])
     result = metrics.score(labels, np.stack([1 - p, p], 1), (p > 0.5).astype(int), "binary")
-    # Pairs (positive, negative): .6 beats .1, ties .6; .9 beats both; .3 beats .1: 1.5 + 2 + 1 of 6.
-    # Decisions 0 1 1 1 0: recall 1/2 and 2/3; f1 of class 0: 2 / (2 + 2), of class 1: 4 / 6; p_o = 3/5, p_e = (2*2 + 3*3) / 25.
-    # Bins of the confidences .9 .6 .6 .9 .7: {.9 right, .9 right}, {.6 wrong, .6 right}, {.7 wrong}.
+    # Pairs (positive, negative): .6 beats .1, ties .6; .9 beats both; .3 beats .1: 1.5 + 2 + 1 of
+    # 6. Decisions 0 1 1 1 0: recall 1/2 and 2/3; f1 of class 0: 2 / (2 + 2), of class 1: 4 / 6; p_o
+    # = 3/5, p_e = (2*2 + 3*3) / 25. Bins of the confidences .9 .6 .6 .9 .7: {.9 right, .9 right},
+    # {.6 wrong, .6 right}, {.7 wrong}.
     assert result.values == pytest.approx(
         {
             "accuracy": 3 / 5,
@@ -173,7 +223,10 @@ def test_calibration_bins_hold_their_upper_end() -> None:
 
 
 def test_ordinal_distance_counts_classes_without_images() -> None:
-    """Grade 1 has no image: 0 against 2 is still two steps. Observed: 4 + 4 over 4 images; expected: all 16 pairs alike."""
+    """Grade 1 has no image: 0 against 2 is still two steps.
+
+    Observed: 4 + 4 over 4 images; expected: all 16 pairs alike.
+    """
     labels, decisions = np.array([0, 0, 2, 3]), np.array([0, 2, 0, 3])
     result = metrics.score(labels, np.full((4, 4), 0.25), decisions, "ordinal")
     pairs = (labels[:, None] - decisions[None]) ** 2
@@ -185,13 +238,22 @@ def test_ordinal_distance_counts_classes_without_images() -> None:
 def test_small_unsigned_integers_do_not_wrap(kind: Kind) -> None:
     (labels, p, decisions), weights = problem(kind, 2)
     wide = metrics.score(labels, p, decisions, kind, weights)
-    narrow = metrics.score(labels if kind == "multilabel" else labels.astype(np.uint8), p, decisions.astype(np.uint8), kind, weights)
+    narrow = metrics.score(
+        labels if kind == "multilabel" else labels.astype(np.uint8),
+        p,
+        decisions.astype(np.uint8),
+        kind,
+        weights,
+    )
     for name in metrics.metric_names(kind):
         np.testing.assert_array_equal(narrow.values[name], wide.values[name])
 
 
 def test_absent_classes_are_left_out_and_counted() -> None:
-    labels, p = np.array([0, 0, 1, 1]), np.array([[0.8, 0.1, 0.1], [0.6, 0.3, 0.1], [0.2, 0.7, 0.1], [0.3, 0.6, 0.1]])
+    labels, p = (
+        np.array([0, 0, 1, 1]),
+        np.array([[0.8, 0.1, 0.1], [0.6, 0.3, 0.1], [0.2, 0.7, 0.1], [0.3, 0.6, 0.1]]),
+    )
     weights = np.array([[1, 1, 0], [1, 0, 0], [1, 0, 0], [1, 0, 0]])
     result = metrics.score(labels, p, p.argmax(1), "multiclass", weights)
     np.testing.assert_array_equal(result.values["auc"], [1, np.nan, np.nan])
@@ -221,7 +283,9 @@ def test_plain_values_are_numbers_for_json() -> None:
     data, _ = problem("ordinal", 1)
     result = metrics.score(*data, "ordinal")
     assert tuple(result.values) == tuple(metrics.METRICS)
-    assert {type(value) for value in result.values.values()} == {float} and type(result.auc_classes) is int
+    assert {type(value) for value in result.values.values()} == {float} and type(
+        result.auc_classes
+    ) is int
 
 
 def test_memory_is_bounded() -> None:
@@ -242,7 +306,10 @@ def test_memory_is_bounded() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"labels": np.array([0, 1, 2])}, "labels of a binary task must be whole numbers from 0 to 1"),
+        (
+            {"labels": np.array([0, 1, 2])},
+            "labels of a binary task must be whole numbers from 0 to 1",
+        ),
         ({"labels": np.array([0, 1])}, "shapes do not fit a binary task"),
         ({"decisions": np.array([0, 1, -1])}, "decisions of a binary task"),
         ({"probabilities": np.array([0.1, 0.2, 0.3])}, r"probabilities must be \(N, C\)"),
@@ -256,6 +323,11 @@ def test_memory_is_bounded() -> None:
     ],
 )
 def test_refuses(change: dict[str, np.ndarray], message: str) -> None:
-    given = {"labels": np.array([0, 1, 1]), "probabilities": np.full((3, 2), 0.5), "decisions": np.array([0, 1, 1]), "weights": None}
+    given = {
+        "labels": np.array([0, 1, 1]),
+        "probabilities": np.full((3, 2), 0.5),
+        "decisions": np.array([0, 1, 1]),
+        "weights": None,
+    }
     with pytest.raises(ValueError, match=message):
         metrics.score(**(given | change), kind="binary")

@@ -1,4 +1,7 @@
-"""The methods that stand by name alone: losses against the papers' formulas in NumPy, their recipes, MAE's masks and the encoders it serves."""
+"""The methods that stand by name alone.
+
+Losses against the papers' formulas in NumPy, their recipes, MAE's masks and the encoders it serves.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,13 @@ HERE = Position(0, 10)
 
 
 def encoder() -> nn.Module:
-    return nn.Sequential(nn.Conv2d(3, 10, 5, 4, bias=False), nn.BatchNorm2d(10), nn.GELU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return nn.Sequential(
+        nn.Conv2d(3, 10, 5, 4, bias=False),
+        nn.BatchNorm2d(10),
+        nn.GELU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+    )
 
 
 def made(name: str) -> Objective:
@@ -45,12 +54,16 @@ def unit(x: np.ndarray) -> np.ndarray:
     return x / np.linalg.norm(x)
 
 
-# -- losses, by hand -------------------------------------------------------------------------------------------------------------------------
+# -- losses, by hand
+# -------------------------------------------------------------------------------------------------------------------------
 
 
 def test_vicreg_by_hand() -> None:
-    """Bardes et al. 2022, equations 1 to 6. The authors' code, which made the paper's numbers, takes the mean over the values of a vector where
-    equation 5 sums, and half of both variances: 25, 25 and 1 are weights of these."""
+    """Bardes et al. 2022, equations 1 to 6.
+
+    The authors' code, which made the paper's numbers, takes the mean over the values of a vector
+    where equation 5 sums, and half of both variances: 25, 25 and 1 are weights of these.
+    """
     a, b = drawn(2)
     z, other = a.double().numpy(), b.double().numpy()
     n, d = z.shape
@@ -63,8 +76,15 @@ def test_vicreg_by_hand() -> None:
         c = sum(np.outer(row - x.mean(0), row - x.mean(0)) for row in x) / (n - 1)
         return sum(c[i, j] ** 2 for i in range(d) for j in range(d) if i != j) / d
 
-    expected = 25 * distance / d + 25 * (variance(z) + variance(other)) / 2 + covariance(z) + covariance(other)
-    assert variance(z) > 0 and made("vicreg").criterion([a, b], HERE).item() == pytest.approx(expected, rel=1e-5)
+    expected = (
+        25 * distance / d
+        + 25 * (variance(z) + variance(other)) / 2
+        + covariance(z)
+        + covariance(other)
+    )
+    assert variance(z) > 0 and made("vicreg").criterion([a, b], HERE).item() == pytest.approx(
+        expected, rel=1e-5
+    )
 
 
 def test_barlow_twins_by_hand() -> None:
@@ -74,9 +94,14 @@ def test_barlow_twins_by_hand() -> None:
     total = 0.0
     for i in range(8):
         for j in range(8):
-            c = (z[:, i] * other[:, j]).sum() / math.sqrt((z[:, i] ** 2).sum()) / math.sqrt((other[:, j] ** 2).sum())
+            c = (
+                (z[:, i] * other[:, j]).sum()
+                / math.sqrt((z[:, i] ** 2).sum())
+                / math.sqrt((other[:, j] ** 2).sum())
+            )
             total += (1 - c) ** 2 if i == j else 0.0051 * c**2
-    assert made("barlow").criterion([a, b], HERE).item() == pytest.approx(total, rel=1e-4)  # batch norm adds 1e-5 to a variance
+    # batch norm adds 1e-5 to a variance
+    assert made("barlow").criterion([a, b], HERE).item() == pytest.approx(total, rel=1e-4)
 
 
 def test_byol_by_hand() -> None:
@@ -84,15 +109,24 @@ def test_byol_by_hand() -> None:
     out = drawn(4)
     first_target, second_target, first, second = (x.double().numpy() for x in out)
     total = np.mean(
-        [np.sum((unit(first[i]) - unit(second_target[i])) ** 2) + np.sum((unit(second[i]) - unit(first_target[i])) ** 2) for i in range(12)]
+        [
+            np.sum((unit(first[i]) - unit(second_target[i])) ** 2)
+            + np.sum((unit(second[i]) - unit(first_target[i])) ** 2)
+            for i in range(12)
+        ]
     )
     assert made("byol").criterion(out, HERE).item() == pytest.approx(total, rel=1e-5)
 
 
 def test_mocov3_by_hand() -> None:
-    """Chen et al. 2021, equation 1 and algorithm 1: keys of the other view, those of all other images as negatives, times 2 tau."""
+    """Chen et al. 2021, equation 1 and algorithm 1.
+
+    Keys of the other view, those of all other images as negatives, times 2 tau.
+    """
     out = drawn(4)
-    first_keys, second_keys, first, second = ([unit(row) for row in x.double().numpy()] for x in out)
+    first_keys, second_keys, first, second = (
+        [unit(row) for row in x.double().numpy()] for x in out
+    )
     total = 0.0
     for queries, keys in ((first, second_keys), (second, first_keys)):
         for i in range(12):
@@ -102,10 +136,13 @@ def test_mocov3_by_hand() -> None:
 
 
 def test_lejepa_by_hand() -> None:
-    """Balestriero and LeCun 2025: N times the weighted distance of the empirical characteristic function from the Gaussian's, along each direction.
+    """Balestriero and LeCun 2025.
 
-    Once by the trapezoidal rule over the 33 points in [-3, 3], and once in closed form over the whole line (Epps and Pulley 1983), which the
-    rule's range and step come close to.
+    N times the weighted distance of the empirical characteristic function from the Gaussian's,
+    along each direction.
+
+    Once by the trapezoidal rule over the 33 points in [-3, 3], and once in closed form over the
+    whole line (Epps and Pulley 1983), which the rule's range and step come close to.
     """
     out = drawn(5)
     objective = made("lejepa")
@@ -120,27 +157,44 @@ def test_lejepa_by_hand() -> None:
     for view in views:
         for direction in directions.T:
             x = view @ direction
-            far = np.abs(np.exp(1j * t[:, None] * x).mean(1) - np.exp(-(t**2) / 2)) ** 2 * np.exp(-(t**2) / 2)
+            far = np.abs(np.exp(1j * t[:, None] * x).mean(1) - np.exp(-(t**2) / 2)) ** 2 * np.exp(
+                -(t**2) / 2
+            )
             by_rule.append(len(x) * np.trapezoid(far, t))
             pairs = np.exp(-((x[:, None] - x) ** 2) / 2).mean() * math.sqrt(2 * math.pi)
-            closed.append(len(x) * (pairs - 2 * math.sqrt(math.pi) * np.exp(-(x**2) / 4).mean() + math.sqrt(2 * math.pi / 3)))
+            closed.append(
+                len(x)
+                * (
+                    pairs
+                    - 2 * math.sqrt(math.pi) * np.exp(-(x**2) / 4).mean()
+                    + math.sqrt(2 * math.pi / 3)
+                )
+            )
     centre = (views[0] + views[1]) / 2
     far = np.mean([(view - centre) ** 2 for view in views])
     assert found == pytest.approx(0.05 * np.mean(by_rule) + 0.95 * far, rel=1e-5)
     assert np.mean(by_rule) == pytest.approx(np.mean(closed), rel=0.03)
     assert (
-        objective.parts["loss"].sigreg(torch.randn(3, 4096, 8)).item() < 1.5 < objective.parts["loss"].sigreg(torch.rand(3, 4096, 8)).item()
+        objective.parts["loss"].sigreg(torch.randn(3, 4096, 8)).item()
+        < 1.5
+        < objective.parts["loss"].sigreg(torch.rand(3, 4096, 8)).item()
     )
 
 
 def test_mae_by_hand() -> None:
-    """He et al. 2022, section 3: the error over the pixels of masked patches alone, each normalised by its own mean and deviation."""
+    """He et al. 2022, section 3.
+
+    The error over the pixels of masked patches alone, each normalised by its own mean and
+    deviation.
+    """
     objective = made("mae").eval()
     images = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     torch.manual_seed(5)
     kept, masked = _masks(3, 16, 1, 0.75, images.device)
     assert kept.shape == (3, 5) and masked.shape == (3, 12) and (kept[:, 0] == 0).all()
-    assert all(sorted([*kept[i].tolist(), *masked[i].tolist()]) == list(range(17)) for i in range(3))
+    assert all(
+        sorted([*kept[i].tolist(), *masked[i].tolist()]) == list(range(17)) for i in range(3)
+    )
     torch.manual_seed(5)
     with torch.no_grad():
         predicted, _ = objective.project([images], HERE)
@@ -150,14 +204,19 @@ def test_mae_by_hand() -> None:
     for i in range(3):
         for k, place in enumerate(masked[i].tolist()):
             row, column = divmod(place - 1, 4)
-            patch = pixels[i, :, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4].transpose(1, 2, 0).ravel()
+            patch = (
+                pixels[i, :, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4]
+                .transpose(1, 2, 0)
+                .ravel()
+            )
             wanted = (patch - patch.mean()) / math.sqrt(patch.var(ddof=1) + 1e-6)
             total += np.sum((predicted[i, k].double().numpy() - wanted) ** 2)
     assert found == pytest.approx(total / (3 * 12 * 48), rel=1e-5)
 
 
 def test_what_mae_masks_is_not_seen() -> None:
-    """The predictions are the same whatever the masked pixels are, and others where a visible one changes."""
+    """The predictions are the same whatever the masked pixels are, and others where a visible one
+    changes."""
     objective = made("mae").eval()
     images = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     torch.manual_seed(5)
@@ -181,30 +240,53 @@ def test_what_mae_masks_is_not_seen() -> None:
 
 @pytest.mark.parametrize("pool", ["token", "avg"])
 def test_mae_trains_all_of_the_encoder_that_is_kept(pool: str) -> None:
-    """No tensor of the encoder is left without a gradient, the norm behind an average among them, and the watch has the readout's vectors."""
-    backbone = timm.models.VisionTransformer(img_size=16, patch_size=4, embed_dim=16, depth=2, num_heads=2, num_classes=0, global_pool=pool)
+    """No tensor of the encoder is left without a gradient, the norm behind an average among them,
+    and the watch has the readout's vectors."""
+    backbone = timm.models.VisionTransformer(
+        img_size=16,
+        patch_size=4,
+        embed_dim=16,
+        depth=2,
+        num_heads=2,
+        num_classes=0,
+        global_pool=pool,
+    )
     objective = SMALL["mae"].objective(backbone, 16, SMALL["mae"])  # type: ignore[misc]
     objective([torch.randn(4, 3, 16, 16)], HERE).backward()
     without = [name for name, value in backbone.named_parameters() if value.grad is None]
     assert without == []
     assert objective.features is not None and objective.features.shape == (4, 16)
-    heads = [value for name, value in objective.named_parameters() if "backbone" not in name and value.requires_grad]
+    heads = [
+        value
+        for name, value in objective.named_parameters()
+        if "backbone" not in name and value.requires_grad
+    ]
     assert heads and all(value.grad is not None for value in heads)
 
 
 @pytest.mark.parametrize("tokens", [{}, {"no_embed_class": True, "reg_tokens": 4}])
 def test_from_random_weights_mae_knows_where_patches_lie(tokens: dict[str, Any]) -> None:
-    """Sines and cosines that stay, as in the authors' code: a patch is nearest to its neighbours. Weights that were trained keep their positions."""
+    """Sines and cosines that stay, as in the authors' code: a patch is nearest to its neighbours.
+
+    Weights that were trained keep their positions.
+    """
     make = timm.models.VisionTransformer
     for source, fixed in (("task", True), ("imagenet+task", False)):
         for budget in BUDGETS:
             hyper = registry.method("mae").recipes("", budget, 100, source)[0].hyper  # type: ignore[misc]
             assert (hyper.get("positions") == "fixed") is fixed
-        backbone = make(img_size=24, patch_size=4, embed_dim=16, depth=1, num_heads=2, num_classes=0, **tokens)
+        backbone = make(
+            img_size=24, patch_size=4, embed_dim=16, depth=1, num_heads=2, num_classes=0, **tokens
+        )
         before = backbone.pos_embed.detach().clone()
-        recipe = SMALL["mae"].having(hyper={**SMALL["mae"].hyper, **({"positions": "fixed"} if fixed else {})})
+        recipe = SMALL["mae"].having(
+            hyper={**SMALL["mae"].hyper, **({"positions": "fixed"} if fixed else {})}
+        )
         recipe.objective(backbone, 16, recipe)  # type: ignore[misc]
-        assert backbone.pos_embed.requires_grad is not fixed and torch.equal(backbone.pos_embed, before) is not fixed
+        assert (
+            backbone.pos_embed.requires_grad is not fixed
+            and torch.equal(backbone.pos_embed, before) is not fixed
+        )
         places = backbone.pos_embed[0, -36:].view(6, 6, 16)
         if fixed:
             apart = (places - places[2, 3]).norm(dim=2)
@@ -213,7 +295,8 @@ def test_from_random_weights_mae_knows_where_patches_lie(tokens: dict[str, Any])
             assert not backbone.pos_embed[0, :-36].any(), "a class token has no place"
 
 
-# -- what they have in common ----------------------------------------------------------------------------------------------------------------
+# -- what they have in common
+# ----------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", NAMED)
@@ -225,7 +308,11 @@ def test_constant_outputs_give_the_loss_called_chance(name: str) -> None:
         wanted = (wanted - wanted.mean(2, keepdim=True)) / wanted.std(2, keepdim=True)
         outputs = [torch.zeros(12, 3, 48), wanted]
     else:
-        outputs = [torch.full((12, 8), 0.0 if name == "lejepa" else 1.0)] * {"lejepa": 5, "vicreg": 2, "barlow": 2}.get(name, 4)
+        outputs = [torch.full((12, 8), 0.0 if name == "lejepa" else 1.0)] * {
+            "lejepa": 5,
+            "vicreg": 2,
+            "barlow": 2,
+        }.get(name, 4)
     found = objective.criterion(outputs, HERE).item()
     if name == "byol":  # nothing is less: their rank alone tells
         assert found == pytest.approx(0, abs=1e-6) and chance == math.inf
@@ -239,8 +326,16 @@ def test_the_target_follows_and_takes_no_gradient(name: str) -> None:
     views = [torch.randn(12, 3, 32, 32) for _ in range(2)]
     objective(views, HERE).backward()
     parts = objective.parts
-    assert all(value.grad is None for part in ("target_backbone", "target_head") for value in parts[part].parameters())
-    assert all(value.grad is not None for part in ("backbone", "head", "predictor") for value in parts[part].parameters())
+    assert all(
+        value.grad is None
+        for part in ("target_backbone", "target_head")
+        for value in parts[part].parameters()
+    )
+    assert all(
+        value.grad is not None
+        for part in ("backbone", "head", "predictor")
+        for value in parts[part].parameters()
+    )
     before = copy.deepcopy(parts)
     with torch.no_grad():
         for value in [*parts["backbone"].parameters(), *parts["head"].parameters()]:
@@ -249,7 +344,10 @@ def test_the_target_follows_and_takes_no_gradient(name: str) -> None:
     momentum = 1 - (1 - 0.9) * (math.cos(math.pi * 3 / 9) + 1) / 2  # Grill et al. 2020, section 3.2
     for part in ("backbone", "head"):
         for now, old, own in zip(
-            parts[f"target_{part}"].parameters(), before[f"target_{part}"].parameters(), parts[part].parameters(), strict=True
+            parts[f"target_{part}"].parameters(),
+            before[f"target_{part}"].parameters(),
+            parts[part].parameters(),
+            strict=True,
         ):
             torch.testing.assert_close(now, momentum * old + (1 - momentum) * own)
     assert objective.exported == "backbone"
@@ -258,13 +356,19 @@ def test_the_target_follows_and_takes_no_gradient(name: str) -> None:
 @pytest.mark.parametrize("name", ["vicreg", "barlow", "byol", "mocov3", "lejepa"])
 def test_outputs_keep_the_order_of_the_views(name: str) -> None:
     objective = made(name).eval()
-    views = [torch.randn(8, 3, size, size) for size in ((32, 32, 16, 16, 16) if name == "lejepa" else (32, 32))]
+    views = [
+        torch.randn(8, 3, size, size)
+        for size in ((32, 32, 16, 16, 16) if name == "lejepa" else (32, 32))
+    ]
     parts = objective.parts
     with torch.no_grad():
         got = objective.project(views, HERE)
         expected = [parts["head"](parts["backbone"](view)) for view in views]
         if "predictor" in parts:
-            expected = [*(parts["target_head"](parts["target_backbone"](view)) for view in views), *map(parts["predictor"], expected)]
+            expected = [
+                *(parts["target_head"](parts["target_backbone"](view)) for view in views),
+                *map(parts["predictor"], expected),
+            ]
     assert len(got) == len(expected)
     for one, other in zip(got, expected, strict=True):
         torch.testing.assert_close(one, other)
@@ -277,7 +381,8 @@ def test_mocov3_keeps_the_patches_of_a_vit_as_they_are() -> None:
     assert still == {"patch_embed.proj.weight", "patch_embed.proj.bias"}
 
 
-# -- recipes ---------------------------------------------------------------------------------------------------------------------------------
+# -- recipes
+# ---------------------------------------------------------------------------------------------------------------------------------
 
 
 def on_paper(name: str, n: int) -> pretrain.Recipe:
@@ -303,10 +408,20 @@ def test_recipes_on_paper(name: str) -> None:
     full_views = 2 + 6 * (98 / 224) ** 2 if name == "lejepa" else 1 if name == "mae" else 2
     assert one.batch == batch and one.batch / one.accumulate == 256
     assert one.views == pytest.approx(epochs * n * full_views, abs=1)
-    assert (one.lr, one.warmup * epochs, one.weight_decay) == (pytest.approx(rate), pytest.approx(warmup), (decay, decay))
+    assert (one.lr, one.warmup * epochs, one.weight_decay) == (
+        pytest.approx(rate),
+        pytest.approx(warmup),
+        (decay, decay),
+    )
     assert one.optimiser == ("lars" if name in ("vicreg", "barlow", "byol") else "adamw")
     expected = {
-        "vicreg": {"invariance": 25, "variance": 25, "covariance": 1, "hidden": 8192, "width": 8192},
+        "vicreg": {
+            "invariance": 25,
+            "variance": 25,
+            "covariance": 1,
+            "hidden": 8192,
+            "width": 8192,
+        },
         "barlow": {"redundancy": 0.0051, "hidden": 8192, "width": 8192},
         "byol": {"hidden": 4096, "width": 256, "momentum": 0.996},
         "mocov3": {"temperature": 0.2, "hidden": 4096, "width": 256, "momentum": 0.99},
@@ -317,8 +432,11 @@ def test_recipes_on_paper(name: str) -> None:
 
 
 def test_rates_of_biases_and_betas() -> None:
-    """Barlow Twins' biases and norms learn at 0.0048 where weights learn at 0.2; MAE's AdamW has (0.9, 0.95). Neither stands in other settings."""
-    objective = Objective({"backbone": nn.Linear(2, 2)}, lambda v, p: [], lambda o, p: torch.zeros(()), lambda b: 0.0)
+    """Barlow Twins' biases and norms learn at 0.0048 where weights learn at 0.2; MAE's AdamW has
+    (0.9, 0.95). Neither stands in other settings."""
+    objective = Objective(
+        {"backbone": nn.Linear(2, 2)}, lambda v, p: [], lambda o, p: torch.zeros(()), lambda b: 0.0
+    )
     one = on_paper("barlow", 10_000)
     optimiser = make_optimiser(one, objective)
     assert set_rates(optimiser, one, Position(99, 10_000)) == pytest.approx(1.6)
@@ -326,7 +444,9 @@ def test_rates_of_biases_and_betas() -> None:
     assert make_optimiser(on_paper("mae", 10_000), objective).defaults["betas"] == (0.9, 0.95)
     stated = [name for name in NAMED if {"betas", "bias_lr"} & set(on_paper(name, 100).settings())]
     assert stated == ["barlow", "mae"]
-    assert not {"betas", "bias_lr"} & set(registry.method("simclr").recipes("", "quick", 100, "task")[0].settings())  # type: ignore[misc]
+    assert not {"betas", "bias_lr"} & set(
+        registry.method("simclr").recipes("", "quick", 100, "task")[0].settings()
+    )  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("name", NAMED)
@@ -334,15 +454,21 @@ def test_they_stand_by_name_alone(name: str) -> None:
     assert not registry.method(name).default and "arXiv" in registry.method(name).citation
 
 
-# -- whom MAE serves -------------------------------------------------------------------------------------------------------------------------
+# -- whom MAE serves
+# -------------------------------------------------------------------------------------------------------------------------
 
 ASKED = ("run", "--task", "derm", "--data", "phantom", "--labels", "100", "--seeds", "1")
 
 
-def test_mae_is_refused_for_what_is_no_plain_vit(medbench: Medbench, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mae_is_refused_for_what_is_no_plain_vit(
+    medbench: Medbench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert medbench(*ASKED, "--methods", "mae", "--out", str(tmp_path / "out")) == 2
     said = capsys.readouterr().err
-    assert "Method 'mae' cannot serve 'derm' with tf_efficientnet_lite0: it is no plain ViT" in said and "Traceback" not in said
+    assert (
+        "Method 'mae' cannot serve 'derm' with tf_efficientnet_lite0: it is no plain ViT" in said
+        and "Traceback" not in said
+    )
     assert not (tmp_path / "out").exists()
 
 
@@ -362,6 +488,8 @@ def test_mae_is_refused_for_what_is_no_plain_vit(medbench: Medbench, tmp_path: P
 )
 def test_which_encoders_mae_serves(architecture: str, size: int, why: str) -> None:
     method = registry.method("mae")
-    asked = encoders.Encoder(architecture, architecture, "", size, (0.5,) * 3, (0.5,) * 3, "bicubic")
+    asked = encoders.Encoder(
+        architecture, architecture, "", size, (0.5,) * 3, (0.5,) * 3, "bicubic"
+    )
     found = method.refuses(Split([], *(np.array([]),) * 4), asked)  # type: ignore[misc]
     assert why in found and bool(why) == bool(found)

@@ -1,4 +1,7 @@
-"""Marks, notes and the pretraining budget are values: they come back from disk as they went, older folders are read, and no text is read back."""
+"""Marks, notes and the pretraining budget are values.
+
+They come back from disk as they went, older folders are read, and no text is read back.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +27,10 @@ from medbench.schema.notes import HEADED, MarkKind
 from medbench.schema.older_records import marks_of, todays
 
 ROOT = Path(__file__).parents[1]
-OLDER = ROOT / "results" / "hyperkvasir"  # its plan and rows hold marks as plain texts, and no budget
-WORDS = "LEAK: PARTIAL: quick; no image of, split made by medbench"  # what a text must not be read by
+# its plan and rows hold marks as plain texts, and no budget
+OLDER = ROOT / "results" / "hyperkvasir"
+# what a text must not be read by
+WORDS = "LEAK: PARTIAL: quick; no image of, split made by medbench"
 
 
 @pytest.fixture
@@ -37,7 +42,11 @@ def store(tmp_path: Path) -> Store:
 
 def marked(store: Store, *marks: Mark) -> leaderboard.Leaderboard:
     """The leaderboard of two lines on images with these marks."""
-    fill(store, [make("one", "10%", 0, 0.8), make("two", "10%", 0, 0.7)], about={**ABOUT, "marks": list(marks)})
+    fill(
+        store,
+        [make("one", "10%", 0, 0.8), make("two", "10%", 0, 0.7)],
+        about={**ABOUT, "marks": list(marks)},
+    )
     return leaderboard.leaderboards(store)[0]
 
 
@@ -52,15 +61,33 @@ def test_a_mark_comes_back_from_the_plan_as_it_went(kind: MarkKind, store: Store
 def test_marks_and_budget_come_back_from_a_row_as_they_went(store: Store) -> None:
     row, resamples = make("simclr", "10%", 0, 0.8)
     mark = Mark("corrupted", WORDS)
-    row = replace(row, provenance={**row.provenance, "marks": [mark], "budget": "standard", "member_weights": ["a", "b"]})
+    row = replace(
+        row,
+        provenance={
+            **row.provenance,
+            "marks": [mark],
+            "budget": "standard",
+            "member_weights": ["a", "b"],
+        },
+    )
     fill(store, [(row, resamples)])
     assert list(store.rows().values()) == [row]
     written = json.loads((store.folder / "rows.jsonl").read_text())["provenance"]
-    assert written["marks"] == [{"kind": "corrupted", "text": WORDS}] and written["budget"] == "standard"
+    assert (
+        written["marks"] == [{"kind": "corrupted", "text": WORDS}]
+        and written["budget"] == "standard"
+    )
 
 
 def test_a_plan_says_the_budget_of_what_it_trains() -> None:
-    plan = planning.plan(Grid(methods=("random", "supervised", "simclr", "dvme"), labels=("100",), data="phantom", pretrain="standard"))
+    plan = planning.plan(
+        Grid(
+            methods=("random", "supervised", "simclr", "dvme"),
+            labels=("100",),
+            data="phantom",
+            pretrain="standard",
+        )
+    )
     assert {unit.method.name: unit.weights.budget for unit in plan.units} == {
         **{"random": None, "supervised": None},
         **{"simclr": "standard", "dvme": "standard"},
@@ -72,7 +99,14 @@ def test_a_plan_says_the_budget_of_what_it_trains() -> None:
 
 @pytest.mark.parametrize(
     "record",
-    [{"kind": "rumour", "text": "x"}, {"kind": "leak"}, {"kind": "leak", "text": 3}, {"kind": "leak", "text": "x", "more": 1}, 3, None],
+    [
+        {"kind": "rumour", "text": "x"},
+        {"kind": "leak"},
+        {"kind": "leak", "text": 3},
+        {"kind": "leak", "text": "x", "more": 1},
+        3,
+        None,
+    ],
 )
 def test_what_is_no_mark_is_refused(record: object, store: Store) -> None:
     marked(store)
@@ -84,7 +118,8 @@ def test_what_is_no_mark_is_refused(record: object, store: Store) -> None:
         Store(store.folder).plan()
 
 
-# Older folders ---------------------------------------------------------------------------------------------------------------------
+# Older folders
+# ---------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", sorted(HEADED & set(get_args(MarkKind))))
@@ -94,7 +129,12 @@ def test_an_older_mark_is_known_by_its_capitals(kind: MarkKind) -> None:
 
 
 def test_older_marks_without_capitals() -> None:
-    texts = ["no image of a in the test part", "split made by medbench: 70/10/20 by group", "patient unknown", "derm: LEAK: elsewhere"]
+    texts = [
+        "no image of a in the test part",
+        "split made by medbench: 70/10/20 by group",
+        "patient unknown",
+        "derm: LEAK: elsewhere",
+    ]
     found = marks_of(texts)
     assert [mark.kind for mark in found] == ["absent", "split", "remark", "remark"]
     assert [str(mark) for mark in found] == texts, "shown as it was"
@@ -108,10 +148,16 @@ def test_older_marks_without_capitals() -> None:
         ("random, seed 0", None, []),
         ("quick (prefix module.)", None, []),
         ("dino on quick, from lite0 (supervised), standard", "standard", []),
-        ("lite0 (supervised) + swav on T, from lite0, quick", "quick", ["lite0 (supervised)", "swav on T, from lite0, quick"]),
+        (
+            "lite0 (supervised) + swav on T, from lite0, quick",
+            "quick",
+            ["lite0 (supervised)", "swav on T, from lite0, quick"],
+        ),
     ],
 )
-def test_an_older_row_says_its_budget_in_the_name_of_its_weights(weights: str, budget: str | None, members: list[str]) -> None:
+def test_an_older_row_says_its_budget_in_the_name_of_its_weights(
+    weights: str, budget: str | None, members: list[str]
+) -> None:
     assert todays({"weights": weights}) == {
         "weights": weights,
         "marks": [],
@@ -121,11 +167,16 @@ def test_an_older_row_says_its_budget_in_the_name_of_its_weights(weights: str, b
     }
 
 
-@pytest.mark.parametrize(("device", "kind"), [("cpu (x86_64, 2 threads)", "cpu"), ("NVIDIA H200", "cuda"), (None, "cpu")])
+@pytest.mark.parametrize(
+    ("device", "kind"), [("cpu (x86_64, 2 threads)", "cpu"), ("NVIDIA H200", "cuda"), (None, "cpu")]
+)
 def test_an_older_row_says_its_kind_of_device_in_the_name(device: str | None, kind: str) -> None:
     made = {} if device is None else {"device": device}
     found = todays({"weights": "w", "features": [made, None], **made})
-    assert found["device_kind"] == found["features"][0]["device_kind"] == kind and found["features"][1] is None
+    assert (
+        found["device_kind"] == found["features"][0]["device_kind"] == kind
+        and found["features"][1] is None
+    )
 
 
 def test_every_committed_row_has_a_budget_where_it_was_trained() -> None:
@@ -138,36 +189,68 @@ def test_every_committed_row_has_a_budget_where_it_was_trained() -> None:
 
 
 def test_an_older_folder_shows_what_the_same_folder_of_today_shows(tmp_path: Path) -> None:
-    """The committed folder, and a copy whose plan and rows are written anew: the same table, the same page, its leaks on top of it."""
+    """The committed folder, and a copy whose plan and rows are written anew.
+
+    The same table, the same page, its leaks on top of it.
+    """
     older, today = Store(OLDER), Store(tmp_path / "today")
     today.create()
     shutil.copytree(OLDER / "scores", today.folder / "scores", dirs_exist_ok=True)
     today.add_plan(older.plan())
     with (today.folder / "rows.jsonl").open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row.to_json(), ensure_ascii=False) + "\n" for row in older.rows().values())
-    assert '"LEAK: ' in (OLDER / "plan.json").read_text() and '"LEAK: ' not in (today.folder / "plan.json").read_text()
+        file.writelines(
+            json.dumps(row.to_json(), ensure_ascii=False) + "\n" for row in older.rows().values()
+        )
+    assert (
+        '"LEAK: ' in (OLDER / "plan.json").read_text()
+        and '"LEAK: ' not in (today.folder / "plan.json").read_text()
+    )
     table = leaderboard.markdown(older)
-    assert table == leaderboard.markdown(today) == (OLDER / "leaderboard.md").read_text(encoding="utf-8")
+    assert (
+        table
+        == leaderboard.markdown(today)
+        == (OLDER / "leaderboard.md").read_text(encoding="utf-8")
+    )
     page = html.build_page([older])
     assert page == html.build_page([today])
     assert page.count("<b>LEAK</b>: ") == 5 and page.count("<b>QUICK</b>: ") == 2
 
 
-# No text is read back ----------------------------------------------------------------------------------------------------------------
+# No text is read back
+# ----------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", get_args(MarkKind))
 def test_what_the_page_says_first_goes_by_the_kind(kind: MarkKind, store: Store) -> None:
     shown = "".join(loud(marked(store, Mark(kind, f"{WORDS} <any>"))))
-    assert (f"<b>{kind.upper()}</b>: {WORDS} &lt;any&gt;" in shown) == (kind in ("leak", "partial", "conflict"))
+    assert (f"<b>{kind.upper()}</b>: {WORDS} &lt;any&gt;" in shown) == (
+        kind in ("leak", "partial", "conflict")
+    )
 
 
-@pytest.mark.parametrize(("weights", "budget"), [("quickdraw, quick", None), ("any name", "quick"), ("x, quick", "paper")])
-def test_a_quick_pretraining_is_known_by_its_budget(weights: str, budget: str | None, store: Store) -> None:
+@pytest.mark.parametrize(
+    ("weights", "budget"),
+    [("quickdraw, quick", None), ("any name", "quick"), ("x, quick", "paper")],
+)
+def test_a_quick_pretraining_is_known_by_its_budget(
+    weights: str, budget: str | None, store: Store
+) -> None:
     row, resamples = make("simclr", "10%", 0, 0.8)
-    fill(store, [(replace(row, provenance={**row.provenance, "weights": weights, "budget": budget}), resamples)])
+    fill(
+        store,
+        [
+            (
+                replace(row, provenance={**row.provenance, "weights": weights, "budget": budget}),
+                resamples,
+            )
+        ],
+    )
     (board,) = leaderboard.leaderboards(store)
-    assert any(note.kind == "quick" for note in leaderboard.notes(board)) == ("QUICK" in "".join(loud(board))) == (budget == "quick")
+    assert (
+        any(note.kind == "quick" for note in leaderboard.notes(board))
+        == ("QUICK" in "".join(loud(board)))
+        == (budget == "quick")
+    )
 
 
 def test_a_name_with_a_plus_is_no_fusion() -> None:
@@ -222,11 +305,20 @@ def test_ranks_shorten_lines_by_their_axes_not_by_blanks(store: Store) -> None:
             row, resamples = make(method, "10%", 0, 0.7 + gap * (method == "one"), task=task)
             rows.append((replace(row, cell=replace(row.cell, encoder=encoder)), resamples))
     fill(store, rows)
-    (note,) = (note for note in leaderboard.pivot(leaderboard.leaderboards(store)).notes if note.kind == "rank test")
+    (note,) = (
+        note
+        for note in leaderboard.pivot(leaderboard.leaderboards(store)).notes
+        if note.kind == "rank test"
+    )
     assert "one my file.py:net 1.00 [" in note.text and "two net 2.00 [" in note.text
 
 
 def test_a_note_is_a_value() -> None:
     assert Note("leak", "x") == Note("leak", "x") != Mark("leak", "x")
     assert asdict(Mark("leak", "x")) == {"kind": "leak", "text": "x"}
-    assert np.all([str(Note("quick", "Quick.")) == "Quick.", str(Note("seen", "the weights")) == "SEEN: the weights"])
+    assert np.all(
+        [
+            str(Note("quick", "Quick.")) == "Quick.",
+            str(Note("seen", "the weights")) == "SEEN: the weights",
+        ]
+    )

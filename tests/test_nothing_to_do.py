@@ -1,4 +1,7 @@
-"""A command that finds all its work done needs neither timm nor torch: what they said while it was done is kept in the cache."""
+"""A command that finds all its work done needs neither timm nor torch.
+
+What they said while it was done is kept in the cache.
+"""
 
 from __future__ import annotations
 
@@ -37,11 +40,19 @@ def test_the_record_says_what_timm_says() -> None:
                 timm_answers.config_of(architecture, tag)
         else:
             found = timm_answers.config_of(architecture, tag)
-            assert {word: getattr(declared, word) for word in CheckpointConfig.__dataclass_fields__} == vars(found), name
-        expected = [one.partition(".")[2] for one in timm.list_pretrained(f"{architecture}.*")] if architecture.startswith("res") else None
+            assert {
+                word: getattr(declared, word) for word in CheckpointConfig.__dataclass_fields__
+            } == vars(found), name
+        expected = (
+            [one.partition(".")[2] for one in timm.list_pretrained(f"{architecture}.*")]
+            if architecture.startswith("res")
+            else None
+        )
         assert expected is None or list(timm_answers.tags_of(architecture)) == expected
     listed = [name for name in timm.list_pretrained() if "." in name]
-    assert {f"{name}.{tag}" for name in timm.list_models() for tag in timm_answers.tags_of(name)} == set(listed)
+    assert {
+        f"{name}.{tag}" for name in timm.list_models() for tag in timm_answers.tags_of(name)
+    } == set(listed)
 
 
 def test_an_answer_is_kept_for_the_timm_and_the_code_that_gave_it(
@@ -53,7 +64,11 @@ def test_an_answer_is_kept_for_the_timm_and_the_code_that_gave_it(
         asked.append(architecture)
         return [architecture, "answer"]
 
-    assert timm_answers.kept(question, "a", file=object()) == timm_answers.kept(question, "a") == ["a", "answer"]
+    assert (
+        timm_answers.kept(question, "a", file=object())
+        == timm_answers.kept(question, "a")
+        == ["a", "answer"]
+    )
     assert asked == ["a"], "kept"
     assert timm_answers.kept(question, "b") == ["b", "answer"]
     monkeypatch.setattr(timm_answers, "_makers", lambda: ("another timm",))
@@ -66,7 +81,9 @@ def test_an_answer_is_kept_for_the_timm_and_the_code_that_gave_it(
     assert asked[3:] == ["a"] and "damaged" in caplog.text
 
 
-def test_a_changed_file_of_timms_is_another_timm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_changed_file_of_timms_is_another_timm(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "vit.py").write_text("a = 1\n")
     monkeypatch.setattr(timm_answers, "_folder", lambda: tmp_path)
@@ -77,7 +94,11 @@ def test_a_changed_file_of_timms_is_another_timm(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("brings", ["timm's", "weights"])
 def test_a_run_with_nothing_to_do_imports_neither_timm_nor_torch(
-    brings: str, medbench: Callable[..., int], without_torch: Callable[..., str], folder: Path, tmp_path: Path
+    brings: str,
+    medbench: Callable[..., int],
+    without_torch: Callable[..., str],
+    folder: Path,
+    tmp_path: Path,
 ) -> None:
     given = ["--readout", "pool,mean", "--methods", "random"]
     if brings == "weights":
@@ -103,5 +124,9 @@ def test_a_run_with_nothing_to_do_imports_neither_timm_nor_torch(
 
 def test_a_wrong_checkpoint_is_told_without_timm_once_its_names_are_known() -> None:
     assert encoders.encoder("resnet18.tv_in1k").checkpoint == "tv_in1k"
-    done = subprocess.run([sys.executable, "-c", WITHOUT_TORCH, "run", "--encoder", "resnet18"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, "run", "--encoder", "resnet18"],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 2 and "resnet18.tv_in1k" in done.stderr

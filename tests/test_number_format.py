@@ -30,8 +30,23 @@ def test_an_undefined_interval_is_said_everywhere() -> None:
 
 @pytest.mark.parametrize(("p", "shown"), [(1e-7, "&lt; 0.001"), (0.0312, "0.031"), (NAN, "–")])
 def test_the_page_has_no_p_of_zero(p: float, shown: str) -> None:
-    row = dict.fromkeys(SUBGROUP_COLUMNS, NAN) | {"column": "sex", "subgroup": "f", "images": 9, "groups": 9, "worst": False, "note": ""}
-    row |= {"value": 0.8, "low": 0.7, "high": 0.9, "difference": -0.2, "difference_low": -0.3, "difference_high": -0.1, "p": p}
+    row = dict.fromkeys(SUBGROUP_COLUMNS, NAN) | {
+        "column": "sex",
+        "subgroup": "f",
+        "images": 9,
+        "groups": 9,
+        "worst": False,
+        "note": "",
+    }
+    row |= {
+        "value": 0.8,
+        "low": 0.7,
+        "high": 0.9,
+        "difference": -0.2,
+        "difference_low": -0.3,
+        "difference_high": -0.1,
+        "p": p,
+    }
     page = clinical_sections._subgroups([row], "who", "auc")
     assert page is not None and page.count(f">{shown}</td>") == 1
     assert "[0.700, 0.900]" in page and "−0.200" in page

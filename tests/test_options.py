@@ -1,4 +1,7 @@
-"""Options of the command line come from the fields of `Grid`: its flags, helps and defaults stand nowhere else."""
+"""Options of the command line come from the fields of `Grid`.
+
+Its flags, helps and defaults stand nowhere else.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,9 @@ def commands() -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, one in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
         found[name] = one
-        found.update({f"{name} {inner}": other for inner, other in getattr(one, "commands", {}).items()})
+        found.update(
+            {f"{name} {inner}": other for inner, other in getattr(one, "commands", {}).items()}
+        )
     return found
 
 
@@ -35,7 +40,12 @@ COMMANDS = commands()
 
 
 def flags(name: str) -> set[str]:
-    return {flag for parameter in COMMANDS[name].params for flag in (*parameter.opts, *parameter.secondary_opts) if flag[0] == "-"}
+    return {
+        flag
+        for parameter in COMMANDS[name].params
+        for flag in (*parameter.opts, *parameter.secondary_opts)
+        if flag[0] == "-"
+    }
 
 
 class Asked(Exception):
@@ -49,7 +59,12 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Grid
     def stop(grid: Grid, *arguments: Any) -> None:
         raise Asked(grid)
 
-    for module, name in ((planning, "plan"), (planning, "splits"), (pretrain_only, "alone"), (feature_audit, "audit_features")):
+    for module, name in (
+        (planning, "plan"),
+        (planning, "splits"),
+        (pretrain_only, "alone"),
+        (feature_audit, "audit_features"),
+    ):
         monkeypatch.setattr(module, name, stop)
     monkeypatch.chdir(tmp_path)
 
@@ -73,7 +88,9 @@ def another(name: str, default: Any) -> Any:
     return 7 if int in (hint, *get_args(hint)) else "other"
 
 
-def test_without_an_option_a_run_asks_for_the_grid_of_all_defaults(asked: Callable[..., Grid]) -> None:
+def test_without_an_option_a_run_asks_for_the_grid_of_all_defaults(
+    asked: Callable[..., Grid],
+) -> None:
     assert asked("run") == Grid()
 
 
@@ -109,7 +126,8 @@ def test_every_field_has_an_option_and_every_option_is_one_of_a_field_or_of_the_
 
 @pytest.mark.parametrize("name", ["run", "pretrain", "shortcuts", "data split"])
 def test_help_shows_the_flag_the_help_and_the_default_of_the_field(name: str) -> None:
-    """A parameter that carries the name of a field carries its flag, and in `run` its help and its default, too."""
+    """A parameter that carries the name of a field carries its flag, and in `run` its help and its
+    default, too."""
     parameters = {parameter.name: parameter for parameter in COMMANDS[name].params}
     shared = [field for field in OPTIONS if field in parameters]
     assert len(shared) >= 5
@@ -120,7 +138,11 @@ def test_help_shows_the_flag_the_help_and_the_default_of_the_field(name: str) ->
         default = getattr(Grid(), field)
         shown = parameters[field].default
         if isinstance(default, tuple):
-            assert tuple(shown or ()) == default if OPTIONS[field].repeated else tuple((shown or "").split(",")) == (default or ("",))
+            assert (
+                tuple(shown or ()) == default
+                if OPTIONS[field].repeated
+                else tuple((shown or "").split(",")) == (default or ("",))
+            )
         else:
             assert shown == default
 
@@ -131,46 +153,89 @@ def test_the_other_commands_make_their_grid_of_the_same_options(asked: Callable[
     assert asked("pretrain", "--method", "dino", "--seed", "2", *shared) == Grid(
         methods=("dino",), source="imagenet+task", pretrain_seeds=3, **same
     )
-    assert asked("shortcuts", "derm", "--encoder", "a,b", "--readout", "cls", *shared, "--allow-leak") == Grid(
-        methods=("supervised",), labels=("100",), seeds=1, encoders=("a", "b"), readouts=("cls",), allow_leak=True, **same
+    assert asked(
+        "shortcuts", "derm", "--encoder", "a,b", "--readout", "cls", *shared, "--allow-leak"
+    ) == Grid(
+        methods=("supervised",),
+        labels=("100",),
+        seeds=1,
+        encoders=("a", "b"),
+        readouts=("cls",),
+        allow_leak=True,
+        **same,
     )
     assert asked("shortcuts", "derm", "--encoder", "features:x.npz", "--on", "val").methods == ()
-    assert asked("data", "split", "chest", "--labels", "5/class", "--ordinal", "--data", "here") == Grid(
-        tasks=("chest",), labels=("5/class",), data="here", ordinal=True
-    )
+    assert asked(
+        "data", "split", "chest", "--labels", "5/class", "--ordinal", "--data", "here"
+    ) == Grid(tasks=("chest",), labels=("5/class",), data="here", ordinal=True)
 
 
-def test_an_option_that_is_given_comes_before_a_studys_choice_even_at_its_default(asked: Callable[..., Grid], tmp_path: Path) -> None:
+def test_an_option_that_is_given_comes_before_a_studys_choice_even_at_its_default(
+    asked: Callable[..., Grid], tmp_path: Path
+) -> None:
     (tmp_path / "mine.py").write_text(
         "from medbench import Grid\nGRID = Grid(tasks=('chest',), seeds=9, weights='w', audit=False, levels=('2',))"
     )
     study = Grid(tasks=("chest",), seeds=9, weights="w", audit=False, levels=("2",))
     assert asked("run", "mine.py") == study
-    given = asked("run", "mine.py", "--task", "derm", "--seeds", "auto", "--weights", "", "--audit", "--levels", "1,2,3,4,5")
+    given = asked(
+        "run",
+        "mine.py",
+        "--task",
+        "derm",
+        "--seeds",
+        "auto",
+        "--weights",
+        "",
+        "--audit",
+        "--levels",
+        "1,2,3,4,5",
+    )
     assert given == Grid(weights="")
 
 
 @pytest.mark.parametrize("name", [name for name in COMMANDS if "--data" in flags(name)])
-def test_an_empty_folder_is_refused_wherever_data_is_an_option(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_folder_is_refused_wherever_data_is_an_option(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An unset variable of a shell is no wish for the default."""
     monkeypatch.chdir(tmp_path)
     needed = [["x"] for parameter in COMMANDS[name].params if parameter.required]
-    with pytest.raises(UserError, match=r"--data is empty\. Next: give it a value, or leave --data out"):
+    with pytest.raises(
+        UserError, match=r"--data is empty\. Next: give it a value, or leave --data out"
+    ):
         app([*name.split(), *(word for words in needed for word in words), "--data", ""])
 
 
 def texts() -> Iterator[tuple[str, str]]:
-    """(file, text) of every text of the package that names a command, and of every text of a UserError; what is filled in as {}."""
+    """(file, text) of every text of the package that names a command, and of every text of a
+    UserError; what is filled in as {}."""
     for file in sorted(ROOT.rglob("*.py")):
         tree = ast.parse(file.read_text(encoding="utf-8"))
-        errors = [call for call in ast.walk(tree) if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "UserError"]
+        errors = [
+            call
+            for call in ast.walk(tree)
+            if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "UserError"
+        ]
         inside = {id(node) for call in errors for node in ast.walk(call)}
         docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-        parts = docstrings | {id(value) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for value in node.values}
+        parts = docstrings | {
+            id(value)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.JoinedStr)
+            for value in node.values
+        }
         for node in ast.walk(tree):
             if isinstance(node, ast.JoinedStr):
-                text = "".join(str(value.value) if isinstance(value, ast.Constant) else "{}" for value in node.values)
-            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in parts:
+                text = "".join(
+                    str(value.value) if isinstance(value, ast.Constant) else "{}"
+                    for value in node.values
+                )
+            elif (
+                isinstance(node, ast.Constant)
+                and isinstance(node.value, str)
+                and id(node) not in parts
+            ):
                 text = node.value
             else:
                 continue
@@ -179,7 +244,10 @@ def texts() -> Iterator[tuple[str, str]]:
 
 
 def unknown_flags(text: str) -> Iterator[tuple[str, bool]]:
-    """(flag, is it none) of each flag in a text: of the command that stands before it, where one does."""
+    """(flag, is it none) of each flag in a text.
+
+    Of the command that stands before it, where one does.
+    """
     for piece in re.split(r"(?=medbench [a-z])|, ", text):
         named = re.match(r"medbench ([a-z]+(?: [a-z]+)?)", piece)
         words = [named[1], named[1].split()[0]] if named else []
@@ -188,13 +256,16 @@ def unknown_flags(text: str) -> Iterator[tuple[str, bool]]:
             yield flag, flag not in allowed | FOREIGN
 
 
-FOREIGN = {"--notest", "--nproc-per-node", "--python", "--head", "--me"}  # of convmv, torchrun, uv, ray and squeue
+# of convmv, torchrun, uv, ray and squeue
+FOREIGN = {"--notest", "--nproc-per-node", "--python", "--head", "--me"}
 EVERY = {flag for name in COMMANDS for flag in flags(name)}
 
 
 def test_every_flag_in_a_message_is_an_option_of_the_command_it_names() -> None:
     """A flag that is renamed on `Grid` cannot stay behind in the words of an error."""
-    found = [(file, text, flag, wrong) for file, text in texts() for flag, wrong in unknown_flags(text)]
+    found = [
+        (file, text, flag, wrong) for file, text in texts() for flag, wrong in unknown_flags(text)
+    ]
     assert len(found) > 50
     assert [one for one in found if one[-1]] == []
 
@@ -207,8 +278,17 @@ def test_every_flag_of_a_printed_command_in_the_manual_and_the_studies_is_an_opt
         *sorted((root / "benchmarks").glob("*.py")),
         *sorted((root / "results").glob("*.md")),
     ]
-    lines = [(file.name, line) for file in files for line in file.read_text().replace("\\\n", "").splitlines() if "medbench " in line]
-    found = [(*where, flag, wrong) for where in lines for flag, wrong in unknown_flags(where[1][where[1].index("medbench ") :])]
+    lines = [
+        (file.name, line)
+        for file in files
+        for line in file.read_text().replace("\\\n", "").splitlines()
+        if "medbench " in line
+    ]
+    found = [
+        (*where, flag, wrong)
+        for where in lines
+        for flag, wrong in unknown_flags(where[1][where[1].index("medbench ") :])
+    ]
     assert len(found) > 20
     assert [one for one in found if one[-1]] == []
 

@@ -1,4 +1,7 @@
-"""What this user may not read is named, in one line: an image, a folder, a table, an encoder, results, a model."""
+"""What this user may not read is named, in one line.
+
+An image, a folder, a table, an encoder, results, a model.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,8 @@ import pytest
 from fakes.results import study
 
 Medbench = Callable[..., int]
-_OVERRIDES = 1 << 1 | 1 << 2  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH: by these root reads what nobody may
+# CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH: by these root reads what nobody may
+_OVERRIDES = 1 << 1 | 1 << 2
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +27,8 @@ def _ordinary_user() -> Iterator[None]:
         yield
         return
     libc = ctypes.CDLL(None)
-    header, data = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()  # version 3, this thread
+    # version 3, this thread
+    header, data = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
     if not hasattr(libc, "capset") or libc.capget(header, data):
         pytest.skip("root of a system without capabilities")
     before = data[0]
@@ -55,7 +60,11 @@ def said(medbench: Medbench, capsys: pytest.CaptureFixture[str]) -> Callable[...
 
     def call(*arguments: object) -> str:
         assert medbench(*map(str, arguments)) == 2
-        lines = [line for line in capsys.readouterr().err.splitlines() if not re.match(r" *\d+\.\d s  ", line)]
+        lines = [
+            line
+            for line in capsys.readouterr().err.splitlines()
+            if not re.match(r" *\d+\.\d s  ", line)
+        ]
         assert len(lines) == 1 and lines[0].startswith("medbench: "), lines
         return lines[0]
 
@@ -64,21 +73,40 @@ def said(medbench: Medbench, capsys: pytest.CaptureFixture[str]) -> Callable[...
 
 @pytest.mark.parametrize(
     ("command", "what"),
-    [(command, what) for command in ("run", "audit") for what in ("train/mel/train3.png", "train/mel", ".")]
+    [
+        (command, what)
+        for command in ("run", "audit")
+        for what in ("train/mel/train3.png", "train/mel", ".")
+    ]
     + [("doctor", "train/mel"), ("doctor", ".")],  # it looks at a few images
 )
 def test_images_and_folders(
-    what: str, command: str, folder: Path, mine: str, said: Callable[..., str], medbench: Medbench, closed: Callable[[Path], Path]
+    what: str,
+    command: str,
+    folder: Path,
+    mine: str,
+    said: Callable[..., str],
+    medbench: Medbench,
+    closed: Callable[[Path], Path],
 ) -> None:
     place = closed(folder / what)
-    options = {"run": ["--plan", "--encoder", mine, "--task"], "audit": ["--fast"], "doctor": ["--encoder", mine, "--task"]}
+    options = {
+        "run": ["--plan", "--encoder", mine, "--task"],
+        "audit": ["--fast"],
+        "doctor": ["--encoder", mine, "--task"],
+    }
     line = said(command, *options[command], f"folder:{folder}")
     assert f"{place.name if what != '.' else folder.name}" in line and "Permission denied" in line
 
 
 @pytest.mark.parametrize("name", ["f.npz", "w.pth", "own.py", "list.csv", "study.py"])
 def test_files_that_a_run_is_given(
-    name: str, folder: Path, mine: str, said: Callable[..., str], tmp_path: Path, closed: Callable[[Path], Path]
+    name: str,
+    folder: Path,
+    mine: str,
+    said: Callable[..., str],
+    tmp_path: Path,
+    closed: Callable[[Path], Path],
 ) -> None:
     np.savez(folder / "f.npz", ids=["a"], features=np.ones((1, 2)))
     for other in ("w.pth", "own.py", "list.csv", "study.py"):
@@ -99,10 +127,19 @@ def test_files_that_a_run_is_given(
 
 
 @pytest.mark.parametrize("name", ["plan.json", "rows.jsonl", "scores", "targets"])
-def test_results(name: str, said: Callable[..., str], tmp_path: Path, closed: Callable[[Path], Path]) -> None:
+def test_results(
+    name: str, said: Callable[..., str], tmp_path: Path, closed: Callable[[Path], Path]
+) -> None:
     results = study(tmp_path / "results").folder
     closed(results / name)
-    for command in (["table"], ["clinical"], ["compare"], ["report", "--out", "p.html"], ["plot", "--out", "f"], ["merge", "--out", "m"]):
+    for command in (
+        ["table"],
+        ["clinical"],
+        ["compare"],
+        ["report", "--out", "p.html"],
+        ["plot", "--out", "f"],
+        ["merge", "--out", "m"],
+    ):
         if command[0] == "table" and name in ("targets", "scores"):
             continue  # asked for where an interval is not in the row yet
         line = said(command[0], results, *command[1:])
@@ -110,10 +147,20 @@ def test_results(name: str, said: Callable[..., str], tmp_path: Path, closed: Ca
     assert sorted(file.name for file in tmp_path.iterdir()) == ["results"]
 
 
-def test_weights_of_a_model(said: Callable[..., str], tmp_path: Path, folder: Path, closed: Callable[[Path], Path]) -> None:
+def test_weights_of_a_model(
+    said: Callable[..., str], tmp_path: Path, folder: Path, closed: Callable[[Path], Path]
+) -> None:
     model = tmp_path / "model"
     model.mkdir()
-    for name in ("config.json", "model.safetensors", "head.safetensors", "classes.json", "operating_points.json"):
+    for name in (
+        "config.json",
+        "model.safetensors",
+        "head.safetensors",
+        "classes.json",
+        "operating_points.json",
+    ):
         (model / name).write_text("{}")
     closed(model / "model.safetensors")
-    assert re.search(r"model\.safetensors: Permission denied", said("predict", model, folder, "--out", "p.csv"))
+    assert re.search(
+        r"model\.safetensors: Permission denied", said("predict", model, folder, "--out", "p.csv")
+    )

@@ -13,7 +13,8 @@ from medbench.stats import splits
 from medbench.tasks.derm import DERM
 from medbench.tasks.phantoms import dermoscopy
 
-#: Supervised ImageNet features reach a macro AUC of 0.89 with all labels (tf_efficientnet_lite0, 64 px, logistic regression, test part).
+#: Supervised ImageNet features reach a macro AUC of 0.89 with all labels (tf_efficientnet_lite0, 64
+#: px, logistic regression, test part).
 SUPERVISED = 0.89
 
 
@@ -24,13 +25,22 @@ def parts() -> dict[str, Split]:
 
 @pytest.fixture(scope="module")
 def pixels(parts: dict[str, Split]) -> dict[str, np.ndarray]:
-    return {name: np.stack([image.draw(image.seed) for image in part.images]) for name, part in parts.items()}
+    return {
+        name: np.stack([image.draw(image.seed) for image in part.images])
+        for name, part in parts.items()
+    }
 
 
 def sample() -> list[int]:
-    """Seeds of the first view of each class's first ten lesions, in the order of the lesions' numbers."""
+    """Seeds of the first view of each class's first ten lesions, in the order of the lesions'
+    numbers."""
     kinds = np.concatenate([part.labels for part in dermoscopy.derm().values()])
-    lesions = np.concatenate([[image.seed // dermoscopy.VIEWS for image in part.images] for part in dermoscopy.derm().values()])
+    lesions = np.concatenate(
+        [
+            [image.seed // dermoscopy.VIEWS for image in part.images]
+            for part in dermoscopy.derm().values()
+        ]
+    )
     first = [np.unique(lesions[kinds == c])[:10] for c in range(len(dermoscopy.CLASSES))]
     return [int(lesion) * dermoscopy.VIEWS for lesion in np.sort(np.concatenate(first))]
 
@@ -51,13 +61,17 @@ def test_a_fresh_process_draws_the_same_pixels():
         f"import hashlib; from medbench.tasks.phantoms.dermoscopy import draw_derm; drawn = [draw_derm(s).tobytes() for s in {seeds[::-1]}]; "
         "print(hashlib.sha256(b''.join(drawn[::-1])).hexdigest())"
     )
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert answer.stdout.strip() == pixel_hash(dermoscopy.draw_derm, seeds)
 
 
 def test_listing_imports_nothing_heavy():
     code = "import sys; from medbench.tasks.phantoms import derm; derm(); print(sorted({'torch', 'sklearn', 'scipy', 'PIL'} & set(sys.modules)))"
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert answer.stdout.strip() == "[]"
 
 
@@ -65,12 +79,22 @@ def test_images_are_named_and_picklable(parts):
     assert DERM.classes == dermoscopy.CLASSES
     for part in parts.values():
         assert part.labels.dtype == np.int64
-        assert {len(column) for column in (part.ids, part.labels, part.groups, part.bags, *part.meta.values())} == {len(part)}
+        assert {
+            len(column)
+            for column in (part.ids, part.labels, part.groups, part.bags, *part.meta.values())
+        } == {len(part)}
         assert part.meta["age"].dtype == np.float64
     images = [image for part in parts.values() for image in part.images]
     ids = np.concatenate([part.ids for part in parts.values()])
-    assert len(set(ids)) == len({image.key for image in images}) == len({image.seed for image in images}) == len(images)
-    assert all(image.key == f"derm-phantom-{dermoscopy.DERM_VERSION}:{image.seed}" for image in images)
+    assert (
+        len(set(ids))
+        == len({image.key for image in images})
+        == len({image.seed for image in images})
+        == len(images)
+    )
+    assert all(
+        image.key == f"derm-phantom-{dermoscopy.DERM_VERSION}:{image.seed}" for image in images
+    )
     again = pickle.loads(pickle.dumps(images[0]))
     np.testing.assert_array_equal(again.draw(again.seed), images[0].draw(images[0].seed))
 
@@ -79,7 +103,15 @@ def test_lesions_are_whole_and_have_one_class(parts):
     owner: dict[str, tuple[str, int, float, str, str]] = {}
     for name, part in parts.items():
         np.testing.assert_array_equal(part.groups, part.bags)
-        rows = zip(part.groups, part.labels, part.meta["age"], part.meta["sex"], part.meta["localization"], part.images, strict=True)
+        rows = zip(
+            part.groups,
+            part.labels,
+            part.meta["age"],
+            part.meta["sex"],
+            part.meta["localization"],
+            part.images,
+            strict=True,
+        )
         for group, label, age, sex, site, image in rows:
             facts = (name, int(label), float(age), str(sex), str(site))
             assert owner.setdefault(group, facts) == facts
@@ -93,16 +125,21 @@ def test_proportions_follow_ham10000(parts):
     labels = np.concatenate([part.labels for part in parts.values()])
     real = np.array([327, 514, 1099, 115, 1113, 6705, 142]) / 10_015  # HAM10000's images a class
     np.testing.assert_allclose(np.bincount(labels) / len(labels), real, atol=0.02)
-    views = np.unique(np.concatenate([part.groups for part in parts.values()]), return_counts=True)[1]
+    views = np.unique(np.concatenate([part.groups for part in parts.values()]), return_counts=True)[
+        1
+    ]
     assert views.max() == 4
-    assert (views > 1).mean() == pytest.approx(1956 / 7470, abs=0.02)  # HAM10000's lesions with two or more images
+    # HAM10000's lesions with two or more images
+    assert (views > 1).mean() == pytest.approx(1956 / 7470, abs=0.02)
     for name, fewest in (("train", 10), ("val", 3), ("test", 5)):
         assert np.bincount(parts[name].labels, minlength=len(dermoscopy.CLASSES)).min() >= fewest
 
 
 def test_meta_is_independent_of_the_class(parts):
     whole = {c: np.concatenate([p.meta[c] for p in parts.values()]) for c in ("age", "sex")}
-    labels, lesions = (np.concatenate([getattr(p, f) for p in parts.values()]) for f in ("labels", "groups"))
+    labels, lesions = (
+        np.concatenate([getattr(p, f) for p in parts.values()]) for f in ("labels", "groups")
+    )
     one = np.unique(lesions, return_index=True)[1]
     label, age, male = labels[one], whole["age"][one], (whole["sex"] == "male")[one]
     for c in range(len(dermoscopy.CLASSES)):
@@ -120,9 +157,12 @@ def test_drawings_are_images_and_no_two_are_equal(pixels):
 
 
 def test_views_differ_but_show_one_lesion(parts, pixels):
-    """Views of a lesion are closer to each other than to another lesion of the class, in what rotation, shift and white balance leave alone."""
+    """Views of a lesion are closer to each other than to another lesion of the class, in what
+    rotation, shift and white balance leave alone."""
     part, image = parts["train"], pixels["train"].astype(float)
-    look = np.sort((image / image.mean((1, 2), keepdims=True)).reshape(len(image), -1, 3), axis=1)[:, ::64].reshape(len(image), -1)
+    look = np.sort((image / image.mean((1, 2), keepdims=True)).reshape(len(image), -1, 3), axis=1)[
+        :, ::64
+    ].reshape(len(image), -1)
     same, other = [], []
     for group in np.unique(part.groups):
         mine = np.flatnonzero(part.groups == group)
@@ -137,4 +177,7 @@ def test_views_differ_but_show_one_lesion(parts, pixels):
 
 
 def test_colour_and_size_do_not_give_the_class_away(parts, pixels):
-    assert auc_of_colour_and_size(pixels, {name: part.labels for name, part in parts.items()}) < SUPERVISED - 0.15
+    assert (
+        auc_of_colour_and_size(pixels, {name: part.labels for name, part in parts.items()})
+        < SUPERVISED - 0.15
+    )

@@ -1,7 +1,9 @@
-"""The studies behind the committed results still plan the same rows: no change of structure or names may make a committed row unreachable.
+"""The studies behind the committed results still plan the same rows.
 
-One break is declared: crops of version 2 make older what random views touch, and nothing else. `BEFORE_CROPS_2` names the studies whose rows
-were made before it.
+No change of structure or names may make a committed row unreachable.
+
+One break is declared: crops of version 2 make older what random views touch, and nothing else.
+`BEFORE_CROPS_2` names the studies whose rows were made before it.
 """
 
 from __future__ import annotations
@@ -28,7 +30,10 @@ BEFORE_CROPS_2 = {"derm-classical", "derm-finetune", "derm-finetune-100", "hyper
 
 
 def committed(study: str) -> dict[Cell, str]:
-    rows = map(json.loads, (ROOT / "results" / study / "rows.jsonl").read_text(encoding="utf-8").splitlines())
+    rows = map(
+        json.loads,
+        (ROOT / "results" / study / "rows.jsonl").read_text(encoding="utf-8").splitlines(),
+    )
     return {Cell.from_json(row["cell"]): row["fingerprint"] for row in rows}
 
 
@@ -36,11 +41,17 @@ def planned(*grids: Grid) -> tuple[dict[Cell, str], set[Cell]]:
     """Cells with their fingerprints, and those of them that random views touch."""
     plans = [planning.plan(one) for one in grids]
     cells = {one.cell: one.fingerprint for plan in plans for one in plan.cells}
-    return cells, {one.cell for plan in plans for one in plan.cells if "crops" in plan.settings[one.setting]["ingredients"]}
+    return cells, {
+        one.cell
+        for plan in plans
+        for one in plan.cells
+        if "crops" in plan.settings[one.setting]["ingredients"]
+    }
 
 
-#: Committed rows whose draws are divided otherwise now, as a class in them has fewer than five groups: how many by protocol and budget.
-#: Every other committed row is still planned. Empty once these studies are made again.
+#: Committed rows whose draws are divided otherwise now, as a class in them has fewer than five
+#: groups: how many by protocol and budget. Every other committed row is still planned. Empty once
+#: these studies are made again.
 OLDER: Mapping[str, Mapping[tuple[str, str], int]] = {
     "derm-finetune": {("finetune", "10%"): 4},
     "hyperkvasir": {("linear", "10%"): 15, ("linear", "100%"): 5},
@@ -48,34 +59,42 @@ OLDER: Mapping[str, Mapping[tuple[str, str], int]] = {
 }
 
 
-#: Studies that get as many draws as they are worth since their rows were made: a run adds the draws behind the first three. Empty once they
-#: are made again.
+#: Studies that get as many draws as they are worth since their rows were made: a run adds the draws
+#: behind the first three. Empty once they are made again.
 FEWER_DRAWS: set[str] = set()
 
 
-#: Studies whose rows were made before version 3 of the linear probe, which searches the path of penalties, and of DVME, which drops the worse rate
-#: early. Empty once they are made again.
+#: Studies whose rows were made before version 3 of the linear probe, which searches the path of
+#: penalties, and of DVME, which drops the worse rate early. Empty once they are made again.
 BEFORE_SEARCH = {"derm-classical", "derm-finetune", "derm-finetune-100", "hyperkvasir", "kinds"}
 
 
 def plans_its_rows(study: str, *grids: Grid) -> None:
-    """As `plans_its_older_rows`, and of a study before the search exactly the rows of the probe and of heads of fusions have another fingerprint."""
+    """As `plans_its_older_rows`, and of a study before the search exactly the rows of the probe and
+    of heads of fusions have another fingerprint."""
     if study not in BEFORE_SEARCH:
         plans_its_older_rows(study, *grids)
         return
     now, _ = planned(*grids)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(registry.protocols(), "linear", replace(registry.protocol("linear"), version=2))
+        patch.setitem(
+            registry.protocols(), "linear", replace(registry.protocol("linear"), version=2)
+        )
         for name in ("dvme", "dvme-concat", "dvme-scalar"):
             patch.setitem(registry.methods(), name, replace(registry.method(name), version=2))
         then, _ = planned(*grids)
         plans_its_older_rows(study, *grids)
-    assert {cell for cell in now if now[cell] != then[cell]} == {cell for cell in now if cell.protocol == "linear" or "dvme" in cell.method}
+    assert {cell for cell in now if now[cell] != then[cell]} == {
+        cell for cell in now if cell.protocol == "linear" or "dvme" in cell.method
+    }
 
 
 def plans_its_older_rows(study: str, *grids: Grid) -> None:
-    """Each committed row is planned; with another fingerprint exactly where random views touch it, of a study before crops 2, and where its draw is
-    one of the declared ones."""
+    """Each committed row is planned.
+
+    With another fingerprint exactly where random views touch it, of a study before crops 2, and
+    where its draw is one of the declared ones.
+    """
     (now, viewed), then = planned(*grids), committed(study)
     if study in FEWER_DRAWS:
         more = now.keys() - then.keys()
@@ -88,29 +107,40 @@ def plans_its_older_rows(study: str, *grids: Grid) -> None:
         undivided, _ = planned(*grids)
     divided = {cell for cell in now if now[cell] != undivided[cell] and now[cell] != then[cell]}
     assert Counter((cell.protocol, cell.labels) for cell in divided) == OLDER.get(study, {})
-    assert {cell for cell in now if now[cell] != then[cell]} == (viewed if study in BEFORE_CROPS_2 else set()) | divided
+    assert {cell for cell in now if now[cell] != then[cell]} == (
+        viewed if study in BEFORE_CROPS_2 else set()
+    ) | divided
     if study not in BEFORE_CROPS_2:
         return
-    assert viewed == {cell for cell in now if cell.method not in ("random", "supervised") or cell.protocol == "finetune"}
+    assert viewed == {
+        cell
+        for cell in now
+        if cell.method not in ("random", "supervised") or cell.protocol == "finetune"
+    }
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(augment, "CROPS", 1)
         patch.setattr(Division, "touched", lambda *_: {})
         first, _ = planned(*grids)
-    assert {cell for cell in now if first[cell] != then[cell]} == {cell for cell in now if cell.method == "micle"}, (
-        "micle is of version 2, too"
-    )
+    assert {cell for cell in now if first[cell] != then[cell]} == {
+        cell for cell in now if cell.method == "micle"
+    }, "micle is of version 2, too"
 
 
-@pytest.mark.parametrize("study", ["smoke", "smoke_protocols", "smoke_pretraining", "smoke_methods"])
+@pytest.mark.parametrize(
+    "study", ["smoke", "smoke_protocols", "smoke_pretraining", "smoke_methods"]
+)
 def test_a_study_of_phantoms_plans_its_committed_rows(study: str) -> None:
-    plans_its_rows(study.replace("_", "-"), studies.load_study(str(ROOT / "benchmarks" / f"{study}.py")).grid)
+    plans_its_rows(
+        study.replace("_", "-"), studies.load_study(str(ROOT / "benchmarks" / f"{study}.py")).grid
+    )
 
 
 #: As results/README.md tells them.
 DERM = {
     "derm": studies.load_study(str(ROOT / "benchmarks" / "derm.py")).grid,
     "derm-standard": replace(
-        studies.load_study(str(ROOT / "benchmarks" / "derm_standard.py")).grid, methods=("random", "supervised", "simclr")
+        studies.load_study(str(ROOT / "benchmarks" / "derm_standard.py")).grid,
+        methods=("random", "supervised", "simclr"),
     ),
     "derm-classical": Grid(
         methods=("supervised", "dino"),
@@ -119,8 +149,20 @@ DERM = {
         size=64,
         seeds=5,
     ),
-    "derm-finetune": Grid(labels=("10",), size=64, methods=("supervised", "simclr"), protocols=("finetune", "linear"), seeds=3),
-    "derm-finetune-100": Grid(labels=("100",), size=64, methods=("supervised", "simclr"), protocols=("linear", "finetune"), seeds=1),
+    "derm-finetune": Grid(
+        labels=("10",),
+        size=64,
+        methods=("supervised", "simclr"),
+        protocols=("finetune", "linear"),
+        seeds=3,
+    ),
+    "derm-finetune-100": Grid(
+        labels=("100",),
+        size=64,
+        methods=("supervised", "simclr"),
+        protocols=("linear", "finetune"),
+        seeds=1,
+    ),
 }
 
 
@@ -131,18 +173,39 @@ def test_the_studies_of_ham10000_plan_their_committed_rows(real_data: Path) -> N
 
 @pytest.fixture
 def csvs(real_data: Path, tmp_path: Path) -> Path:
-    """A folder with the images and the CSV files that `benchmarks/evidence_csvs.py` writes beside them."""
+    """A folder with the images and the CSV files that `benchmarks/evidence_csvs.py` writes beside
+    them."""
     for name in ("hyperkvasir", "hannover_cxr"):
         shutil.copytree(real_data / name, tmp_path / name)
-    runpy.run_path(str(ROOT / "benchmarks" / "evidence_csvs.py"), run_name="evidence_csvs")["write"](tmp_path)
+    runpy.run_path(str(ROOT / "benchmarks" / "evidence_csvs.py"), run_name="evidence_csvs")[
+        "write"
+    ](tmp_path)
     return tmp_path
 
 
-def test_the_studies_of_endoscopy_and_of_all_kinds_plan_their_committed_rows(csvs: Path, real_data: Path) -> None:
+def test_the_studies_of_endoscopy_and_of_all_kinds_plan_their_committed_rows(
+    csvs: Path, real_data: Path
+) -> None:
     methods = ("supervised", "simclr", "swav", "dino", "dvme", "dvme-concat", "concat")
-    gut = Grid(tasks=(f"folder:{csvs / 'hyperkvasir.csv'}",), labels=("10", "100"), size=64, seeds=3, methods=methods, audit=False)
+    gut = Grid(
+        tasks=(f"folder:{csvs / 'hyperkvasir.csv'}",),
+        labels=("10", "100"),
+        size=64,
+        seeds=3,
+        methods=methods,
+        audit=False,
+    )
     colitis = replace(gut, tasks=(f"folder:{csvs / 'colitis.csv'}",), ordinal=True)
     plans_its_rows("hyperkvasir", gut, colitis)
-    kinds = Grid(methods=("random", "supervised"), labels=("10", "100"), seeds=2, size=64, allow_partial=True, audit=False)
+    kinds = Grid(
+        methods=("random", "supervised"),
+        labels=("10", "100"),
+        seeds=2,
+        size=64,
+        allow_partial=True,
+        audit=False,
+    )
     own = replace(kinds, tasks=(f"folder:{csvs / 'films.csv'}",))
-    plans_its_rows("kinds", replace(kinds, tasks=("derm", "uc-grade", "pneumonia"), data=str(real_data)), own)
+    plans_its_rows(
+        "kinds", replace(kinds, tasks=("derm", "uc-grade", "pneumonia"), data=str(real_data)), own
+    )

@@ -1,4 +1,7 @@
-"""Figures: what is drawn is what the tables say, in sizes, formats and styles of a paper; what cannot be drawn is refused in one line."""
+"""Figures: what is drawn is what the tables say, in sizes, formats and styles of a paper.
+
+What cannot be drawn is refused in one line.
+"""
 
 from __future__ import annotations
 
@@ -34,10 +37,17 @@ def axes_of(drawing: style.Drawing) -> list:
 
 
 def test_every_kind_in_every_format(many: list[leaderboard.Leaderboard], tmp_path: Path) -> None:
-    files = figures.draw_figures(many, [kind for kind in figures.KINDS if kind not in ("attention", "shift")], tmp_path, figures.FORMATS)
+    files = figures.draw_figures(
+        many,
+        [kind for kind in figures.KINDS if kind not in ("attention", "shift")],
+        tmp_path,
+        figures.FORMATS,
+    )
     each = {f"{kind}-task{t}-T-test" for t in range(3) for kind in ("confusion", "forest")}
     stems = {"curves", "heatmap", "cd", "cost", "reliability", *each}
-    assert {file.name for file in files} == {f"{stem}.{form}" for stem in stems for form in figures.FORMATS}
+    assert {file.name for file in files} == {
+        f"{stem}.{form}" for stem in stems for form in figures.FORMATS
+    }
     starts = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}
     assert all(file.read_bytes().startswith(starts[file.suffix[1:]]) for file in files)
     for file in (file for file in files if file.suffix == ".png"):
@@ -46,41 +56,67 @@ def test_every_kind_in_every_format(many: list[leaderboard.Leaderboard], tmp_pat
     assert "sim$clr" in svg, "text stays text, and dollars are no mathematics"
 
 
-def test_attention_is_drawn_from_the_rows_of_a_fusion(one: list[leaderboard.Leaderboard], tmp_path: Path) -> None:
+def test_attention_is_drawn_from_the_rows_of_a_fusion(
+    one: list[leaderboard.Leaderboard], tmp_path: Path
+) -> None:
     """The mean over draws, with the members' names; other lines have no map."""
     (board,) = one
     first = next(line for line in board.lines if line.complete)
-    maps = [{"attention": (np.eye(2) * i / 8 + 0.5 * (1 - i / 8)).tolist()} for i in range(len(first.rows))]
-    rows = [replace(row, provenance={"protocol": m, "members": ["ours", "theirs"]}) for row, m in zip(first.rows, maps, strict=True)]
+    maps = [
+        {"attention": (np.eye(2) * i / 8 + 0.5 * (1 - i / 8)).tolist()}
+        for i in range(len(first.rows))
+    ]
+    rows = [
+        replace(row, provenance={"protocol": m, "members": ["ours", "theirs"]})
+        for row, m in zip(first.rows, maps, strict=True)
+    ]
     fused = replace(board, lines=[replace(first, rows=rows)])
     (file,) = figures.draw_figures([fused], ["attention"], tmp_path, ["svg"])
     text = file.read_text()
     middle = np.mean([m["attention"] for m in maps], axis=0)[0, 0]
-    assert file.name.startswith("attention-") and "ours" in text and "theirs" in text and f">{middle:.2f}<" in text
+    assert (
+        file.name.startswith("attention-")
+        and "ours" in text
+        and "theirs" in text
+        and f">{middle:.2f}<" in text
+    )
 
 
 def test_the_picture_shows_every_map_on_one_scale(tmp_path: Path) -> None:
     even, dark = np.full((3, 3), 1 / 3), np.diag([1, 1, 0.3])
-    attention_picture({"even": even, "dark": dark}, ["simclr", "swav", "dino"]).savefig(tmp_path / "maps.svg")
+    attention_picture({"even": even, "dark": dark}, ["simclr", "swav", "dino"]).savefig(
+        tmp_path / "maps.svg"
+    )
     attention_picture({"even": even}, ["simclr", "swav", "dino"]).savefig(tmp_path / "even.png")
     drawn = (tmp_path / "maps.svg").read_text()
-    assert all(f"<!-- {word} -->" in drawn for word in ("even", "dark", "simclr", "swav", "dino", "0.33", "1.00", "0.00", "0.30"))
+    assert all(
+        f"<!-- {word} -->" in drawn
+        for word in ("even", "dark", "simclr", "swav", "dino", "0.33", "1.00", "0.00", "0.30")
+    )
     pixels = np.asarray(Image.open(tmp_path / "even.png").convert("RGB"))
     assert (pixels.max(2) - pixels.min(2)).max() <= 1  # grey, so print loses nothing
 
 
 def test_widths_are_those_of_a_paper(one: list[leaderboard.Leaderboard], tmp_path: Path) -> None:
     for width, inches in style.WIDTHS.items():
-        for file in figures.draw_figures(one, ["curves", "heatmap", "confusion"], tmp_path / width, ["png"], width=width):
+        for file in figures.draw_figures(
+            one, ["curves", "heatmap", "confusion"], tmp_path / width, ["png"], width=width
+        ):
             assert Image.open(file).width == pytest.approx(inches * 300, abs=1)
 
 
-def test_the_same_numbers_give_the_same_bytes(one: list[leaderboard.Leaderboard], tmp_path: Path) -> None:
-    first, second = (figures.draw_figures(one, ["curves"], tmp_path / name, figures.FORMATS) for name in "ab")
+def test_the_same_numbers_give_the_same_bytes(
+    one: list[leaderboard.Leaderboard], tmp_path: Path
+) -> None:
+    first, second = (
+        figures.draw_figures(one, ["curves"], tmp_path / name, figures.FORMATS) for name in "ab"
+    )
     assert [file.read_bytes() for file in first] == [file.read_bytes() for file in second]
 
 
-def test_several_processes_draw_the_same(many: list[leaderboard.Leaderboard], tmp_path: Path) -> None:
+def test_several_processes_draw_the_same(
+    many: list[leaderboard.Leaderboard], tmp_path: Path
+) -> None:
     said: list[list[str]] = [[], []]
     alone, shared = (
         figures.draw_figures(many, [], tmp_path / str(n), ["svg"], processes=n, say=words.append)
@@ -102,19 +138,32 @@ def test_curves_show_the_tables_numbers(one: list[leaderboard.Leaderboard]) -> N
         assert line.get_ydata() == pytest.approx([s.mean for s in summaries])
         assert line.get_xdata() == pytest.approx([10, 100])
     across = next(line for line in ax.lines if line not in drawn)
-    assert across.get_ydata()[0] == one[0].at("100%")[1].summary("auc").mean, "supervised with all labels"
-    assert {"supervised", "supervised, all labels"} < {text.get_text() for text in ax.texts} and not drawing.figure.legends
+    assert across.get_ydata()[0] == one[0].at("100%")[1].summary("auc").mean, (
+        "supervised with all labels"
+    )
+    assert {"supervised", "supervised, all labels"} < {
+        text.get_text() for text in ax.texts
+    } and not drawing.figure.legends
 
 
 def test_of_more_than_four_lines_the_best_and_the_baseline_have_colour(tmp_path: Path) -> None:
-    """The others are grey without intervals; every line is named at its end, no two names on one another."""
-    boards = leaderboard.leaderboards(study(tmp_path, methods=("supervised", *(f"m{i}" for i in range(7)))))
+    """The others are grey without intervals.
+
+    Every line is named at its end, no two names on one another.
+    """
+    boards = leaderboard.leaderboards(
+        study(tmp_path, methods=("supervised", *(f"m{i}" for i in range(7))))
+    )
     with style.paper():
         (drawing,) = performance.curves(boards, None, "")
     (ax,) = axes_of(drawing)
     best = max(boards[0].at("100%"), key=lambda line: line.plain["auc"].mean()).cell.method
     drawn = {(line.get_color(), line.get_marker()) for line in ax.lines}
-    bright = {name for name, look in performance.line_looks(boards).items() if (look.colour, look.marker) in drawn}
+    bright = {
+        name
+        for name, look in performance.line_looks(boards).items()
+        if (look.colour, look.marker) in drawn
+    }
     assert {name.split()[0] for name in bright} == {"supervised", best}
     names = [text for text in ax.texts if "all labels" not in text.get_text()]
     assert {text.get_text() for text in names} == {"supervised", *(f"m{i}" for i in range(7))}
@@ -124,8 +173,13 @@ def test_of_more_than_four_lines_the_best_and_the_baseline_have_colour(tmp_path:
     assert all(a.y1 <= b.y1 and b.y0 - a.y0 > 0.9 * a.height for a, b in pairwise(boxes))
 
 
-def test_a_forest_shows_the_paired_differences_to_the_baseline(one: list[leaderboard.Leaderboard]) -> None:
-    """At each budget, best first; filled where the family against the baseline leaves the difference."""
+def test_a_forest_shows_the_paired_differences_to_the_baseline(
+    one: list[leaderboard.Leaderboard],
+) -> None:
+    """At each budget, best first.
+
+    Filled where the family against the baseline leaves the difference.
+    """
     with style.paper():
         (drawing,) = differences.forest(one, None, "")
     board, axes = one[0], axes_of(drawing)
@@ -133,14 +187,23 @@ def test_a_forest_shows_the_paired_differences_to_the_baseline(one: list[leaderb
     rows = [label.get_text() for label in axes[0].get_yticklabels()]
     family, filled = leaderboard.Family("baseline", "supervised"), []
     for ax, budget in zip(axes, ("10%", "100%"), strict=True):
-        judged = {pair.first.cell.method: pair.verdict for pair in leaderboard.comparisons(board, "auc", family, budgets=[budget])}
-        marks = {rows[int(line.get_ydata()[0])]: line for line in ax.lines if line.get_marker() == "o"}
+        judged = {
+            pair.first.cell.method: pair.verdict
+            for pair in leaderboard.comparisons(board, "auc", family, budgets=[budget])
+        }
+        marks = {
+            rows[int(line.get_ydata()[0])]: line for line in ax.lines if line.get_marker() == "o"
+        }
         assert set(marks) == {"random", r"sim\$clr"}
         for name, mark in marks.items():
             verdict = judged[name.replace("\\", "")]
             assert mark.get_xdata()[0] == verdict.difference.value
             ends = verdict.difference.interval()
-            assert any(tuple(line.get_xdata()) == pytest.approx(ends) for line in ax.lines if len(line.get_xdata()) == 2)
+            assert any(
+                tuple(line.get_xdata()) == pytest.approx(ends)
+                for line in ax.lines
+                if len(line.get_xdata()) == 2
+            )
             filled.append(mark.get_markerfacecolor() != "white")
             assert filled[-1] == (verdict.p <= 0.05)
     assert any(filled)
@@ -156,7 +219,9 @@ def test_a_forest_shows_the_paired_differences_to_the_baseline(one: list[leaderb
         ([0.0, 0.1, 0.9, 1.0], [-1.0, 0.0, 1.0, 2.0]),
     ],
 )
-def test_names_are_moved_apart_as_little_as_they_can(places: list[float], apart: list[float]) -> None:
+def test_names_are_moved_apart_as_little_as_they_can(
+    places: list[float], apart: list[float]
+) -> None:
     assert style.spread(places, 1.0) == pytest.approx(apart)
     inside = style.spread(places, 1.0, low=0.25)
     assert min(inside) >= 0.25 and np.diff(sorted(inside)).min() >= 1 - 1e-9
@@ -164,7 +229,10 @@ def test_names_are_moved_apart_as_little_as_they_can(places: list[float], apart:
 
 @pytest.mark.parametrize("band", [True, False])
 def test_what_is_undefined_is_not_drawn(band: bool) -> None:
-    """A mean that is undefined breaks the line; a mean without an interval stands alone, between two that have one."""
+    """A mean that is undefined breaks the line.
+
+    A mean without an interval stands alone, between two that have one.
+    """
     from matplotlib.figure import Figure
 
     class Line:
@@ -175,16 +243,34 @@ def test_what_is_undefined_is_not_drawn(band: bool) -> None:
             return self.numbers
 
     nan = float("nan")
-    lines = [Line(0.5, 0.4, 0.7), Line(0.6, nan, nan), Line(0.7, 0.6, 0.8), Line(nan, nan, nan), Line(0.9, 0.85, 0.95)]
+    lines = [
+        Line(0.5, 0.4, 0.7),
+        Line(0.6, nan, nan),
+        Line(0.7, 0.6, 0.8),
+        Line(nan, nan, nan),
+        Line(0.9, 0.85, 0.95),
+    ]
     ax = Figure().subplots()
-    handle = performance.drawn(ax, np.arange(5.0), lines, "auc", style.looks(["a"])["a"], "band" if band else "bars")  # type: ignore[arg-type]
+    handle = performance.drawn(
+        ax, np.arange(5.0), lines, "auc", style.looks(["a"])["a"], "band" if band else "bars"
+    )  # type: ignore[arg-type]
     curves = [line for line in ax.lines if line.get_marker() in style.MARKERS]
-    assert [line.get_xdata().tolist() for line in curves] == [[0, 1, 2], [4]] and handle is curves[0]
+    assert [line.get_xdata().tolist() for line in curves] == [[0, 1, 2], [4]] and handle is curves[
+        0
+    ]
     assert curves[0].get_ydata().tolist() == [0.5, 0.6, 0.7]
-    ends = [segment for each in ax.collections for segment in (each.get_segments() if not band else [])]
-    assert band or sorted(np.round(end[:, 1], 3).tolist() for end in ends if len(end)) == [[0.4, 0.7], [0.6, 0.8], [0.85, 0.95]]
+    ends = [
+        segment for each in ax.collections for segment in (each.get_segments() if not band else [])
+    ]
+    assert band or sorted(np.round(end[:, 1], 3).tolist() for end in ends if len(end)) == [
+        [0.4, 0.7],
+        [0.6, 0.8],
+        [0.85, 0.95],
+    ]
     if band:
-        reached = np.concatenate([path.vertices for each in ax.collections for path in each.get_paths()])
+        reached = np.concatenate(
+            [path.vertices for each in ax.collections for path in each.get_paths()]
+        )
         assert not (reached[:, 0] == 1).any()
 
 
@@ -192,14 +278,18 @@ def test_heat_map_shows_the_tables_numbers(many: list[leaderboard.Leaderboard]) 
     with style.paper():
         (drawing,) = performance.heatmap(many, None, "")
     texts = [text.get_text() for text in drawing.figure.axes[0].texts]
-    expected = [f"{board.at('100%')[m].summary('auc').mean:.3f}" for m in range(3) for board in many]
+    expected = [
+        f"{board.at('100%')[m].summary('auc').mean:.3f}" for m in range(3) for board in many
+    ]
     assert [text.rstrip("*=") for text in texts] == expected
     assert sum(text.endswith("*") for text in texts) == 3
 
 
 @pytest.mark.parametrize("width", ["", "column", "page"])
 def test_heat_map_has_room_for_long_names(tmp_path: Path, width: str) -> None:
-    boards = leaderboard.leaderboards(study(tmp_path, methods=("given", "supervised tf_efficientnet_lite0 112 linear")))
+    boards = leaderboard.leaderboards(
+        study(tmp_path, methods=("given", "supervised tf_efficientnet_lite0 112 linear"))
+    )
     with style.paper():
         (drawing,) = performance.heatmap(boards, None, width)
         drawing.figure.draw_without_rendering()
@@ -207,7 +297,9 @@ def test_heat_map_has_room_for_long_names(tmp_path: Path, width: str) -> None:
     cell = ax.bbox.width / len(ax.get_xticks())
     assert all(text.get_window_extent().width < cell for text in ax.texts)
     for text in (*ax.get_yticklabels(), drawing.figure._suptitle):
-        assert inside.x0 <= text.get_window_extent().x0 and text.get_window_extent().x1 <= inside.x1, text.get_text()
+        assert (
+            inside.x0 <= text.get_window_extent().x0 and text.get_window_extent().x1 <= inside.x1
+        ), text.get_text()
 
 
 def test_reliability_counts_by_hand(one: list[leaderboard.Leaderboard]) -> None:
@@ -220,7 +312,9 @@ def test_reliability_counts_by_hand(one: list[leaderboard.Leaderboard]) -> None:
     with style.paper():
         (drawing,) = calibration_confusion.reliability(one, None, "")
     curve = drawing.figure.axes[0].lines[-1]
-    assert (curve.get_xdata()[-1], curve.get_ydata()[-1]) == pytest.approx((confidence[in_last].mean(), right[in_last].mean()))
+    assert (curve.get_xdata()[-1], curve.get_ydata()[-1]) == pytest.approx(
+        (confidence[in_last].mean(), right[in_last].mean())
+    )
 
 
 def test_confusion_is_the_share_of_each_label(one: list[leaderboard.Leaderboard]) -> None:
@@ -229,13 +323,19 @@ def test_confusion_is_the_share_of_each_label(one: list[leaderboard.Leaderboard]
     with style.paper():
         (drawing,) = calibration_confusion.confusion(one, None, "")
     texts = [text.get_text() for text in drawing.figure.axes[0].texts]
-    share = lambda label, decision: 100 * (scores["decisions"][target["labels"] == label] == decision).mean()
+    share = lambda label, decision: (
+        100 * (scores["decisions"][target["labels"] == label] == decision).mean()
+    )
     assert texts == [f"{share(label, decision):.0f}" for label in (0, 1) for decision in (0, 1)]
 
 
 def test_looks_differ_in_grey_and_in_colour() -> None:
     found = style.looks([str(i) for i in range(7)])
-    assert len({look.colour for look in found.values()}) == len({look.marker for look in found.values()}) == 7
+    assert (
+        len({look.colour for look in found.values()})
+        == len({look.marker for look in found.values()})
+        == 7
+    )
     neighbours = list(found.values())
     assert all(a.stroke != b.stroke for a, b in pairwise(neighbours))
     many = list(style.looks([str(i) for i in range(315)]).values())
@@ -245,27 +345,47 @@ def test_looks_differ_in_grey_and_in_colour() -> None:
 def test_of_many_lines_the_best_are_drawn_and_it_is_said(
     tmp_path: Path, medbench: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The best with the most labels and the supervised baseline; the figure, its drawing and the command say so; heat maps' marks are the table's."""
+    """The best with the most labels and the supervised baseline.
+
+    The figure, its drawing and the command say so; heat maps' marks are the table's.
+    """
     methods = ("supervised", *(f"m{i:02d}" for i in range(39)))
     store = study(tmp_path / "out", tasks=2, methods=methods)
     boards = leaderboard.leaderboards(store)
     places = {
-        m: [sorted(board.at("100%"), key=lambda x: -x.plain["auc"][0]).index(board.at("100%")[i]) for board in boards]
+        m: [
+            sorted(board.at("100%"), key=lambda x: -x.plain["auc"][0]).index(board.at("100%")[i])
+            for board in boards
+        ]
         for i, m in enumerate(methods)
     }
     best = sorted(methods[1:], key=lambda m: sum(places[m]))
     with style.paper():
         for draw in (performance.curves, performance.cost, calibration_confusion.reliability):
             (drawing,) = draw(boards, None, "")
-            named = [legend.get_title().get_text() for legend in drawing.figure.legends] or [drawing.figure.get_suptitle()]
-            assert [drawing.said] == named == ["12 of 40 lines: the best with the most labels, and the supervised baseline"]
-            texts = drawing.figure.legends[0].get_texts() if drawing.figure.legends else drawing.figure.axes[0].texts
+            named = [legend.get_title().get_text() for legend in drawing.figure.legends] or [
+                drawing.figure.get_suptitle()
+            ]
+            assert (
+                [drawing.said]
+                == named
+                == ["12 of 40 lines: the best with the most labels, and the supervised baseline"]
+            )
+            texts = (
+                drawing.figure.legends[0].get_texts()
+                if drawing.figure.legends
+                else drawing.figure.axes[0].texts
+            )
             shown = [text.get_text() for text in texts if "all labels" not in text.get_text()]
             assert set(shown) == {"supervised", *best[:11]}
         (drawing,) = performance.heatmap(boards, None, "")
         ax = drawing.figure.axes[0]
         assert "36 of 40 rows: the best by their mean place" in drawing.figure.get_suptitle()
-        marks = {line.cell.method: mark.sign for line, mark in leaderboard.marks(boards[0], "auc").items() if line.cell.labels == "100%"}
+        marks = {
+            line.cell.method: mark.sign
+            for line, mark in leaderboard.marks(boards[0], "auc").items()
+            if line.cell.labels == "100%"
+        }
         rows = [label.get_text() for label in ax.get_yticklabels()]
         assert [text.get_text()[5:] for text in ax.texts[::2]] == [marks[row] for row in rows]
         (drawing,) = performance.critical_difference(boards, None, "")
@@ -273,12 +393,20 @@ def test_of_many_lines_the_best_are_drawn_and_it_is_said(
         first, _ = calibration_confusion.confusion(boards, None, "")
         assert len(first.figure.axes) == 3 and first.said in first.figure.get_suptitle()
     assert figures.readable(boards[:1], "auc", 40) == boards[:1], "what fits is all shown"
-    assert medbench("plot", str(store.folder), "--kind", "curves,cost", "--format", "svg", "--out", "here") == 0
+    assert (
+        medbench(
+            "plot", str(store.folder), "--kind", "curves,cost", "--format", "svg", "--out", "here"
+        )
+        == 0
+    )
     assert "curves, cost: 12 of 40 lines" in capsys.readouterr().err
 
 
 def test_what_cannot_be_drawn_is_said(
-    one: list[leaderboard.Leaderboard], tmp_path: Path, medbench: Callable[..., int], capsys: pytest.CaptureFixture[str]
+    one: list[leaderboard.Leaderboard],
+    tmp_path: Path,
+    medbench: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(UserError, match="three methods, finished on two tasks"):
         figures.draw_figures(one, ["cd"], tmp_path)
@@ -291,7 +419,9 @@ def test_what_cannot_be_drawn_is_said(
     assert "Did you mean 'curves'" in capsys.readouterr().err
     assert medbench("plot", folder, "--format", "gif") == 2
     assert medbench("plot", folder, "--width", "poster") == 2
-    assert medbench("plot", folder, "--kind", "curves,cost", "--format", "svg", "--out", "here") == 0
+    assert (
+        medbench("plot", folder, "--kind", "curves,cost", "--format", "svg", "--out", "here") == 0
+    )
     assert sorted(file.name for file in (tmp_path / "here").iterdir()) == ["cost.svg", "curves.svg"]
 
 

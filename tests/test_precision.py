@@ -1,4 +1,7 @@
-"""How exactly an encoder multiplies: what --precision says is what torch is told, whoever turned its switches before."""
+"""How exactly an encoder multiplies.
+
+What --precision says is what torch is told, whoever turned its switches before.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,10 @@ class Noting(nn.Module):
 
 @pytest.fixture
 def turned() -> Iterator[dict[str, str]]:
-    """An encoder of the user's own has turned torch's switches: they are as it left them afterwards."""
+    """An encoder of the user's own has turned torch's switches.
+
+    They are as it left them afterwards.
+    """
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium")
     yield switches()
@@ -60,14 +66,23 @@ def turned() -> Iterator[dict[str, str]]:
 
 
 @pytest.mark.parametrize("name", precision.PRECISIONS)
-def test_every_pass_of_an_encoder_is_as_the_precision_says(name: str, turned: dict[str, str], tmp_path: Path) -> None:
-    assert turned == {"conv": "tf32", "matmul": "tf32", "cpu": "bf16"}, "torch's default for convolutions, and the user's for products"
+def test_every_pass_of_an_encoder_is_as_the_precision_says(
+    name: str, turned: dict[str, str], tmp_path: Path
+) -> None:
+    assert turned == {"conv": "tf32", "matmul": "tf32", "cpu": "bf16"}, (
+        "torch's default for convolutions, and the user's for products"
+    )
     seen: list[dict[str, str]] = []
-    drawings = [Drawn(lambda seed: np.full((16, 16, 3), seed, np.uint8), seed, f"grey {seed}") for seed in range(3)]
+    drawings = [
+        Drawn(lambda seed: np.full((16, 16, 3), seed, np.uint8), seed, f"grey {seed}")
+        for seed in range(3)
+    ]
     pack = images.pack(drawings, images.content_hashes(drawings, tmp_path), 16, "bicubic", tmp_path)
     encoder = Encoder("mean", "", "", 16, (0.0,) * 3, (1.0,) * 3, "bicubic")
     pooled = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    features.extract_features(pack, lambda: Noting(pooled, seen), encoder, "key", tmp_path, device="cpu", precision=name)
+    features.extract_features(
+        pack, lambda: Noting(pooled, seen), encoder, "key", tmp_path, device="cpu", precision=name
+    )
     features.trial_speed(lambda: Noting(pooled, seen), encoder, "cpu", name)
     assert seen == [SAID[name]] * 3
     seen.clear()
@@ -83,7 +98,9 @@ def test_every_pass_of_an_encoder_is_as_the_precision_says(name: str, turned: di
 
 
 @pytest.mark.parametrize("name", precision.PRECISIONS)
-def test_a_fine_tuning_is_as_the_precision_says_and_its_probe_exact(name: str, tmp_path: Path) -> None:
+def test_a_fine_tuning_is_as_the_precision_says_and_its_probe_exact(
+    name: str, tmp_path: Path
+) -> None:
     seen: list[dict[str, str]] = []
     solved: list[dict[str, str]] = []
 
@@ -94,7 +111,13 @@ def test_a_fine_tuning_is_as_the_precision_says_and_its_probe_exact(name: str, t
     from medbench.models.finetune.loop import fine_tune
 
     labels, n = LABELS["multiclass"]
-    asked = job(labels, "multiclass", n, tmp_path, network=replace(NETWORK, build=lambda: Noting(Tiny(), seen).eval(), precision=name))
+    asked = job(
+        labels,
+        "multiclass",
+        n,
+        tmp_path,
+        network=replace(NETWORK, build=lambda: Noting(Tiny(), seen).eval(), precision=name),
+    )
     short = replace(SHORT, steps=2, epochs=0.1, rates=(1e-3,))
     fine_tune(asked, {"test": pictures(labels)}, np.arange(len(labels)), 0, tmp_path, short, layer)
     assert len(seen) > 4 and all(now == SAID[name] for now in seen)
@@ -111,13 +134,23 @@ def test_code_that_asks_torchs_older_switch_gets_an_answer() -> None:
 
 
 def test_tf32_is_refused_where_nothing_would_be_rounded(
-    folder: Path, medbench: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    folder: Path,
+    medbench: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> None:
     for command in (("run",), ("pretrain", "--method", "simclr"), ("shortcuts",)):
-        task = (f"folder:{folder}",) if command == ("shortcuts",) else ("--task", f"folder:{folder}")
+        task = (
+            (f"folder:{folder}",) if command == ("shortcuts",) else ("--task", f"folder:{folder}")
+        )
         assert medbench(*command, *task, "--precision", "tf32", "--device", "cpu") == 2
         said = capsys.readouterr().err
-        assert "Precision 'tf32' needs an NVIDIA GPU" in said and "the device is cpu" in said and "--precision fp32" in said
+        assert (
+            "Precision 'tf32' needs an NVIDIA GPU" in said
+            and "the device is cpu" in said
+            and "--precision fp32" in said
+        )
     assert not (tmp_path / "runs").exists()
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
     with pytest.raises(UserError, match=r"8\.0 or newer, and the device is cuda:1"):
@@ -127,13 +160,21 @@ def test_tf32_is_refused_where_nothing_would_be_rounded(
 
 
 def test_another_precision_is_another_cell_and_other_features(folder: Path) -> None:
-    asked = Grid(tasks=(f"folder:{folder}",), size=32, methods=("random", "simclr"), labels=("100",))
+    asked = Grid(
+        tasks=(f"folder:{folder}",), size=32, methods=("random", "simclr"), labels=("100",)
+    )
     plans = [planning.plan(replace(asked, precision=name)) for name in precision.PRECISIONS]
     assert len({cell.fingerprint for plan in plans for cell in plan.cells}) == 6
-    assert len({unit.weights.sha256 for plan in plans for unit in plan.units}) == 4, "drawn weights are the same, trained ones are not"
+    assert len({unit.weights.sha256 for plan in plans for unit in plan.units}) == 4, (
+        "drawn weights are the same, trained ones are not"
+    )
     with pytest.raises(UserError, match="Unknown precision 'fp16'"):
         planning.plan(replace(asked, precision="fp16"))
 
 
 def test_what_a_gpu_kept_as_fp32_with_rounded_convolutions_is_not_found_again() -> None:
-    assert [precision.kind(device) for device in ("cpu", "cuda", "cuda:1")] == ["cpu", "cuda 2", "cuda 2"]
+    assert [precision.kind(device) for device in ("cpu", "cuda", "cuda:1")] == [
+        "cpu",
+        "cuda 2",
+        "cuda 2",
+    ]

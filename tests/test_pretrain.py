@@ -1,4 +1,5 @@
-"""The pretraining loop: batches, pairs, resuming, several processes, collapse, what it leaves on disk."""
+"""The pretraining loop: batches, pairs, resuming, several processes, collapse, what it leaves on
+disk."""
 
 from __future__ import annotations
 
@@ -49,10 +50,14 @@ from medbench.system.progress_listener import listening
 
 def history(folder: Path) -> list[dict[str, Any]]:
     """Without times."""
-    return [{k: v for k, v in line.items() if k != "seconds"} for line in json.loads((folder / "history.json").read_text())["steps"]]
+    return [
+        {k: v for k, v in line.items() if k != "seconds"}
+        for line in json.loads((folder / "history.json").read_text())["steps"]
+    ]
 
 
-# -- batches and pairs -----------------------------------------------------------------------------------------------------------------------
+# -- batches and pairs
+# -----------------------------------------------------------------------------------------------------------------------
 
 
 def test_an_epoch_shows_each_image_once() -> None:
@@ -86,14 +91,23 @@ def test_bags_of_one_image_come_in_only_where_the_others_fill_no_batch() -> None
     """30 bags of two images and 70 of one, each of a group of its own."""
     bags = np.array([f"b{i}" for i in [*range(30), *range(100)]])
     for batch, share in ((30, 1.0), (31, None)):
-        table = np.concatenate([batch_order.epoch(bags, bags, batch, np.random.default_rng(seed), paired=True) for seed in range(40)])
+        table = np.concatenate(
+            [
+                batch_order.epoch(bags, bags, batch, np.random.default_rng(seed), paired=True)
+                for seed in range(40)
+            ]
+        )
         two = float((table[..., 0] != table[..., 1]).mean())
         assert two == share if share else two == pytest.approx(0.3, abs=0.03)
 
 
 def test_all_pairs_of_a_bag_occur() -> None:
     seen = {
-        tuple(batch_order.epoch(np.array(["a"] * 3), np.array(["a"] * 3), 1, np.random.default_rng(s), paired=True)[0, 0])
+        tuple(
+            batch_order.epoch(
+                np.array(["a"] * 3), np.array(["a"] * 3), 1, np.random.default_rng(s), paired=True
+            )[0, 0]
+        )
         for s in range(60)
     }
     assert seen == {(i, j) for i in range(3) for j in range(3) if i != j}
@@ -116,24 +130,38 @@ def test_views_of_shares_are_the_views_of_the_whole(paired: bool) -> None:
     whole = batches.views_of(data, crops, pairs, slice(0, 8), "cpu", generator, paired=paired)
     if not paired:
         images = torch.from_numpy(PIXELS[INDEX[pairs[:, 0]]])
-        for one, other in zip(whole, augment.views(images, crops, 16, HALF, HALF, torch.Generator().manual_seed(3)), strict=True):
+        for one, other in zip(
+            whole,
+            augment.views(images, crops, 16, HALF, HALF, torch.Generator().manual_seed(3)),
+            strict=True,
+        ):
             assert torch.equal(one, other)
     for part in (slice(0, 3), slice(3, 8)):
-        mine = batches.views_of(data, crops, pairs, part, "cpu", torch.Generator().manual_seed(3), paired=paired)
+        mine = batches.views_of(
+            data, crops, pairs, part, "cpu", torch.Generator().manual_seed(3), paired=paired
+        )
         for one, other in zip(mine, whole, strict=True):
             torch.testing.assert_close(one, other[part])
 
 
 def test_a_pair_gives_one_view_of_each_image() -> None:
-    """Views that change nothing: the first is the first image, the second the second, and rows of `index` are what is read."""
+    """Views that change nothing.
+
+    The first is the first image, the second the second, and rows of `index` are what is read.
+    """
     data = batches.Data(PIXELS, INDEX, BAGS, GROUPS, None, (0.0,) * 3, (1.0,) * 3, 16)
     still = (Crop(2, scale=(1, 1), ratio=(1, 1), flip=0),)
-    made = batches.views_of(data, still, np.array([[0, 1], [7, 7]]), slice(0, 2), "cpu", torch.Generator(), paired=True)
+    made = batches.views_of(
+        data, still, np.array([[0, 1], [7, 7]]), slice(0, 2), "cpu", torch.Generator(), paired=True
+    )
     for view, rows in zip(made, ([5, 12], [6, 12]), strict=True):
-        np.testing.assert_allclose(view.permute(0, 2, 3, 1).mul(255).numpy(), PIXELS[rows], atol=0.01)
+        np.testing.assert_allclose(
+            view.permute(0, 2, 3, 1).mul(255).numpy(), PIXELS[rows], atol=0.01
+        )
 
 
-# -- resuming --------------------------------------------------------------------------------------------------------------------------------
+# -- resuming
+# --------------------------------------------------------------------------------------------------------------------------------
 
 
 class Killed(Exception):
@@ -145,8 +173,14 @@ def built(name: str) -> Callable[[], nn.Module]:
 
 
 @pytest.mark.parametrize("name", ["micle", "swav", "dino", *NAMED])
-def test_a_killed_pretraining_goes_on_with_the_same_trajectory(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    recipes = [small("simclr"), small("simclr", paired=True)] if name == "micle" else [small(name, steps=8, accumulate=2)]
+def test_a_killed_pretraining_goes_on_with_the_same_trajectory(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipes = (
+        [small("simclr"), small("simclr", paired=True)]
+        if name == "micle"
+        else [small(name, steps=8, accumulate=2)]
+    )
     whole = train(tmp_path / "whole", recipes, built(name))
     calls: list[int] = []
     monkeypatch.setattr(checkpointing.CheckpointWriter, "due", lambda self: len(calls) % 3 == 1)
@@ -168,7 +202,9 @@ def test_a_killed_pretraining_goes_on_with_the_same_trajectory(name: str, tmp_pa
     assert not (tmp_path / "killed" / "checkpoint.pth").exists()
 
 
-def test_a_finished_one_is_returned_at_once_and_torch_s_generator_is_untouched(tmp_path: Path) -> None:
+def test_a_finished_one_is_returned_at_once_and_torch_s_generator_is_untouched(
+    tmp_path: Path,
+) -> None:
     before = torch.random.get_rng_state()
     first = train(tmp_path, [small("simclr")])
     assert torch.equal(before, torch.random.get_rng_state())
@@ -183,12 +219,15 @@ def test_a_finished_one_is_returned_at_once_and_torch_s_generator_is_untouched(t
 
 
 def test_another_seed_is_another_training(tmp_path: Path) -> None:
-    one, same, other = (train(tmp_path / str(i), [small("simclr")], seed=seed) for i, seed in enumerate((0, 0, 1)))
+    one, same, other = (
+        train(tmp_path / str(i), [small("simclr")], seed=seed) for i, seed in enumerate((0, 0, 1))
+    )
     assert all(torch.equal(value, same[key]) for key, value in one.items())
     assert not torch.equal(one["4.weight"], other["4.weight"])
 
 
-# -- several processes -----------------------------------------------------------------------------------------------------------------------
+# -- several processes
+# -----------------------------------------------------------------------------------------------------------------------
 
 
 def quiet_encoder() -> nn.Module:
@@ -202,28 +241,43 @@ def shared_recipes() -> dict[str, list[Recipe]]:
         "micle": [small("simclr", steps=5), paired],
         "swav": [small("swav", steps=8, accumulate=2).having(objective=without_norm("swav"))],
         "dino": [small("dino", steps=6)],
-        **{name: [small(name, steps=5, accumulate=2).having(objective=without_norm(name), lr=0.005)] for name in NAMED},
+        **{
+            name: [
+                small(name, steps=5, accumulate=2).having(objective=without_norm(name), lr=0.005)
+            ]
+            for name in NAMED
+        },
     }
 
 
 def one_of_two(rank: int, folder: str) -> None:
     warnings.simplefilter("error", FutureWarning)
     torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2
+    )
     for name, recipes in shared_recipes().items():
         train(Path(folder, name), recipes, plain_vit if name == "mae" else quiet_encoder)
     torch.distributed.destroy_process_group()
 
 
 def test_two_processes_have_the_loss_curve_of_one(tmp_path: Path) -> None:
-    """Without batch norm. With it each CPU process normalises by its own half of the batch, so that the curves part."""
+    """Without batch norm.
+
+    With it each CPU process normalises by its own half of the batch, so that the curves part.
+    """
     two = tmp_path / "two"
     two.mkdir()
     torch.multiprocessing.spawn(one_of_two, (str(two),), nprocs=2)
     for name, recipes in shared_recipes().items():
         alone = train(tmp_path / name, recipes, plain_vit if name == "mae" else quiet_encoder)
-        curves = [[line["loss"] for line in history(folder / name) if "loss" in line] for folder in (tmp_path, two)]
-        assert len(curves[0]) == sum(max(1, int(r.views / r.views_an_image(16) / r.batch)) for r in recipes)
+        curves = [
+            [line["loss"] for line in history(folder / name) if "loss" in line]
+            for folder in (tmp_path, two)
+        ]
+        assert len(curves[0]) == sum(
+            max(1, int(r.views / r.views_an_image(16) / r.batch)) for r in recipes
+        )
         np.testing.assert_allclose(curves[1], curves[0], rtol=1e-4)
         shared = torch.load(two / name / "weights.pth", weights_only=True)
         for key, value in alone.items():
@@ -231,27 +285,36 @@ def test_two_processes_have_the_loss_curve_of_one(tmp_path: Path) -> None:
         assert json.loads((two / name / "history.json").read_text())["processes"] == 2
 
 
-# -- gradients -------------------------------------------------------------------------------------------------------------------------------
+# -- gradients
+# -------------------------------------------------------------------------------------------------------------------------------
 
 
 def squared(backbone: nn.Module, dim: int, recipe: Recipe) -> Objective:
     """A loss that is a mean over images, so that parts of a batch add up to the whole."""
     project = lambda views, position: [backbone(torch.cat(list(views)))]
-    return Objective({"backbone": backbone}, project, lambda outputs, position: outputs[0].pow(2).mean(), lambda batch: np.inf)
+    return Objective(
+        {"backbone": backbone},
+        project,
+        lambda outputs, position: outputs[0].pow(2).mean(),
+        lambda batch: np.inf,
+    )
 
 
 def test_accumulated_parts_give_the_gradient_of_the_whole(tmp_path: Path) -> None:
     recipe = small("simclr", optimiser="sgd", clip=1.0, weight_decay=(0.1, 0.1)).having(
         objective=squared, crops=(Crop(scale=(1, 1), flip=0),)
     )
-    one, four = (train(tmp_path / str(n), [recipe.having(accumulate=n)], quiet_encoder) for n in (1, 4))
+    one, four = (
+        train(tmp_path / str(n), [recipe.having(accumulate=n)], quiet_encoder) for n in (1, 4)
+    )
     for key, value in one.items():
         torch.testing.assert_close(four[key], value, rtol=1e-4, atol=1e-6)
 
 
 def test_frozen_layers_and_kept_statistics(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    start = timm.create_model("test_resnet", num_classes=0, zero_init_last=False)  # a norm of zeros would stop the gradient
+    # a norm of zeros would stop the gradient
+    start = timm.create_model("test_resnet", num_classes=0, zero_init_last=False)
     before = {key: value.clone() for key, value in start.state_dict().items()}
 
     def again() -> nn.Module:
@@ -272,10 +335,13 @@ def test_frozen_layers_and_kept_statistics(tmp_path: Path) -> None:
 def test_bf16_trains_and_leaves_float32(tmp_path: Path) -> None:
     found = train(tmp_path, [small("dino")], precision="bf16")
     assert {value.dtype for value in found.values()} == {torch.float32}
-    assert all(torch.isfinite(torch.tensor([line["loss"] for line in history(tmp_path) if "loss" in line])))
+    assert all(
+        torch.isfinite(torch.tensor([line["loss"] for line in history(tmp_path) if "loss" in line]))
+    )
 
 
-# -- the watch -------------------------------------------------------------------------------------------------------------------------------
+# -- the watch
+# -------------------------------------------------------------------------------------------------------------------------------
 
 
 def test_effective_rank() -> None:
@@ -284,7 +350,9 @@ def test_effective_rank() -> None:
         x = rng.normal(size=shape)
         values = np.linalg.svd(x / np.linalg.norm(x, axis=1, keepdims=True), compute_uv=False)
         share = values / values.sum()
-        assert monitor.effective_rank(torch.tensor(x)) == pytest.approx(np.exp(-(share * np.log(share)).sum()), rel=1e-6)
+        assert monitor.effective_rank(torch.tensor(x)) == pytest.approx(
+            np.exp(-(share * np.log(share)).sum()), rel=1e-6
+        )
     assert monitor.effective_rank(torch.eye(7)) == pytest.approx(7)
     assert monitor.effective_rank(torch.ones(9, 5) * torch.rand(9, 1)) == pytest.approx(1, abs=1e-4)
 
@@ -296,10 +364,18 @@ def test_knn_auc_against_scikit_learn() -> None:
     rng = np.random.default_rng(0)
     labels, other = rng.integers(0, 3, 200), rng.integers(0, 3, 90)
     bank, queries = (rng.normal(size=(len(y), 6)) + np.eye(6)[y] for y in (labels, other))
-    votes = KNeighborsClassifier(monitor.NEIGHBOURS, metric="cosine").fit(bank, labels).predict_proba(queries)
-    assert monitor.knn_auc(bank, labels, queries, other) == pytest.approx(roc_auc_score(other, votes, multi_class="ovr"))
+    votes = (
+        KNeighborsClassifier(monitor.NEIGHBOURS, metric="cosine")
+        .fit(bank, labels)
+        .predict_proba(queries)
+    )
+    assert monitor.knn_auc(bank, labels, queries, other) == pytest.approx(
+        roc_auc_score(other, votes, multi_class="ovr")
+    )
     many, few = np.eye(3)[labels], np.eye(3)[other]
-    assert monitor.knn_auc(bank, many, queries, few) == pytest.approx(roc_auc_score(other, votes, multi_class="ovr"))
+    assert monitor.knn_auc(bank, many, queries, few) == pytest.approx(
+        roc_auc_score(other, votes, multi_class="ovr")
+    )
     few[:, 1] = np.nan  # not known of any query: left out
     kept = np.mean([roc_auc_score(other == c, votes[:, c]) for c in (0, 2)])
     assert monitor.knn_auc(bank, many, queries, few) == pytest.approx(kept)
@@ -309,7 +385,9 @@ def test_knn_auc_against_scikit_learn() -> None:
 def collapsing(backbone: nn.Module, dim: int, recipe: Recipe) -> Objective:
     """A planted defect: the loss asks for the same output from every image."""
     made = squared(backbone, dim, recipe)
-    made.criterion = lambda outputs, position: (outputs[0] - torch.linspace(-3, 3, dim)).pow(2).mean()
+    made.criterion = lambda outputs, position: (
+        (outputs[0] - torch.linspace(-3, 3, dim)).pow(2).mean()
+    )
     return made
 
 
@@ -345,7 +423,9 @@ def one_way(objective: Any) -> Any:
             outputs = project(views, position)
             vectors = backbone(views[0])
             wanted = torch.linspace(-3, 3, vectors.shape[1])
-            found.criterion = lambda outputs, position: (vectors - wanted).pow(2).mean() + 0 * sum(out.sum() for out in outputs)
+            found.criterion = lambda outputs, position: (
+                (vectors - wanted).pow(2).mean() + 0 * sum(out.sum() for out in outputs)
+            )
             return outputs
 
         found.project = pulled
@@ -366,9 +446,15 @@ def test_a_collapse_is_seen_whatever_the_method(name: str, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("name", NAMED)
 def test_a_sound_start_is_no_collapse(name: str, tmp_path: Path) -> None:
-    """On images that show something. A loss whose least value is that of constant outputs (BYOL) is not taken for one that is stuck at it."""
+    """On images that show something.
+
+    A loss whose least value is that of constant outputs (BYOL) is not taken for one that is stuck
+    at it.
+    """
     few = torch.from_numpy(PIXELS[:, :3, :3]).permute(0, 3, 1, 2).float()
-    smooth = nn.functional.interpolate(few, size=16, mode="bilinear").permute(0, 2, 3, 1).byte().numpy()
+    smooth = (
+        nn.functional.interpolate(few, size=16, mode="bilinear").permute(0, 2, 3, 1).byte().numpy()
+    )
     train(tmp_path, [small(name, steps=300, batch=32).having(lr=0.005)], built(name), smooth)
 
 
@@ -376,32 +462,57 @@ def test_a_loss_that_never_leaves_chance_or_is_no_number_is_a_collapse() -> None
     steps = list(range(1, 400))
     stuck, falling = [np.log(15)] * 399, list(np.log(15) - np.linspace(0, 1, 399))
     ranks = [9.0] * 399
-    monitor.check_collapse(steps[:240], stuck[:240], ranks[:240], np.log(15), warmup=50, planned=400)
+    monitor.check_collapse(
+        steps[:240], stuck[:240], ranks[:240], np.log(15), warmup=50, planned=400
+    )
     monitor.check_collapse(steps, falling, ranks, np.log(15), warmup=50, planned=400)
     with pytest.raises(monitor.Collapsed, match=r"2\.708, for 200 steps"):
         monitor.check_collapse(steps, stuck, ranks, np.log(15), warmup=50, planned=400)
-    monitor.check_collapse(steps, stuck, ranks, np.log(15), warmup=50, planned=13_685)  # DINO's teacher of `paper` is still where it began
+    # DINO's teacher of `paper` is still where it began
+    monitor.check_collapse(steps, stuck, ranks, np.log(15), warmup=50, planned=13_685)
     monitor.check_collapse(
         steps[:200], falling[:200], [1.01] * 200, 5.0, warmup=50, planned=400
     )  # a network whose first embeddings point one way may still learn
     with pytest.raises(monitor.Collapsed, match="one way at step 250"):
-        monitor.check_collapse(steps[:250], falling[:250], [1.01] * 250, 5.0, warmup=50, planned=400)
+        monitor.check_collapse(
+            steps[:250], falling[:250], [1.01] * 250, 5.0, warmup=50, planned=400
+        )
     with pytest.raises(monitor.Collapsed, match="one way at step 20"):
-        monitor.check_collapse(steps[:20], falling[:20], [9.0] * 15 + [1.01] * 5, 5.0, warmup=50, planned=400)
+        monitor.check_collapse(
+            steps[:20], falling[:20], [9.0] * 15 + [1.01] * 5, 5.0, warmup=50, planned=400
+        )
     with pytest.raises(monitor.Collapsed, match="the loss is nan at step 3"):
-        monitor.check_collapse([1, 2, 3], [1, 1, float("nan")], [9.0] * 3, 2.7, warmup=0, planned=400)
+        monitor.check_collapse(
+            [1, 2, 3], [1, 1, float("nan")], [9.0] * 3, 2.7, warmup=0, planned=400
+        )
 
 
 def test_a_look_at_held_out_images_costs_the_training_nothing(tmp_path: Path) -> None:
-    """Enough images for some to be held out: rank, kNN and held-out loss are there, and the weights are those of a run without labels."""
+    """Enough images for some to be held out: rank, kNN and held-out loss are there, and the weights
+    are those of a run without labels."""
     pixels = np.random.default_rng(0).integers(0, 255, (400, 16, 16, 3), np.uint8)
     names = np.arange(400).astype(str)
     labels = np.random.default_rng(1).integers(0, 3, 400)
     found = []
     for labelled in (labels, None):
         folder = tmp_path / str(labelled is None)
-        args = (pixels, np.arange(400), names, names, labelled, plain_encoder, HALF, HALF, 16, [small("dino")])
-        found.append(torch.load(pretrain.pretrain(*args, seed=0, folder=folder, device="cpu"), weights_only=True))
+        args = (
+            pixels,
+            np.arange(400),
+            names,
+            names,
+            labelled,
+            plain_encoder,
+            HALF,
+            HALF,
+            16,
+            [small("dino")],
+        )
+        found.append(
+            torch.load(
+                pretrain.pretrain(*args, seed=0, folder=folder, device="cpu"), weights_only=True
+            )
+        )
     assert all(torch.equal(value, found[1][key]) for key, value in found[0].items())
     looks = [line for line in history(tmp_path / "False") if "look_rank" in line]
     assert [line["step"] for line in looks] == [0, 2, 4, 6]
@@ -414,13 +525,16 @@ def test_share_of_pairs_from_two_images_is_recorded(tmp_path: Path) -> None:
     assert {line["from_two_images"] for line in history(tmp_path) if "loss" in line} == {1.0}
 
 
-# -- encoders and beginnings -----------------------------------------------------------------------------------------------------------------
+# -- encoders and beginnings
+# -----------------------------------------------------------------------------------------------------------------
 
 
 def test_a_vit_takes_small_crops_as_timm_s_dynamic_size_does() -> None:
     torch.manual_seed(0)
     model = timm.create_model("test_vit", num_classes=0, img_size=64).eval()
-    dynamic = timm.create_model("test_vit", num_classes=0, img_size=64, dynamic_img_size=True).eval()
+    dynamic = timm.create_model(
+        "test_vit", num_classes=0, img_size=64, dynamic_img_size=True
+    ).eval()
     dynamic.load_state_dict(model.state_dict())
     large, few = torch.randn(2, 3, 64, 64), torch.randn(2, 3, 32, 32)
     with torch.no_grad():
@@ -441,7 +555,21 @@ def test_a_vit_goes_through_dino_and_loads_into_timm(tmp_path: Path) -> None:
     build = lambda: timm.create_model("test_vit", num_classes=0, img_size=64)
     recipe = Recipe(SMALL["dino"].objective, MULTI, 40, 8, lr=0.01, hyper=DINO_HYPER)
     pixels = PIXELS.repeat(4, 1).repeat(4, 2)
-    file = pretrain.pretrain(pixels, INDEX, BAGS, GROUPS, None, build, HALF, HALF, 64, [recipe], seed=0, folder=tmp_path, device="cpu")
+    file = pretrain.pretrain(
+        pixels,
+        INDEX,
+        BAGS,
+        GROUPS,
+        None,
+        build,
+        HALF,
+        HALF,
+        64,
+        [recipe],
+        seed=0,
+        folder=tmp_path,
+        device="cpu",
+    )
     build().load_state_dict(torch.load(file, weights_only=True), strict=True)
 
 
@@ -466,7 +594,10 @@ def test_too_few_images_are_refused(tmp_path: Path) -> None:
 
 
 def test_batch_statistics_alone(tmp_path: Path) -> None:
-    """`supervised-bn`: means of each batch norm's inputs over the training images; nothing else moves."""
+    """`supervised-bn`: means of each batch norm's inputs over the training images.
+
+    Nothing else moves.
+    """
     (recipe,) = SUPERVISED_BN.recipes("", "quick", N, "imagenet+task")  # type: ignore[misc]
     torch.manual_seed(0)
     start = timm.create_model("test_resnet", num_classes=0)
@@ -502,21 +633,36 @@ def test_micle_needs_a_bag_of_two() -> None:
     split = Split([], *(np.array(["a", "b", "c"]),) * 4)
     encoder = encoders.encoder("tf_efficientnet_lite0")
     assert "nothing to pair" in MICLE.refuses(split, encoder)
-    assert MICLE.refuses(Split([], split.ids, split.labels, split.groups, np.array(["a", "a", "c"])), encoder) == ""
+    assert (
+        MICLE.refuses(
+            Split([], split.ids, split.labels, split.groups, np.array(["a", "a", "c"])), encoder
+        )
+        == ""
+    )
 
 
 def test_beginnings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = encoders.encoder("tf_efficientnet_lite0")
     assert SIMCLR.weights is not None
-    assert SIMCLR.weights(encoder, "imagenet+task", 0, tmp_path) == weights.supervised(encoder, tmp_path)
+    assert SIMCLR.weights(encoder, "imagenet+task", 0, tmp_path) == weights.supervised(
+        encoder, tmp_path
+    )
     zero, one = (SIMCLR.weights(encoder, "task", seed, tmp_path) for seed in (0, 1))
     assert zero.sha256 != one.sha256
     assert (zero.file, zero.trained_on) == (None, ())
-    with pytest.raises(UserError, match="No official dino checkpoint is listed for encoder 'tf_efficientnet_lite0'"):
+    with pytest.raises(
+        UserError, match="No official dino checkpoint is listed for encoder 'tf_efficientnet_lite0'"
+    ):
         DINO.weights(encoder, "imagenet", 0, tmp_path)  # type: ignore[misc]
     asked: list[str] = []
-    monkeypatch.setattr(checkpoints, "default_checkpoint", lambda method, architecture: f"{method} for {architecture}")
-    monkeypatch.setattr(checkpoints, "weights", lambda checkpoint, cache_dir: asked.append(checkpoint) or one)
+    monkeypatch.setattr(
+        checkpoints,
+        "default_checkpoint",
+        lambda method, architecture: f"{method} for {architecture}",
+    )
+    monkeypatch.setattr(
+        checkpoints, "weights", lambda checkpoint, cache_dir: asked.append(checkpoint) or one
+    )
     for source in ("imagenet", "imagenet+task"):
         assert DINO.weights(encoder, source, 0, tmp_path) == one  # type: ignore[misc]
     assert asked == ["dino for tf_efficientnet_lite0"] * 2
@@ -540,7 +686,13 @@ def test_synchronised_norms_keep_their_activations(monkeypatch: pytest.MonkeyPat
     assert torch.equal(before, after)
 
 
-TORCHRUN = {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "29400"}
+TORCHRUN = {
+    "WORLD_SIZE": "2",
+    "RANK": "1",
+    "LOCAL_RANK": "1",
+    "MASTER_ADDR": "localhost",
+    "MASTER_PORT": "29400",
+}
 
 
 @pytest.mark.parametrize(
@@ -552,7 +704,9 @@ TORCHRUN = {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1", "MASTER_ADDR": "l
         ({**TORCHRUN, "LOCAL_RANK": "-1"}, "LOCAL_RANK is '-1'"),
     ],
 )
-def test_surroundings_that_are_none_of_torchruns_are_told(given: dict[str, str], told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_surroundings_that_are_none_of_torchruns_are_told(
+    given: dict[str, str], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     for name in TORCHRUN:
         monkeypatch.delenv(name, raising=False)
@@ -564,8 +718,14 @@ def test_surroundings_that_are_none_of_torchruns_are_told(given: dict[str, str],
 
 def test_each_process_binds_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     given: dict[str, Any] = {}
-    monkeypatch.setattr(torch.distributed, "init_process_group", lambda backend, **options: given.update(backend=backend, **options))
-    monkeypatch.setattr(torch.distributed, "rendezvous", lambda where: iter([(torch.distributed.HashStore(), 1, 2)]))
+    monkeypatch.setattr(
+        torch.distributed,
+        "init_process_group",
+        lambda backend, **options: given.update(backend=backend, **options),
+    )
+    monkeypatch.setattr(
+        torch.distributed, "rendezvous", lambda where: iter([(torch.distributed.HashStore(), 1, 2)])
+    )
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: given.update(bound=device))
     for name, value in TORCHRUN.items():
@@ -573,4 +733,10 @@ def test_each_process_binds_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None
     group = process_group.join("cuda")
     assert (group.device, group.rank, group.size) == ("cuda:1", 1, 2)
     assert isinstance(given.pop("store"), torch.distributed.PrefixStore)
-    assert given == {"backend": "nccl", "device_id": torch.device("cuda:1"), "bound": "cuda:1", "rank": 1, "world_size": 2}
+    assert given == {
+        "backend": "nccl",
+        "device_id": torch.device("cuda:1"),
+        "bound": "cuda:1",
+        "rank": 1,
+        "world_size": 2,
+    }

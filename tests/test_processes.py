@@ -1,4 +1,7 @@
-"""Several processes of one training, on two CPU processes as torchrun starts them: each disk its own, one lock, one plan, one end."""
+"""Several processes of one training, on two CPU processes as torchrun starts them.
+
+Each disk its own, one lock, one plan, one end.
+"""
 
 from __future__ import annotations
 
@@ -74,12 +77,19 @@ def two(folder: Path, text: str, timeout: float = 60) -> list[tuple[int, str]]:
 
 
 def losses(folder: Path) -> list[float]:
-    return [line["loss"] for line in json.loads((folder / "history.json").read_text())["steps"] if "loss" in line]
+    return [
+        line["loss"]
+        for line in json.loads((folder / "history.json").read_text())["steps"]
+        if "loss" in line
+    ]
 
 
 @pytest.mark.slow
 def test_the_first_process_says_where_a_killed_training_goes_on(tmp_path: Path) -> None:
-    """The second one's own disk holds nothing, then an older state, then weights that are whole: it asks the first."""
+    """The second one's own disk holds nothing, then an older state, then weights that are whole.
+
+    It asks the first.
+    """
     ended = two(
         tmp_path,
         """
@@ -152,7 +162,11 @@ def test_a_plan_that_fails_in_the_first_process_is_told_and_ends_the_others(tmp_
         """,
     )
     assert [code for code, _ in ended] == [1, 1], ended
-    assert "no such task" in ended[1][1] and (tmp_path / "planned 0").exists() and not (tmp_path / "planned 1").exists()
+    assert (
+        "no such task" in ended[1][1]
+        and (tmp_path / "planned 0").exists()
+        and not (tmp_path / "planned 1").exists()
+    )
 
 
 @pytest.mark.slow
@@ -177,7 +191,11 @@ def test_looks_are_shared_and_are_those_of_one_process(tmp_path: Path) -> None:
     assert [code for code, _ in ended] == [0, 0], ended
     train(tmp_path / "alone", [small("dino", steps=3)], quiet)
     looks = [
-        [line["look_rank"] for line in json.loads((folder / "history.json").read_text())["steps"] if "look_rank" in line]
+        [
+            line["look_rank"]
+            for line in json.loads((folder / "history.json").read_text())["steps"]
+            if "look_rank" in line
+        ]
         for folder in (tmp_path / "0", tmp_path / "alone")
     ]
     assert looks[0]
@@ -187,7 +205,9 @@ def test_looks_are_shared_and_are_those_of_one_process(tmp_path: Path) -> None:
         assert int(first[1]) < int(first[3]) or first[3] == "1"
 
 
-def test_a_lock_that_another_run_holds_is_asked_for_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_that_another_run_holds_is_asked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nobody sits in one collective meanwhile: each question is answered by all."""
     asked: list[object] = []
 

@@ -1,4 +1,7 @@
-"""Who hears how far long work is: a library user's callback, the screen, work in other threads and in copies of this process."""
+"""Who hears how far long work is.
+
+A library user's callback, the screen, work in other threads and in copies of this process.
+"""
 
 from __future__ import annotations
 
@@ -34,15 +37,23 @@ def few_views(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_user_s_callback_hears_every_stage_of_a_run_and_fails_none(
     folder: Path, tmp_path: Path, few_views: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Pretraining and fine-tuning too: it once called the callback with a fourth argument, so that every pretrained unit failed."""
+    """Pretraining and fine-tuning too.
+
+    It once called the callback with a fourth argument, so that every pretrained unit failed.
+    """
     heard: list[tuple[str, int, int]] = []
     short = replace(MODERN, steps=4, epochs=0.1, rates=(1e-3,), batch=8)
-    monkeypatch.setitem(registry.protocols(), "finetune", finetune._protocol("finetune", 1, "short", short))
+    monkeypatch.setitem(
+        registry.protocols(), "finetune", finetune._protocol("finetune", 1, "short", short)
+    )
 
     def callback(stage: str, done: int, total: int) -> None:
         heard.append((stage, done, total))
 
-    methods = {"pretrained": Grid(methods=("simclr",), source="task"), "tuned": Grid(methods=("random",), protocols=("finetune",))}
+    methods = {
+        "pretrained": Grid(methods=("simclr",), source="task"),
+        "tuned": Grid(methods=("random",), protocols=("finetune",)),
+    }
     for name, grid in methods.items():
         asked = replace(grid, tasks=(f"folder:{folder}",), size=32, labels=("100",), seeds=1)
         store = execution.run(asked, tmp_path / name, progress=callback)
@@ -53,7 +64,9 @@ def test_a_user_s_callback_hears_every_stage_of_a_run_and_fails_none(
     assert all(done == total > 0 for done, total in ends.values()), "a stage ends with done = total"
 
 
-def test_what_a_callback_raises_ends_the_run_and_is_no_failure_of_a_cell(folder: Path, tmp_path: Path) -> None:
+def test_what_a_callback_raises_ends_the_run_and_is_no_failure_of_a_cell(
+    folder: Path, tmp_path: Path
+) -> None:
     class Enough(Exception):
         pass
 
@@ -69,10 +82,20 @@ def test_what_a_callback_raises_ends_the_run_and_is_no_failure_of_a_cell(folder:
 
 
 def test_a_callback_is_called_with_three_arguments_wherever_one_is_taken() -> None:
-    takers = (execution.run, execution.execute, planning.plan, planning.splits, dataset.audit, compare.compare, html.build_page)
+    takers = (
+        execution.run,
+        execution.execute,
+        planning.plan,
+        planning.splits,
+        dataset.audit,
+        compare.compare,
+        html.build_page,
+    )
     for function in takers:
         parameter = inspect.signature(function).parameters["progress"]
-        assert (parameter.annotation, parameter.default) == ("ProgressCallback | None", None), function
+        assert (parameter.annotation, parameter.default) == ("ProgressCallback | None", None), (
+            function
+        )
     heard: list[object] = []
     with calling(lambda stage, done, total: heard.append((stage, done, total))):
         report_progress("pretraining mine", 5, 9, "views", "loss 3.1")
@@ -87,9 +110,15 @@ def test_one_type_is_called_progress() -> None:
     for file in sorted(source.rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             names = (
-                [node.name] if isinstance(node, ast.ClassDef) else [t.id for t in getattr(node, "targets", []) if isinstance(t, ast.Name)]
+                [node.name]
+                if isinstance(node, ast.ClassDef)
+                else [t.id for t in getattr(node, "targets", []) if isinstance(t, ast.Name)]
             )
-            found += [(file.relative_to(source).as_posix(), name) for name in names if name in ("Progress", "ProgressCallback")]
+            found += [
+                (file.relative_to(source).as_posix(), name)
+                for name in names
+                if name in ("Progress", "ProgressCallback")
+            ]
     assert found == [("schema/progress.py", "ProgressCallback"), ("schema/progress.py", "Progress")]
 
 
@@ -102,7 +131,11 @@ def test_a_listener_is_one_thread_s_own_unless_it_is_carried_along() -> None:
         with listening(lambda progress: heard.append(progress.stage)):
             barrier.wait()
             with ThreadPoolExecutor(2) as threads:
-                list(threads.map(heard_in_threads(lambda n: report_progress(f"{name} {n}", 1, 1)), range(3)))
+                list(
+                    threads.map(
+                        heard_in_threads(lambda n: report_progress(f"{name} {n}", 1, 1)), range(3)
+                    )
+                )
                 list(threads.map(lambda n: report_progress("not carried", 1, 1), range(3)))
             barrier.wait()
         return sorted(heard)
@@ -119,7 +152,21 @@ def test_what_reads_ahead_in_a_thread_is_heard() -> None:
 
     heard: list[Progress] = []
     with listening(heard.append):
-        assert len(list(images.batches(SimpleNamespace(array=Rows()), np.arange(4), 2, "cpu", (0.5,) * 3, (0.5,) * 3))) == 2
+        assert (
+            len(
+                list(
+                    images.batches(
+                        SimpleNamespace(array=Rows()),
+                        np.arange(4),
+                        2,
+                        "cpu",
+                        (0.5,) * 3,
+                        (0.5,) * 3,
+                    )
+                )
+            )
+            == 2
+        )
     assert heard == [Progress("reading an archive", n, 4, "rows") for n in (2, 4)]
 
 
@@ -132,7 +179,9 @@ def test_copies_of_this_process_report_their_number_alone() -> None:
 
     with listening(heard.append):
         assert fork_pool.each(work, range(4), 2, "parts of it") == [0, 1, 4, 9]
-    assert heard and {(one.stage, one.unit, one.total) for one in heard} == {("parts of it", "parts", 4)}
+    assert heard and {(one.stage, one.unit, one.total) for one in heard} == {
+        ("parts of it", "parts", 4)
+    }
     heard.clear()
     with listening(heard.append):
         assert fork_pool.each(work, range(4), 1, "parts of it") == [0, 1, 4, 9]

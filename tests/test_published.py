@@ -1,5 +1,8 @@
-"""Results that are passed on without predictions: the same tables, verdicts, curves and page, and nothing of a single image. And those that are
-committed: their tables, and the README's, are what their rows give."""
+"""Results that are passed on without predictions.
+
+The same tables, verdicts, curves and page, and nothing of a single image. And those that are
+committed: their tables, and the README's, are what their rows give.
+"""
 
 from __future__ import annotations
 
@@ -35,14 +38,17 @@ def shared(whole: Store, tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 def test_the_tables_and_verdicts_are_the_same(whole: Store, shared: Store) -> None:
-    of_images = " linear at 100%, the best, finds "  # what a line finds of its worst class needs predictions
+    # what a line finds of its worst class needs predictions
+    of_images = " linear at 100%, the best, finds "
     kept = [line for line in leaderboard.markdown(whole).splitlines() if of_images not in line]
     last = re.compile(r" [^|]+ \|$")
     wide = next(line.count("|") for line in kept if "worst recall" in line)
     kept = [last.sub("", line) if line.count("|") == wide else line for line in kept]
     assert list(filter(None, leaderboard.markdown(shared).splitlines())) == list(filter(None, kept))
     assert leaderboard.markdown(whole).count(of_images) == 2, "of each task"
-    assert sentences([shared], None, 0.01) == [line for line in sentences([whole], None, 0.01) if of_images not in line]
+    assert sentences([shared], None, 0.01) == [
+        line for line in sentences([whole], None, 0.01) if of_images not in line
+    ]
 
 
 def test_nothing_of_a_single_image_is_left(shared: Store) -> None:
@@ -55,14 +61,26 @@ def test_nothing_of_a_single_image_is_left(shared: Store) -> None:
 def test_the_page_leaves_out_what_needs_predictions(whole: Store, shared: Store) -> None:
     both = [html.build_page([store]) for store in (whole, shared)]
     assert ['id="classes"' in markup for markup in both] == [True, False]
-    assert all(f'id="{part}"' in both[1] for part in ("answer", "leaderboard", "curves", "verdicts"))
+    assert all(
+        f'id="{part}"' in both[1] for part in ("answer", "leaderboard", "curves", "verdicts")
+    )
 
 
 @pytest.mark.parametrize(
-    "command", [("clinical",), ("plot", "--kind", "reliability"), ("plot", "--kind", "confusion"), ("compare", "--permutations", "100")]
+    "command",
+    [
+        ("clinical",),
+        ("plot", "--kind", "reliability"),
+        ("plot", "--kind", "confusion"),
+        ("compare", "--permutations", "100"),
+    ],
 )
 def test_what_needs_predictions_says_so(
-    command: tuple[str, ...], shared: Store, tmp_path: Path, medbench: Callable[..., int], capsys: pytest.CaptureFixture[str]
+    command: tuple[str, ...],
+    shared: Store,
+    tmp_path: Path,
+    medbench: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert medbench(command[0], str(shared.folder), *command[1:]) == 2
     said = capsys.readouterr().err.strip()
@@ -71,7 +89,11 @@ def test_what_needs_predictions_says_so(
 
 @pytest.mark.parametrize("command", [("report",), ("plot", "--format", "svg")])
 def test_a_damaged_file_is_not_taken_for_one_that_was_left_out(
-    command: tuple[str, ...], whole: Store, tmp_path: Path, medbench: Callable[..., int], capsys: pytest.CaptureFixture[str]
+    command: tuple[str, ...],
+    whole: Store,
+    tmp_path: Path,
+    medbench: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     folder = shutil.copytree(whole.folder, tmp_path / "out")
     (folder / "targets" / "target0.npz").write_bytes(b"half of it")
@@ -101,12 +123,15 @@ def test_a_shared_folder_can_be_merged_again(shared: Store, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("folder", COMMITTED, ids=lambda folder: folder.name)
-def test_the_committed_tables_are_what_the_committed_rows_give(folder: Path, tmp_path: Path) -> None:
+def test_the_committed_tables_are_what_the_committed_rows_give(
+    folder: Path, tmp_path: Path
+) -> None:
     copy = Store(shutil.copytree(folder, tmp_path / folder.name))
     leaderboard.write(copy)
     assert (copy.folder / "leaderboard.md").read_text() == (folder / "leaderboard.md").read_text()
     was, now = (pd.read_csv(where / "leaderboard.csv") for where in (folder, copy.folder))
-    pd.testing.assert_frame_equal(was, now, rtol=1e-9, atol=1e-12)  # other vector units add up in another order
+    # other vector units add up in another order
+    pd.testing.assert_frame_equal(was, now, rtol=1e-9, atol=1e-12)
 
 
 def test_the_answers_and_the_table_of_the_readme_are_those_of_the_committed_rows(
@@ -115,16 +140,34 @@ def test_the_answers_and_the_table_of_the_readme_are_those_of_the_committed_rows
     readme = (ROOT / "README.md").read_text()
     prose = " ".join(readme.replace("\n>", " ").split())
     for folder in ("derm", "derm-standard"):
-        words = [str(ROOT / "results" / folder), "--rows", "method", "--cols", "labels", "--metric", "auc", "--format", "markdown"]
+        words = [
+            str(ROOT / "results" / folder),
+            "--rows",
+            "method",
+            "--cols",
+            "labels",
+            "--metric",
+            "auc",
+            "--format",
+            "markdown",
+        ]
         assert medbench("table", *words) == 0
         shown = capsys.readouterr().out
-        against = next(line[2:] for line in shown.splitlines() if line.startswith("- Against supervised"))
-        assert against in prose, f"paste it from medbench table results/{folder} --rows method --cols labels --metric auc --format markdown"
+        against = next(
+            line[2:] for line in shown.splitlines() if line.startswith("- Against supervised")
+        )
+        assert against in prose, (
+            f"paste it from medbench table results/{folder} --rows method --cols labels --metric auc --format markdown"
+        )
     table = shown[shown.index("| method |") :].split("\n\n", 1)[0]
     assert table in readme, "paste the table of derm-standard, by the same command"
     assert medbench("compare", words[0]) == 0
     answer, *others = capsys.readouterr().out.splitlines()
-    saved = [line.strip() for line in others if " reaches supervised at 100%" in line and not line.strip().startswith("supervised")]
+    saved = [
+        line.strip()
+        for line in others
+        if " reaches supervised at 100%" in line and not line.strip().startswith("supervised")
+    ]
     assert saved and all(line in prose for line in saved), "paste what the methods save"
     assert answer in prose, "paste the first line of medbench compare results/derm-standard"
 
@@ -132,7 +175,11 @@ def test_the_answers_and_the_table_of_the_readme_are_those_of_the_committed_rows
 def test_a_paper_table_says_of_the_ece_what_must_be_known_where_it_is_shown() -> None:
     boards = leaderboard.leaderboards(Store(ROOT / "results" / "kinds"))
     shown = {
-        metric: [note for note in leaderboard.pivot(boards, metric=metric).sentences if note.startswith("ECE")]
+        metric: [
+            note
+            for note in leaderboard.pivot(boards, metric=metric).sentences
+            if note.startswith("ECE")
+        ]
         for metric in ("accuracy", "ece")
     }
     assert not shown["accuracy"] and len(shown["ece"]) == 1

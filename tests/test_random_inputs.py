@@ -1,6 +1,9 @@
-"""Wrong input of every kind, drawn by `hypothesis`: the answer is one line and exit code 2, or what was asked for; never a traceback or a hang.
+"""Wrong input of every kind, drawn by `hypothesis`.
 
-Few and always the same in the suite; as many as wanted by `python tests/test_random_inputs.py CASES SEED`, which prints what it found.
+The answer is one line and exit code 2, or what was asked for; never a traceback or a hang.
+
+Few and always the same in the suite; as many as wanted by `python tests/test_random_inputs.py CASES
+SEED`, which prints what it found.
 """
 
 from __future__ import annotations
@@ -22,13 +25,24 @@ from hypothesis import strategies as st
 from medbench.system.download import http
 
 #: Cases of each kind in the suite: ten seconds in all.
-CASES = {"option": 30, "JSON field": 10, "array": 10, "CSV cell": 25, "checkpoint entry": 40, "byte": 80}
+CASES = {
+    "option": 30,
+    "JSON field": 10,
+    "array": 10,
+    "CSV cell": 25,
+    "checkpoint entry": 40,
+    "byte": 80,
+}
 QUIET = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
 
 
 def tried(kind: str, data: st.DataObject, good: Path) -> None:
     """One case, deep in a folder of its own: `../..` stays in it."""
-    with tempfile.TemporaryDirectory() as place, warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
+    with (
+        tempfile.TemporaryDirectory() as place,
+        warnings.catch_warnings(),
+        pytest.MonkeyPatch.context() as patch,
+    ):
         warnings.simplefilter("ignore")  # of decoders and of torch, about what they were given
         work = Path(place, "a", "b", "c")
         work.mkdir(parents=True)
@@ -53,7 +67,9 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_wrong_input_is_one_line(kind: str, good: Path) -> None:
-    @settings(max_examples=CASES[kind], derandomize=True, phases=(Phase.generate, Phase.shrink), **QUIET)
+    @settings(
+        max_examples=CASES[kind], derandomize=True, phases=(Phase.generate, Phase.shrink), **QUIET
+    )
     @given(st.data())
     def each(data: st.DataObject) -> None:
         tried(kind, data, good)
@@ -91,6 +107,9 @@ if __name__ == "__main__":
         for kind in KINDS:
             start = time.process_time()
             faults = found(kind, cases, first, whole)
-            print(f"{kind}: {cases} cases, {sum(faults.values())} wrong, {time.process_time() - start:.0f} s", flush=True)
+            print(
+                f"{kind}: {cases} cases, {sum(faults.values())} wrong, {time.process_time() - start:.0f} s",
+                flush=True,
+            )
             for said, n in faults.most_common():
                 print(f"  {n} x {said}", flush=True)

@@ -1,4 +1,7 @@
-"""Two nodes of a Ray cluster here, with a cache each; one is removed while it works. Run with: pytest -m ray, where ray is installed."""
+"""Two nodes of a Ray cluster here, with a cache each; one is removed while it works.
+
+Run with: pytest -m ray, where ray is installed.
+"""
 
 from __future__ import annotations
 
@@ -40,11 +43,19 @@ def grid_of(folder: Path, seconds: float, n: int = 4) -> Grid:
         code += f"\ndef slow{i}(size=32, mean=(0, 0, 0), std=(1, 1, 1)):\n    return Slow()\n"
     (folder.parent / "mine.py").write_text(code)
     encoders = tuple(f"{folder.parent / 'mine.py'}:slow{i}" for i in range(n))
-    return Grid(tasks=(f"folder:{folder}",), encoders=encoders, protocols=("knn",), labels=("5/class", "100"), seeds=2)
+    return Grid(
+        tasks=(f"folder:{folder}",),
+        encoders=encoders,
+        protocols=("knn",),
+        labels=("5/class", "100"),
+        seeds=2,
+    )
 
 
 def essence(store: Store) -> dict[str, tuple[object, ...]]:
-    return {key: (row.cell, row.n_labels, row.chosen, row.metrics) for key, row in store.rows().items()}
+    return {
+        key: (row.cell, row.n_labels, row.chosen, row.metrics) for key, row in store.rows().items()
+    }
 
 
 @pytest.fixture
@@ -56,12 +67,19 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setenv("RAY_DEDUP_LOGS", "0")
     monkeypatch.setenv("MEDBENCH_CACHE", str(tmp_path / "head"))
     (tmp_path / "head").mkdir()
-    made = utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "num_gpus": 0, "include_dashboard": False})
+    made = utils.Cluster(
+        initialize_head=True,
+        head_node_args={"num_cpus": 0, "num_gpus": 0, "include_dashboard": False},
+    )
     made.nodes = []
     try:
         for i in range(2):
             (tmp_path / f"node{i}").mkdir()
-            made.nodes.append(made.add_node(num_cpus=1, num_gpus=0, env_vars={"MEDBENCH_CACHE": str(tmp_path / f"node{i}")}))
+            made.nodes.append(
+                made.add_node(
+                    num_cpus=1, num_gpus=0, env_vars={"MEDBENCH_CACHE": str(tmp_path / f"node{i}")}
+                )
+            )
         made.wait_for_nodes()
         ray.init(address=made.address, logging_level=logging.ERROR, log_to_driver=False)
         yield made
@@ -71,7 +89,9 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 @pytest.mark.ray
-def test_a_node_that_is_removed_loses_and_doubles_no_row(cluster: Any, folder: Path, tmp_path: Path) -> None:
+def test_a_node_that_is_removed_loses_and_doubles_no_row(
+    cluster: Any, folder: Path, tmp_path: Path
+) -> None:
     grid = grid_of(folder, 4)
     plan, told, gone = planning.plan(grid), [], threading.Event()
 
@@ -85,10 +105,17 @@ def test_a_node_that_is_removed_loses_and_doubles_no_row(cluster: Any, folder: P
     threading.Thread(target=remove, daemon=True).start()
     store = ray_cluster.execute(plan, Store(tmp_path / "out"), on_row=told.append)
     assert gone.is_set(), "the second node was removed while it worked"
-    passes = sum(len((tmp_path / name / "embeds").read_text()) for name in ("node0", "node1"))  # a trial batch and the images, of each unit
-    assert 2 * len(plan.units) < passes <= 2 * len(plan.units) + 2, "each unit once, and what the node was at again"
-    assert len(list((tmp_path / "node0" / "packs").glob("*/images.npy"))) == 1, "the pack was fetched"
-    assert len(list((tmp_path / "head" / "features").glob("*/about.json"))) == len(plan.units), "features were handed back"
+    # a trial batch and the images, of each unit
+    passes = sum(len((tmp_path / name / "embeds").read_text()) for name in ("node0", "node1"))
+    assert 2 * len(plan.units) < passes <= 2 * len(plan.units) + 2, (
+        "each unit once, and what the node was at again"
+    )
+    assert len(list((tmp_path / "node0" / "packs").glob("*/images.npy"))) == 1, (
+        "the pack was fetched"
+    )
+    assert len(list((tmp_path / "head" / "features").glob("*/about.json"))) == len(plan.units), (
+        "features were handed back"
+    )
     alone = execution.execute(plan, Store(tmp_path / "alone"), device="cpu")
     assert essence(store) == essence(alone) and len(told) == len(plan.cells)
     assert len((store.folder / "rows.jsonl").read_text().splitlines()) == len(plan.cells)
@@ -99,8 +126,11 @@ def asking(desk: Desk) -> Callable[..., Any]:
     return lambda method, *args: pickle.loads(pickle.dumps(getattr(desk, method)(*args)))
 
 
-def test_a_job_is_computed_elsewhere_from_what_is_fetched(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without Ray: a cache that holds nothing, and a machine that has neither the images nor the user's file."""
+def test_a_job_is_computed_elsewhere_from_what_is_fetched(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without Ray: a cache that holds nothing, and a machine that has neither the images nor the
+    user's file."""
     monkeypatch.setenv("MEDBENCH_CACHE", str(tmp_path / "head"))
     monkeypatch.setattr(contents, "CHUNK", 1000)
     plan, store = planning.plan(grid_of(folder, 0, n=1)), Store(tmp_path / "out")
@@ -110,7 +140,9 @@ def test_a_job_is_computed_elsewhere_from_what_is_fetched(folder: Path, tmp_path
     desk = Desk(plan.cache_dir, [tmp_path / "mine.py"])
     (sent,) = pickle.loads(pickle.dumps([plan]))
     other = Elsewhere(tmp_path / "node", asking(desk))
-    monkeypatch.setattr(Path, "exists", lambda self, there=Path.exists: self != tmp_path / "mine.py" and there(self))
+    monkeypatch.setattr(
+        Path, "exists", lambda self, there=Path.exists: self != tmp_path / "mine.py" and there(self)
+    )
     here = other.plan(sent)
     monkeypatch.undo()
     monkeypatch.setenv("MEDBENCH_CACHE", str(tmp_path / "head"))
@@ -121,19 +153,30 @@ def test_a_job_is_computed_elsewhere_from_what_is_fetched(folder: Path, tmp_path
     assert not other.fetch(made) and lacking(here, away, away.cells, "cpu")
     (tmp_path / "mine").rename(tmp_path / "hidden")
     (pack,) = packs_of(here, away, away.cells)
-    assert other.fetch(pack) and pack == f"packs/{images.pack_key(job.unit.data.hashes, 32, job.unit.encoder.interpolation)}"
+    assert (
+        other.fetch(pack)
+        and pack
+        == f"packs/{images.pack_key(job.unit.data.hashes, 32, job.unit.encoder.interpolation)}"
+    )
     rows = ray_cluster.RowsAway(store.folder)
     execution.compute(replace(context, plan=here, store=rows), away, away.cells, lambda row: None)
     other.hand_back(made)
     (tmp_path / "hidden").rename(tmp_path / "mine")
     assert not lacking(plan, job, job.cells, "cpu"), "the features came back"
     alone = execution.execute(plan, Store(tmp_path / "alone"), device="cpu")
-    assert {row.fingerprint: row.metrics for row, _ in rows.made} == {key: row.metrics for key, row in alone.rows().items()}
+    assert {row.fingerprint: row.metrics for row, _ in rows.made} == {
+        key: row.metrics for key, row in alone.rows().items()
+    }
 
 
 def test_without_a_cluster_the_next_command_is_named(
     folder: Path, medbench: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("ray")
-    assert medbench("run", "--task", f"folder:{folder}", "--engine", "ray", "--address", "ray://there:10001") == 2
+    assert (
+        medbench(
+            "run", "--task", f"folder:{folder}", "--engine", "ray", "--address", "ray://there:10001"
+        )
+        == 2
+    )
     assert "run on a node of the cluster" in capsys.readouterr().err

@@ -1,4 +1,7 @@
-"""CheXpert, NIH ChestX-ray14 and Kermany: uncertain labels, official lists, the split header, patients in file names."""
+"""CheXpert, NIH ChestX-ray14 and Kermany.
+
+Uncertain labels, official lists, the split header, patients in file names.
+"""
 
 from __future__ import annotations
 
@@ -26,13 +29,18 @@ def test_chexpert_reads_both_downloads(tmp_path: Path, name: str) -> None:
     train = parts["train"]
     assert set(train.meta) == {"age", "sex", "view", "projection"}
     assert all(
-        i.startswith(f"{bag}/view") and bag.startswith(f"{g}/study") for i, bag, g in zip(train.ids, train.bags, train.groups, strict=True)
+        i.startswith(f"{bag}/view") and bag.startswith(f"{g}/study")
+        for i, bag, g in zip(train.ids, train.bags, train.groups, strict=True)
     )
-    assert {i.split("/")[0] for i in parts["test"].ids} == {f"patient{p:05d}" for p in range(100, 110)}
+    assert {i.split("/")[0] for i in parts["test"].ids} == {
+        f"patient{p:05d}" for p in range(100, 110)
+    }
 
 
 @pytest.mark.parametrize(("policy", "value"), [("ignore", np.nan), ("ones", 1.0), ("zeros", 0.0)])
-def test_uncertain_labels_become_what_the_policy_says(tmp_path: Path, policy: str, value: float) -> None:
+def test_uncertain_labels_become_what_the_policy_says(
+    tmp_path: Path, policy: str, value: float
+) -> None:
     root = chest.make_chexpert(tmp_path)
     task = registry.task(f"chexpert:{policy}")
     parts = task.load(root)
@@ -44,11 +52,15 @@ def test_uncertain_labels_become_what_the_policy_says(tmp_path: Path, policy: st
     assert not np.isnan(parts["test"].labels).any()
     assert task.settings == {"uncertain": policy}
     assert (task.name == "chexpert") == (policy == "ignore")
-    assert [splits.ids_hash(part.ids) for part in parts.values()][2] == splits.ids_hash(chexpert.CHEXPERT.load(root)["test"].ids)
+    assert [splits.ids_hash(part.ids) for part in parts.values()][2] == splits.ids_hash(
+        chexpert.CHEXPERT.load(root)["test"].ids
+    )
 
 
 def test_a_wrong_policy_or_option_is_one_clear_line() -> None:
-    with pytest.raises(UserError, match=r"Unknown policy 'one'.*ignore, ones, zeros.*Did you mean 'ones'"):
+    with pytest.raises(
+        UserError, match=r"Unknown policy 'one'.*ignore, ones, zeros.*Did you mean 'ones'"
+    ):
         registry.task("chexpert:one")
     with pytest.raises(UserError, match=r"ordinal.*folder of your own"):
         registry.task("chexpert:ones", ordinal=True)
@@ -62,26 +74,42 @@ def test_chexpert_refuses_a_strange_label_or_path(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"train.csv has the unknown label '-2.0'"):
         chexpert.CHEXPERT.load(root)
     file.write_text(text.replace("/train/patient00007", "/patient00007"))
-    with pytest.raises(UserError, match=r"the Path '.*patient00007/study1/view1_frontal.jpg' is not .../train/patient00001"):
+    with pytest.raises(
+        UserError,
+        match=r"the Path '.*patient00007/study1/view1_frontal.jpg' is not .../train/patient00001",
+    ):
         chexpert.CHEXPERT.load(root)
 
 
 def test_nih_folders_give_the_same_parts_flat_or_numbered(tmp_path: Path) -> None:
-    numbered, flat = (nih14.load(chest.make_nih(tmp_path / name, flat=name == "flat")) for name in ("numbered", "flat"))
+    numbered, flat = (
+        nih14.load(chest.make_nih(tmp_path / name, flat=name == "flat"))
+        for name in ("numbered", "flat")
+    )
     for part in numbered:
         assert numbered[part].ids.tolist() == flat[part].ids.tolist()
         assert {image.parent.name for image in numbered[part].images} == {"images"}
     assert {int(g) for g in numbered["test"].groups} == set(range(46, 61)), "the official list"
-    ages = {int(g): age for g, age in zip(flat["train"].groups, flat["train"].meta["age"], strict=True)}
-    assert all(age == 20 + p for p, age in ages.items()), "no column is shifted by the header's split names"
+    ages = {
+        int(g): age for g, age in zip(flat["train"].groups, flat["train"].meta["age"], strict=True)
+    }
+    assert all(age == 20 + p for p, age in ages.items()), (
+        "no column is shifted by the header's split names"
+    )
 
 
 def test_nih_labels_are_the_findings(tmp_path: Path) -> None:
     test = nih14.load(chest.make_nih(tmp_path))["test"]
     for group, labels in zip(test.groups, test.labels, strict=True):
         p = int(group)
-        expected = set() if p % 15 == 14 else {nih14.CLASSES[p % 15]} | ({nih14.CLASSES[(p + 3) % 14]} if p % 5 == 0 else set())
-        assert {name for name, value in zip(nih14.CLASSES, labels, strict=True) if value} == expected
+        expected = (
+            set()
+            if p % 15 == 14
+            else {nih14.CLASSES[p % 15]} | ({nih14.CLASSES[(p + 3) % 14]} if p % 5 == 0 else set())
+        )
+        assert {
+            name for name, value in zip(nih14.CLASSES, labels, strict=True) if value
+        } == expected
 
 
 def test_nih_refuses_an_unknown_finding_and_an_unknown_image(tmp_path: Path) -> None:
@@ -93,12 +121,20 @@ def test_nih_refuses_an_unknown_finding_and_an_unknown_image(tmp_path: Path) -> 
         nih14.load(root)
     file.write_text(text)
     lists.write_text(lists.read_text() + "00099999_000.png\n")
-    with pytest.raises(UserError, match=r"test_list.txt lists 1 images that Data_Entry_2017_v2020.csv does not have: 00099999_000.png"):
+    with pytest.raises(
+        UserError,
+        match=r"test_list.txt lists 1 images that Data_Entry_2017_v2020.csv does not have: 00099999_000.png",
+    ):
         nih14.load(root)
 
 
 @pytest.mark.parametrize(
-    "pattern", ["four_findings_expert_labels/{}_labels.csv", "four_findings_expert_labels_{}_labels.csv", "{}_labels.csv"]
+    "pattern",
+    [
+        "four_findings_expert_labels/{}_labels.csv",
+        "four_findings_expert_labels_{}_labels.csv",
+        "{}_labels.csv",
+    ],
 )
 def test_expert_labels_follow_truong(tmp_path: Path, pattern: str) -> None:
     root = chest.make_nih_expert(tmp_path / "nih", pattern)
@@ -106,9 +142,12 @@ def test_expert_labels_follow_truong(tmp_path: Path, pattern: str) -> None:
     assert task.find(tmp_path) == root
     assert task.classes == ("pneumothorax", "nodule or mass", "opacity", "fracture", "other")
     parts = task.load(root)
-    names = ["other", "fracture", "pneumothorax", "opacity", "nodule or mass"]  # the tree's combinations, in the order of its columns
+    # the tree's combinations, in the order of its columns
+    names = ["other", "fracture", "pneumothorax", "opacity", "nodule or mass"]
     for part, n in (("train", 25), ("test", 13)):
-        found = {i: task.classes[c] for i, c in zip(parts[part].ids, parts[part].labels, strict=True)}
+        found = {
+            i: task.classes[c] for i, c in zip(parts[part].ids, parts[part].labels, strict=True)
+        }
         assert len(found) == n, "those with two findings are left out"
         assert all(label == names[int(i.split("_")[0]) % 6] for i, label in found.items())
 
@@ -135,7 +174,12 @@ def test_kermany_keeps_a_child_of_train_and_val_together(tmp_path: Path) -> None
     parts = pneumonia.load(chest.make_kermany(tmp_path))
     assert len(parts["test"]) == 16
     place = {group: part for part in ("train", "val") for group in parts[part].groups}
-    images = [i for part in ("train", "val") for i, g in zip(parts[part].ids, parts[part].groups, strict=True) if g == "train/person20"]
+    images = [
+        i
+        for part in ("train", "val")
+        for i, g in zip(parts[part].ids, parts[part].groups, strict=True)
+        if g == "train/person20"
+    ]
     assert len(images) == 3
     assert len({part for part in ("train", "val") if "train/person20" in parts[part].groups}) == 1
     assert len(place) == 20 + 20 + 1
@@ -151,7 +195,9 @@ def test_the_real_test_part_is_a_partial_download(real_data: Path) -> None:
     assert len(np.unique(np.concatenate([part.groups for part in parts.values()]))) == 624 - 6, (
         "six byte-identical pairs are one group each"
     )
-    assert len(set.union(*(set(part.groups) for part in parts.values()))) == sum(len(set(part.groups)) for part in parts.values())
+    assert len(set.union(*(set(part.groups) for part in parts.values()))) == sum(
+        len(set(part.groups)) for part in parts.values()
+    )
 
 
 def test_hannover_through_folder(real_data: Path, tmp_path: Path) -> None:
@@ -160,14 +206,30 @@ def test_hannover_through_folder(real_data: Path, tmp_path: Path) -> None:
 
     source, mine = real_data / "hannover_cxr", tmp_path / "hannover"
     shutil.copytree(source / "png", mine / "png")
-    rows = reading.read_table(source / "data.csv", ("patient_id", "image_id", "projection", "icu_admission_offset", "sex"), "folder")
+    rows = reading.read_table(
+        source / "data.csv",
+        ("patient_id", "image_id", "projection", "icu_admission_offset", "sex"),
+        "folder",
+    )
     lines = []
     for i, name in enumerate(rows["image_id"]):
         icu = int(rows["icu_admission_offset"][i] != "")
-        lines.append([f"png/{name}.png", int(rows["projection"][i] == "ap"), icu, rows["patient_id"][i], rows["sex"][i]])
-    task = registry.task(f"folder:{write_csv(mine / 'list.csv', ['path', 'label:ap', 'label:icu', 'group', 'sex'], lines)}")
+        lines.append(
+            [
+                f"png/{name}.png",
+                int(rows["projection"][i] == "ap"),
+                icu,
+                rows["patient_id"][i],
+                rows["sex"][i],
+            ]
+        )
+    task = registry.task(
+        f"folder:{write_csv(mine / 'list.csv', ['path', 'label:ap', 'label:icu', 'group', 'sex'], lines)}"
+    )
     opened = task_data.open_task(task, Grid(tasks=(task.name,)), images.cache_folder(), [])
-    assert [len(part) for part in opened.parts.values()] == [171, 25, 47] and all("sex" in part.meta for part in opened.parts.values())
+    assert [len(part) for part in opened.parts.values()] == [171, 25, 47] and all(
+        "sex" in part.meta for part in opened.parts.values()
+    )
     report = manage.verify(task, mine, images.cache_folder())
     assert not report.differences and report.counts["icu"]["all"] == (186, None)
     parts = task.load(tmp_path)
@@ -186,4 +248,7 @@ def test_kermany_test_part_alone_needs_a_word_and_is_marked(tmp_path: Path) -> N
     with pytest.raises(UserError, match=r"the official test part alone.*--allow-partial"):
         task_data.open_task(pneumonia.PNEUMONIA, grid, cache, [])
     found = task_data.open_task(pneumonia.PNEUMONIA, replace(grid, allow_partial=True), cache, [])
-    assert any(mark.kind == "partial" and mark.text.startswith("the official test part alone") for mark in found.marks)
+    assert any(
+        mark.kind == "partial" and mark.text.startswith("the official test part alone")
+        for mark in found.marks
+    )

@@ -1,4 +1,5 @@
-"""Every reader against a small tree of the true layout: found, opened as a run would, and each way in which a download may be incomplete."""
+"""Every reader against a small tree of the true layout: found, opened as a run would, and each way
+in which a download may be incomplete."""
 
 from __future__ import annotations
 
@@ -71,68 +72,95 @@ def test_every_reader_has_a_tree() -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_run_opens_it(name: str, tree: Callable[[str], tuple[Task, Path]], tmp_path: Path) -> None:
+def test_a_run_opens_it(
+    name: str, tree: Callable[[str], tuple[Task, Path]], tmp_path: Path
+) -> None:
     task, root = tree(name)
     assert task.find(root) == root
     assert task.find(tmp_path / "data") == root
     assert task.find(tmp_path) is None
     opened = open_task(task, Grid(data=str(tmp_path / "data")), images.cache_folder(), [])
     sizes = [len(part) for part in opened.parts.values()]
-    assert list(opened.parts) == (["train", "test"] if name == "nih-expert" else ["train", "val", "test"])
+    assert list(opened.parts) == (
+        ["train", "test"] if name == "nih-expert" else ["train", "val", "test"]
+    )
     assert sum(sizes) == sum(CASES[name].n)
     if len(CASES[name].n) == 2 and name != "nih-expert":
         assert sizes[2] == CASES[name].n[1], "the official test part, all of it"
-    assert any("not the official set" in mark.text for mark in opened.marks) == (task.n_images is not None)
+    assert any("not the official set" in mark.text for mark in opened.marks) == (
+        task.n_images is not None
+    )
     for part in opened.parts.values():
         labels = part.labels
         assert (
-            np.isin(labels[~np.isnan(labels)], (0, 1)).all() if task.kind == "multilabel" else set(labels) <= set(range(len(task.classes)))
+            np.isin(labels[~np.isnan(labels)], (0, 1)).all()
+            if task.kind == "multilabel"
+            else set(labels) <= set(range(len(task.classes)))
         )
         assert not any(str(tmp_path) in i for i in part.ids)
     for a, b in itertools.combinations(opened.parts.values(), 2):
         assert not set(a.ids) & set(b.ids)
     if task.bags:
         for part in opened.parts.values():
-            assert all(len(set(part.groups[part.bags == bag])) == 1 for bag in set(part.bags)), "a bag lies inside a group"
+            assert all(len(set(part.groups[part.bags == bag])) == 1 for bag in set(part.bags)), (
+                "a bag lies inside a group"
+            )
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_the_order_of_a_tables_rows_changes_nothing(name: str, tree: Callable[[str], tuple[Task, Path]]) -> None:
+def test_the_order_of_a_tables_rows_changes_nothing(
+    name: str, tree: Callable[[str], tuple[Task, Path]]
+) -> None:
     task, root = tree(name)
-    before = {part: dict(zip(split.ids, split.labels.tolist(), strict=True)) for part, split in task.load(root).items()}
+    before = {
+        part: dict(zip(split.ids, split.labels.tolist(), strict=True))
+        for part, split in task.load(root).items()
+    }
     file = root / CASES[name].table
     head, *lines = file.read_text().splitlines(keepends=True)
     file.write_text("".join([head, *reversed(lines)]))
-    after = {part: dict(zip(split.ids, split.labels.tolist(), strict=True)) for part, split in task.load(root).items()}
+    after = {
+        part: dict(zip(split.ids, split.labels.tolist(), strict=True))
+        for part, split in task.load(root).items()
+    }
     assert str(after.keys()) == str(before.keys())
     for part in before:
         np.testing.assert_equal(after[part], before[part])
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_a_renamed_column_is_named_with_the_nearest(name: str, tree: Callable[[str], tuple[Task, Path]]) -> None:
+def test_a_renamed_column_is_named_with_the_nearest(
+    name: str, tree: Callable[[str], tuple[Task, Path]]
+) -> None:
     task, root = tree(name)
     case = CASES[name]
     file = root / case.table
     file.write_text(file.read_text().replace(case.column, f"{case.column}s", 1))
     with pytest.raises(
-        UserError, match=rf"lacks the column '{case.column}' \(the nearest is '{case.column}s'\); it has: .*medbench data list"
+        UserError,
+        match=rf"lacks the column '{case.column}' \(the nearest is '{case.column}s'\); it has: .*medbench data list",
     ):
         task.load(root)
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_a_renamed_table_is_named_with_what_is_there(name: str, tree: Callable[[str], tuple[Task, Path]], tmp_path: Path) -> None:
+def test_a_renamed_table_is_named_with_what_is_there(
+    name: str, tree: Callable[[str], tuple[Task, Path]], tmp_path: Path
+) -> None:
     task, root = tree(name)
     file = root / CASES[name].table
     file.rename(file.with_stem(f"{file.stem}_new"))
-    assert task.find(tmp_path / "data") == root, "a folder of that name is not taken for a missing one"
+    assert task.find(tmp_path / "data") == root, (
+        "a folder of that name is not taken for a missing one"
+    )
     with pytest.raises(UserError, match=rf"holds no .*{file.stem}.*it holds: .*medbench data list"):
         task.load(root)
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_a_row_that_was_cut_off_is_found(name: str, tree: Callable[[str], tuple[Task, Path]]) -> None:
+def test_a_row_that_was_cut_off_is_found(
+    name: str, tree: Callable[[str], tuple[Task, Path]]
+) -> None:
     task, root = tree(name)
     file = root / CASES[name].table
     lines = file.read_text().splitlines()
@@ -153,8 +181,17 @@ def test_missing_images_are_counted(name: str, tree: Callable[[str], tuple[Task,
         task.load(root)
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if name not in ("chexpert", "chest", "lymph", "endoscopy", "uc-grade", "eyepacs")])
-def test_a_missing_image_folder_is_named(name: str, tree: Callable[[str], tuple[Task, Path]]) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name in CASES
+        if name not in ("chexpert", "chest", "lymph", "endoscopy", "uc-grade", "eyepacs")
+    ],
+)
+def test_a_missing_image_folder_is_named(
+    name: str, tree: Callable[[str], tuple[Task, Path]]
+) -> None:
     task, root = tree(name)
     for place in list(root.rglob("*")):
         if place.is_dir() and place.exists() and "labels" not in place.name:
@@ -163,7 +200,8 @@ def test_a_missing_image_folder_is_named(name: str, tree: Callable[[str], tuple[
         task.load(root)
 
 
-#: Metadata of each task's layout: for subgroups, audits and shortcuts. Left out are columns that give the label away.
+#: Metadata of each task's layout: for subgroups, audits and shortcuts. Left out are columns that
+#: give the label away.
 META = {
     "isic2019": {"age", "sex", "localization"},
     "pad-ufes": {"age", "sex", "localization", "skin_type"},
@@ -177,15 +215,27 @@ META = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_metadata_groups_and_counts_are_complete(name: str, tree: Callable[[str], tuple[Task, Path]]) -> None:
+def test_metadata_groups_and_counts_are_complete(
+    name: str, tree: Callable[[str], tuple[Task, Path]]
+) -> None:
     task, root = tree(name)
     parts = task.load(root)
     for part, split in parts.items():
         assert set(split.meta) == META.get(name, set()), part
-        assert {len(split.ids), len(split.labels), len(split.groups), len(split.bags), *map(len, split.meta.values())} == {len(split)}
-        assert all(split.groups.tolist()) and all(split.bags.tolist()), "an image without a group would be torn from nothing"
+        assert {
+            len(split.ids),
+            len(split.labels),
+            len(split.groups),
+            len(split.bags),
+            *map(len, split.meta.values()),
+        } == {len(split)}
+        assert all(split.groups.tolist()) and all(split.bags.tolist()), (
+            "an image without a group would be torn from nothing"
+        )
         if task.groups is None:
-            assert split.groups.tolist() == split.ids.tolist(), "no group is known: every image is its own, and a mark says so"
+            assert split.groups.tolist() == split.ids.tolist(), (
+                "no group is known: every image is its own, and a mark says so"
+            )
     assert task.groups is not None or any("unknown" in mark.text for mark in task.marks), name
     official = task.official
     assert all(len(counts) == len(task.classes) for counts in official.classes.values())
@@ -202,12 +252,22 @@ def test_metadata_groups_and_counts_are_complete(name: str, tree: Callable[[str]
 def test_every_column_and_folder_that_is_read_stands_in_the_readers_layout(
     name: str, tree: Callable[[str], tuple[Task, Path]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The text at the top of a reader says where its layout comes from and names all of it: whoever doubts a name finds its source there."""
+    """The text at the top of a reader says where its layout comes from and names all of it.
+
+    Whoever doubts a name finds its source there.
+    """
     task, root = tree(name)
     used: set[str] = set()
     table, existing, files = reading.read_table, reading.first_existing, reading.files
 
-    def seen_table(file: Path, needed: Sequence[str], of: str, *, also: Sequence[str] = (), delimiter: str = ",") -> object:
+    def seen_table(
+        file: Path,
+        needed: Sequence[str],
+        of: str,
+        *,
+        also: Sequence[str] = (),
+        delimiter: str = ",",
+    ) -> object:
         used.update(needed, also)
         return table(file, needed, of, also=also, delimiter=delimiter)
 
@@ -219,25 +279,38 @@ def test_every_column_and_folder_that_is_read_stands_in_the_readers_layout(
         used.update(folders)
         return files(place, folders, of)
 
-    for replaced, seen in (("read_table", seen_table), ("first_existing", seen_existing), ("files", seen_files)):
+    for replaced, seen in (
+        ("read_table", seen_table),
+        ("first_existing", seen_existing),
+        ("files", seen_files),
+    ):
         monkeypatch.setattr(reading, replaced, seen)
     with reading.as_listed():
         task.load(root)
-    module = inspect.getmodule(task.load.func if isinstance(task.load, functools.partial) else task.load)
+    module = inspect.getmodule(
+        task.load.func if isinstance(task.load, functools.partial) else task.load
+    )
     assert module is not None and module.__doc__
     text = spelled(module.__doc__)
     if name != "marrow":  # it walks its class folders, which its reader checks itself
         assert used
-    used -= {*task.classes, *getattr(module, "FINDINGS", ())}  # columns that are classes: constants with a source of their own
-    missing = [word for word in sorted(used) if word and not all(sign(part) in text for part in word.split("/"))]
+    # columns that are classes: constants with a source of their own
+    used -= {*task.classes, *getattr(module, "FINDINGS", ())}
+    missing = [
+        word
+        for word in sorted(used)
+        if word and not all(sign(part) in text for part in word.split("/"))
+    ]
     assert not missing, f"{module.__name__} reads names that its layout does not have: {missing}"
     assert re.search(
-        r"doi:10\.|https?://|github\.com/|kaggle\.com/|gs://|\.(gov|edu|no)/|Kaggle|Stanford|box\.com/|isic-archive\.com/", module.__doc__
+        r"doi:10\.|https?://|github\.com/|kaggle\.com/|gs://|\.(gov|edu|no)/|Kaggle|Stanford|box\.com/|isic-archive\.com/",
+        module.__doc__,
     )
 
 
 def spelled(text: str) -> str:
-    """With `{a,b}` and `{a,b}_{x,y}` written out, and alike names as one: `image_1_path` to `image_3_path` stand for the second too."""
+    """With `{a,b}` and `{a,b}_{x,y}` written out, and alike names as one: `image_1_path` to
+    `image_3_path` stand for the second too."""
     words = [text]
     for braced in re.findall(r"[\w./-]*(?:\{[\w,]+\}[\w./-]*)+", text):
         parts = [part.split(",") for part in re.split(r"[{}]", braced)]
@@ -251,7 +324,9 @@ def sign(name: str) -> str:
 
 
 @pytest.mark.parametrize("name", ["pneumonia", "marrow"])
-def test_what_macos_leaves_beside_images_is_no_image(name: str, tree: Callable[[str], tuple[Task, Path]]) -> None:
+def test_what_macos_leaves_beside_images_is_no_image(
+    name: str, tree: Callable[[str], tuple[Task, Path]]
+) -> None:
     task, root = tree(name)
     images = [file for file in root.rglob("*") if file.suffix in (".jpeg", ".jpg")]
     with reading.as_listed():
@@ -262,9 +337,13 @@ def test_what_macos_leaves_beside_images_is_no_image(name: str, tree: Callable[[
 
 
 def test_a_broken_gzip_is_named_and_an_exponent_is_no_number(tmp_path: Path) -> None:
-    packed = bytearray(gzip.compress(b"a,b\n" + b"".join(b"%d,%d\n" % (i, 7 * i) for i in range(3000))))
+    packed = bytearray(
+        gzip.compress(b"a,b\n" + b"".join(b"%d,%d\n" % (i, 7 * i) for i in range(3000)))
+    )
     packed[300:400] = bytes(100)
     (tmp_path / "t.csv.gz").write_bytes(packed)
     with pytest.raises(UserError, match=r"t\.csv\.gz is not a table of UTF-8 text"):
         reading.read_table(tmp_path / "t.csv.gz", ["a"], "derm")
-    np.testing.assert_equal(reading.numbers(np.array(["5", "1.5", "5²", ""])), [5, 1.5, np.nan, np.nan])
+    np.testing.assert_equal(
+        reading.numbers(np.array(["5", "1.5", "5²", ""])), [5, 1.5, np.nan, np.nan]
+    )

@@ -1,4 +1,5 @@
-"""ISIC 2019, PAD-UFES-20 and SCIN: names, lesions, patients, cases, and copies that belong to nobody."""
+"""ISIC 2019, PAD-UFES-20 and SCIN: names, lesions, patients, cases, and copies that belong to
+nobody."""
 
 from __future__ import annotations
 
@@ -23,9 +24,13 @@ def test_isic_names_are_matched_with_and_without_downsampled(tmp_path: Path) -> 
     parts = isic2019.load(skin.make_isic(tmp_path))
     ids, groups = joined(parts, "ids"), joined(parts, "groups")
     assert not any("downsampled" in name for name in ids)
-    files = [image.stem.removesuffix("_downsampled") for part in parts.values() for image in part.images]
+    files = [
+        image.stem.removesuffix("_downsampled") for part in parts.values() for image in part.images
+    ]
     assert files == ids.tolist()
-    assert sorted(groups[ids >= "ISIC_0000080"]) == [f"ISIC_{i:07d}" for i in range(80, 85)], "an image of no lesion is its own"
+    assert sorted(groups[ids >= "ISIC_0000080"]) == [f"ISIC_{i:07d}" for i in range(80, 85)], (
+        "an image of no lesion is its own"
+    )
     assert len(set(groups)) == 60 + 5
     assert np.isnan(np.concatenate([part.meta["age"] for part in parts.values()])).sum() == 10
 
@@ -43,14 +48,19 @@ def test_pad_ufes_groups_patients_and_bags_lesions(tmp_path: Path) -> None:
     parts = pad_ufes.load(root)
     assert len(set(joined(parts, "groups"))) == 45
     assert len(set(joined(parts, "bags"))) == 60
-    assert set(parts["train"].meta) == {"age", "sex", "localization", "skin_type"}, "biopsed gives the label away"
+    assert set(parts["train"].meta) == {"age", "sex", "localization", "skin_type"}, (
+        "biopsed gives the label away"
+    )
     file = root / "metadata.csv"
     file.write_text(file.read_text().replace(",NEV,", ",NEVUS,"))
     with pytest.raises(UserError, match=r"unknown label 'NEVUS'.*Did you mean 'NEV'"):
         pad_ufes.load(root)
 
 
-@pytest.mark.parametrize("names", ["dermatologist_skin_condition_label_name", "dermatologist_skin_condition_on_label_name"])
+@pytest.mark.parametrize(
+    "names",
+    ["dermatologist_skin_condition_label_name", "dermatologist_skin_condition_on_label_name"],
+)
 def test_scin_takes_the_condition_of_the_largest_weight(tmp_path: Path, names: str) -> None:
     parts = scin.load(skin.make_scin(tmp_path, names))
     for part in parts.values():
@@ -85,7 +95,8 @@ def whole(images: Sequence[Path], labels: Sequence[int], groups: Sequence[str]) 
 
 def test_copies_stay_together_and_those_with_two_labels_are_left_out(tmp_path: Path) -> None:
     images = [skin.picture(tmp_path / f"{i:02d}.png", i) for i in range(40)]
-    for source, copy in ((0, 21), (21, 2), (5, 6)):  # 0, 2 and 21 of three patients; 5 and 6 of two classes
+    # 0, 2 and 21 of three patients; 5 and 6 of two classes
+    for source, copy in ((0, 21), (21, 2), (5, 6)):
         shutil.copy(images[source], images[copy])
     labels = [i % 2 if i != 21 else 0 for i in range(40)]
     parts = reading.divide(whole(images, labels, [f"p{i // 2}" for i in range(40)]), key="t")
@@ -93,5 +104,9 @@ def test_copies_stay_together_and_those_with_two_labels_are_left_out(tmp_path: P
     where = {name: part for part in PARTS for name in parts[part].ids}
     together = {where[name] for name in ("00", "01", "02", "03", "20", "21")}
     assert len(together) == 1, "two of a patient, and the patients that share a copy"
-    without = reading.divide(whole(images[22:], labels[22:], [f"p{i // 2}" for i in range(22, 40)]), key="t")
-    assert set(joined(without, "groups")) == {f"p{i}" for i in range(11, 20)}, "names stay where nothing is joined"
+    without = reading.divide(
+        whole(images[22:], labels[22:], [f"p{i // 2}" for i in range(22, 40)]), key="t"
+    )
+    assert set(joined(without, "groups")) == {f"p{i}" for i in range(11, 20)}, (
+        "names stay where nothing is joined"
+    )

@@ -1,4 +1,5 @@
-"""Calibration slope and intercept against scikit-learn on random, nearly separable, rare and clipped cases; what is separable is told exactly."""
+"""Calibration slope and intercept against scikit-learn on random, nearly separable, rare and
+clipped cases; what is separable is told exactly."""
 
 from __future__ import annotations
 
@@ -36,12 +37,17 @@ def case(kind: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, n
         y = (z > np.median(z)) ^ bool(rng.integers(2))
     elif kind == "tied":
         z = np.round(z / spread)
-    return z, y, np.concatenate([np.ones((n, 1)), rng.multinomial(n, np.full(n, 1 / n), 7).T], axis=1)
+    return (
+        z,
+        y,
+        np.concatenate([np.ones((n, 1)), rng.multinomial(n, np.full(n, 1 / n), 7).T], axis=1),
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_slopes_are_scikit_learns_wherever_there_is_one(kind: str) -> None:
-    """The old rule of Newton without a line search left 3,714 of 9,473 such resamples without a number."""
+    """The old rule of Newton without a line search left 3,714 of 9,473 such resamples without a
+    number."""
     rng, fits = np.random.default_rng(0), 0
     for _ in range(CASES):
         z, y, weights = case(kind, rng)
@@ -59,7 +65,8 @@ def test_slopes_are_scikit_learns_wherever_there_is_one(kind: str) -> None:
 
 
 def test_separable_is_what_a_linear_program_calls_so() -> None:
-    """A line that leaves no image on the wrong side and one at least off it (Albert & Anderson 1984), looked for by scipy."""
+    """A line that leaves no image on the wrong side and one at least off it (Albert & Anderson
+    1984), looked for by scipy."""
     rng, found = np.random.default_rng(1), []
     for _ in range(150):
         n = int(rng.integers(3, 12))
@@ -76,10 +83,16 @@ def test_separable_is_what_a_linear_program_calls_so() -> None:
 
 def test_one_class_alone_and_equal_logits_have_no_slope() -> None:
     ones = np.ones((4, 1))
-    for z, y in (([1.0, 2, 3, 4], [1, 1, 1, 1]), ([1.0, 2, 3, 4], [0, 0, 0, 0]), ([2.0, 2, 2, 2], [0, 1, 0, 1])):
+    for z, y in (
+        ([1.0, 2, 3, 4], [1, 1, 1, 1]),
+        ([1.0, 2, 3, 4], [0, 0, 0, 0]),
+        ([2.0, 2, 2, 2], [0, 1, 0, 1]),
+    ):
         assert np.isnan(recalibration(np.array(z), np.array(y, bool), ones)[0]).all()
     assert without_slope(
-        np.array([1.0, 2, 3, 4]), np.array([False, True, False, True]), np.array([[1, 1], [1, 1], [1, 0], [1, 1]])
+        np.array([1.0, 2, 3, 4]),
+        np.array([False, True, False, True]),
+        np.array([[1, 1], [1, 1], [1, 0], [1, 1]]),
     ).tolist() == [
         False,
         True,
@@ -88,7 +101,12 @@ def test_one_class_alone_and_equal_logits_have_no_slope() -> None:
 
 def test_what_is_separable_is_said_and_not_left_out(tmp_path: Path) -> None:
     answers = clinical.read_predictions(line_of(study(tmp_path, "binary")))
-    order = np.argsort(np.argsort(answers.labels, kind="stable"), kind="stable") / len(answers.labels) * 0.9 + 0.05
+    order = (
+        np.argsort(np.argsort(answers.labels, kind="stable"), kind="stable")
+        / len(answers.labels)
+        * 0.9
+        + 0.05
+    )
     parted = np.stack([1 - order, order], axis=1)
     both = replace(answers, draws=[replace(draw, probabilities=parted) for draw in answers.draws])
     one = replace(answers, draws=[both.draws[0], *answers.draws[1:]])
@@ -96,13 +114,28 @@ def test_what_is_separable_is_said_and_not_left_out(tmp_path: Path) -> None:
     at = np.flatnonzero(answers.labels == 0)[0]
     nearly[at] = [0.001, 0.999]
     few = replace(answers, draws=[replace(draw, probabilities=nearly) for draw in answers.draws])
-    for given, note in ((both, "separable"), (one, "separable in 1 of 2 draws"), (few, "separable in "), (answers, "")):
+    for given, note in (
+        (both, "separable"),
+        (one, "separable in 1 of 2 draws"),
+        (few, "separable in "),
+        (answers, ""),
+    ):
         found = clinical.calibration(given).set_index(["state", "metric"])
         said = found.loc[("before", "slope"), "note"]
         assert said.startswith(note) and bool(said) == bool(note)
-        assert np.isnan(found.loc[("before", "slope"), "mean"]) == (note in ("separable", "separable in 1 of 2 draws"))
+        assert np.isnan(found.loc[("before", "slope"), "mean"]) == (
+            note in ("separable", "separable in 1 of 2 draws")
+        )
         sheet = tables._calibration(given)
         (row,) = [row for row in sheet.body if row[0] == "slope"]
-        assert (note in row[1]) and "nan" not in " ".join(row) and (clinical.SEPARABLE in sheet.notes) == bool(note)
+        assert (
+            (note in row[1])
+            and "nan" not in " ".join(row)
+            and (clinical.SEPARABLE in sheet.notes) == bool(note)
+        )
     resamples = clinical.calibration(few).set_index(["state", "metric"]).loc[("before", "slope")]
-    assert np.isfinite(resamples["mean"]) and np.isnan(resamples["low"]) and resamples["note"].endswith("% of resamples")
+    assert (
+        np.isfinite(resamples["mean"])
+        and np.isnan(resamples["low"])
+        and resamples["note"].endswith("% of resamples")
+    )

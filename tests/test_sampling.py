@@ -1,4 +1,5 @@
-"""Splits and budgets: whole groups, strata, nesting, and the same draw whatever the method or the library version."""
+"""Splits and budgets: whole groups, strata, nesting, and the same draw whatever the method or the
+library version."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ CASES = ["lesions", "patients", "multilabel", "single"]
 
 
 def pool(name: str, n: int = 900) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and groups: groups of one class each, of mixed classes, multi-label with uncertain labels, and images without groups."""
+    """Labels and groups: groups of one class each, of mixed classes, multi-label with uncertain
+    labels, and images without groups."""
     rng = np.random.default_rng(7)
     groups = np.array([f"g{g:04d}" for g in rng.integers(0, n // 2, n)])
     if name == "multilabel":
@@ -21,7 +23,9 @@ def pool(name: str, n: int = 900) -> tuple[np.ndarray, np.ndarray]:
         return labels, groups
     share = [0.6, 0.2, 0.12, 0.06, 0.02]
     if name == "lesions":
-        own = dict(zip(np.unique(groups), rng.choice(5, len(np.unique(groups)), p=share), strict=True))
+        own = dict(
+            zip(np.unique(groups), rng.choice(5, len(np.unique(groups)), p=share), strict=True)
+        )
         return np.array([own[g] for g in groups]), groups
     labels = rng.choice(5, n, p=share)
     return labels, groups if name == "patients" else np.array([f"i{i}" for i in range(n)])
@@ -36,7 +40,9 @@ def test_partition_keeps_groups_whole_and_classes_in_proportion(case: str) -> No
     classes = splits.class_matrix(labels)
     for p, share in enumerate(shares):
         held = classes[part == p].sum(0)
-        assert np.all(np.abs(held - share * classes.sum(0)) <= np.maximum(4, 0.25 * share * classes.sum(0)))
+        assert np.all(
+            np.abs(held - share * classes.sum(0)) <= np.maximum(4, 0.25 * share * classes.sum(0))
+        )
         assert np.all(held > 0)
 
 
@@ -56,12 +62,21 @@ def test_partition_depends_on_key_and_names_not_on_order() -> None:
     labels, groups = pool("patients")
     part = splits.partition(labels, groups, (0.7, 0.3), key="x")
     shuffled = np.random.default_rng(0).permutation(len(groups))
-    assert np.array_equal(splits.partition(labels[shuffled], groups[shuffled], (0.7, 0.3), key="x"), part[shuffled])
+    assert np.array_equal(
+        splits.partition(labels[shuffled], groups[shuffled], (0.7, 0.3), key="x"), part[shuffled]
+    )
     assert not np.array_equal(splits.partition(labels, groups, (0.7, 0.3), key="y"), part)
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("texts", [["1", "5", "10", "50", "100"], ["1/class", "5/class", "20/class"], ["n10", "n50", "n500", "all"]])
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["1", "5", "10", "50", "100"],
+        ["1/class", "5/class", "20/class"],
+        ["n10", "n50", "n500", "all"],
+    ],
+)
 def test_budgets_nest_and_hold_whole_groups_of_every_class(case: str, texts: list[str]) -> None:
     labels, groups = pool(case)
     seeds = range(4)
@@ -111,11 +126,17 @@ def test_all_is_everything_and_seeds_differ() -> None:
     labels, groups = pool("lesions")
     a, b = splits.draws(labels, groups, parse_budget("10"), [0, 1])
     assert not np.array_equal(a, b)
-    assert all(np.array_equal(x, np.arange(900)) for x in splits.draws(labels, groups, parse_budget("all"), [0, 1]))
+    assert all(
+        np.array_equal(x, np.arange(900))
+        for x in splits.draws(labels, groups, parse_budget("all"), [0, 1])
+    )
 
 
 def test_a_draw_is_pinned() -> None:
-    """Written down once: a draw must not change with numpy, Python or the platform. Raise splits.DRAWS if it has to."""
+    """Written down once: a draw must not change with numpy, Python or the platform.
+
+    Raise splits.DRAWS if it has to.
+    """
     labels, groups = np.arange(60) % 3, np.array([f"p{i // 2}" for i in range(60)])
     (index,) = splits.draws(labels, groups, parse_budget("10"), [0])
     assert index.tolist() == PINNED
@@ -140,15 +161,27 @@ def test_ids_hash_names_a_set() -> None:
     assert splits.ids_hash(["a"]) != splits.ids_hash(["a", "b"])
 
 
-@pytest.mark.parametrize("text", ["0", "101", "abc", "-1", "0/class", "n0", "5/clas", "nan", "inf", "1e400", "n", ""])
+@pytest.mark.parametrize(
+    "text", ["0", "101", "abc", "-1", "0/class", "n0", "5/clas", "nan", "inf", "1e400", "n", ""]
+)
 def test_a_budget_that_is_wrong_is_refused_with_what_is_allowed(text: str) -> None:
-    with pytest.raises(UserError, match=r"Label budget '.*' is not understood. Allowed: 1 to 100 .percent") as caught:
+    with pytest.raises(
+        UserError, match=r"Label budget '.*' is not understood. Allowed: 1 to 100 .percent"
+    ) as caught:
         parse_budget(text)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("text", "spelled"), [("1", "1%"), ("1.0%", "1%"), ("100", "100%"), ("ALL", "100%"), ("5/class", "5/class"), ("n50", "n50")]
+    ("text", "spelled"),
+    [
+        ("1", "1%"),
+        ("1.0%", "1%"),
+        ("100", "100%"),
+        ("ALL", "100%"),
+        ("5/class", "5/class"),
+        ("n50", "n50"),
+    ],
 )
 def test_one_budget_has_one_spelling(text: str, spelled: str) -> None:
     assert str(parse_budget(text)) == spelled
@@ -166,34 +199,69 @@ def test_a_class_of_one_group_is_not_held_out() -> None:
 def test_a_budget_is_cross_validated_whatever_its_rarest_class() -> None:
     """Where classes of two groups hold twenty images, or every class has five groups."""
     labels = np.repeat([0, 1, 2], [20, 100, 280])
-    groups = np.array([f"g{i // 2}" for i in range(400)])  # ten groups of the rarest class, two images each
+    # ten groups of the rarest class, two images each
+    groups = np.array([f"g{i // 2}" for i in range(400)])
     ask = lambda text, y=labels: splits.divides(y, groups, parse_budget(text))
-    assert [ask(text) for text in ("5%", "6%", "100%")] == [False, True, True], "class 0 has one image"
-    assert [ask(text) for text in ("6/class", "7/class", "n18", "n21")] == [False, True, False, True]
+    assert [ask(text) for text in ("5%", "6%", "100%")] == [False, True, True], (
+        "class 0 has one image"
+    )
+    assert [ask(text) for text in ("6/class", "7/class", "n18", "n21")] == [
+        False,
+        True,
+        False,
+        True,
+    ]
     two, alone = np.minimum(labels, 1), np.where(np.arange(400) < 2, 0, 1)
-    assert [ask(text, two) for text in ("10%", "19%", "20%", "8/class", "9/class")] == [False, False, True, False, True]
+    assert [ask(text, two) for text in ("10%", "19%", "20%", "8/class", "9/class")] == [
+        False,
+        False,
+        True,
+        False,
+        True,
+    ]
     assert not ask("100%", np.zeros(400, int)), "one class"
-    assert not ask("100%", alone) and ask("100%", np.where(np.arange(400) < 2, 2, two)), "of two classes, and of three, one of one group"
+    assert not ask("100%", alone) and ask("100%", np.where(np.arange(400) < 2, 2, two)), (
+        "of two classes, and of three, one of one group"
+    )
     several = np.column_stack([labels == 0, labels == 1, np.full(400, np.nan)]).astype(float)
-    assert [ask(text, several) for text in ("4%", "5%")] == [False, True], "one label that fills two groups of both values will do"
+    assert [ask(text, several) for text in ("4%", "5%")] == [False, True], (
+        "one label that fills two groups of both values will do"
+    )
 
 
 def test_a_class_of_one_group_has_no_say_in_how_many_folds_there_are() -> None:
     labels, groups = np.repeat([0, 1, 2], [1, 3, 18]), np.arange(22).astype(str)
-    assert splits.held_out_fold(labels, groups).tolist()[0] == -1 and splits.held_out_fold(labels, groups)[1:].min() == 0
-    assert [splits.held_out_fold(labels, groups, 5, divided).max() for divided in (None, False, True)] == [4, -1, 4]
-    assert splits.held_out_fold(labels[:12], groups[:12]).max() == -1, "eleven images: fewer than twenty"
-    assert splits.held_out_fold(labels[:12], groups[:12], 5, True).max() == 4, "of a budget that asks for enough"
-    assert splits.held_out_fold(labels[:4], groups[:4], 5, True).max() == -1, "one class alone has two groups"
-    mixed = np.where(np.arange(22) == 5, groups[0], groups)  # the only image of class 0 lies in a group with one of class 2
+    assert (
+        splits.held_out_fold(labels, groups).tolist()[0] == -1
+        and splits.held_out_fold(labels, groups)[1:].min() == 0
+    )
+    assert [
+        splits.held_out_fold(labels, groups, 5, divided).max() for divided in (None, False, True)
+    ] == [4, -1, 4]
+    assert splits.held_out_fold(labels[:12], groups[:12]).max() == -1, (
+        "eleven images: fewer than twenty"
+    )
+    assert splits.held_out_fold(labels[:12], groups[:12], 5, True).max() == 4, (
+        "of a budget that asks for enough"
+    )
+    assert splits.held_out_fold(labels[:4], groups[:4], 5, True).max() == -1, (
+        "one class alone has two groups"
+    )
+    # the only image of class 0 lies in a group with one of class 2
+    mixed = np.where(np.arange(22) == 5, groups[0], groups)
     assert np.flatnonzero(splits.held_out_fold(labels, mixed) == -1).tolist() == [0, 5]
 
 
 def test_where_every_class_has_five_groups_folds_are_what_they_were() -> None:
-    """The first rows' rule: as many as the smallest class has groups, at most five. So what they hold is no older."""
+    """The first rows' rule: as many as the smallest class has groups, at most five.
+
+    So what they hold is no older.
+    """
     rng = np.random.default_rng(0)
     for classes in (2, 3, 7):
         labels = rng.permutation(np.repeat(np.arange(classes), rng.integers(5, 40, classes)))
         groups = np.arange(len(labels)).astype(str)
         for divided in (None, True):
-            np.testing.assert_array_equal(splits.held_out_fold(labels, groups, 5, divided), splits.folds(labels, groups, 5))
+            np.testing.assert_array_equal(
+                splits.held_out_fold(labels, groups, 5, divided), splits.folds(labels, groups, 5)
+            )

@@ -15,11 +15,16 @@ from medbench.system.progress_listener import report_progress
 
 
 def row(seed: int, **changed: Any) -> Row:
-    cell = replace(Cell("t", "d", "random", "none", "net", "pool", 32, 0, "linear", "all", seed, "test"), **changed)
+    cell = replace(
+        Cell("t", "d", "random", "none", "net", "pool", 32, 0, "linear", "all", seed, "test"),
+        **changed,
+    )
     return Row(cell, "", {}, 1, 1, {}, {}, {})
 
 
-def test_a_long_stage_is_heard_of_twice_a_minute(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_long_stage_is_heard_of_twice_a_minute(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     now = [0.0]
     monkeypatch.setattr(screen.time, "perf_counter", lambda: now[0])
     with screen.Screen():
@@ -43,14 +48,20 @@ def test_a_stage_says_what_it_counts(capsys: pytest.CaptureFixture[str]) -> None
         report_progress("pretraining is not what this does", 0, 7, "pairs")
         report_progress("reading a.npz", 0, 300, "MB")
     lines = [line.split(" s  ")[-1] for line in capsys.readouterr().err.splitlines()]
-    assert lines == ["probing sex: 5 folds", "pretraining is not what this does: 7 pairs", "reading a.npz: 300 MB"]
+    assert lines == [
+        "probing sex: 5 folds",
+        "pretraining is not what this does: 7 pairs",
+        "reading a.npz: 300 MB",
+    ]
     report_progress("nobody hears of it", 0, 7)
     with screen.Screen(log=False):
         report_progress("of what takes seconds a log hears nothing", 0, 7)
     assert not capsys.readouterr().err
 
 
-def test_a_terminal_shows_what_a_bar_counts(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_shows_what_a_bar_counts(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "140")
     with screen.Screen() as display:
@@ -75,7 +86,11 @@ def test_ten_thousand_rows_are_some_lines_and_failures_always_one(
                 log.error("cell %d failed", n, exc_info=(ValueError, ValueError("no\nsuch"), None))
     log.error("nobody hears of it")
     lines = [line.split("  ")[-1] for line in capsys.readouterr().err.splitlines()]
-    assert lines[:3] == [f"row 1/10000 {row(1).cell}", "cell 7 failed: ValueError: no such", "cell 8 failed: ValueError: no such"]
+    assert lines[:3] == [
+        f"row 1/10000 {row(1).cell}",
+        "cell 7 failed: ValueError: no such",
+        "cell 8 failed: ValueError: no such",
+    ]
     assert re.match(r"row 60\d/10000 ", lines[3])
     assert lines[-1] == f"row 10000/10000 {row(10000).cell}"
     assert len(lines) < 25
@@ -88,7 +103,9 @@ def test_each_row_of_a_small_run_is_a_line(capsys: pytest.CaptureFixture[str]) -
     assert len(capsys.readouterr().err.splitlines()) == 30
 
 
-def test_of_a_large_run_each_line_of_the_leaderboard_is_heard_of_as_it_comes_with_its_number(capsys: pytest.CaptureFixture[str]) -> None:
+def test_of_a_large_run_each_line_of_the_leaderboard_is_heard_of_as_it_comes_with_its_number(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """A run into a file once showed its first number at the end."""
     with screen.Screen(200, number=lambda row: f"AUC .{row.cell.seed}") as display:
         for method in ("random", "supervised"):

@@ -1,4 +1,7 @@
-"""What is lost elsewhere: drops with their intervals, paired or of two test sets, and who drops least. From made-up rows."""
+"""What is lost elsewhere.
+
+Drops with their intervals, paired or of two test sets, and who drops least. From made-up rows.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,8 @@ from medbench.report.leaderboard import robustness
 from medbench.schema import Cell, PlanFile, PlannedCell, Row, fingerprint
 
 RNG = np.random.default_rng(0)
-NOISE = {"home": RNG.normal(0, 0.02, 1000), "away": RNG.normal(0, 0.03, 1000)}  # of each test set: the same for every method
+# of each test set: the same for every method
+NOISE = {"home": RNG.normal(0, 0.02, 1000), "away": RNG.normal(0, 0.03, 1000)}
 ABOUT: dict[str, Any] = {
     "identity": "data 1",
     "title": "T",
@@ -30,17 +34,39 @@ DAMAGED = {"kind": "corruption", "corruption": "blur", "level": 1, "of": "test"}
 ABOUTS = {
     "test": ABOUT | {"marks": ["of the test part"], "parts": {"train": [70, 60], "test": [30, 25]}},
     "isic": ABOUT
-    | {"marks": ["SHIFT: there"], "parts": {"isic": [90, 80]}, "groups": "patient", "shift": {"kind": "data", "data": "I", "of": "test"}},
-    "corrupted-blur-1": ABOUT | {"marks": [], "parts": {"corrupted-blur-1": [30, 25]}, "shift": DAMAGED},
-    "corrupted-blur-3": ABOUT | {"marks": [], "parts": {"corrupted-blur-3": [30, 25]}, "shift": DAMAGED | {"level": 3}},
-    "corrupted-jpeg-1": ABOUT | {"marks": [], "parts": {"corrupted-jpeg-1": [30, 25]}, "shift": DAMAGED | {"corruption": "jpeg"}},
+    | {
+        "marks": ["SHIFT: there"],
+        "parts": {"isic": [90, 80]},
+        "groups": "patient",
+        "shift": {"kind": "data", "data": "I", "of": "test"},
+    },
+    "corrupted-blur-1": ABOUT
+    | {"marks": [], "parts": {"corrupted-blur-1": [30, 25]}, "shift": DAMAGED},
+    "corrupted-blur-3": ABOUT
+    | {"marks": [], "parts": {"corrupted-blur-3": [30, 25]}, "shift": DAMAGED | {"level": 3}},
+    "corrupted-jpeg-1": ABOUT
+    | {
+        "marks": [],
+        "parts": {"corrupted-jpeg-1": [30, 25]},
+        "shift": DAMAGED | {"corruption": "jpeg"},
+    },
 }
 
 
-def made(method: str, target: str, seed: int, auc: float, *, labels: str = "10%", own: float = 0.0) -> tuple[Row, np.ndarray, PlannedCell]:
-    """A row with that AUC; `own`: the sd of what its resamples do apart from their test set's noise."""
+def made(
+    method: str, target: str, seed: int, auc: float, *, labels: str = "10%", own: float = 0.0
+) -> tuple[Row, np.ndarray, PlannedCell]:
+    """A row with that AUC; `own`.
+
+    The sd of what its resamples do apart from their test set's noise.
+    """
     cell = Cell("t", "T", method, "imagenet", "net", "pool", 64, 0, "linear", labels, seed, target)
-    provenance = {"weights": f"{method} weights", "trained_on": [], "precision": "fp32", "target": "home"}
+    provenance = {
+        "weights": f"{method} weights",
+        "trained_on": [],
+        "precision": "fp32",
+        "target": "home",
+    }
     provenance |= {} if target == "test" else {"fit": f"setting of {method}"}
     setting = f"setting of {method}" if target == "test" else f"setting of {method} on {target}"
     row = Row(
@@ -55,7 +81,11 @@ def made(method: str, target: str, seed: int, auc: float, *, labels: str = "10%"
     )
     noise = NOISE["away" if target == "isic" else "home"]
     resamples = auc + noise + (RNG.normal(0, own, 1000) if own else 0)
-    return row, resamples[None].astype(np.float32), PlannedCell(cell, row.fingerprint, 7, setting, "away" if target == "isic" else "home")
+    return (
+        row,
+        resamples[None].astype(np.float32),
+        PlannedCell(cell, row.fingerprint, 7, setting, "away" if target == "isic" else "home"),
+    )
 
 
 Scores = dict[tuple[str, str], tuple[float, ...]]
@@ -66,8 +96,16 @@ def fill(tmp_path: Path) -> Callable[..., Store]:
     def fill(scores: Scores, lacking: tuple[str, str] | None = None, own: float = 0.0) -> Store:
         store = Store(tmp_path / "out")
         store.create()
-        rows = [made(*key, seed, auc, own=own) for key, values in scores.items() for seed, auc in enumerate(values)]
-        store.add_plan(PlanFile(tuple(p for *_, p in rows), {f"t|T|{name}": about for name, about in ABOUTS.items()}))
+        rows = [
+            made(*key, seed, auc, own=own)
+            for key, values in scores.items()
+            for seed, auc in enumerate(values)
+        ]
+        store.add_plan(
+            PlanFile(
+                tuple(p for *_, p in rows), {f"t|T|{name}": about for name, about in ABOUTS.items()}
+            )
+        )
         for row, resamples, _ in rows:
             if lacking != (row.cell.method, row.cell.target):
                 store.add(row, {"metrics": np.array(["auc"]), "resamples": resamples})
@@ -95,7 +133,8 @@ def sample(values: np.ndarray, noise: np.ndarray, groups: int) -> stats.Sample:
 
 
 def test_two_test_sets_add_their_chance_and_share_their_seeds() -> None:
-    """By hand: the variance of each mean over its groups, and what the seeds' differences leave beyond it."""
+    """By hand: the variance of each mean over its groups, and what the seeds' differences leave
+    beyond it."""
     a, b = np.array([0.80, 0.82, 0.84]), np.array([0.70, 0.72, 0.77])
     noise = RNG.normal(0, 0.02, (3, 1000)), RNG.normal(0, 0.05, (3, 1000))
     one, two = sample(a, noise[0], 50), sample(b, noise[1], 20)
@@ -105,7 +144,10 @@ def test_two_test_sets_add_their_chance_and_share_their_seeds() -> None:
     assert (df_home, df_away) == (49, 19)
     assert home == pytest.approx(50 / 49 * noise[0].mean(0).var(ddof=1))
     assert away == pytest.approx(20 / 19 * noise[1].mean(0).var(ddof=1))
-    own = sum(g / (g - 1) * (n.var(1, ddof=1).mean() - n.mean(0).var(ddof=1)) * 1.5 for g, n in ((50, noise[0]), (20, noise[1])))
+    own = sum(
+        g / (g - 1) * (n.var(1, ddof=1).mean() - n.mean(0).var(ddof=1)) * 1.5
+        for g, n in ((50, noise[0]), (20, noise[1]))
+    )
     beyond = max((a - b).var(ddof=1) - own, 0)
     assert sum(variance for variance, _ in found.parts[2:]) == pytest.approx(beyond / 3)
 
@@ -119,7 +161,8 @@ def test_seeds_that_move_alike_cost_nothing() -> None:
 
 
 def test_the_interval_of_two_sets_holds_the_truth_as_often_as_it_says() -> None:
-    """Accuracy on two sets of 60 and 40 groups, drop 0.2, drawn 400 times; 95 % of 400 is 380, sd 4.4."""
+    """Accuracy on two sets of 60 and 40 groups, drop 0.2, drawn 400 times; 95 % of 400 is 380, sd
+    4.4."""
     rng, held = np.random.default_rng(1), 0
     for _ in range(400):
         sets = []
@@ -133,7 +176,10 @@ def test_the_interval_of_two_sets_holds_the_truth_as_often_as_it_says() -> None:
 
 
 def test_one_set_is_the_contrast_it_was() -> None:
-    terms = [(1.0, sample(np.array([0.8, 0.9]), NOISE["home"], 30)), (-1.0, sample(np.array([0.7, 0.75]), NOISE["away"], 30))]
+    terms = [
+        (1.0, sample(np.array([0.8, 0.9]), NOISE["home"], 30)),
+        (-1.0, sample(np.array([0.7, 0.75]), NOISE["away"], 30)),
+    ]
     assert stats.across([terms]) == stats.linear_contrast(terms)
     with pytest.raises(ValueError, match="not the same resamples"):
         stats.across([[terms[0], (1.0, sample(np.array([0.8, 0.9]), NOISE["home"], 31))]])
@@ -144,7 +190,14 @@ def test_drops_by_hand(fill: Callable[..., Store]) -> None:
     assert list(frame.columns) == list(robustness.COLUMNS)
     at = {(line.shift, line.method): line for line in frame.itertuples(index=False)}
     assert list(dict.fromkeys(frame["shift"])) == [
-        *("isic", "corrupted-blur-1", "corrupted-blur-3", "corrupted-blur", "corrupted-jpeg-1", "corrupted"),
+        *(
+            "isic",
+            "corrupted-blur-1",
+            "corrupted-blur-3",
+            "corrupted-blur",
+            "corrupted-jpeg-1",
+            "corrupted",
+        ),
     ]
     assert at["isic", "good"].drop == pytest.approx(0.05)
     assert at["isic", "bad"].drop == pytest.approx(0.20)
@@ -153,20 +206,27 @@ def test_drops_by_hand(fill: Callable[..., Store]) -> None:
     assert at["corrupted-blur-3", "bad"].level == 3
     assert at["corrupted", "bad"].drop == pytest.approx(np.mean([0.02, 0.08, 0.01]))
     assert at["corrupted-jpeg-1", "good"].drop == pytest.approx(-0.01), "a gain is a negative loss"
-    assert at["corrupted-blur-1", "good"].high - at["corrupted-blur-1", "good"].low < 1e-6, "the same images, the same noise: paired"
+    assert at["corrupted-blur-1", "good"].high - at["corrupted-blur-1", "good"].low < 1e-6, (
+        "the same images, the same noise: paired"
+    )
     width = at["isic", "good"].high - at["isic", "good"].low
     expected = 2 * 1.99 * np.sqrt(NOISE["home"].var() + NOISE["away"].var())
     assert width == pytest.approx(expected, rel=0.05), "two sets: their variances add up"
     assert not at["isic", "good"].paired
     assert at["corrupted", "good"].paired
     assert at["isic", "good"].mark == "*"
-    assert at["isic", "bad"].mark == "", "the noise of both sets is shared by both methods: 0.15 apart at every resample"
+    assert at["isic", "bad"].mark == "", (
+        "the noise of both sets is shared by both methods: 0.15 apart at every resample"
+    )
     assert at["isic", "bad"].to_least == pytest.approx(0.15)
     assert set(frame.status) == {"done"}
 
 
 def test_what_cannot_be_told_from_the_least_says_so(fill: Callable[..., Store]) -> None:
-    scores = {key: values if key[0] == "good" else SCORES["good", key[1]] for key, values in SCORES.items()}
+    scores = {
+        key: values if key[0] == "good" else SCORES["good", key[1]]
+        for key, values in SCORES.items()
+    }
     scores["bad", "isic"] = (0.745, 0.755, 0.765)
     frame = leaderboard.robustness_gaps(leaderboard.leaderboards(fill(scores, own=0.02)))
     bad = frame[(frame["shift"] == "isic") & (frame.method == "bad")].iloc[0]
@@ -198,8 +258,12 @@ def test_missing_is_missing(fill: Callable[..., Store]) -> None:
         (name, "bad") for name in ("corrupted-blur-3", "corrupted-blur", "corrupted")
     }
     assert missing["drop"].isna().all()
-    assert (frame[frame["shift"] == "corrupted-blur"].mark == "").all(), "nothing drops least before all are there"
-    assert "| blur | 10% | bad | 0.800 | missing |" in leaderboard.shift_markdown(leaderboard.leaderboards(store))
+    assert (frame[frame["shift"] == "corrupted-blur"].mark == "").all(), (
+        "nothing drops least before all are there"
+    )
+    assert "| blur | 10% | bad | 0.800 | missing |" in leaderboard.shift_markdown(
+        leaderboard.leaderboards(store)
+    )
 
 
 def test_scores_of_another_fit_are_not_compared(fill: Callable[..., Store], tmp_path: Path) -> None:
@@ -208,7 +272,9 @@ def test_scores_of_another_fit_are_not_compared(fill: Callable[..., Store], tmp_
     row, resamples, planned = made("good", "test", 0, 0.9)
     changed = replace(planned, setting="a" * 64, fingerprint="another")
     store.add_plan(PlanFile((changed,), {"t|T|test": ABOUTS["test"]}))
-    store.add(replace(row, fingerprint="a" * 64), {"metrics": np.array(["auc"]), "resamples": resamples})
+    store.add(
+        replace(row, fingerprint="a" * 64), {"metrics": np.array(["auc"]), "resamples": resamples}
+    )
     frame = leaderboard.robustness_gaps(leaderboard.leaderboards(store))
     assert set(frame[frame.method == "good"].status) == {"missing"}
     assert set(frame[frame.method == "bad"].status) == {"done"}
@@ -226,7 +292,10 @@ def test_tables_sum_up_and_the_boards_of_damaged_images_stay_away(
     assert "t (T), corrupted-blur-1" not in printed
     assert medbench("shift", str(store.folder)) == 0
     printed = capsys.readouterr().out
-    assert "isic: other images; lesions at home and patients there are resampled apart, draws are paired." in printed
+    assert (
+        "isic: other images; lesions at home and patients there are resampled apart, draws are paired."
+        in printed
+    )
     assert "means over levels 1, 3" in printed
     assert "jpeg 1" in printed
     assert "blur 3" not in printed
@@ -252,7 +321,10 @@ def test_results_without_shifts_say_how_to_get_them(
 ) -> None:
     store = fill({key: values for key, values in SCORES.items() if key[1] == "test"})
     assert medbench("shift", str(store.folder)) == 2
-    assert "the task's own images alone. Next: medbench run --shift NAME or --corruptions all" in capsys.readouterr().err
+    assert (
+        "the task's own images alone. Next: medbench run --shift NAME or --corruptions all"
+        in capsys.readouterr().err
+    )
     assert medbench("shift", str(store.folder), "--format", "xml") == 2
     assert "Unknown format 'xml'" in capsys.readouterr().err
     assert medbench("table", str(store.folder)) == 0
@@ -269,12 +341,17 @@ def test_a_paper_says_what_else_was_scored(fill: Callable[..., Store]) -> None:
                 row.provenance["versions"] = {"medbench": "1", "torch": "2"}  # type: ignore[index]
     text = str(methods_text.methods_text(boards))
     assert "We compared encoders on 1 task" in text
-    assert "Models of t were also scored, unchanged, on I (90 images of 80 patients; classes a, b, c)" in text
+    assert (
+        "Models of t were also scored, unchanged, on I (90 images of 80 patients; classes a, b, c)"
+        in text
+    )
     assert "(blur and jpeg; levels 1 and 3 of 5; kinds by modality~\\cite{di2024})" in text
     assert "eprint = {2406.17536}" in text
 
 
-def test_the_figure_has_a_panel_for_each_and_one_scale(fill: Callable[..., Store], tmp_path: Path) -> None:
+def test_the_figure_has_a_panel_for_each_and_one_scale(
+    fill: Callable[..., Store], tmp_path: Path
+) -> None:
     boards = leaderboard.leaderboards(fill(SCORES))
     with figures.paper():
         (drawing,) = figures.KINDS["shift"](boards, None, "")
@@ -285,7 +362,10 @@ def test_the_figure_has_a_panel_for_each_and_one_scale(fill: Callable[..., Store
     assert [tick.get_text() for tick in blur.get_xticklabels()] == ["none", "1", "3"]
     good = blur.lines[0]
     assert good.get_ydata().tolist() == pytest.approx([0.81, 0.80, 0.78])
-    assert figures.draw_figures(boards, ["shift"], tmp_path / "figures", ["png"])[0].stat().st_size > 10_000
+    assert (
+        figures.draw_figures(boards, ["shift"], tmp_path / "figures", ["png"])[0].stat().st_size
+        > 10_000
+    )
     with pytest.raises(Exception, match="A figure of shifts needs one finished line"):
         figures.draw_figures(leaderboard.at_home(boards), ["shift"], tmp_path / "figures", ["png"])
 

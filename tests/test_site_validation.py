@@ -1,4 +1,8 @@
-"""A model on another site: a worse model, a moved threshold and another prevalence are told apart, by simulation; and from files, with the command."""
+"""A model on another site.
+
+A worse model, a moved threshold and another prevalence are told apart, by simulation; and from
+files, with the command.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +43,9 @@ class Site:
         return np.arange(len(self.labels))
 
 
-def site(n: int, seed: int = 1, prevalence: float = 0.4, apart: float = 2.2, shift: float = 0.0) -> Site:
+def site(
+    n: int, seed: int = 1, prevalence: float = 0.4, apart: float = 2.2, shift: float = 0.0
+) -> Site:
     rng = np.random.default_rng(seed)
     labels = (rng.random(n) < prevalence).astype(int)
     p = 1 / (1 + np.exp(-(rng.normal(0, 1, n) + apart * (labels - 0.5)) * 2.2 - shift))
@@ -49,36 +55,69 @@ def site(n: int, seed: int = 1, prevalence: float = 0.4, apart: float = 2.2, shi
 @pytest.fixture(scope="module")
 def card() -> tuple[dict[str, Any], Mapping[str, Any]]:
     own, held = site(1500, seed=10), site(300, seed=11)
-    points = operating_points(Draw(own.probabilities, own.decisions, held.probabilities, held.labels), ("no", "yes"), "binary")
-    weights = np.concatenate([np.ones((1500, 1), np.uint8), stats.group_weights(own.groups)], axis=1)
+    points = operating_points(
+        Draw(own.probabilities, own.decisions, held.probabilities, held.labels),
+        ("no", "yes"),
+        "binary",
+    )
+    weights = np.concatenate(
+        [np.ones((1500, 1), np.uint8), stats.group_weights(own.groups)], axis=1
+    )
     draws = [Draw(own.probabilities, own.decisions)]
-    answers = LinePredictions("binary", ("no", "yes"), "image", own.labels, own.groups, weights, None, {}, draws)
+    answers = LinePredictions(
+        "binary", ("no", "yes"), "image", own.labels, own.groups, weights, None, {}, draws
+    )
     return points, {"target": "test", **evidence(answers, points["points"])}
 
 
-def test_each_planted_shift_is_told_from_the_others(card: tuple[dict[str, Any], Mapping[str, Any]]) -> None:
+def test_each_planted_shift_is_told_from_the_others(
+    card: tuple[dict[str, Any], Mapping[str, Any]],
+) -> None:
     def at(**how: Any) -> tuple[str, list[str], list[str]]:
         found = of_answers(site(800, **how), "binary", ("no", "yes"), *card)
         return found.word, [one.word for one in found.points], verdict_sentences(found)
 
     word, points, said = at()
-    assert word == "as on the card" and "worse" not in points and "threshold moved" not in points and len(said) == 1
+    assert (
+        word == "as on the card"
+        and "worse" not in points
+        and "threshold moved" not in points
+        and len(said) == 1
+    )
     word, points, said = at(shift=-1.2)
     assert word == "as on the card" and set(points) == {"threshold moved"}
-    assert sum("the threshold has moved: sensitivity is lost, specificity won. Right here would be" in one for one in said) == 2
+    assert (
+        sum(
+            "the threshold has moved: sensitivity is lost, specificity won. Right here would be"
+            in one
+            for one in said
+        )
+        == 2
+    )
     word, points, said = at(prevalence=0.2)
     assert word == "as on the card" and "worse" not in points and "threshold moved" not in points
     (told,) = (one for one in said if "prevalence" in one)
     assert told.startswith("yes: prevalence 0.") and "sensitivity and specificity need not" in told
     word, points, said = at(apart=1.2)
-    assert word == "worse" and "worse" in points and "threshold moved" not in points and said[0].startswith("Verdict: worse. AUC")
+    assert (
+        word == "worse"
+        and "worse" in points
+        and "threshold moved" not in points
+        and said[0].startswith("Verdict: worse. AUC")
+    )
     few = of_answers(site(60, apart=2.0), "binary", ("no", "yes"), *card)
     assert few.word == "not decidable" and 0 < few.whole.more < 100
     assert "more cases would decide it" in verdict_sentences(few)[0]
-    assert [sheet.title for sheet in sheets(few)] == ["How well it ranks", "At the shipped thresholds", "Calibration and prevalence"]
+    assert [sheet.title for sheet in sheets(few)] == [
+        "How well it ranks",
+        "At the shipped thresholds",
+        "Calibration and prevalence",
+    ]
 
 
-def test_the_threshold_that_is_right_there_is_within_its_interval(card: tuple[dict[str, Any], Mapping[str, Any]]) -> None:
+def test_the_threshold_that_is_right_there_is_within_its_interval(
+    card: tuple[dict[str, Any], Mapping[str, Any]],
+) -> None:
     held = 0
     for seed in range(20):
         found = of_answers(site(200, seed=seed + 50, shift=-1.2), "binary", ("no", "yes"), *card)
@@ -91,17 +130,34 @@ def test_the_threshold_that_is_right_there_is_within_its_interval(card: tuple[di
 
 
 @pytest.mark.slow
-def test_false_alarms_are_rare_and_worse_models_are_found(card: tuple[dict[str, Any], Mapping[str, Any]]) -> None:
-    same = [of_answers(site(300, seed=s), "binary", ("no", "yes"), *card).word for s in range(100, 200)]
-    worse = [of_answers(site(300, seed=s, apart=1.2), "binary", ("no", "yes"), *card).word for s in range(100, 200)]
-    assert same.count("worse") <= 8 and worse.count("as on the card") <= 5 and worse.count("worse") >= 80
+def test_false_alarms_are_rare_and_worse_models_are_found(
+    card: tuple[dict[str, Any], Mapping[str, Any]],
+) -> None:
+    same = [
+        of_answers(site(300, seed=s), "binary", ("no", "yes"), *card).word for s in range(100, 200)
+    ]
+    worse = [
+        of_answers(site(300, seed=s, apart=1.2), "binary", ("no", "yes"), *card).word
+        for s in range(100, 200)
+    ]
+    assert (
+        same.count("worse") <= 8
+        and worse.count("as on the card") <= 5
+        and worse.count("worse") >= 80
+    )
 
 
 def test_the_number_of_cases_is_what_halves_need() -> None:
     found = against([0.80, 0.70, 0.90], [0.80, 0.795, 0.805], 0.05)
-    assert found.word == "not decidable" and found.more == pytest.approx((0.1 / 0.0346) ** 2 - 1, rel=0.1)  # 0.05 / 1.43, less the card's
+    # 0.05 / 1.43, less the card's
+    assert found.word == "not decidable" and found.more == pytest.approx(
+        (0.1 / 0.0346) ** 2 - 1, rel=0.1
+    )
     assert "no number of cases" in against([0.80, 0.7, 0.9], [0.80, 0.7, 0.9], 0.05).cases(100)
-    assert against([None, None, None], [0.8, 0.7, 0.9], 0.05).cases(9) == "too few cases for an interval"
+    assert (
+        against([None, None, None], [0.8, 0.7, 0.9], 0.05).cases(9)
+        == "too few cases for an interval"
+    )
 
 
 def test_the_command_reads_labels_and_names_what_it_cannot(
@@ -110,7 +166,9 @@ def test_the_command_reads_labels_and_names_what_it_cannot(
     medbench: Command,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert exported(medbench, folder, "--only", "method=supervised", "--only", "protocol=linear") == 0
+    assert (
+        exported(medbench, folder, "--only", "method=supervised", "--only", "protocol=linear") == 0
+    )
     images = sorted((folder / "test").rglob("*.png"))
     (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing")
     rows = [f"{file},{file.parent.name.upper()}" for file in images]
@@ -118,13 +176,21 @@ def test_the_command_reads_labels_and_names_what_it_cannot(
     capsys.readouterr()
     assert medbench("validate", "model", "mine.csv", "--device", "cpu") == 3
     said = capsys.readouterr()
-    assert "broken.png is left out" in said.err and said.out.startswith("Verdict: ") and "on 18 images of yours" in said.out
-    assert "difference +0.000" in said.out.splitlines()[0] + said.out.splitlines()[1]  # the part that the card was written from
+    assert (
+        "broken.png is left out" in said.err
+        and said.out.startswith("Verdict: ")
+        and "on 18 images of yours" in said.out
+    )
+    # the part that the card was written from
+    assert "difference +0.000" in said.out.splitlines()[0] + said.out.splitlines()[1]
     assert medbench("validate", "model", "mine.csv", "--device", "cpu", "--out", "site.md") == 3
     assert "| own |" in Path("site.md").read_text()
     Path("mine.csv").write_text("\n".join(["path,label", f"{images[0]},mle"]))
     assert medbench("validate", "model", "mine.csv", "--device", "cpu") == 2
-    assert "line 2: label 'mle' is no class of the model. Allowed: akiec, mel, nv. Did you mean 'mel'?" in capsys.readouterr().err
+    assert (
+        "line 2: label 'mle' is no class of the model. Allowed: akiec, mel, nv. Did you mean 'mel'?"
+        in capsys.readouterr().err
+    )
 
 
 def test_several_labels_have_a_column_each(tmp_path: Path) -> None:

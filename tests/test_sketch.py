@@ -12,13 +12,17 @@ from medbench.stats.array_sketch import distance, sketch
 
 @pytest.mark.parametrize("share", [1e-6, 1e-3, 0.1])
 def test_the_distance_of_sketches_is_the_distance_of_arrays(share: float) -> None:
-    """Eight projections: the estimate is off by a quarter (one standard deviation) at a time, its mean over 60 arrays by little."""
+    """Eight projections: the estimate is off by a quarter (one standard deviation) at a time, its
+    mean over 60 arrays by little."""
     rng = np.random.default_rng(0)
     ratios = []
     for _ in range(60):
         a = rng.normal(size=(50, 30))
         b = a + share * rng.normal(size=a.shape)
-        ratios.append(distance(sketch(a), sketch(b)) / (np.linalg.norm(a - b) / max(np.linalg.norm(a), np.linalg.norm(b))))
+        ratios.append(
+            distance(sketch(a), sketch(b))
+            / (np.linalg.norm(a - b) / max(np.linalg.norm(a), np.linalg.norm(b)))
+        )
     assert np.sqrt(np.mean(np.square(ratios))) == pytest.approx(1, abs=0.15)
     assert min(ratios) > 0.2 and max(ratios) < 2.5
 
@@ -42,5 +46,8 @@ def test_a_sketch_does_not_depend_on_blocks_or_dtype_and_is_json() -> None:
 
 
 def test_signs_stay_as_they_are() -> None:
-    """PCG64 is the same with every version of numpy: a committed reference holds sketches of another day."""
+    """PCG64 is the same with every version of numpy.
+
+    A committed reference holds sketches of another day.
+    """
     assert sketch(np.eye(3))[1:] == pytest.approx([-1 / 3, 1, 1, -1 / 3, -1 / 3, -1 / 3, 1 / 3, 1])

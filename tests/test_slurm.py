@@ -1,5 +1,8 @@
-"""A real SLURM of one node: an array whose tasks take work, one of them cancelled and requeued. Run with: pytest -m slurm, as root, with Debian's packages
-slurm-wlm and munge and Python's submitit."""
+"""A real SLURM of one node: an array whose tasks take work, one of them cancelled and requeued.
+
+Run with: pytest -m slurm, as root, with Debian's packages slurm-wlm and munge and Python's
+submitit.
+"""
 
 from __future__ import annotations
 
@@ -36,11 +39,19 @@ def grid_of(folder: Path, seconds: float) -> Grid:
         code += f"\ndef slow{i}(size=32, mean=(0, 0, 0), std=(1, 1, 1)):\n    return Slow()\n"
     (folder.parent / "mine.py").write_text(code)
     encoders = tuple(f"{folder.parent / 'mine.py'}:slow{i}" for i in range(4))
-    return Grid(tasks=(f"folder:{folder}",), encoders=encoders, protocols=("knn",), labels=("5/class", "100"), seeds=2)
+    return Grid(
+        tasks=(f"folder:{folder}",),
+        encoders=encoders,
+        protocols=("knn",),
+        labels=("5/class", "100"),
+        seeds=2,
+    )
 
 
 def essence(store: Store) -> dict[str, tuple[object, ...]]:
-    return {key: (row.cell, row.n_labels, row.chosen, row.metrics) for key, row in store.rows().items()}
+    return {
+        key: (row.cell, row.n_labels, row.chosen, row.metrics) for key, row in store.rows().items()
+    }
 
 
 @pytest.fixture
@@ -69,7 +80,11 @@ def wait(reached: Callable[[], object], seconds: float, what: str) -> None:
 @pytest.mark.slurm
 @pytest.mark.usefixtures("node")
 def test_an_array_of_four_with_one_requeued_makes_the_rows_of_one_process(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, medbench: Callable[..., int], capsys: pytest.CaptureFixture[str]
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    medbench: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     monkeypatch.setenv("MEDBENCH_CACHE", str(tmp_path / "shared"))
@@ -86,7 +101,9 @@ def test_an_array_of_four_with_one_requeued_makes_the_rows_of_one_process(
     slurm.watch(plan, store, told.append)
     alone = execution.execute(plan, Store(tmp_path / "alone"), device="cpu")
     assert essence(store) == essence(alone) and len(told) == len(plan.cells)
-    assert len((store.folder / "rows.jsonl").read_text().splitlines()) == len(plan.cells), "none twice"
+    assert len((store.folder / "rows.jsonl").read_text().splitlines()) == len(plan.cells), (
+        "none twice"
+    )
 
     more = Grid(**{**vars(grid), "protocols": ("knn", "svm")})
     slurm.submit(more, planning.plan(more), store, Request(jobs=2, minutes=30))
@@ -105,15 +122,56 @@ def test_times_are_those_of_sbatch() -> None:
             minutes_of(wrong)
 
 
-def test_a_printed_script_runs_copies_of_the_command(folder: Path, tmp_path: Path, medbench: Callable[..., int], capsys) -> None:
-    words = ["run", "--task", f"folder:{folder}", "--size", "32", "--methods", "random", "--labels", "100", "--out", str(tmp_path / "a b")]
-    asked = ["--engine", "slurm", "--print", "--jobs", "8", "--gpus", "1", "--time", "4:00:00", "--partition", "gpu", "--account", "lab"]
+def test_a_printed_script_runs_copies_of_the_command(
+    folder: Path, tmp_path: Path, medbench: Callable[..., int], capsys
+) -> None:
+    words = [
+        "run",
+        "--task",
+        f"folder:{folder}",
+        "--size",
+        "32",
+        "--methods",
+        "random",
+        "--labels",
+        "100",
+        "--out",
+        str(tmp_path / "a b"),
+    ]
+    asked = [
+        "--engine",
+        "slurm",
+        "--print",
+        "--jobs",
+        "8",
+        "--gpus",
+        "1",
+        "--time",
+        "4:00:00",
+        "--partition",
+        "gpu",
+        "--account",
+        "lab",
+    ]
     assert medbench(*words, *asked) == 0
     lines = capsys.readouterr().out.splitlines()
-    options = {"job-name": "medbench", "array": "0-7", "time": "240", "partition": "gpu", "account": "lab", "gpus-per-node": "1"}
-    assert {f"#SBATCH --{name}={value}" for name, value in options.items()} | {"#SBATCH --requeue"} <= set(lines)
+    options = {
+        "job-name": "medbench",
+        "array": "0-7",
+        "time": "240",
+        "partition": "gpu",
+        "account": "lab",
+        "gpus-per-node": "1",
+    }
+    assert {f"#SBATCH --{name}={value}" for name, value in options.items()} | {
+        "#SBATCH --requeue"
+    } <= set(lines)
     command = lines[-1]
-    assert f"-m medbench run --task folder:{folder}" in command and "--size 32" in command and f"--out '{tmp_path}/a b'" in command
+    assert (
+        f"-m medbench run --task folder:{folder}" in command
+        and "--size 32" in command
+        and f"--out '{tmp_path}/a b'" in command
+    )
     assert not (tmp_path / "a b").exists()
 
 
@@ -129,21 +187,29 @@ def test_a_printed_script_runs_copies_of_the_command(folder: Path, tmp_path: Pat
         (("--engine", "slurm", "--time", "soon"), "--time 'soon'"),
     ],
 )
-def test_options_that_do_not_fit_are_refused(words: tuple[str, ...], said: str, medbench: Callable[..., int], capsys) -> None:
+def test_options_that_do_not_fit_are_refused(
+    words: tuple[str, ...], said: str, medbench: Callable[..., int], capsys
+) -> None:
     assert medbench("run", *words) == 2
     assert said in capsys.readouterr().err
 
 
-def test_status_says_what_is_there_and_who_works(folder: Path, tmp_path: Path, medbench: Callable[..., int], capsys, monkeypatch) -> None:
+def test_status_says_what_is_there_and_who_works(
+    folder: Path, tmp_path: Path, medbench: Callable[..., int], capsys, monkeypatch
+) -> None:
     plan, store = planning.plan(grid_of(folder, 0)), Store(tmp_path / "out")
     store.create()
     store.add_plan(plan.file)
     store.fail(plan.cells[0], "no reason")
     held = tmp_path / "out" / ".workers"
     held.mkdir()
-    (held / "there-1.json").write_text('{"machine": "there", "process": 1, "device": "cuda", "at": "derm simclr", "since": 0, "beat": 3}')
+    (held / "there-1.json").write_text(
+        '{"machine": "there", "process": 1, "device": "cuda", "at": "derm simclr", "since": 0, "beat": 3}'
+    )
     with locks.locked(held / "there-1.lock"):
         assert medbench("status", str(store.folder)) == 0
     said = capsys.readouterr().out
-    assert "0 of 12 rows, 1 failed, 11 to come" in said and "there 1 (cuda): derm simclr, for " in said
+    assert (
+        "0 of 12 rows, 1 failed, 11 to come" in said and "there 1 (cuda): derm simclr, for " in said
+    )
     assert medbench("status", str(store.folder), "--cancel") == 0, "nothing to cancel"

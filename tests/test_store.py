@@ -41,7 +41,9 @@ def make_row(seed: int, mark: str = "f") -> Row:
         "device_kind": "cpu",
     }
     metrics = {"auc": {"value": 0.5, "low": None, "high": None}}
-    return Row(cell, f"{mark}{seed:031d}{seed:032d}", metrics, 20, 20, {}, {"seconds": 1.0}, provenance)
+    return Row(
+        cell, f"{mark}{seed:031d}{seed:032d}", metrics, 20, 20, {}, {"seconds": 1.0}, provenance
+    )
 
 
 @pytest.fixture
@@ -58,12 +60,25 @@ def test_a_row_comes_back_as_it_went(store: Store) -> None:
 
 
 @pytest.mark.parametrize("saved", [np.savez, np.savez_compressed])
-def test_resamples_are_read_alone_as_numpy_reads_them(store: Store, saved: Callable[..., None]) -> None:
+def test_resamples_are_read_alone_as_numpy_reads_them(
+    store: Store, saved: Callable[..., None]
+) -> None:
     """The quick reader and, where a file is not as numpy writes it today, the slow one."""
-    row, values = replace(make_row(0), metrics={"auc": VALUE, "f1": VALUE}), np.random.default_rng(0).random((2, 1000)).astype(np.float32)
-    arrays = {"probabilities": np.zeros((900, 7), np.float32), "metrics": np.array(["auc", "f1"]), "resamples": values}
+    row, values = (
+        replace(make_row(0), metrics={"auc": VALUE, "f1": VALUE}),
+        np.random.default_rng(0).random((2, 1000)).astype(np.float32),
+    )
+    arrays = {
+        "probabilities": np.zeros((900, 7), np.float32),
+        "metrics": np.array(["auc", "f1"]),
+        "resamples": values,
+    }
     store.add(row, arrays)
-    saved(store.folder / "scores" / f"{row.fingerprint[:32]}.npz", **arrays, **{f"more{i}": np.zeros(2) for i in range(20)})
+    saved(
+        store.folder / "scores" / f"{row.fingerprint[:32]}.npz",
+        **arrays,
+        **{f"more{i}": np.zeros(2) for i in range(20)},
+    )
     found = store.resamples(row)
     assert list(found) == ["auc", "f1"] and np.array_equal(np.stack(list(found.values())), values)
     assert list(store.resamples(row, ["f1"])) == ["f1"]
@@ -71,15 +86,26 @@ def test_resamples_are_read_alone_as_numpy_reads_them(store: Store, saved: Calla
 
 @pytest.mark.parametrize("saved", [np.savez, np.savez_compressed])
 def test_scores_are_read_as_numpy_reads_them(store: Store, saved: Callable[..., None]) -> None:
-    """Columns first, text, integers, nothing at all, compressed; what comes is the reader's own to change."""
+    """Columns first, text, integers, nothing at all, compressed.
+
+    What comes is the reader's own to change.
+    """
     rng, row = np.random.default_rng(0), make_row(0)
     columns_first = np.asfortranarray(rng.random((9, 4), np.float32))
-    arrays = {**ARRAYS, "probabilities": columns_first, "decisions": np.arange(9) % 4, "held_out_labels": np.zeros((0, 4))}
+    arrays = {
+        **ARRAYS,
+        "probabilities": columns_first,
+        "decisions": np.arange(9) % 4,
+        "held_out_labels": np.zeros((0, 4)),
+    }
     file = store.folder / "scores" / f"{row.fingerprint[:32]}.npz"
     saved(file, **arrays)
     found = store.scores(row)
     assert list(found) == list(arrays)
-    assert all(np.array_equal(found[name], array) and found[name].dtype == array.dtype for name, array in arrays.items())
+    assert all(
+        np.array_equal(found[name], array) and found[name].dtype == array.dtype
+        for name, array in arrays.items()
+    )
     found["probabilities"][0] = 0.0
     assert np.array_equal(store.scores(row)["probabilities"], columns_first)
 
@@ -100,13 +126,27 @@ def test_broken_scores_are_not_read(store: Store) -> None:
 
 @pytest.mark.parametrize("place", ["resamples", "probabilities", "name"])
 def test_broken_resamples_are_not_read_alone(place: str, store: Store) -> None:
-    """One bit of one number, or of a name, in a file of an older medbench; also of an array that is not read."""
+    """One bit of one number, or of a name, in a file of an older medbench.
+
+    Also of an array that is not read.
+    """
     row = replace(make_row(0), metrics={"auc": {}})
     file = store.folder / "scores" / f"{row.fingerprint[:32]}.npz"
-    np.savez(file, **{**ARRAYS, "resamples": np.full((1, 500), 0.7, np.float32), "probabilities": np.full((1, 500), 0.6, np.float32)})
+    np.savez(
+        file,
+        **{
+            **ARRAYS,
+            "resamples": np.full((1, 500), 0.7, np.float32),
+            "probabilities": np.full((1, 500), 0.6, np.float32),
+        },
+    )
     whole = file.read_bytes()
     assert (store.resamples(row)["auc"] == np.float32(0.7)).all()
-    content = {"resamples": np.float32(0.7).tobytes(), "probabilities": np.float32(0.6).tobytes(), "name": b"probabilities.npy"}[place]
+    content = {
+        "resamples": np.float32(0.7).tobytes(),
+        "probabilities": np.float32(0.6).tobytes(),
+        "name": b"probabilities.npy",
+    }[place]
     at = whole.index(content) + (400 if place != "name" else 2)
     file.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
     with pytest.raises(Damaged, match=r"is damaged.*(checksum|differ)"):
@@ -117,10 +157,25 @@ def test_resamples_are_found_in_files_of_one_size_that_hold_them_elsewhere(store
     values = np.random.default_rng(0).random((3, 1, 500)).astype(np.float32)
     for seed, resamples in enumerate(values):
         names = ("resamples", "probabilities") if seed == 1 else ("probabilities", "resamples")
-        arrays = {"resamples": resamples, "probabilities": 1 - resamples, "metrics": np.array(["auc"])}
-        store.add(replace(make_row(seed), metrics={"auc": VALUE}), {name: arrays[name] for name in (*names, "metrics")})
+        arrays = {
+            "resamples": resamples,
+            "probabilities": 1 - resamples,
+            "metrics": np.array(["auc"]),
+        }
+        store.add(
+            replace(make_row(seed), metrics={"auc": VALUE}),
+            {name: arrays[name] for name in (*names, "metrics")},
+        )
     rows = [replace(make_row(seed), metrics={"auc": VALUE}) for seed in range(3)]
-    assert len({(store.folder / "scores" / f"{row.fingerprint[:32]}.npz").stat().st_size for row in rows}) == 1
+    assert (
+        len(
+            {
+                (store.folder / "scores" / f"{row.fingerprint[:32]}.npz").stat().st_size
+                for row in rows
+            }
+        )
+        == 1
+    )
     for row, resamples in zip(rows, values, strict=True):
         assert np.array_equal(store.resamples(row)["auc"], resamples[0])
 
@@ -151,7 +206,9 @@ def parsed_lines(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     return lines
 
 
-def test_a_line_is_parsed_once_however_often_rows_are_asked_for(store: Store, parsed_lines: list[bytes]) -> None:
+def test_a_line_is_parsed_once_however_often_rows_are_asked_for(
+    store: Store, parsed_lines: list[bytes]
+) -> None:
     """Adding read the whole file for each row, and a run parsed it twice a unit."""
     other = Store(store.folder)
     for seed in range(20):
@@ -170,9 +227,14 @@ def test_a_file_that_was_rewritten_is_read_anew(store: Store, how: str) -> None:
     assert len(store.rows()) == 3
     file = store.folder / "rows.jsonl"
     lines = file.read_bytes().splitlines(keepends=True)
-    os.utime(file, ns=(0, 0))  # so that writing it now moves the time, however coarse a clock the disk has
+    # so that writing it now moves the time, however coarse a clock the disk has
+    os.utime(file, ns=(0, 0))
     store.rows()
-    left = {"replaced": [lines[2], lines[0]], "in place": [lines[1], lines[2], lines[1], lines[2]], "cut": lines[:1]}.get(how, [])
+    left = {
+        "replaced": [lines[2], lines[0]],
+        "in place": [lines[1], lines[2], lines[1], lines[2]],
+        "cut": lines[:1],
+    }.get(how, [])
     if how == "gone":
         file.unlink()
     elif how == "replaced":
@@ -187,7 +249,9 @@ def test_a_file_that_was_rewritten_is_read_anew(store: Store, how: str) -> None:
     else:
         file.write_bytes(b"".join(left))
     assert store.rows() == Store(store.folder).rows()
-    assert [row.cell.seed for row in store.rows().values()] == list(dict.fromkeys(json.loads(line)["cell"]["seed"] for line in left))
+    assert [row.cell.seed for row in store.rows().values()] == list(
+        dict.fromkeys(json.loads(line)["cell"]["seed"] for line in left)
+    )
 
 
 def test_a_broken_line_is_named_until_it_is_mended(store: Store) -> None:
@@ -223,20 +287,30 @@ def test_writers_at_the_same_time_lose_and_double_nothing(store: Store) -> None:
     for writer in writers:
         writer.join()
         assert writer.exitcode == 0
-    seeds = [json.loads(line)["cell"]["seed"] for line in (store.folder / "rows.jsonl").read_text().splitlines()]
+    seeds = [
+        json.loads(line)["cell"]["seed"]
+        for line in (store.folder / "rows.jsonl").read_text().splitlines()
+    ]
     assert sorted(seeds) == list(range(60))
 
 
-def test_a_later_plan_replaces_the_fingerprint_of_its_cells_and_keeps_the_others(store: Store) -> None:
+def test_a_later_plan_replaces_the_fingerprint_of_its_cells_and_keeps_the_others(
+    store: Store,
+) -> None:
     old, new = make_row(0, "a"), make_row(0, "b")
     other = make_row(1, "a")
     plan(store, old, other)
     plan(store, new)
-    assert {p.cell.seed: p.fingerprint for p in store.plan().cells} == {0: new.fingerprint, 1: other.fingerprint}
+    assert {p.cell.seed: p.fingerprint for p in store.plan().cells} == {
+        0: new.fingerprint,
+        1: other.fingerprint,
+    }
 
 
 def plan(store: Store, *rows: Row, setting: str = "s", data: str = "data 1") -> None:
-    planned = tuple(PlannedCell(row.cell, row.fingerprint, 20, setting, f"target of {data}") for row in rows)
+    planned = tuple(
+        PlannedCell(row.cell, row.fingerprint, 20, setting, f"target of {data}") for row in rows
+    )
     store.add_plan(PlanFile(planned, {"derm|phantom|test": {**ABOUT, "identity": data}}))
 
 
@@ -248,12 +322,20 @@ def test_seeds_of_an_older_setting_are_left_out_of_the_line(store: Store) -> Non
 
 def test_cells_of_other_data_are_left_out_of_the_task(store: Store) -> None:
     row = make_row(0, "a")
-    plan(store, row, Row(**{**vars(row), "cell": replace(row.cell, method="supervised"), "fingerprint": "c" * 64}))
+    plan(
+        store,
+        row,
+        Row(
+            **{**vars(row), "cell": replace(row.cell, method="supervised"), "fingerprint": "c" * 64}
+        ),
+    )
     plan(store, make_row(0, "b"), data="data 2")
     assert [p.fingerprint[0] for p in store.plan().cells] == ["b"]
 
 
-@pytest.mark.parametrize("line", ["{}", "42", '{"cell": {}}', '{"cell": {"task": 1}, "fingerprint": "f"}'])
+@pytest.mark.parametrize(
+    "line", ["{}", "42", '{"cell": {}}', '{"cell": {"task": 1}, "fingerprint": "f"}']
+)
 def test_a_line_of_another_kind_is_named(store: Store, line: str) -> None:
     (store.folder / "rows.jsonl").write_text(line + "\n")
     with pytest.raises(UserError, match=r"rows.jsonl, line 1, is not a record of medbench"):
@@ -282,7 +364,10 @@ def test_a_failure_keeps_its_reason(store: Store) -> None:
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"Results cannot be written to .*file/out: .*Next: medbench run --out FOLDER"):
+    with pytest.raises(
+        UserError,
+        match=r"Results cannot be written to .*file/out: .*Next: medbench run --out FOLDER",
+    ):
         Store(tmp_path / "file" / "out").create()
 
 
@@ -291,7 +376,10 @@ def test_rows_of_an_older_medbench_get_checksums_where_a_run_goes_on(store: Stor
     for seed in range(3):
         store.add(make_row(seed), ARRAYS)
     whole = file.read_bytes()
-    older = b"".join(re.sub(rb', "checksum": "[0-9a-f]{8}"', b"", line) for line in whole.splitlines(keepends=True)[:2])
+    older = b"".join(
+        re.sub(rb', "checksum": "[0-9a-f]{8}"', b"", line)
+        for line in whole.splitlines(keepends=True)[:2]
+    )
     file.write_bytes(older + whole.splitlines(keepends=True)[2] + b'{"torn')
     before = Store(store.folder).rows()
     assert len(before) == 3

@@ -1,4 +1,5 @@
-"""Studies: a file with one GRID, options of the command line before its choices, and every mistake in one line."""
+"""Studies: a file with one GRID, options of the command line before its choices, and every mistake
+in one line."""
 
 from __future__ import annotations
 
@@ -34,11 +35,19 @@ def test_a_study_runs_and_options_come_before_its_choices(
     assert medbench("run", "mine.py", "--seeds", "2", "--out", "elsewhere") == 0
     here, there = Store(tmp_path / "runs" / "mine"), Store(tmp_path / "elsewhere")
     assert [row.cell.labels for row in here.rows().values()] == ["100%"]
-    assert sorted((row.cell.labels, row.cell.seed) for row in there.rows().values()) == [("10%", 0), ("10%", 1), ("100%", 0)]
-    assert {row.cell.size for row in there.rows().values()} == {32}, "an option that was not given leaves the study's choice"
+    assert sorted((row.cell.labels, row.cell.seed) for row in there.rows().values()) == [
+        ("10%", 0),
+        ("10%", 1),
+        ("100%", 0),
+    ]
+    assert {row.cell.size for row in there.rows().values()} == {32}, (
+        "an option that was not given leaves the study's choice"
+    )
 
 
-STUDIES = [file for file in sorted((ROOT / "benchmarks").glob("*.py")) if "\nGRID" in file.read_text()]
+STUDIES = [
+    file for file in sorted((ROOT / "benchmarks").glob("*.py")) if "\nGRID" in file.read_text()
+]
 
 
 @pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.stem)
@@ -50,25 +59,44 @@ def test_the_studies_of_the_project_load(file: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("GRID = Grid(", r"bad\.py, line 2 failed: SyntaxError: '\(' was never closed\. Next: mend the study"),
-        ("GRID = Grid(label=('1',))", r"bad\.py, line 2: Grid has no 'label'\. Allowed: tasks, .*Did you mean 'labels'\?"),
+        (
+            "GRID = Grid(",
+            r"bad\.py, line 2 failed: SyntaxError: '\(' was never closed\. Next: mend the study",
+        ),
+        (
+            "GRID = Grid(label=('1',))",
+            r"bad\.py, line 2: Grid has no 'label'\. Allowed: tasks, .*Did you mean 'labels'\?",
+        ),
         ("1 / 0", r"bad\.py, line 2 failed: ZeroDivisionError: division by zero\."),
         ("import sys; sys.exit(0)", r"bad\.py, line 2 failed: SystemExit: 0\."),
         ("MINE = Grid()", r"bad\.py has no constant GRID, but MINE\. Next: write GRID = Grid\("),
         ("", r"bad\.py has no constant GRID\. Next: write GRID = Grid\("),
         ("GRID = {'tasks': ['derm']}", r"GRID in .*bad\.py is a dict, not a medbench\.Grid\."),
-        ("GRID = Grid(labels='10')", r"bad\.py: GRID\.labels is '10'; it must be a tuple of texts, as labels=\('10',\)\."),
-        ("GRID = Grid(labels=(1, 10))", r"GRID\.labels is \(1, 10\); it must be a tuple of texts, as labels=\('1', '10'\)\."),
+        (
+            "GRID = Grid(labels='10')",
+            r"bad\.py: GRID\.labels is '10'; it must be a tuple of texts, as labels=\('10',\)\.",
+        ),
+        (
+            "GRID = Grid(labels=(1, 10))",
+            r"GRID\.labels is \(1, 10\); it must be a tuple of texts, as labels=\('1', '10'\)\.",
+        ),
         ("GRID = Grid(seeds='3')", r"GRID\.seeds is '3'; it must be a whole number or 'auto'\."),
         ("GRID = Grid(seeds=True)", r"GRID\.seeds is True; it must be a whole number or 'auto'\."),
         ("GRID = Grid(size=64.0)", r"GRID\.size is 64\.0; it must be a whole number\."),
         ("GRID = Grid(ordinal=1)", r"GRID\.ordinal is 1; it must be True or False\."),
         ("GRID = Grid(data=None, weights=3)", r"GRID\.weights is 3; it must be a text\."),
-        ("GRID = Grid(methods=('randon',))", r"Unknown method 'randon'\. Allowed: .*Did you mean 'random'\?"),
+        (
+            "GRID = Grid(methods=('randon',))",
+            r"Unknown method 'randon'\. Allowed: .*Did you mean 'random'\?",
+        ),
     ],
 )
 def test_a_study_that_is_wrong(
-    text: str, line: str, medbench: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    text: str,
+    line: str,
+    medbench: Callable[..., int],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "bad.py").write_text(f"from medbench import Grid\n{text}\n")
     assert medbench("run", "bad.py") == 2
@@ -82,13 +110,24 @@ def test_a_study_that_is_wrong(
 @pytest.mark.parametrize(
     ("name", "line"),
     [
-        ("derm", r"'derm' is not a study: a Python file with a constant GRID\..* Next: medbench run --task derm, or medbench run FILE\.py"),
-        ("smok.py", r"No study file 'smok\.py'\. Allowed: smoke\.py\. Did you mean 'smoke\.py'\? Next: medbench run FILE\.py"),
+        (
+            "derm",
+            r"'derm' is not a study: a Python file with a constant GRID\..* Next: medbench run --task derm, or medbench run FILE\.py",
+        ),
+        (
+            "smok.py",
+            r"No study file 'smok\.py'\. Allowed: smoke\.py\. Did you mean 'smoke\.py'\? Next: medbench run FILE\.py",
+        ),
         ("~nosuchuser/x.py", r"cannot be a path"),
-        ("results", r"'results' is not a study: .* Next: medbench table 'results', or check --rows 'results': it is a results folder"),
+        (
+            "results",
+            r"'results' is not a study: .* Next: medbench table 'results', or check --rows 'results': it is a results folder",
+        ),
     ],
 )
-def test_what_is_no_study(name: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_no_study(
+    name: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "smoke.py").write_text("")
     (tmp_path / "results").mkdir()

@@ -1,4 +1,5 @@
-"""TIFF pixels: the same picture in every storage form is the same picture, or is refused by name."""
+"""TIFF pixels: the same picture in every storage form is the same picture, or is refused by
+name."""
 
 from __future__ import annotations
 
@@ -41,7 +42,12 @@ FORMS = {
     "grey 1": ((GREY >> 7).astype(np.uint16), BLACK_IS_ZERO, {"bits": 1}, three((GREY >> 7) * 255)),
     "float 32": ((GREY / 255).astype(np.float32), BLACK_IS_ZERO, {}, three(GREY)),
     "signed 8": ((GREY.astype(int) - 128).astype(np.int8), BLACK_IS_ZERO, {}, three(GREY)),
-    "signed 16, none below 0": (DEEP.astype(np.int32).__rshift__(1).astype(np.int16), BLACK_IS_ZERO, {}, three(GREY)),
+    "signed 16, none below 0": (
+        DEEP.astype(np.int32).__rshift__(1).astype(np.int16),
+        BLACK_IS_ZERO,
+        {},
+        three(GREY),
+    ),
     "signed 32, none below 0": (DEEP.astype(np.int32), BLACK_IS_ZERO, {}, three(GREY)),
     "unsigned 32": (GREY.astype(np.uint32) * 16843009, BLACK_IS_ZERO, {}, three(GREY)),
     "unsigned 32, 16 used": (DEEP.astype(np.uint32), BLACK_IS_ZERO, {}, three(GREY)),
@@ -49,13 +55,38 @@ FORMS = {
     "WhiteIsZero 16": (65535 - DEEP, WHITE_IS_ZERO, {}, three(GREY)),
     "WhiteIsZero 12 of 16": (4095 - (DEEP >> 4), WHITE_IS_ZERO, {}, three(GREY)),
     "WhiteIsZero 16, 12 used": (65535 - (DEEP >> 4), WHITE_IS_ZERO, {}, three(GREY)),
-    "WhiteIsZero 4": (15 - (GREY >> 4).astype(np.uint16), WHITE_IS_ZERO, {"bits": 4}, three((GREY >> 4) * 17)),
+    "WhiteIsZero 4": (
+        15 - (GREY >> 4).astype(np.uint16),
+        WHITE_IS_ZERO,
+        {"bits": 4},
+        three((GREY >> 4) * 17),
+    ),
     "WhiteIsZero float": ((1 - GREY / 255).astype(np.float32), WHITE_IS_ZERO, {}, three(GREY)),
-    "grey and alpha": (np.stack([GREY, np.full_like(GREY, 255)], 2), BLACK_IS_ZERO, {"tags": {338: [2]}}, three(GREY)),
-    "grey and another plane": (np.stack([GREY, np.zeros_like(GREY)], 2), BLACK_IS_ZERO, {"tags": {338: [0]}}, three(GREY)),
+    "grey and alpha": (
+        np.stack([GREY, np.full_like(GREY, 255)], 2),
+        BLACK_IS_ZERO,
+        {"tags": {338: [2]}},
+        three(GREY),
+    ),
+    "grey and another plane": (
+        np.stack([GREY, np.zeros_like(GREY)], 2),
+        BLACK_IS_ZERO,
+        {"tags": {338: [0]}},
+        three(GREY),
+    ),
     "palette 16": (GREY, PALETTE, {"tags": {320: np.tile(CURVE * 257, 3).tolist()}}, three(GREY)),
-    "palette, upper byte": (GREY, PALETTE, {"tags": {320: np.tile(CURVE * 256, 3).tolist()}}, three(GREY)),
-    "palette of 8-bit values": (GREY, PALETTE, {"tags": {320: np.tile(CURVE, 3).tolist()}}, three(GREY)),
+    "palette, upper byte": (
+        GREY,
+        PALETTE,
+        {"tags": {320: np.tile(CURVE * 256, 3).tolist()}},
+        three(GREY),
+    ),
+    "palette of 8-bit values": (
+        GREY,
+        PALETTE,
+        {"tags": {320: np.tile(CURVE, 3).tolist()}},
+        three(GREY),
+    ),
     "palette of 16 entries of 8-bit values": (
         (GREY >> 4).astype(np.uint16),
         PALETTE,
@@ -73,11 +104,26 @@ FORMS = {
     "RGB 12 of 16": (DEEP_COLOUR, RGB, {}, COLOUR),
     "RGB 8 of 16": (COLOUR.astype(np.uint16), RGB, {}, COLOUR),
     "RGB 12 of 16 and alpha": (with_plane(DEEP_COLOUR, 65535), RGB, {"tags": {338: [2]}}, COLOUR),
-    "RGB 12 of 16 and another plane": (with_plane(DEEP_COLOUR, 0), RGB, {"tags": {338: [0]}}, COLOUR),
-    "palette of 12-bit values": (GREY, PALETTE, {"tags": {320: np.tile(CURVE * 16, 3).tolist()}}, three(GREY)),
+    "RGB 12 of 16 and another plane": (
+        with_plane(DEEP_COLOUR, 0),
+        RGB,
+        {"tags": {338: [0]}},
+        COLOUR,
+    ),
+    "palette of 12-bit values": (
+        GREY,
+        PALETTE,
+        {"tags": {320: np.tile(CURVE * 16, 3).tolist()}},
+        three(GREY),
+    ),
     "RGB in planes": (COLOUR, RGB, {"planes": True}, COLOUR),
     "RGB and alpha": (with_plane(COLOUR, 255), RGB, {"tags": {338: [2]}}, COLOUR),
-    "RGB and alpha in planes": (with_plane(COLOUR, 255), RGB, {"planes": True, "tags": {338: [2]}}, COLOUR),
+    "RGB and alpha in planes": (
+        with_plane(COLOUR, 255),
+        RGB,
+        {"planes": True, "tags": {338: [2]}},
+        COLOUR,
+    ),
     "RGB and associated alpha": (with_plane(COLOUR, 255), RGB, {"tags": {338: [1]}}, COLOUR),
     "RGB and another plane": (with_plane(COLOUR, 0), RGB, {"tags": {338: [0]}}, COLOUR),
     "RGB and a plane of 0 without a name": (with_plane(COLOUR, 0), RGB, {}, COLOUR),
@@ -99,9 +145,16 @@ WAYS = {
 
 def not_read(name, order, compression):
     """Why a form is refused where it is written this way; "" where it is read."""
-    if order == ">" and (name.startswith("unsigned 32") or name in ("WhiteIsZero 16", "WhiteIsZero 12 of 16", "WhiteIsZero 16, 12 used")):
+    if order == ">" and (
+        name.startswith("unsigned 32")
+        or name in ("WhiteIsZero 16", "WhiteIsZero 12 of 16", "WhiteIsZero 16, 12 used")
+    ):
         return "its form of TIFF is not read"
-    if order == ">" and compression == 8 and name.startswith(("signed 16", "signed 32", "float", "WhiteIsZero float")):
+    if (
+        order == ">"
+        and compression == 8
+        and name.startswith(("signed 16", "signed 32", "float", "WhiteIsZero float"))
+    ):
         return "compressed big-endian samples"
     return ""
 
@@ -113,7 +166,15 @@ def test_a_storage_form_does_not_show(tmp_path, name, way):
     order, compression, predictor = WAYS[way]
     if predictor == 2 and ("bits" in how or x.dtype.kind == "f"):
         predictor = 1
-    file = write_tiff(tmp_path / "a.tif", x, photometric, order=order, compression=compression, predictor=predictor, **how)
+    file = write_tiff(
+        tmp_path / "a.tif",
+        x,
+        photometric,
+        order=order,
+        compression=compression,
+        predictor=predictor,
+        **how,
+    )
     if why := not_read(name, order, compression):
         with pytest.raises(UserError, match=rf"a\.tif: {why}"):
             images.decode(file)
@@ -129,10 +190,17 @@ def test_a_storage_form_does_not_show(tmp_path, name, way):
         (with_plane(COLOUR, 0), RGB, {"planes": True, "compression": 8}),
         (luma(GREY), 8, {"planes": True}),
     ],
-    ids=["16 bits uncompressed", "a fourth without a name", "a fourth without a name, deflated", "CIELAB"],
+    ids=[
+        "16 bits uncompressed",
+        "a fourth without a name",
+        "a fourth without a name, deflated",
+        "CIELAB",
+    ],
 )
 def test_planes_that_would_be_wrong_are_refused(tmp_path, x, photometric, how):
-    with pytest.raises(UserError, match=r"a\.tif: its planes .* are not read: save its pixels interleaved"):
+    with pytest.raises(
+        UserError, match=r"a\.tif: its planes .* are not read: save its pixels interleaved"
+    ):
         images.decode(write_tiff(tmp_path / "a.tif", x, photometric, **how))
 
 
@@ -145,7 +213,13 @@ def test_planes_that_would_be_wrong_are_refused(tmp_path, x, photometric, how):
         (GREY.astype(np.int8), WHITE_IS_ZERO),
         ((DEEP // 2).astype(np.int16), WHITE_IS_ZERO),
     ],
-    ids=["float 64", "RGB of floats", "RGB of signed bytes", "WhiteIsZero of signed bytes", "WhiteIsZero of signed 16"],
+    ids=[
+        "float 64",
+        "RGB of floats",
+        "RGB of signed bytes",
+        "WhiteIsZero of signed bytes",
+        "WhiteIsZero of signed 16",
+    ],
 )
 def test_forms_that_pillow_does_not_know_are_told_as_such(tmp_path, x, photometric):
     with pytest.raises(UserError, match=r"a\.tif: its form of TIFF is not read"):
@@ -155,8 +229,16 @@ def test_forms_that_pillow_does_not_know_are_told_as_such(tmp_path, x, photometr
 @pytest.mark.parametrize(
     ("x", "how", "said"),
     [
-        (DEEP_COLOUR, {"planes": True, "compression": 8}, "colour of 16 bits stored in planes, which uses few of them, is not read"),
-        (with_plane(DEEP_COLOUR, 65535), {"tags": {338: [1]}}, "colour of 16 bits multiplied by its alpha, which uses few of them, is not"),
+        (
+            DEEP_COLOUR,
+            {"planes": True, "compression": 8},
+            "colour of 16 bits stored in planes, which uses few of them, is not read",
+        ),
+        (
+            with_plane(DEEP_COLOUR, 65535),
+            {"tags": {338: [1]}},
+            "colour of 16 bits multiplied by its alpha, which uses few of them, is not",
+        ),
     ],
     ids=["planes", "associated alpha"],
 )
@@ -174,15 +256,38 @@ def test_bits_in_reversed_order_are_refused_beyond_8(tmp_path):
 
 
 def test_by_hand(tmp_path):
-    signed = images.decode(write_tiff(tmp_path / "i8.tif", np.array([[-128, -1, 0, 127]], np.int8), BLACK_IS_ZERO))
+    signed = images.decode(
+        write_tiff(tmp_path / "i8.tif", np.array([[-128, -1, 0, 127]], np.int8), BLACK_IS_ZERO)
+    )
     assert signed[0, :, 0].tolist() == [0, 127, 128, 255]
-    white = images.decode(write_tiff(tmp_path / "w.tif", np.array([[0, 16384, 32768, 65535]], np.uint16), WHITE_IS_ZERO))
+    white = images.decode(
+        write_tiff(
+            tmp_path / "w.tif", np.array([[0, 16384, 32768, 65535]], np.uint16), WHITE_IS_ZERO
+        )
+    )
     assert white[0, :, 0].tolist() == [255, 191, 127, 0]
-    wide = images.decode(write_tiff(tmp_path / "u32.tif", np.array([[0, 1 << 30, 1 << 31, (1 << 32) - 1]], np.uint32), BLACK_IS_ZERO))
+    wide = images.decode(
+        write_tiff(
+            tmp_path / "u32.tif",
+            np.array([[0, 1 << 30, 1 << 31, (1 << 32) - 1]], np.uint32),
+            BLACK_IS_ZERO,
+        )
+    )
     assert wide[0, :, 0].tolist() == [0, 64, 128, 255]
 
 
-@pytest.mark.parametrize("name", ["grey 8", "grey 12 of 16", "signed 32, none below 0", "WhiteIsZero 8", "RGB 8", "palette 16", "CMYK"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "grey 8",
+        "grey 12 of 16",
+        "signed 32, none below 0",
+        "WhiteIsZero 8",
+        "RGB 8",
+        "palette 16",
+        "CMYK",
+    ],
+)
 def test_what_pillow_reads_right_is_left_as_it_reads_it(tmp_path, name):
     x, photometric, how, _ = FORMS[name]
     file = write_tiff(tmp_path / "a.tif", x, photometric, **how)

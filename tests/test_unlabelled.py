@@ -27,13 +27,18 @@ ENCODER = "tf_efficientnet_lite0"
 def pictures() -> list[np.ndarray]:
     """Drawn lesions, each another one."""
     parts = derm.DERM.phantom()
-    return [np.asarray(decode(image)) for image in [*parts["train"].images[:150], *parts["test"].images[:100]]]
+    return [
+        np.asarray(decode(image))
+        for image in [*parts["train"].images[:150], *parts["test"].images[:100]]
+    ]
 
 
 def saved(pixels: np.ndarray, file: Path, quality: int = 0, scale: float = 1.0) -> None:
     picture = Image.fromarray(pixels)
     if scale != 1:
-        picture = picture.resize((round(picture.width * scale), round(picture.height * scale)), Image.Resampling.BICUBIC)
+        picture = picture.resize(
+            (round(picture.width * scale), round(picture.height * scale)), Image.Resampling.BICUBIC
+        )
     if quality:
         stream = io.BytesIO()
         picture.save(stream, "JPEG", quality=quality)
@@ -43,7 +48,8 @@ def saved(pixels: np.ndarray, file: Path, quality: int = 0, scale: float = 1.0) 
 
 @pytest.fixture
 def listed(tmp_path: Path) -> Path:
-    """A CSV of 30 training and 20 test images of their patients, and 200 without labels: 10 copies of test images, 10 of test patients."""
+    """A CSV of 30 training and 20 test images of their patients, and 200 without labels: 10 copies
+    of test images, 10 of test patients."""
     drawn = pictures()
     (tmp_path / "x").mkdir()
     rows = []
@@ -63,7 +69,13 @@ def listed(tmp_path: Path) -> Path:
 
 
 def planned(task: str, *unlabelled: str, **about: Any) -> planning.Plan:
-    about = {"methods": ("supervised", "simclr"), "labels": ("100",), "size": 32, "audit": False, **about}
+    about = {
+        "methods": ("supervised", "simclr"),
+        "labels": ("100",),
+        "size": 32,
+        "audit": False,
+        **about,
+    }
     return planning.plan(Grid(tasks=(task,), unlabelled=unlabelled, **about))
 
 
@@ -71,7 +83,15 @@ def pretraining(plan: planning.Plan, monkeypatch: pytest.MonkeyPatch) -> dict[st
     """What the pretraining of a plan's second unit is handed."""
     seen: dict[str, Any] = {}
 
-    def capture(pixels: Any, index: np.ndarray, bags: np.ndarray, groups: np.ndarray, labels: np.ndarray, *rest: Any, **more: Any) -> None:
+    def capture(
+        pixels: Any,
+        index: np.ndarray,
+        bags: np.ndarray,
+        groups: np.ndarray,
+        labels: np.ndarray,
+        *rest: Any,
+        **more: Any,
+    ) -> None:
         seen.update(pixels=pixels[index], bags=bags, groups=groups, labels=labels)
 
     monkeypatch.setattr("medbench.models.pretrain.pretrain", capture)
@@ -79,7 +99,9 @@ def pretraining(plan: planning.Plan, monkeypatch: pytest.MonkeyPatch) -> dict[st
     return seen
 
 
-def test_copies_and_images_of_test_patients_are_left_out_and_counted(listed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_copies_and_images_of_test_patients_are_left_out_and_counted(
+    listed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plan = planned(f"folder:{listed}")
     supervised, simclr = plan.units
     pool = simclr.data.unlabelled
@@ -91,14 +113,24 @@ def test_copies_and_images_of_test_patients_are_left_out_and_counted(listed: Pat
     )
     (mark,) = [mark for mark in simclr.marks if "without labels" in mark.text]
     assert "180 images without labels, too (unlabelled; 86 % of its images" in mark.text
-    assert "left out: 10 copies of validation and test images, 10 images of their groups" in mark.text
+    assert (
+        "left out: 10 copies of validation and test images, 10 images of their groups" in mark.text
+    )
     assert not [mark for mark in supervised.marks if "without labels" in mark.text]
     assert "and 180 unlabelled (86 %, " in simclr.weights.name
     assert "unlabelled (no labels)" in simclr.weights.trained_on
     assert len(simclr.data.pool) == 30
-    assert {split.ids.tolist()[0][2] for split in simclr.data.parts.values()} <= set("0123456789"), "none is drawn or scored"
+    assert {split.ids.tolist()[0][2] for split in simclr.data.parts.values()} <= set(
+        "0123456789"
+    ), "none is drawn or scored"
     seen = pretraining(plan, monkeypatch)
-    assert len(seen["pixels"]) == len(seen["bags"]) == len(seen["groups"]) == len(seen["labels"]) == 30 + 180
+    assert (
+        len(seen["pixels"])
+        == len(seen["bags"])
+        == len(seen["groups"])
+        == len(seen["labels"])
+        == 30 + 180
+    )
     assert np.isnan(seen["labels"][30:]).all()
     assert not np.isnan(seen["labels"][:30]).any()
     assert len(set(seen["bags"].tolist())) == 210, "nobody says what is a lesion's second image"
@@ -108,7 +140,9 @@ def test_copies_and_images_of_test_patients_are_left_out_and_counted(listed: Pat
     with listed.open("w", newline="") as stream:
         csv.writer(stream).writerows(rows)
     without = planned(f"folder:{listed}").units
-    (one, trained), (other, plain) = ([unit.cells[0].fingerprint for unit in units] for units in (plan.units, without))
+    (one, trained), (other, plain) = (
+        [unit.cells[0].fingerprint for unit in units] for units in (plan.units, without)
+    )
     assert one == other, "without the pool rows are as before"
     assert trained != plain
     assert simclr.data.identity == without[1].data.identity
@@ -138,7 +172,9 @@ def test_class_folders_alone_have_an_unlabelled_one_beside_them(folder: Path) ->
     task = registry.task(f"folder:{folder / 'train'}")
     assert task.unlabelled is not None
     assert task.unlabelled.ids.tolist() == ["unlabeled/1.png"]
-    assert {name: split.ids.tolist() for name, split in task.load(folder).items()} == before, "the split that is made is the same"
+    assert {name: split.ids.tolist() for name, split in task.load(folder).items()} == before, (
+        "the split that is made is the same"
+    )
 
 
 def test_an_empty_label_stays_refused(listed: Path) -> None:
@@ -147,7 +183,9 @@ def test_an_empty_label_stays_refused(listed: Path) -> None:
         registry.task(f"folder:{listed}")
 
 
-def test_a_pool_by_path_and_by_name(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pool_by_path_and_by_name(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "roots" / "isic2020" / "train").mkdir(parents=True)
     for i, pixels in enumerate(pictures()[:4]):
         saved(pixels, tmp_path / "roots" / "isic2020" / "train" / f"ISIC_{i}.jpg")
@@ -157,18 +195,29 @@ def test_a_pool_by_path_and_by_name(folder: Path, tmp_path: Path, monkeypatch: p
     pools = [unit.data.unlabelled for unit in (by_name, by_path)]
     assert [pool and pool.names for pool in pools] == [("ISIC 2020",), ("isic2020",)]
     assert "ISIC 2020 (no labels)" in by_name.weights.trained_on
-    with pytest.raises(UserError, match=r"--unlabelled isic2021 does not exist.*Did you mean 'isic2020'"):
+    with pytest.raises(
+        UserError, match=r"--unlabelled isic2021 does not exist.*Did you mean 'isic2020'"
+    ):
         planned(f"folder:{folder}", "isic2021")
-    with pytest.raises(UserError, match=r"images of 'hyperkvasir' \(HyperKvasir, unlabelled\) were not found .* Next: unpack"):
+    with pytest.raises(
+        UserError,
+        match=r"images of 'hyperkvasir' \(HyperKvasir, unlabelled\) were not found .* Next: unpack",
+    ):
         planned(f"folder:{folder}", "hyperkvasir")
     several = Grid(tasks=(f"folder:{folder}", "derm"), unlabelled=("isic2020",), data=None)
-    with pytest.raises(UserError, match=r"does not say for which of the 2 tasks of this run\. Allowed: folder:mine=PATH, derm=PATH"):
+    with pytest.raises(
+        UserError,
+        match=r"does not say for which of the 2 tasks of this run\. Allowed: folder:mine=PATH, derm=PATH",
+    ):
         planning.plan(several)
 
 
 @pytest.mark.slow
-def test_copies_among_real_images(real_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """HAM10000's test part; a pool of 1,000 of its training images with 5 % copies of test images, compressed again or resized."""
+def test_copies_among_real_images(
+    real_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """HAM10000's test part; a pool of 1,000 of its training images with 5 % copies of test images,
+    compressed again or resized."""
     from medbench.audit.dataset import unlabelled_pool
     from medbench.data.task_data import open_task
     from medbench.images import cache_folder, content_hashes
@@ -179,11 +228,18 @@ def test_copies_among_real_images(real_data: Path, tmp_path: Path, capsys: pytes
     files = []
     for n, i in enumerate(rng.permutation(len(data.parts["test"]))[:50]):
         file = tmp_path / f"{n}.png"
-        saved(np.asarray(decode(data.parts["test"].images[i])), file, [75, 0, 60, 90][n % 4], [1.0, 0.5, 0.8, 1.2][n % 4])
+        saved(
+            np.asarray(decode(data.parts["test"].images[i])),
+            file,
+            [75, 0, 60, 90][n % 4],
+            [1.0, 0.5, 0.8, 1.2][n % 4],
+        )
         files.append(file)
     images = [*clean, *files]
     hashes = content_hashes(images, cache_folder(), "reading")
-    pool = UnlabelledPool(("pool",), images, hashes, np.arange(len(images)).astype(str), False, "lesion")
+    pool = UnlabelledPool(
+        ("pool",), images, hashes, np.arange(len(images)).astype(str), False, "lesion"
+    )
     found = unlabelled_pool._copies(pool, data, cache_folder())
     recall, precision = found[950:].mean(), found[950:].sum() / found.sum()
     with capsys.disabled():
@@ -192,11 +248,14 @@ def test_copies_among_real_images(real_data: Path, tmp_path: Path, capsys: pytes
 
 
 def test_a_line_that_was_not_pretrained_is_planned_again_without_the_pool() -> None:
-    """A page's command names no place on the machine, and an exported supervised line needs none."""
+    """A page's command names no place on the machine, and an exported supervised line needs
+    none."""
     from medbench.run import refit
     from medbench.schema import Cell
 
     grid = Grid(unlabelled=("pool",))
-    cell = Cell("derm", "phantom", "supervised", "imagenet", ENCODER, "pool", 64, 0, "linear", "100%", 0)
+    cell = Cell(
+        "derm", "phantom", "supervised", "imagenet", ENCODER, "pool", 64, 0, "linear", "100%", 0
+    )
     assert refit.narrowed(grid, cell).unlabelled == ()
     assert refit.narrowed(grid, replace(cell, method="simclr:dermatology")).unlabelled == ("pool",)

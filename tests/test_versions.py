@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from record_versions import RECORD, code_hash, current
 
-HELP = "raise its version if results change, then in any case: uv run python tests/record_versions.py"
+HELP = (
+    "raise its version if results change, then in any case: uv run python tests/record_versions.py"
+)
 
 
 @pytest.mark.parametrize(
@@ -35,4 +37,8 @@ def test_prose_imports_and_places_do_not_count_and_code_does(tmp_path: Path) -> 
         hashes.append(code_hash(tmp_path / f"{name}.py"))
     (tmp_path / "a.py").write_text(same[0].replace("c + e", "c - e"))
     assert hashes[0] == hashes[1] != code_hash(tmp_path / "a.py")
-    assert code_hash(tmp_path / "a.py", tmp_path / "b.py") == code_hash(tmp_path / "b.py", tmp_path / "a.py") not in hashes
+    assert (
+        code_hash(tmp_path / "a.py", tmp_path / "b.py")
+        == code_hash(tmp_path / "b.py", tmp_path / "a.py")
+        not in hashes
+    )

@@ -18,7 +18,8 @@ from medbench.run.merge import merge
 from medbench.schema import DiskError, UserError
 from medbench.system import child_process
 
-#: Encoders that take no time. The second kills its process the first time that a worker embeds with it: pytest runs in no worker.
+#: Encoders that take no time. The second kills its process the first time that a worker embeds with
+#: it: pytest runs in no worker.
 ENCODERS = """
 import os, sys, torch
 from pathlib import Path
@@ -43,11 +44,20 @@ def deadly(size=32, mean=(0, 0, 0), std=(1, 1, 1)):
 def grid_of(folder: Path, deaths: int) -> Grid:
     (folder.parent / "mine.py").write_text(ENCODERS.format(deaths=deaths))
     encoders = tuple(f"{folder.parent / 'mine.py'}:{name}" for name in ("halves", "deadly"))
-    return Grid(tasks=(f"folder:{folder}",), encoders=encoders, protocols=("linear", "knn"), labels=("5/class", "100"), seeds=2)
+    return Grid(
+        tasks=(f"folder:{folder}",),
+        encoders=encoders,
+        protocols=("linear", "knn"),
+        labels=("5/class", "100"),
+        seeds=2,
+    )
 
 
 def essence(store: Store) -> dict[str, tuple[object, ...]]:
-    return {key: (row.cell, row.n_labels, row.n_requested, row.chosen, row.metrics) for key, row in store.rows().items()}
+    return {
+        key: (row.cell, row.n_labels, row.n_requested, row.chosen, row.metrics)
+        for key, row in store.rows().items()
+    }
 
 
 def test_two_workers_one_of_which_is_killed_make_the_rows_of_one_process(
@@ -63,13 +73,16 @@ def test_two_workers_one_of_which_is_killed_make_the_rows_of_one_process(
     lines = (store.folder / "rows.jsonl").read_text().splitlines()
     assert len(lines) == len(plan.cells), "none twice"
     assert re.search(
-        r"worker [12] \(cpu\) was killed \(SIGKILL.*\) at folder:mine given mine.py:deadly@32: it is started again", caplog.text
+        r"worker [12] \(cpu\) was killed \(SIGKILL.*\) at folder:mine given mine.py:deadly@32: it is started again",
+        caplog.text,
     )
     assert "it is started again" in (store.folder / "run.log").read_text()
 
 
 @pytest.mark.slow
-def test_work_at_which_two_workers_died_has_failed_and_the_rest_goes_on(folder: Path, tmp_path: Path) -> None:
+def test_work_at_which_two_workers_died_has_failed_and_the_rest_goes_on(
+    folder: Path, tmp_path: Path
+) -> None:
     grid = grid_of(folder, deaths=1000)
     plan = planning.plan(grid)
     store = local.execute(grid, plan, Store(tmp_path / "out"), ["cpu", "cpu"])
@@ -79,10 +92,14 @@ def test_work_at_which_two_workers_died_has_failed_and_the_rest_goes_on(folder: 
     assert (tmp_path / "deaths").stat().st_size == 2
 
 
-def test_a_folder_without_locks_stops_the_run_and_names_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_without_locks_stops_the_run_and_names_shards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     local.check_locks(tmp_path)
     monkeypatch.setattr("fcntl.flock", lambda *_: None)
-    with pytest.raises(DiskError, match=r"keep nobody out.*--shard 1/2 --out A.*medbench merge A B"):
+    with pytest.raises(
+        DiskError, match=r"keep nobody out.*--shard 1/2 --out A.*medbench merge A B"
+    ):
         local.check_locks(tmp_path)
 
 
@@ -93,7 +110,11 @@ def test_devices_of_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert local.devices_of("auto", "auto", "") == ["cpu"], "no GPU is visible here"
     monkeypatch.setattr(local, "_gpus", lambda: ["cuda:0", "cuda:1"])
     assert local.devices_of("auto", "cuda:0, cuda:1", "") == ["cuda:0", "cuda:1"]
-    assert local.devices_of("auto", "auto", "") == local.devices_of("auto", "", "auto") == ["cuda:0", "cuda:1"]
+    assert (
+        local.devices_of("auto", "auto", "")
+        == local.devices_of("auto", "", "auto")
+        == ["cuda:0", "cuda:1"]
+    )
     assert local.devices_of("auto", "auto", "3") == ["cuda:0", "cuda:1", "cuda:0"]
     for wrong in (("auto", "", "many"), ("auto", "", "0"), ("cpu", "cuda:0", "")):
         with pytest.raises(UserError):
@@ -109,19 +130,46 @@ def test_cores_are_divided_among_workers(monkeypatch: pytest.MonkeyPatch) -> Non
     assert child_process.environment(4)["OMP_NUM_THREADS"] == "3", "the user's word"
 
 
-def test_shards_divide_the_units_and_merge_into_the_whole(folder: Path, tmp_path: Path, medbench: Callable[..., int]) -> None:
+def test_shards_divide_the_units_and_merge_into_the_whole(
+    folder: Path, tmp_path: Path, medbench: Callable[..., int]
+) -> None:
     grid = grid_of(folder, deaths=0)
     plan = planning.plan(grid)
     parts = [Shard(i, 2).of(plan) for i in (1, 2)]
-    assert sorted(cell.fingerprint for part in parts for cell in part.cells) == sorted(cell.fingerprint for cell in plan.cells)
+    assert sorted(cell.fingerprint for part in parts for cell in part.cells) == sorted(
+        cell.fingerprint for cell in plan.cells
+    )
     assert [len(part.units) for part in parts] == [1, 1]
-    words = ["run", "--task", grid.tasks[0], "--encoder", ",".join(grid.encoders), "--labels", "5/class,100", "--seeds", "2"]
+    words = [
+        "run",
+        "--task",
+        grid.tasks[0],
+        "--encoder",
+        ",".join(grid.encoders),
+        "--labels",
+        "5/class,100",
+        "--seeds",
+        "2",
+    ]
     for number in "12":
-        assert medbench(*words, "--protocols", "linear,knn", "--shard", f"{number}/2", "--out", str(tmp_path / number)) == 0
+        assert (
+            medbench(
+                *words,
+                "--protocols",
+                "linear,knn",
+                "--shard",
+                f"{number}/2",
+                "--out",
+                str(tmp_path / number),
+            )
+            == 0
+        )
     merge([tmp_path / "1", tmp_path / "2"], tmp_path / "both")
     whole = execution.execute(plan, Store(tmp_path / "whole"), device="cpu")
     assert essence(Store(tmp_path / "both")) == essence(whole)
-    assert {entry.fingerprint for entry in Store(tmp_path / "both").plan().cells} == {entry.fingerprint for entry in plan.cells}
+    assert {entry.fingerprint for entry in Store(tmp_path / "both").plan().cells} == {
+        entry.fingerprint for entry in plan.cells
+    }
 
 
 @pytest.mark.parametrize("text", ["0/2", "3/2", "1", "a/b", "1/2/3", "1/0"])
@@ -136,12 +184,16 @@ def test_more_shards_than_units_are_refused(folder: Path) -> None:
         Shard.parse("1/3").of(plan)
 
 
-def test_a_plan_goes_to_workers_as_it_is_or_is_made_again_there(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plan_goes_to_workers_as_it_is_or_is_made_again_there(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     grid = grid_of(folder, deaths=0)
     plan = planning.plan(grid)
     whole = Assignment(grid, tmp_path / "out", cells_hash(plan), 0, packed=packed(plan))
     monkeypatch.setattr(assignment, "plan", lambda grid: pytest.fail("it was made again"))
-    assert [cell.fingerprint for cell in whole.planned().cells] == [cell.fingerprint for cell in plan.cells]
+    assert [cell.fingerprint for cell in whole.planned().cells] == [
+        cell.fingerprint for cell in plan.cells
+    ]
     monkeypatch.setattr(assignment, "plan", lambda grid: plan)
     assert replace(whole, packed=b"broken").planned() is plan
     assert packed(replace(plan, command=lambda: 0)) == b"", "what cannot be sent"

@@ -1,11 +1,15 @@
-"""How the search for copies grows with the number of images: seconds of each stage, and the exponent between the smallest and the largest set.
+"""How the search for copies grows with the number of images.
+
+Seconds of each stage, and the exponent between the smallest and the largest set.
 
     python benchmarks/speed/audit_growth.py [--images 1000,2000,5000,10000] [--size 32]
 
-Images are noise of one spectrum, one in a hundred a mirrored copy: what is timed is `duplicates.near`, all but decoding. CPU seconds.
+Images are noise of one spectrum, one in a hundred a mirrored copy: what is timed is
+`duplicates.near`, all but decoding. CPU seconds.
 
-Found with --images 1000,3000,10000 on one thread of a busy x86-64 server with two cores: 5.3, 13.9 and 51.0 s in all, n^0.98 (comparing points n^1.23,
-32 s; describing them n^1.14, 15 s; comparing hashes n^0.52, 1 s), and all 10, 30 and 100 copies.
+Found with --images 1000,3000,10000 on one thread of a busy x86-64 server with two cores: 5.3, 13.9
+and 51.0 s in all, n^0.98 (comparing points n^1.23, 32 s; describing them n^1.14, 15 s; comparing
+hashes n^0.52, 1 s), and all 10, 30 and 100 copies.
 """
 
 from __future__ import annotations
@@ -27,7 +31,10 @@ def pack(n: int, size: int) -> np.ndarray:
     rng = np.random.default_rng(0)
     found = np.empty((n, size, size, 3), np.uint8)
     for i in range(n):
-        parts = [ndimage.gaussian_filter(rng.normal(0, 1, (size, size)), width) * width for width in (0.8, 2, 5)]
+        parts = [
+            ndimage.gaussian_filter(rng.normal(0, 1, (size, size)), width) * width
+            for width in (0.8, 2, 5)
+        ]
         found[i] = np.clip(128 + 40 * sum(parts), 0, 255)[..., None]
     copies = n // 100
     found[n - copies :] = found[:copies, :, ::-1]
@@ -62,11 +69,17 @@ def main() -> None:
     options = parser.parse_args()
     counts = [int(n) for n in options.images.split(",")]
     whole = pack(max(counts), options.size)
-    duplicates.near(whole[:64], np.arange(64), duplicates.Effort(random=16))  # imports and first calls
-    rows = {n: timed(np.concatenate([whole[: n - n // 100], whole[: n // 100, :, ::-1]])) for n in counts}
+    # imports and first calls
+    duplicates.near(whole[:64], np.arange(64), duplicates.Effort(random=16))
+    rows = {
+        n: timed(np.concatenate([whole[: n - n // 100], whole[: n // 100, :, ::-1]]))
+        for n in counts
+    }
     for stage in rows[counts[0]]:
         seconds = [rows[n][stage] for n in counts]
-        exponent = np.log(max(seconds[-1], 1e-9) / max(seconds[0], 1e-9)) / np.log(counts[-1] / counts[0])
+        exponent = np.log(max(seconds[-1], 1e-9) / max(seconds[0], 1e-9)) / np.log(
+            counts[-1] / counts[0]
+        )
         print(f"{stage:24s}", " ".join(f"{value:8.1f}" for value in seconds), f"  n^{exponent:.2f}")
 
 

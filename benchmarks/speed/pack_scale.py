@@ -1,15 +1,20 @@
-"""As many images as CheXpert or PCam have: what a first plan, a pack and a second plan cost, in time, memory and files.
+"""As many images as CheXpert or PCam have.
+
+What a first plan, a pack and a second plan cost, in time, memory and files.
 
     uv run python benchmarks/speed/pack_scale.py --n 300000 --folder scale --workers 1
 
-A tree of CheXpert's layout with n generated JPEGs of 32 pixels, and a PCam of n patches of 96 pixels in three .h5 files. Each stage runs in
-a process of its own, so that its peak memory is its own: reading the task for the first time (every file hashed, patients divided), packing
-at 32 pixels, reading it again (hashes remembered). The folder is removed afterwards.
+A tree of CheXpert's layout with n generated JPEGs of 32 pixels, and a PCam of n patches of 96
+pixels in three .h5 files. Each stage runs in a process of its own, so that its peak memory is its
+own: reading the task for the first time (every file hashed, patients divided), packing at 32
+pixels, reading it again (hashes remembered). The folder is removed afterwards.
 
-Expected of CheXpert's layout with --n 300000 --workers 1, on a virtual x86-64 server with two cores that eight other jobs kept busy, so that
-the times are upper bounds: 300,002 files made in 83 s, first plan 94 s, pack 304 s (about 1 ms an image), each stage with a peak of 582 MB;
-the cache is 3 files, 1.00 GB (0.92 GB of pixels, 0.07 GB of remembered hashes). Memory grows with what a plan keeps of each image (path, id,
-labels, group, hash: about 1.7 KB), not with pixels. Of PCam's layout: first plan 25 s (2.0 s of CPU) with 319 MB, second plan the same.
+Expected of CheXpert's layout with --n 300000 --workers 1, on a virtual x86-64 server with two cores
+that eight other jobs kept busy, so that the times are upper bounds: 300,002 files made in 83 s,
+first plan 94 s, pack 304 s (about 1 ms an image), each stage with a peak of 582 MB; the cache is 3
+files, 1.00 GB (0.92 GB of pixels, 0.07 GB of remembered hashes). Memory grows with what a plan
+keeps of each image (path, id, labels, group, hash: about 1.7 KB), not with pixels. Of PCam's
+layout: first plan 25 s (2.0 s of CPU) with 319 MB, second plan the same.
 """
 
 from __future__ import annotations
@@ -34,12 +39,11 @@ STAGES = ("first plan", "pack", "second plan")
 
 
 def make_chexpert(root: Path, n: int) -> None:
-    """n images of n / 3 patients, one or two studies each; 1 % of them are the official validation set."""
+    """n images of n / 3 patients, one or two studies each; 1 % of them are the official validation
+    set."""
     from PIL import Image
 
-    names = (
-        "No Finding,Enlarged Cardiomediastinum,Cardiomegaly,Lung Opacity,Lung Lesion,Edema,Consolidation,Pneumonia,Atelectasis,Pneumothorax"
-    )
+    names = "No Finding,Enlarged Cardiomediastinum,Cardiomegaly,Lung Opacity,Lung Lesion,Edema,Consolidation,Pneumonia,Atelectasis,Pneumothorax"
     header = f"Path,Sex,Age,Frontal/Lateral,AP/PA,{names},Pleural Effusion,Pleural Other,Fracture,Support Devices"
     rng = np.random.default_rng(0)
     pictures = []
@@ -55,15 +59,33 @@ def make_chexpert(root: Path, n: int) -> None:
         if i % 3 < 2:
             place.mkdir(parents=True, exist_ok=True)
         name = f"view{1 + i % 3}_frontal.jpg"
-        (place / name).write_bytes(pictures[i % len(pictures)] + i.to_bytes(8, "big"))  # behind the image's end: no two files are alike
-        labels = ["1.0" if x < 0.2 else "" if x < 0.9 or part == "valid" else "-1.0" for x in rng.random(14)]
-        lines[part].append(",".join([f"CheXpert-v1.0-small/{place.relative_to(root)}/{name}", "Male", "60", "Frontal", "AP", *labels]))
+        # behind the image's end: no two files are alike
+        (place / name).write_bytes(pictures[i % len(pictures)] + i.to_bytes(8, "big"))
+        labels = [
+            "1.0" if x < 0.2 else "" if x < 0.9 or part == "valid" else "-1.0"
+            for x in rng.random(14)
+        ]
+        lines[part].append(
+            ",".join(
+                [
+                    f"CheXpert-v1.0-small/{place.relative_to(root)}/{name}",
+                    "Male",
+                    "60",
+                    "Frontal",
+                    "AP",
+                    *labels,
+                ]
+            )
+        )
     for part, text in lines.items():
         (root / f"{part}.csv").write_text("\n".join(text) + "\n")
 
 
 def make_pcam(root: Path, n: int) -> None:
-    """n patches: 8 in 10 train, the rest val and test. One chunk of 64 is compressed, and written again and again: a row is known by its number."""
+    """n patches: 8 in 10 train, the rest val and test.
+
+    One chunk of 64 is compressed, and written again and again: a row is known by its number.
+    """
     import h5py
 
     root.mkdir(parents=True)
@@ -73,7 +95,14 @@ def make_pcam(root: Path, n: int) -> None:
         blocks = rng.integers(0, 256, (64, 8, 8, 3), np.uint8).repeat(12, 1).repeat(12, 2)
         chunk = zlib.compress(blocks.tobytes(), 1)
         with h5py.File(root / f"camelyonpatch_level_2_split_{part}_x.h5", "w") as file:
-            x = file.create_dataset("x", (rows, 96, 96, 3), np.uint8, chunks=blocks.shape, compression="gzip", compression_opts=1)
+            x = file.create_dataset(
+                "x",
+                (rows, 96, 96, 3),
+                np.uint8,
+                chunks=blocks.shape,
+                compression="gzip",
+                compression_opts=1,
+            )
             for start in range(0, rows, len(blocks)):
                 x.id.write_direct_chunk((start, 0, 0, 0), chunk)
         with h5py.File(root / f"camelyonpatch_level_2_split_{part}_y.h5", "w") as file:
@@ -93,7 +122,10 @@ def stage(name: str, task_name: str, folder: Path, workers: int) -> dict[str, fl
         flat = [image for split in found.parts.values() for image in split.images]
         images.pack(flat, found.hashes, SIZE, "bilinear", images.cache_folder(), workers=workers)
     ended, ended_busy = time.perf_counter(), time.process_time()
-    own, children = (resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    own, children = (
+        resource.getrusage(who).ru_maxrss / 1024
+        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
     return {
         "seconds": ended - (planned if name == "pack" else began),
         "cpu": ended_busy - (planned_busy if name == "pack" else busy),
@@ -103,12 +135,16 @@ def stage(name: str, task_name: str, folder: Path, workers: int) -> dict[str, fl
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--n", type=int, default=300_000)
     parser.add_argument("--folder", type=Path, default=Path("scale"))
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--tasks", default="chexpert,lymph")
-    parser.add_argument("--stage", nargs=2, metavar=("STAGE", "TASK"), help="used by the script itself")
+    parser.add_argument(
+        "--stage", nargs=2, metavar=("STAGE", "TASK"), help="used by the script itself"
+    )
     arguments = parser.parse_args()
     if arguments.stage:
         name, task = arguments.stage
@@ -122,9 +158,13 @@ def main() -> None:
     try:
         for task in arguments.tasks.split(","):
             began = time.perf_counter()
-            (make_chexpert if task == "chexpert" else make_pcam)(arguments.folder / task, arguments.n)
+            (make_chexpert if task == "chexpert" else make_pcam)(
+                arguments.folder / task, arguments.n
+            )
             files = sum(len(names) for _, _, names in os.walk(arguments.folder / task))
-            print(f"{task}: {files:,} files made in {time.perf_counter() - began:.0f} s", flush=True)
+            print(
+                f"{task}: {files:,} files made in {time.perf_counter() - began:.0f} s", flush=True
+            )
             for name in STAGES:
                 command = [
                     sys.executable,
@@ -137,14 +177,22 @@ def main() -> None:
                     "--workers",
                     str(arguments.workers),
                 ]
-                done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+                done = subprocess.run(
+                    command, env=environment, capture_output=True, text=True, check=False
+                )
                 if done.returncode:
                     sys.exit(done.stderr)
                 result = json.loads(done.stdout.splitlines()[-1])
                 more = f" + {result['workers']:.0f} MB a worker" if result["workers"] else ""
-                print(f"  {name:<12} {result['seconds']:8.1f} s {result['cpu']:8.1f} s of CPU {result['memory']:8.0f} MB{more}", flush=True)
+                print(
+                    f"  {name:<12} {result['seconds']:8.1f} s {result['cpu']:8.1f} s of CPU {result['memory']:8.0f} MB{more}",
+                    flush=True,
+                )
             cached = [file for file in (arguments.folder / "cache").rglob("*") if file.is_file()]
-            print(f"  cache: {len(cached)} files, {sum(file.stat().st_size for file in cached) / 1e9:.2f} GB", flush=True)
+            print(
+                f"  cache: {len(cached)} files, {sum(file.stat().st_size for file in cached) / 1e9:.2f} GB",
+                flush=True,
+            )
             shutil.rmtree(arguments.folder / task)
             shutil.rmtree(arguments.folder / "cache")
     finally:

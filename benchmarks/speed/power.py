@@ -2,7 +2,8 @@
 
     uv run python benchmarks/speed/power.py [--features 1280] [--images 14,70,700]
 
-Drawn features as after a ReLU. Each fit three times by turns; the medians, their ratio, and how far the transformed training images are apart.
+Drawn features as after a ReLU. Each fit three times by turns; the medians, their ratio, and how far
+the transformed training images are apart.
 """
 
 from __future__ import annotations
@@ -18,14 +19,18 @@ from medbench.models import power_transform
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--features", type=int, default=1280)
     parser.add_argument("--images", default="14,70,700")
     asked = parser.parse_args()
     rng = np.random.default_rng(0)
     print("images  ours, s  scikit-learn, s  ratio  apart")
     for n in map(int, asked.images.split(",")):
-        x = np.maximum(rng.normal(-0.5, 1, (n, asked.features)), 0) * rng.lognormal(size=asked.features)
+        x = np.maximum(rng.normal(-0.5, 1, (n, asked.features)), 0) * rng.lognormal(
+            size=asked.features
+        )
         x = x[:, x.std(0) > 0]
         ours, theirs = [], []
         for _ in range(3):
@@ -36,7 +41,10 @@ def main() -> None:
             ours.append(between - began)
             theirs.append(time.perf_counter() - between)
         mine, sklearn = statistics.median(ours), statistics.median(theirs)
-        print(f"{n:6d}  {mine:7.3f}  {sklearn:15.2f}  {mine / sklearn:.3f}  {np.abs(z - reference).max():.0e}", flush=True)
+        print(
+            f"{n:6d}  {mine:7.3f}  {sklearn:15.2f}  {mine / sklearn:.3f}  {np.abs(z - reference).max():.0e}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,13 @@
-"""How long `medbench predict` takes beside what cannot be saved: decoding and squeezing the images, and the network's forward pass.
+"""How long `medbench predict` takes beside what cannot be saved.
 
-    python benchmarks/speed/predict.py [--images 10000] [--size 112] [--encoder tf_efficientnet_lite0]
+Decoding and squeezing the images, and the network's forward pass.
 
-Images are JPEGs of 600 x 450 pixels, drawn; weights are random: neither changes the time. The two parts are timed alone, one after the other, then
-the command's own function; the ratio is of CPU seconds, as predict overlaps the two. Each is done twice in turn, and the least is taken.
+    python benchmarks/speed/predict.py [--images 10000] [--size 112] [--encoder
+    tf_efficientnet_lite0]
+
+Images are JPEGs of 600 x 450 pixels, drawn; weights are random: neither changes the time. The two
+parts are timed alone, one after the other, then the command's own function; the ratio is of CPU
+seconds, as predict overlaps the two. Each is done twice in turn, and the least is taken.
 
 Not yet run on 10,000 images: no ratio is stated here.
 """
@@ -29,17 +33,37 @@ from medbench.schema import Encoder
 
 def model(folder: Path, architecture: str, size: int) -> None:
     """A folder of seven classes with random weights."""
-    encoder = Encoder(architecture, architecture, "", size, (0.5,) * 3, (0.5,) * 3, "bicubic", "pool")
+    encoder = Encoder(
+        architecture, architecture, "", size, (0.5,) * 3, (0.5,) * 3, "bicubic", "pool"
+    )
     net = build_encoder(encoder, Weights("drawn", "0", (), None), 0)
     width, rng = int(net.num_features), np.random.default_rng(0)  # type: ignore[arg-type]
-    arrays = {"weight": rng.normal(size=(1, 7, width)), "bias": np.zeros((1, 7)), "mean": np.zeros(width), "scale": np.ones(width)}
+    arrays = {
+        "weight": rng.normal(size=(1, 7, width)),
+        "bias": np.zeros((1, 7)),
+        "mean": np.zeros(width),
+        "scale": np.ones(width),
+    }
     arrays |= {"limit": np.full(1, 9.0), "columns": np.arange(7), "base": np.zeros(7)}
     head = LinearHead.of(arrays, "multiclass", 7)
-    seen = {"target": "test", "images": 0, "groups": 0, "auc": [None] * 3, "calibration": {}, "classes": {}}
+    seen = {
+        "target": "test",
+        "images": 0,
+        "groups": 0,
+        "auc": [None] * 3,
+        "calibration": {},
+        "classes": {},
+    }
     points = {"temperature": None, "held_out_images": 0, "points": {}, "sets": {}}
     lies = typical_of(rng.gamma(2, 1, (500, width)).astype(np.float32), np.arange(500))
     folder.mkdir()
-    write(folder, Parts(encoder, net, head, "linear", tuple("abcdefg"), "multiclass", "fp32", points, seen, lies), "")
+    write(
+        folder,
+        Parts(
+            encoder, net, head, "linear", tuple("abcdefg"), "multiclass", "fp32", points, seen, lies
+        ),
+        "",
+    )
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -58,7 +82,10 @@ def main() -> None:
         images = Path(place) / "images"
         images.mkdir()
         rng = np.random.default_rng(0)
-        few = [Image.fromarray(rng.integers(0, 255, (30, 40, 3)).astype(np.uint8)).resize((600, 450)) for _ in range(50)]
+        few = [
+            Image.fromarray(rng.integers(0, 255, (30, 40, 3)).astype(np.uint8)).resize((600, 450))
+            for _ in range(50)
+        ]
         for i in range(asked.images):
             few[i % 50].save(images / f"{i:06d}.jpg", quality=90)
         model(Path(place) / "model", asked.encoder, asked.size)
@@ -68,12 +95,16 @@ def main() -> None:
         parts: dict[str, Callable[[], object]] = {
             "decoding": lambda: [loaded.decode(one.file) for one in found],
             "forward": lambda: [loaded.features(pixels[: len(found) - i]) for i in rounds],
-            "predict": lambda: predict(loaded, Path(place) / "model", found, Path(place) / "out.csv"),
+            "predict": lambda: predict(
+                loaded, Path(place) / "model", found, Path(place) / "out.csv"
+            ),
         }
         least = {name: min(timed(work) for _ in range(2)) for name, work in parts.items()}
         own = least["decoding"] + least["forward"]
         told = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in least.items())
-        print(f"{asked.images} images: {told}; predict / (decoding + forward) {least['predict'] / own:.3f}")
+        print(
+            f"{asked.images} images: {told}; predict / (decoding + forward) {least['predict'] / own:.3f}"
+        )
 
 
 if __name__ == "__main__":

@@ -4,11 +4,12 @@
     uv run python benchmarks/speed/pretrain.py --quick    # SimCLR alone
     uv run python benchmarks/speed/pretrain.py --device cuda --encoder resnet50 --size 224 --precision bf16 --alone    # without lightly
 
-First ratio: views a second of the loop over views a second of the bare forward and backward pass of the same network on one fixed batch
-(aim: 0.7 on two cores, 0.8 on a GPU). Second and third: the loop's over those of the same steps on lightly's PIL transforms through a
-DataLoader (aim: 2 on a CPU, without workers, as torch has all its cores; 5 on a GPU, a worker a core), from JPEGs of 600 x 450 pixels as a
-data set has them, and from images that somebody has decoded and shrunk before. Measured in turns, medians of ROUNDS; about five minutes
-on two cores.
+First ratio: views a second of the loop over views a second of the bare forward and backward pass of
+the same network on one fixed batch (aim: 0.7 on two cores, 0.8 on a GPU). Second and third: the
+loop's over those of the same steps on lightly's PIL transforms through a DataLoader (aim: 2 on a
+CPU, without workers, as torch has all its cores; 5 on a GPU, a worker a core), from JPEGs of 600 x
+450 pixels as a data set has them, and from images that somebody has decoded and shrunk before.
+Measured in turns, medians of ROUNDS; about five minutes on two cores.
 """
 
 from __future__ import annotations
@@ -49,9 +50,18 @@ def lightlys(name: str, recipe: Recipe, size: int) -> Any:
 
 
 class Pictures(torch.utils.data.Dataset):
-    """The images as lightly gets them: encoded as JPEG at HAM10000's own 600 x 450 pixels, or decoded and small already."""
+    """The images as lightly gets them.
 
-    def __init__(self, pixels: np.ndarray, transform: Callable[[Image.Image], list[torch.Tensor]], *, encoded: bool):
+    Encoded as JPEG at HAM10000's own 600 x 450 pixels, or decoded and small already.
+    """
+
+    def __init__(
+        self,
+        pixels: np.ndarray,
+        transform: Callable[[Image.Image], list[torch.Tensor]],
+        *,
+        encoded: bool,
+    ):
         self.pictures = [jpeg(one) if encoded else Image.fromarray(one) for one in pixels]
         self.transform = transform
 
@@ -60,28 +70,52 @@ class Pictures(torch.utils.data.Dataset):
 
     def __getitem__(self, i: int) -> list[torch.Tensor]:
         picture = self.pictures[i]
-        return self.transform(Image.open(io.BytesIO(picture)).convert("RGB") if isinstance(picture, bytes) else picture)
+        return self.transform(
+            Image.open(io.BytesIO(picture)).convert("RGB")
+            if isinstance(picture, bytes)
+            else picture
+        )
 
 
 def jpeg(pixels: np.ndarray) -> bytes:
     stream = io.BytesIO()
-    Image.fromarray(pixels).resize((600, 450), Image.Resampling.BICUBIC).save(stream, "jpeg", quality=90)
+    Image.fromarray(pixels).resize((600, 450), Image.Resampling.BICUBIC).save(
+        stream, "jpeg", quality=90
+    )
     return stream.getvalue()
 
 
 def with_lightly(
-    pixels: np.ndarray, build: Callable[[], torch.nn.Module], recipe: Recipe, name: str, asked: argparse.Namespace, *, encoded: bool
+    pixels: np.ndarray,
+    build: Callable[[], torch.nn.Module],
+    recipe: Recipe,
+    name: str,
+    asked: argparse.Namespace,
+    *,
+    encoded: bool,
 ) -> tuple[Callable[[], None], Callable[[], None]]:
-    """The same objective and optimiser, fed by lightly's transforms. Returns (work, close): its workers stay alive between rounds."""
+    """The same objective and optimiser, fed by lightly's transforms.
+
+    Returns (work, close): its workers stay alive between rounds.
+    """
     assert recipe.objective is not None
     device = asked.device
     backbone = build().to(device).to(memory_format=torch.channels_last)
     dim = backbone(torch.zeros(2, 3, asked.size, asked.size, device=device)).shape[1]
     objective = recipe.objective(backbone, dim, recipe).to(device).train()
-    optimiser = torch.optim.AdamW([p for p in objective.parameters() if p.requires_grad], lr=recipe.lr)
+    optimiser = torch.optim.AdamW(
+        [p for p in objective.parameters() if p.requires_grad], lr=recipe.lr
+    )
     workers = os.cpu_count() or 1 if device != "cpu" else 0  # on a CPU torch has all cores
     data = Pictures(pixels, lightlys(name, recipe, asked.size), encoded=encoded)
-    loader = torch.utils.data.DataLoader(data, BATCH, shuffle=True, drop_last=True, num_workers=workers, persistent_workers=workers > 0)
+    loader = torch.utils.data.DataLoader(
+        data,
+        BATCH,
+        shuffle=True,
+        drop_last=True,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+    )
 
     def endless() -> Iterator[list[torch.Tensor]]:
         while True:
@@ -104,11 +138,18 @@ def with_lightly(
 
 def measure(name: str, asked: argparse.Namespace) -> None:
     _, build = options.encoder_of(asked)
-    recipe, training, step = pretraining(METHODS[name], build, asked.size, asked.batch, asked.device, asked.precision)
+    recipe, training, step = pretraining(
+        METHODS[name], build, asked.size, asked.batch, asked.device, asked.precision
+    )
     bare = bare_pretraining(training, recipe, asked.size, asked.batch)
     views = STEPS * asked.batch * recipe.views_an_image(asked.size)
     words = () if asked.alone else ("files", "decoded")
-    peers = {word: with_lightly(pixels_of(512, asked.size), build, recipe, name, asked, encoded=word == "files") for word in words}
+    peers = {
+        word: with_lightly(
+            pixels_of(512, asked.size), build, recipe, name, asked, encoded=word == "files"
+        )
+        for word in words
+    }
     works: dict[str, Callable[[], object]] = {
         "bare": lambda: [bare() for _ in range(STEPS)],
         "ours": lambda: [step() for _ in range(STEPS)],
@@ -116,11 +157,18 @@ def measure(name: str, asked: argparse.Namespace) -> None:
     works |= {word: peer[0] for word, peer in peers.items()}
     for work in works.values():
         work()
-    times = [{key: options.seconds(work, asked.device) for key, work in works.items()} for _ in range(ROUNDS)]
+    times = [
+        {key: options.seconds(work, asked.device) for key, work in works.items()}
+        for _ in range(ROUNDS)
+    ]
     for _, close in peers.values():
         close()
     rates = {key: views / statistics.median(t[key] for t in times) for key in works}
-    told = {"bare": "over the bare network", "files": "over lightly's transforms of JPEGs", "decoded": "of small decoded images"}
+    told = {
+        "bare": "over the bare network",
+        "files": "over lightly's transforms of JPEGs",
+        "decoded": "of small decoded images",
+    }
     for other in [key for key in works if key != "ours"]:
         ratios = [t[other] / t["ours"] for t in times]
         print(f"{name}, {asked.encoder}@{asked.size} {asked.precision}, {asked.device}: {rates['ours']:.0f} views/s, {rates[other]:.0f} {other}; {told[other]} "

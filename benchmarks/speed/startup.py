@@ -2,9 +2,9 @@
 
     uv run python benchmarks/speed/startup.py
 
-Expected: --help, list and a wrong name under 0.5 s of CPU; `table` of finished rows under 1.5 s. Each command runs once to compile, then
-five times; the median of user + system time is shown, beside an empty interpreter's and their ratio, which is what to compare across
-machines.
+Expected: --help, list and a wrong name under 0.5 s of CPU; `table` of finished rows under 1.5 s.
+Each command runs once to compile, then five times; the median of user + system time is shown,
+beside an empty interpreter's and their ratio, which is what to compare across machines.
 """
 
 from __future__ import annotations
@@ -44,9 +44,16 @@ def main() -> None:
         empty = cpu_seconds(["-c", ""], environment)
         print(f"{'an empty interpreter':<34} {empty:6.2f} s")
         commands = {name: ["-m", "medbench", *arguments] for name, arguments in COMMANDS.items()}
-        folders = sorted(Path().glob("runs/*/plan.json")) + sorted(Path().glob("results/*/plan.json"))
+        folders = sorted(Path().glob("runs/*/plan.json")) + sorted(
+            Path().glob("results/*/plan.json")
+        )
         for plan in folders[:1]:
-            commands[f"medbench table {plan.parent}"] = ["-m", "medbench", "table", str(plan.parent)]
+            commands[f"medbench table {plan.parent}"] = [
+                "-m",
+                "medbench",
+                "table",
+                str(plan.parent),
+            ]
         for name, arguments in commands.items():
             seconds = cpu_seconds(arguments, environment)
             print(f"{name:<34} {seconds:6.2f} s   {seconds / empty:5.1f} x")

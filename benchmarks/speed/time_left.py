@@ -3,12 +3,14 @@
     uv run python benchmarks/speed/time_left.py            # about five minutes of two quiet cores
     uv run python benchmarks/speed/time_left.py --quick    # 1 and 10 % of the labels, 500 views
 
-Its clock counts the CPU seconds of this process, on one thread, so that what else the machine does is not measured. Printed are the seconds to the first
-row and to the first board of two methods; the time left that was told against the time that was taken, after each tenth of the run; and the three
+Its clock counts the CPU seconds of this process, on one thread, so that what else the machine does
+is not measured. Printed are the seconds to the first row and to the first board of two methods; the
+time left that was told against the time that was taken, after each tenth of the run; and the three
 ratios that `medbench/run/time_left.py` takes where a kind of work has no speed yet.
 
-Expected: told within 30 % of taken from the first 10 % of the run on. Measured on 2026-11-30 (one busy core of an EPYC, Zen 4): first row after 16 s, all after
-283 s; a view of a pretraining took 4.4 to 4.8 images embedded, a cell of DVME's head 14, 12 and 4 of the probe's at 1, 10 and 100 %.
+Expected: told within 30 % of taken from the first 10 % of the run on. Measured on 2026-11-30 (one
+busy core of an EPYC, Zen 4): first row after 16 s, all after 283 s; a view of a pretraining took
+4.4 to 4.8 images embedded, a cell of DVME's head 14, 12 and 4 of the probe's at 1, 10 and 100 %.
 """
 
 from __future__ import annotations
@@ -34,7 +36,10 @@ def cpu() -> float:
 
 
 class Told:
-    """What a run said while it worked. said: (when, time left) at each report. rows: (when, method)."""
+    """What a run said while it worked.
+
+    said: (when, time left) at each report. rows: (when, method).
+    """
 
     def __init__(self, left: TimeLeft):
         self.left = left
@@ -53,29 +58,40 @@ class Told:
     def report(self, end: float) -> None:
         second = next(when for when, method in self.rows if method != self.rows[0][1])
         print(
-            f"first row after {self.rows[0][0]:.1f} s, the first of a second method after {second:.1f} s, all after {end:.1f} s", flush=True
+            f"first row after {self.rows[0][0]:.1f} s, the first of a second method after {second:.1f} s, all after {end:.1f} s",
+            flush=True,
         )
         for share in (0.1, 0.25, 0.5, 0.75, 0.9):
             when, told = next(one for one in self.said if one[0] >= share * end)
             taken = end - when
-            shown = "nothing" if told is None else f"{told:.0f} s, {told / taken:.2f} of what it took"
+            shown = (
+                "nothing" if told is None else f"{told:.0f} s, {told / taken:.2f} of what it took"
+            )
             print(f"after {100 * share:.0f} %: {taken:.0f} s were left; told were {shown}")
         speeds, image = self.left.speeds, self.left.speeds.one(("embed",))
         assert image is not None, "something was embedded"
         print(f"an image embedded: {1000 * image:.2f} ms. Of it takes a view of")
-        for kind in dict.fromkeys(stage.kind for stage in self.left.stages.values() if stage.kind[0] == "train"):
+        for kind in dict.fromkeys(
+            stage.kind for stage in self.left.stages.values() if stage.kind[0] == "train"
+        ):
             print(f"  {kind[1]}: {(speeds.one(kind) or 0) / image:.1f}")
         for kind in dict.fromkeys(self.left.kinds.values()):
-            print(f"  a cell of {kind.method} {kind.protocol} {kind.labels}: {speeds.one(('fit', *kind)):.3f} s")
+            print(
+                f"  a cell of {kind.method} {kind.protocol} {kind.labels}: {speeds.one(('fit', *kind)):.3f} s"
+            )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true")
     quick = parser.parse_args().quick
     if quick:
         recipe.QUICK_VIEWS = 500
-    grid = Grid(tasks=("derm",), labels=("1", "10") if quick else ("1", "10", "100"), data="phantom")
+    grid = Grid(
+        tasks=("derm",), labels=("1", "10") if quick else ("1", "10", "100"), data="phantom"
+    )
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["MEDBENCH_CACHE"] = str(Path(scratch, "cache"))
         import torch

@@ -1,4 +1,7 @@
-"""Single steps of the trainings, for the scripts beside this one: the loops' own code, set up once."""
+"""Single steps of the trainings, for the scripts beside this one.
+
+The loops' own code, set up once.
+"""
 
 from __future__ import annotations
 
@@ -34,10 +37,13 @@ def pixels_of(n: int, size: int) -> np.ndarray:
 def pretraining(
     method: Any, build: Build, size: int, batch: int, device: str, precision: str, n: int = 512
 ) -> tuple[Recipe, loop.Training, Any]:
-    """The quick recipe of a method with this batch, its training set up, and a function that makes one step."""
+    """The quick recipe of a method with this batch, its training set up, and a function that makes
+    one step."""
     names = np.arange(n).astype(str)
     data = Data(pixels_of(n, size), np.arange(n), names, names, None, HALF, HALF, size)
-    recipe = method.recipes("dermoscopy", "quick", n, "imagenet+task")[0].having(batch=batch, accumulate=1, views=10**8, freeze_norm=False)
+    recipe = method.recipes("dermoscopy", "quick", n, "imagenet+task")[0].having(
+        batch=batch, accumulate=1, views=10**8, freeze_norm=False
+    )
     world = DistributedContext.here()
     (stage,) = loop.plan_stages(data, [recipe], world)
     writer = CheckpointWriter(Path(tempfile.mkdtemp()), world, device, 1, "benchmark")
@@ -53,13 +59,21 @@ def pretraining(
     return recipe, training, step
 
 
-def bare_pretraining(training: loop.Training, recipe: Recipe, size: int, batch: int) -> Callable[[], None]:
-    """Forward and backward of the network alone, in the same precision, on fixed views of the recipe's sizes."""
+def bare_pretraining(
+    training: loop.Training, recipe: Recipe, size: int, batch: int
+) -> Callable[[], None]:
+    """Forward and backward of the network alone, in the same precision, on fixed views of the
+    recipe's sizes."""
     net = training.objective.parts["backbone"].train()
     groups: dict[int, int] = {}
     for crop in recipe.crops:
         groups[crop.pixels(size)] = groups.get(crop.pixels(size), 0) + crop.count * batch
-    fixed = [torch.randn(n, 3, s, s, device=training.device).contiguous(memory_format=torch.channels_last) for s, n in groups.items()]
+    fixed = [
+        torch.randn(n, 3, s, s, device=training.device).contiguous(
+            memory_format=torch.channels_last
+        )
+        for s, n in groups.items()
+    ]
 
     def work() -> None:
         with products(training.precision):
@@ -71,14 +85,18 @@ def bare_pretraining(training: loop.Training, recipe: Recipe, size: int, batch: 
     return work
 
 
-def fine_tuning(build: Build, size: int, batch: int, device: str, precision: str, n: int = 512) -> tuple[Any, Any, Callable[[], None]]:
+def fine_tuning(
+    build: Build, size: int, batch: int, device: str, precision: str, n: int = 512
+) -> tuple[Any, Any, Callable[[], None]]:
     """Network, optimiser, and a function that makes one step."""
     network = Network(build, None, size, HALF, HALF, "dermoscopy", precision)
     labels, names = np.arange(n) % CLASSES, np.arange(n).astype(str)
     given = Train(pixels_of(n, size), labels, names, "multiclass", CLASSES, device, network=network)
     recipe = replace(MODERN, batch=batch, probe=False)
     nobody = np.array([], np.int64)
-    job = finetuning.FineTuning(given, network, recipe, np.arange(n), nobody, 0, Path(tempfile.mkdtemp()), linear_layer)
+    job = finetuning.FineTuning(
+        given, network, recipe, np.arange(n), nobody, 0, Path(tempfile.mkdtemp()), linear_layer
+    )
     net, state = job.start(), finetuning.State()
     optimiser = optimiser_of(net, recipe, 1e-4)
     order, later = itertools.tee(job.order.rows(step) for step in itertools.count())
@@ -92,9 +110,14 @@ def fine_tuning(build: Build, size: int, batch: int, device: str, precision: str
     return net, optimiser, step
 
 
-def bare_fine_tuning(net: Any, optimiser: torch.optim.Optimizer, size: int, batch: int, device: str, precision: str) -> Callable[[], None]:
-    """Forward, backward and update of the same network on one fixed batch, in the same precision."""
-    images = torch.randn(batch, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)
+def bare_fine_tuning(
+    net: Any, optimiser: torch.optim.Optimizer, size: int, batch: int, device: str, precision: str
+) -> Callable[[], None]:
+    """Forward, backward and update of the same network on one fixed batch, in the same
+    precision."""
+    images = torch.randn(batch, 3, size, size, device=device).contiguous(
+        memory_format=torch.channels_last
+    )
     labels = torch.arange(batch, device=device) % CLASSES
 
     def work() -> None:

@@ -1,7 +1,10 @@
-"""What a plan says of an encoder that a user brought: the cheap half of `encoder.diagnosis`, kept by weights and preprocessing. Light, as a plan is.
+"""What a plan says of an encoder that a user brought.
 
-The user states how images enter, so the user can be wrong, and nothing else would say it: features come out all the same. Values are tried on natural
-images first, and where something is found, on images of the task: weights may have been trained on either, and what is told must hold for both.
+The cheap half of `encoder.diagnosis`, kept by weights and preprocessing. Light, as a plan is.
+
+The user states how images enter, so the user can be wrong, and nothing else would say it: features
+come out all the same. Values are tried on natural images first, and where something is found, on
+images of the task: weights may have been trained on either, and what is told must hold for both.
 """
 
 from __future__ import annotations
@@ -23,17 +26,22 @@ if TYPE_CHECKING:
 
 VERSION = 1  # raise it with every change of what is found
 IMAGES = 12
-#: What is told in every table: what no choice of images explains. Sizes and interpolations stand in the row, an order of channels is too fine for twelve
-#: images.
-#: Values must be this much off, in nats. The default encoder at 64 to 224 px, with its batch norms' memory as it is and taken anew on four sets of
-#: medical images, shown five kinds of images, gains at most .65 by other values where its own are right; mean and std of 127.5, and values of [0, 255],
-#: lose .94 or more on each of them. Smaller mistakes are `medbench doctor`'s to measure.
+#: What is told in every table: what no choice of images explains. Sizes and interpolations stand in
+#: the row, an order of channels is too fine for twelve images. Values must be this much off, in
+#: nats. The default encoder at 64 to 224 px, with its batch norms' memory as it is and taken anew
+#: on four sets of medical images, shown five kinds of images, gains at most .65 by other values
+#: where its own are right; mean and std of 127.5, and values of [0, 255], lose .94 or more on each
+#: of them. Smaller mistakes are `medbench doctor`'s to measure.
 CLEAR = 0.8
 TOLD = ("range", "mean and std", "readout", "weights")
 
 
 def encoder_marks(
-    encoder: Encoder, weights: Weights, build: Callable[[], nn.Module], images: Sequence[Image], cache_dir: Path
+    encoder: Encoder,
+    weights: Weights,
+    build: Callable[[], nn.Module],
+    images: Sequence[Image],
+    cache_dir: Path,
 ) -> tuple[Mark, ...]:
     """Return what every table of this encoder must say; () where nothing is wrong with it.
 
@@ -45,12 +53,22 @@ def encoder_marks(
     if found and len(images) >= 8:
         from medbench.images import content_hashes, decode
 
-        some = [images[i] for i in np.sort(np.random.default_rng(0).permutation(len(images))[:IMAGES])]
+        some = [
+            images[i] for i in np.sort(np.random.default_rng(0).permutation(len(images))[:IMAGES])
+        ]
         again = _kept(
-            cache_dir, about, content_hashes(some, cache_dir), encoder, build, lambda: [np.asarray(decode(image)) for image in some]
+            cache_dir,
+            about,
+            content_hashes(some, cache_dir),
+            encoder,
+            build,
+            lambda: [np.asarray(decode(image)) for image in some],
         )
         found = [one for one in found if one["what"] in {other["what"] for other in again}]
-    return tuple(Mark("encoder", f"{encoder.name}: {one['what']}: {one['evidence']}. Fix: {one['fix']}") for one in found)
+    return tuple(
+        Mark("encoder", f"{encoder.name}: {one['what']}: {one['evidence']}. Fix: {one['fix']}")
+        for one in found
+    )
 
 
 def _natural() -> list[np.ndarray]:
@@ -83,7 +101,9 @@ def _kept(
     return found
 
 
-def examined(net: nn.Module, encoder: Encoder, images: Sequence[np.ndarray]) -> list[EncoderFinding]:
+def examined(
+    net: nn.Module, encoder: Encoder, images: Sequence[np.ndarray]
+) -> list[EncoderFinding]:
     """Find what of TOLD is wrong with a network (eval mode) on images (H, W, 3) uint8.
 
     It takes one pass for each of a handful of mean and std.

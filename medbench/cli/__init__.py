@@ -1,6 +1,9 @@
-"""The command line: parses, calls, prints. Everything it does is a function of the package. A file a group of commands.
+"""The command line: parses, calls, prints.
 
-Exit codes: 0 done, 1 a check differs, 2 bad input (one line says what), 3 some cells failed, 130 stopped by Ctrl-C.
+Everything it does is a function of the package. A file a group of commands.
+
+Exit codes: 0 done, 1 a check differs, 2 bad input (one line says what), 3 some cells failed, 130
+stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -27,7 +30,8 @@ from medbench.cli.options import BadUsage, app
 from medbench.cli.plain_output import plain_streams
 from medbench.schema import UserError
 
-#: What a disk or a place that a person named can do to any command: full, not theirs, a file where a folder is meant or the other way round.
+#: What a disk or a place that a person named can do to any command: full, not theirs, a file where
+#: a folder is meant or the other way round.
 PLACES = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS),
     *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP),
@@ -51,15 +55,20 @@ def main() -> None:
 def _main() -> None:
     """Bad input ends with one line and exit code 2.
 
-    Threads that wait give their core away: on a machine that others use too, torch's threads would otherwise spin for each other at every
-    layer (a pretraining step on two busy cores takes 4 to 9 times as long).
+    Threads that wait give their core away: on a machine that others use too, torch's threads would
+    otherwise spin for each other at every layer (a pretraining step on two busy cores takes 4 to 9
+    times as long).
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         _check_working_folder()
-        code = app(prog_name="medbench", standalone_mode=False) or 0  # of typer.Exit: a command itself returns nothing
+        # of typer.Exit: a command itself returns nothing
+        code = app(prog_name="medbench", standalone_mode=False) or 0
         if code == 130:
-            print("medbench: stopped. The same command goes on with what was finished.", file=sys.stderr)
+            print(
+                "medbench: stopped. The same command goes on with what was finished.",
+                file=sys.stderr,
+            )
         sys.exit(code)
     except BadUsage as error:
         sys.exit(_refused(error))
@@ -75,13 +84,19 @@ def _main() -> None:
 
 
 def _refused(error: Any) -> int:
-    """Say in one line which words no command takes; the whole help where a command was not even named."""
+    """Say in one line which words no command takes.
+
+    The whole help where a command was not even named.
+    """
     if type(error).__name__ == "NoArgsIsHelpError":  # its message is the help
         error.show()
     else:
         command = error.ctx.command_path if error.ctx else "medbench"
         said = error.format_message()
-        print(f"medbench: {UserError(said + '.' * (said[-1:] not in '.?'), then=f'{command} -h')}", file=sys.stderr)
+        print(
+            f"medbench: {UserError(said + '.' * (said[-1:] not in '.?'), then=f'{command} -h')}",
+            file=sys.stderr,
+        )
     return int(error.exit_code)
 
 
@@ -93,4 +108,6 @@ def _check_working_folder() -> None:
     try:
         os.getcwd()
     except OSError as error:
-        raise UserError("The working folder is gone.", then="cd to a folder that is there") from error
+        raise UserError(
+            "The working folder is gone.", then="cd to a folder that is there"
+        ) from error

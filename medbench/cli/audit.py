@@ -14,29 +14,50 @@ from medbench.schema import UserError, user_path
 
 @app.command("audit")
 def audit_command(
-    task: Annotated[str | None, typer.Argument(help="A task, or folder:PATH of images with or without labels.")] = None,
+    task: Annotated[
+        str | None, typer.Argument(help="A task, or folder:PATH of images with or without labels.")
+    ] = None,
     images: Annotated[
-        str | None, typer.Option("--images", help="Instead of a task: a .txt of paths, or a .csv with path[,label][,group][,split].")
+        str | None,
+        typer.Option(
+            "--images",
+            help="Instead of a task: a .txt of paths, or a .csv with path[,label][,group][,split].",
+        ),
     ] = None,
     data: Data = None,
     fast: Annotated[
-        bool, typer.Option("--fast", help="Hashes alone: no features, no suspicious labels, no cropped or padded copies.")
+        bool,
+        typer.Option(
+            "--fast",
+            help="Hashes alone: no features, no suspicious labels, no cropped or padded copies.",
+        ),
     ] = False,
     device: Device = "auto",
     rehash: Rehash = False,
     ordinal: Ordinal = False,
     order: Order = None,
-    json: Annotated[Path | None, path_option("--json", help="Write everything that was found to this file.")] = None,
-    csv: Annotated[Path | None, path_option("--csv", help="Write the pairs of copies to this file.")] = None,
+    json: Annotated[
+        Path | None, path_option("--json", help="Write everything that was found to this file.")
+    ] = None,
+    csv: Annotated[
+        Path | None, path_option("--csv", help="Write the pairs of copies to this file.")
+    ] = None,
     groups: Annotated[
         Path | None,
         path_option(
-            "--groups", help="Write the table of a folder of yours with a column group, in which copies are one, to this CSV file."
+            "--groups",
+            help="Write the table of a folder of yours with a column group, in which copies are one, to this CSV file.",
         ),
     ] = None,
-    sheet: Annotated[Path | None, path_option("--sheet", help="Draw the pairs of copies, side by side, into this PNG file.")] = None,
+    sheet: Annotated[
+        Path | None,
+        path_option("--sheet", help="Draw the pairs of copies, side by side, into this PNG file."),
+    ] = None,
 ) -> None:
-    """Find leaks, copies, contradicting labels and metadata that gives the label away. Opens what run refuses. Exit code 1 for a leak."""
+    """Find leaks, copies, contradicting labels and metadata that gives the label away.
+
+    Opens what run refuses. Exit code 1 for a leak.
+    """
     from medbench import images as pictures
     from medbench.audit import dataset
     from medbench.cli import screen
@@ -46,9 +67,15 @@ def audit_command(
     if (task is None) == (images is None):
         raise UserError("Name a task or --images, one of them.", then="medbench audit folder:PATH")
     if sheet and sheet.suffix.lower() != ".png":
-        raise UserError(f"--sheet writes a PNG file, not '{sheet.name}'.", then=f"--sheet {sheet.with_suffix('.png').name}")
+        raise UserError(
+            f"--sheet writes a PNG file, not '{sheet.name}'.",
+            then=f"--sheet {sheet.with_suffix('.png').name}",
+        )
     if groups and task is None:
-        raise UserError("--groups writes a table of a folder: it needs its name.", then="medbench audit folder:PATH --groups FILE.csv")
+        raise UserError(
+            "--groups writes a table of a folder: it needs its name.",
+            then="medbench audit folder:PATH --groups FILE.csv",
+        )
     outputs(json, csv, groups, sheet)
     table = GroupsTable.of(task, groups) if groups and task else None
     devices.check_device(device)
@@ -60,7 +87,9 @@ def audit_command(
             assert images is not None
             place = user_path(images)
             if not place.exists():
-                raise UserError(f"--images {images} does not exist.", then="medbench audit --images LIST.csv")
+                raise UserError(
+                    f"--images {images} does not exist.", then="medbench audit --images LIST.csv"
+                )
             subject = dataset.of_list(place, cache)
         report = dataset.audit(
             subject,
@@ -76,7 +105,13 @@ def audit_command(
     if csv:
         put(report.to_csv(), csv)
     if table:
-        print(table.write((pair["image"], pair["other"]) for pair in report.pairs if pair["kind"] != "possible"))
+        print(
+            table.write(
+                (pair["image"], pair["other"])
+                for pair in report.pairs
+                if pair["kind"] != "possible"
+            )
+        )
     if sheet:
         from medbench.audit.dataset.duplicates_picture import draw_duplicates as draw
 

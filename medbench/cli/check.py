@@ -24,32 +24,68 @@ if TYPE_CHECKING:
 Explain = Annotated[
     bool,
     typer.Option(
-        "--explain", help="Name the part that moved: data, split, weights, preprocessing, readout, probe, metrics, library, device."
+        "--explain",
+        help="Name the part that moved: data, split, weights, preprocessing, readout, probe, metrics, library, device.",
     ),
 ]
 Measure = Annotated[
-    bool, typer.Option("--measure", help="Store the spread of the runs given with --rows, all of one commit, as the tolerance.")
+    bool,
+    typer.Option(
+        "--measure",
+        help="Store the spread of the runs given with --rows, all of one commit, as the tolerance.",
+    ),
 ]
-Rows = Annotated[list[Path] | None, typer.Option(help="Instead of a study: a results folder or a rows.jsonl. With --measure several.")]
-Kept = Annotated[Path | None, path_option(help="Keep the rows here, and go on with those that are there. Default: a temporary folder.")]
+Rows = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="Instead of a study: a results folder or a rows.jsonl. With --measure several."
+    ),
+]
+Kept = Annotated[
+    Path | None,
+    path_option(
+        help="Keep the rows here, and go on with those that are there. Default: a temporary folder."
+    ),
+]
 
 
 @app.command("check")
 def check_command(
-    study: Annotated[str | None, typer.Argument(help="A study: its cells are run first, with nothing from the cache.")] = None,
-    against: Annotated[Path | None, path_option(help="The reference: a rows.jsonl or its folder, with repeatability.json in it.")] = None,
+    study: Annotated[
+        str | None,
+        typer.Argument(help="A study: its cells are run first, with nothing from the cache."),
+    ] = None,
+    against: Annotated[
+        Path | None,
+        path_option(
+            help="The reference: a rows.jsonl or its folder, with repeatability.json in it."
+        ),
+    ] = None,
     rows: Rows = None,
     explain: Explain = False,
-    accept: Annotated[bool, typer.Option("--update", help="Show what changed, and make it the reference.")] = False,
+    accept: Annotated[
+        bool, typer.Option("--update", help="Show what changed, and make it the reference.")
+    ] = False,
     measure: Measure = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda. Default: the kind that the reference was made on.")] = "",
+    device: Annotated[
+        str, typer.Option(help="auto, cpu, cuda. Default: the kind that the reference was made on.")
+    ] = "",
     rehash: Rehash = False,
     out: Kept = None,
-    json_file: Annotated[Path | None, path_option("--json", help="Write everything to this file.")] = None,
-    junit_file: Annotated[Path | None, path_option("--junit", help="Write JUnit XML to this file.")] = None,
-    annotate: Annotated[bool, typer.Option("--github", help="Print annotations for GitHub Actions.")] = False,
+    json_file: Annotated[
+        Path | None, path_option("--json", help="Write everything to this file.")
+    ] = None,
+    junit_file: Annotated[
+        Path | None, path_option("--junit", help="Write JUnit XML to this file.")
+    ] = None,
+    annotate: Annotated[
+        bool, typer.Option("--github", help="Print annotations for GitHub Actions.")
+    ] = False,
 ) -> None:
-    """Compare cells with committed reference rows. Exit code 1 where one is worse, better, missing or another experiment."""
+    """Compare cells with committed reference rows.
+
+    Exit code 1 where one is worse, better, missing or another experiment.
+    """
     from medbench.report import check
 
     file, given_rows = _reference_file(against), rows or []
@@ -57,8 +93,15 @@ def check_command(
     outputs(json_file, junit_file, file if accept or measure else None)
     if out:
         check_writable(out, "medbench check --out FOLDER")
-    making: dict[str, object] = {"--out": out, "--device": device, "--rehash": rehash} if study is None else {}
-    telling: dict[str, object] = {"--explain": explain, "--json": json_file, "--junit": junit_file, "--github": annotate}
+    making: dict[str, object] = (
+        {"--out": out, "--device": device, "--rehash": rehash} if study is None else {}
+    )
+    telling: dict[str, object] = {
+        "--explain": explain,
+        "--json": json_file,
+        "--junit": junit_file,
+        "--github": annotate,
+    }
     _refuse_unused(making | (telling if measure else {}), "--measure" if measure else "--rows")
     if measure:
         _measure(study, given_rows, file, accept)
@@ -70,7 +113,9 @@ def check_command(
         _tell(comparison, explain, json_file, junit_file, annotate)
         if accept:
             check.update(reference.file, given, board=board)
-            print(f"{reference.file} holds these {len(given.rows)} rows now. Look at the difference before you commit it")
+            print(
+                f"{reference.file} holds these {len(given.rows)} rows now. Look at the difference before you commit it"
+            )
     if comparison.red and not accept:
         raise typer.Exit(1)
 
@@ -78,7 +123,10 @@ def check_command(
 def _reference_file(against: Path | None) -> Path:
     """Return the reference's rows.jsonl. Raises UserError where no reference was named."""
     if against is None:
-        raise UserError("check needs a reference.", then="medbench check benchmarks/smoke.py --against results/smoke/rows.jsonl")
+        raise UserError(
+            "check needs a reference.",
+            then="medbench check benchmarks/smoke.py --against results/smoke/rows.jsonl",
+        )
     return against / "rows.jsonl" if against.is_dir() else against
 
 
@@ -91,7 +139,10 @@ def _check_sources(study: str | None, rows: list[Path], against: Path, out: Path
         what = f"--out {out} is the reference's own folder: its rows would be compared with themselves."
         raise UserError(what, then="medbench check --out FOLDER")
     if (study is None) == (not rows):
-        raise UserError("check takes a study to run, or --rows, and one of them.", then=f"medbench check STUDY.py --against {against}")
+        raise UserError(
+            "check takes a study to run, or --rows, and one of them.",
+            then=f"medbench check STUDY.py --against {against}",
+        )
 
 
 def _refuse_unused(options: dict[str, object], mode: str) -> None:
@@ -122,17 +173,35 @@ def _reference(study: str | None, rows: list[Path], against: Path, accept: bool)
     from medbench.report import check
 
     if len(rows) > 1:
-        raise UserError(f"--rows was given {len(rows)} times; only --measure takes several.", then="medbench merge A B --out C")
+        raise UserError(
+            f"--rows was given {len(rows)} times; only --measure takes several.",
+            then="medbench merge A B --out C",
+        )
     if accept and not against.exists():
         return check.Given(against, {})
-    make = {"then": f"medbench check {study} --against {against} --update, which makes it the first time"} if study else {}
+    make = (
+        {
+            "then": f"medbench check {study} --against {against} --update, which makes it the first time"
+        }
+        if study
+        else {}
+    )
     reference = check.read_rows(against, **make)
     if not reference.rows:
-        raise UserError(f"The reference {against} holds no row.", then=f"medbench check {study or 'STUDY.py'} --against {against} --update")
+        raise UserError(
+            f"The reference {against} holds no row.",
+            then=f"medbench check {study or 'STUDY.py'} --against {against} --update",
+        )
     return reference
 
 
-def _tell(comparison: Comparison, explain: bool, json_file: Path | None, junit_file: Path | None, annotate: bool) -> None:
+def _tell(
+    comparison: Comparison,
+    explain: bool,
+    json_file: Path | None,
+    junit_file: Path | None,
+    annotate: bool,
+) -> None:
     """Show what a comparison found, and write it into the files that were named."""
     from medbench.cli import screen
     from medbench.report import check
@@ -147,7 +216,9 @@ def _tell(comparison: Comparison, explain: bool, json_file: Path | None, junit_f
 
 
 @contextmanager
-def _rows(study: str | None, rows: list[Path], reference: Given, device: str, out: Path | None) -> Iterator[tuple[Given, Path | None]]:
+def _rows(
+    study: str | None, rows: list[Path], reference: Given, device: str, out: Path | None
+) -> Iterator[tuple[Given, Path | None]]:
     """Yield the rows to compare, and the results folder they lie in, if they lie in one."""
     from medbench.report import check
 
@@ -192,4 +263,8 @@ def _run(study: str, folder: Path, device: str) -> None:
 
 def _kind(reference: Given) -> str:
     """Return the kind of device that the reference was made on; its tolerance holds there."""
-    return "cpu" if all(row.provenance["device_kind"] == "cpu" for row in reference.rows.values()) else "auto"
+    return (
+        "cpu"
+        if all(row.provenance["device_kind"] == "cpu" for row in reference.rows.values())
+        else "auto"
+    )

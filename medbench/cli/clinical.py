@@ -8,7 +8,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medbench.cli.json_output import Json, put_records
-from medbench.cli.options import Beside, Folders, Metric, Only, app, asked_of, boards_from, choice, filled, outputs, path_option, put
+from medbench.cli.options import (
+    Beside,
+    Folders,
+    Metric,
+    Only,
+    app,
+    asked_of,
+    boards_from,
+    choice,
+    filled,
+    outputs,
+    path_option,
+    put,
+)
 
 if TYPE_CHECKING:
     from medbench.report.clinical.tables import Sheet
@@ -19,17 +32,35 @@ if TYPE_CHECKING:
 def clinical(
     context: typer.Context,
     folder: Folders,
-    method: Annotated[str | None, typer.Option(help="Of this pretraining method. Default: that of --with, or the best.")] = None,
-    protocol: Annotated[str | None, typer.Option(help="Judged by this protocol. Default: the best.")] = None,
-    labels: Annotated[str | None, typer.Option(help="At this label budget (10%, 5/class, all). Default: the largest.")] = None,
-    target: Annotated[str | None, typer.Option("--on", help="On this scored set. Default: test.")] = None,
-    by: Annotated[str | None, typer.Option(help="Subgroups of this metadata column alone. Default: of every column.")] = None,
-    specificity: Annotated[float, typer.Option(help="For the sensitivity at a given specificity.")] = 0.9,
-    sensitivity: Annotated[float, typer.Option(help="For the specificity at a given sensitivity.")] = 0.9,
+    method: Annotated[
+        str | None,
+        typer.Option(help="Of this pretraining method. Default: that of --with, or the best."),
+    ] = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="Judged by this protocol. Default: the best.")
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(help="At this label budget (10%, 5/class, all). Default: the largest."),
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option("--on", help="On this scored set. Default: test.")
+    ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(help="Subgroups of this metadata column alone. Default: of every column."),
+    ] = None,
+    specificity: Annotated[
+        float, typer.Option(help="For the sensitivity at a given specificity.")
+    ] = 0.9,
+    sensitivity: Annotated[
+        float, typer.Option(help="For the specificity at a given sensitivity.")
+    ] = 0.9,
     prevalence: Annotated[
         str | None,
         typer.Option(
-            help="Also PPV, NPV and net benefit where it will be used: 0.05 of two classes, mel=0.02,nv=0.6 of more.", callback=filled
+            help="Also PPV, NPV and net benefit where it will be used: 0.05 of two classes, mel=0.02,nv=0.6 of more.",
+            callback=filled,
         ),
     ] = None,
     only: Only = None,
@@ -37,13 +68,19 @@ def clinical(
     metric: Metric = None,
     form: Annotated[str, typer.Option("--format", help="terminal, markdown, csv, latex.")] = "",
     as_json: Json = None,
-    out: Annotated[Path | None, path_option(help="Write to this file instead of the screen.")] = None,
+    out: Annotated[
+        Path | None, path_option(help="Write to this file instead of the screen.")
+    ] = None,
 ) -> None:
     """Each class, each case, each subgroup and the calibration of the best line, or of the one that is named."""
     from medbench.cli import screen
     from medbench.report.clinical import tables
 
-    form = choice("format", form or (tables.FORMAT_OF.get(out.suffix, "markdown") if out else "terminal"), tables.FORMATS)
+    form = choice(
+        "format",
+        form or (tables.FORMAT_OF.get(out.suffix, "markdown") if out else "terminal"),
+        tables.FORMATS,
+    )
     outputs(out, as_json)
     asked = asked_of(context, folder, only, beside, may_reference=True)
     if asked.others and protocol is None:
@@ -54,8 +91,13 @@ def clinical(
         for board, line in found:
             numbers = {"specificity": specificity, "sensitivity": sensitivity}
             metric_shown = board.shown(metric)
-            tables_of_line = [] if prevalence is None else _at_prevalence(board, line, prevalence, numbers)
-            tables_of_line = [*tables.sheets(board, line, metric=metric_shown, by=by, **numbers), *tables_of_line]
+            tables_of_line = (
+                [] if prevalence is None else _at_prevalence(board, line, prevalence, numbers)
+            )
+            tables_of_line = [
+                *tables.sheets(board, line, metric=metric_shown, by=by, **numbers),
+                *tables_of_line,
+            ]
             made.append((tables.caption(board, line), tables_of_line))
     put_records(
         [
@@ -73,7 +115,9 @@ def clinical(
         put(tables.render_tables(made, "markdown" if form == "terminal" else form), out)
 
 
-def _at_prevalence(board: Leaderboard, line: LeaderboardEntry, asked: str, numbers: dict[str, float]) -> list[Sheet]:
+def _at_prevalence(
+    board: Leaderboard, line: LeaderboardEntry, asked: str, numbers: dict[str, float]
+) -> list[Sheet]:
     from medbench.report.clinical import read_predictions
     from medbench.report.clinical.class_metrics import check_shares
     from medbench.report.clinical.prevalence import asked_prevalence

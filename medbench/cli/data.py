@@ -29,9 +29,13 @@ def data_default(context: typer.Context) -> None:
 
 @data_app.command("list")
 def data_list(
-    task: Annotated[str | None, typer.Argument(help="One task, in detail. Default: a table of all.")] = None,
+    task: Annotated[
+        str | None, typer.Argument(help="One task, in detail. Default: a table of all.")
+    ] = None,
     data: Data = None,
-    long: Annotated[bool, typer.Option("--long", help="All tasks in detail: where, how to get it, citation.")] = False,
+    long: Annotated[
+        bool, typer.Option("--long", help="All tasks in detail: where, how to get it, citation.")
+    ] = False,
     as_json: Json = None,
 ) -> None:
     """What was found of each task's data, its size, licence, and whether it takes an account."""
@@ -50,16 +54,26 @@ def data_list(
             print("\n".join(manage.details(entry, data, cache)))
         return
     screen.show([manage.overview_table(registry.tasks().values(), data, cache)])
-    print("\n".join(f"Also {family.usage}: {family.title}" for family in registry.families().values()))
-    print("In detail: medbench data list TASK. Then: medbench data get TASK, data verify TASK, data show TASK")
+    print(
+        "\n".join(f"Also {family.usage}: {family.title}" for family in registry.families().values())
+    )
+    print(
+        "In detail: medbench data list TASK. Then: medbench data get TASK, data verify TASK, data show TASK"
+    )
 
 
 @data_app.command("get")
 def data_get(
     task: OneTask,
-    data: Annotated[str | None, option_of("data", "Folder that data sets are kept in. Default: the cache's data folder.")] = None,
+    data: Annotated[
+        str | None,
+        option_of("data", "Folder that data sets are kept in. Default: the cache's data folder."),
+    ] = None,
 ) -> None:
-    """Download a task's data, where it is given without an account; else say step by step how to get it (exit code 1)."""
+    """Download a task's data, where it is given without an account.
+
+    Else say step by step how to get it (exit code 1).
+    """
     from medbench import images
     from medbench.cli import screen
     from medbench.data import manage, task_data
@@ -67,9 +81,14 @@ def data_get(
 
     entry, cache = registry.task(task), images.cache_folder()
     if not entry.get:
-        raise UserError(f"'{task}' is a folder of your own: there is nothing to download.", then=f"medbench data verify {task}")
+        raise UserError(
+            f"'{task}' is a folder of your own: there is nothing to download.",
+            then=f"medbench data verify {task}",
+        )
     if data == "phantom":
-        raise UserError("--data phantom is no folder.", then=f"medbench data get {task} --data FOLDER")
+        raise UserError(
+            "--data phantom is no folder.", then=f"medbench data get {task} --data FOLDER"
+        )
     root = user_path(data) if data else cache / "data"
     for place in [root] if data else task_data.data_roots(cache):
         if manage.is_complete(entry, place):
@@ -83,9 +102,20 @@ def data_get(
         print(f"Cite: {entry.citation}. Licence: {entry.licence}")
         return
     if found and not entry.steps:
-        raise UserError(f"{entry.data} was downloaded to {found}, but it is not complete.", then=f"medbench data verify {task}")
-    why = f"needs an account with {entry.registration}" if entry.registration else "has no address that a program may fetch all of it from"
-    print(f"{entry.data} {why}. What is left to do by hand:" if found else f"{entry.data} {why}. By hand:")
+        raise UserError(
+            f"{entry.data} was downloaded to {found}, but it is not complete.",
+            then=f"medbench data verify {task}",
+        )
+    why = (
+        f"needs an account with {entry.registration}"
+        if entry.registration
+        else "has no address that a program may fetch all of it from"
+    )
+    print(
+        f"{entry.data} {why}. What is left to do by hand:"
+        if found
+        else f"{entry.data} {why}. By hand:"
+    )
     print("\n".join(manage.steps(entry, root)))
     print(f"Licence: {entry.licence}. Cite: {entry.citation}")
     raise typer.Exit(1)
@@ -99,7 +129,10 @@ def data_verify(
     order: Order = None,
     rehash: Rehash = False,
 ) -> None:
-    """Compare the data with what its publisher says, and decode every image. Exit code 1 where something differs."""
+    """Compare the data with what its publisher says, and decode every image.
+
+    Exit code 1 where something differs.
+    """
     from medbench import images
     from medbench.cli import screen
     from medbench.data import manage, task_data
@@ -108,7 +141,9 @@ def data_verify(
     entry, cache = registry.task(task, **reading(ordinal, order)), images.cache_folder()
     root, why = task_data.locate(entry, data, cache)
     if root is None:
-        raise UserError(f"The data of '{task}' ({entry.data}) {why}.", then=f"medbench data get {task}")
+        raise UserError(
+            f"The data of '{task}' ({entry.data}) {why}.", then=f"medbench data get {task}"
+        )
     with screen.Screen():
         report = manage.verify(entry, root, cache)
     _print(report)
@@ -129,7 +164,11 @@ def _print(report: VerificationReport) -> None:
         print(line)
     official = task.n_images is not None or task.official.images or task.official.classes
     stated = "counts as published" if official else "no counts are published"
-    print(f"{len(report.differences)} differences" if report.differences else f"nothing differs: {stated}, every image can be decoded")
+    print(
+        f"{len(report.differences)} differences"
+        if report.differences
+        else f"nothing differs: {stated}, every image can be decoded"
+    )
 
 
 @data_app.command("show")
@@ -150,15 +189,27 @@ def data_show(
     from medbench.schema import registry
 
     if not 1 <= n <= 50:
-        raise UserError(f"-n {n} is out of range.", allowed=["1 to 50"], then=f"medbench data show {task} -n 8")
+        raise UserError(
+            f"-n {n} is out of range.", allowed=["1 to 50"], then=f"medbench data show {task} -n 8"
+        )
     if out and out.suffix.lower() != ".png" and not out.is_dir():
-        raise UserError(f"--out writes a PNG file, not '{out.name}'.", then=f"--out {out.with_suffix('.png')}")
+        raise UserError(
+            f"--out writes a PNG file, not '{out.name}'.", then=f"--out {out.with_suffix('.png')}"
+        )
     entry, cache = registry.task(task, **reading(ordinal, order)), images.cache_folder()
-    file = out or Path("runs") / "data" / f"{''.join(c if c.isalnum() or c in '-_.' else '-' for c in entry.name)}.png"
+    file = (
+        out
+        or Path("runs")
+        / "data"
+        / f"{''.join(c if c.isalnum() or c in '-_.' else '-' for c in entry.name)}.png"
+    )
     outputs(file)
     root, why = task_data.locate(entry, data, cache)
     if root is None and entry.phantom is None:
-        raise UserError(f"The data of '{task}' ({entry.data}) {why}, and it has no phantom.", then=f"medbench data get {task}")
+        raise UserError(
+            f"The data of '{task}' ({entry.data}) {why}, and it has no phantom.",
+            then=f"medbench data get {task}",
+        )
     with screen.Screen():
         parts = entry.load(root) if root else entry.phantom()  # type: ignore[misc]  # one of the two is there
         lacking = entry.partial(root) if root and entry.partial else ""
@@ -188,7 +239,9 @@ def data_show(
 def datasplit(
     grid: Grid,
     task: Annotated[str, typer.Argument(help="A task.")],
-    ids: Annotated[bool, typer.Option("--ids", help="Print every id as CSV: part,labels,seed,id.")] = False,
+    ids: Annotated[
+        bool, typer.Option("--ids", help="Print every id as CSV: part,labels,seed,id.")
+    ] = False,
     rehash: Rehash = False,
     as_json: Json = None,
 ) -> None:
@@ -205,6 +258,10 @@ def datasplit(
     if ids:
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(["part", "labels", "seed", "id"])
-        writer.writerows((entry.part, entry.labels, entry.seed, csv_cell(name)) for entry in splits for name in entry.ids)
+        writer.writerows(
+            (entry.part, entry.labels, entry.seed, csv_cell(name))
+            for entry in splits
+            for name in entry.ids
+        )
     else:
         screen.show(screen.split_table(splits))

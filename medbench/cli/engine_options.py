@@ -1,4 +1,7 @@
-"""Where a run computes: in this process, in several, as a SLURM array, on a Ray cluster; and `status`."""
+"""Where a run computes: in this process, in several, as a SLURM array, on a Ray cluster.
+
+And `status`.
+"""
 
 from __future__ import annotations
 
@@ -25,33 +28,61 @@ if TYPE_CHECKING:
 
 ENGINES = ("slurm", "ray")
 Devices = Annotated[
-    str | None, typer.Option(help="A worker process on each of these: cuda:0,cuda:1. auto: on each GPU that is visible.", callback=filled)
+    str | None,
+    typer.Option(
+        help="A worker process on each of these: cuda:0,cuda:1. auto: on each GPU that is visible.",
+        callback=filled,
+    ),
 ]
 Workers = Annotated[
-    str | None, typer.Option(help="So many worker processes, on --devices in turn. auto: one for each GPU.", callback=filled)
+    str | None,
+    typer.Option(
+        help="So many worker processes, on --devices in turn. auto: one for each GPU.",
+        callback=filled,
+    ),
 ]
 ShardOption = Annotated[
     str | None,
     typer.Option(
-        "--shard", help="Only this part of the grid, as 2/4, into an --out of its own; medbench merge joins them.", callback=filled
+        "--shard",
+        help="Only this part of the grid, as 2/4, into an --out of its own; medbench merge joins them.",
+        callback=filled,
     ),
 ]
 EngineOption = Annotated[
-    str | None, typer.Option("--engine", help="slurm: workers as an array of jobs. ray: on a Ray cluster.", callback=filled)
+    str | None,
+    typer.Option(
+        "--engine",
+        help="slurm: workers as an array of jobs. ray: on a Ray cluster.",
+        callback=filled,
+    ),
 ]
 Jobs = Annotated[int | None, typer.Option(help="SLURM: how many jobs share the work. Default: 1.")]
 Gpus = Annotated[
     int | None,
-    typer.Option(help="GPUs of each job (SLURM) or of each piece of work (Ray). Default: 0 on SLURM, on Ray 1 if there are any."),
+    typer.Option(
+        help="GPUs of each job (SLURM) or of each piece of work (Ray). Default: 0 on SLURM, on Ray 1 if there are any."
+    ),
 ]
 Time = Annotated[
-    str | None, typer.Option("--time", help="SLURM: time of a job, as 4:00:00; then it goes on in the queue. Default: 4:00:00.")
+    str | None,
+    typer.Option(
+        "--time",
+        help="SLURM: time of a job, as 4:00:00; then it goes on in the queue. Default: 4:00:00.",
+    ),
 ]
 Partition = Annotated[str | None, typer.Option(help="SLURM: the partition.", callback=filled)]
 Account = Annotated[str | None, typer.Option(help="SLURM: the account.", callback=filled)]
-Print = Annotated[bool, typer.Option("--print", help="SLURM: write the script for sbatch to the screen, and stop.")]
+Print = Annotated[
+    bool,
+    typer.Option("--print", help="SLURM: write the script for sbatch to the screen, and stop."),
+]
 Address = Annotated[
-    str | None, typer.Option(help="Ray: the cluster's address, of which this machine is a node. Default: auto.", callback=filled)
+    str | None,
+    typer.Option(
+        help="Ray: the cluster's address, of which this machine is a node. Default: auto.",
+        callback=filled,
+    ),
 ]
 
 
@@ -76,7 +107,9 @@ class Engine:
         elif self.kind == "ray":
             from medbench.run.engines import ray_cluster
 
-            ray_cluster.execute(plan, store, address=self.address, gpus=self.request.gpus, on_row=on_row)
+            ray_cluster.execute(
+                plan, store, address=self.address, gpus=self.request.gpus, on_row=on_row
+            )
         elif len(self.places) > 1:
             local.execute(grid, plan, store, self.places, shard=self.shard, on_row=on_row)
         else:
@@ -90,15 +123,24 @@ class Engine:
             return
         alive = slurm.states(store.folder)
         if alive:
-            print(f"{len(alive)} jobs of before are at it: {', '.join(alive)}. No other is submitted.", file=sys.stderr)
+            print(
+                f"{len(alive)} jobs of before are at it: {', '.join(alive)}. No other is submitted.",
+                file=sys.stderr,
+            )
         else:
             number = slurm.submit(grid, plan, store, self.request, self.shard)
-            print(f"Submitted SLURM array {number} of {self.request.jobs}; logs in {store.folder / slurm.LOGS}", file=sys.stderr)
+            print(
+                f"Submitted SLURM array {number} of {self.request.jobs}; logs in {store.folder / slurm.LOGS}",
+                file=sys.stderr,
+            )
         try:
             slurm.watch(plan, store, on_row)
         except KeyboardInterrupt:
             shown = store.folder
-            print(f"The jobs go on. See them: medbench status {shown}; end them: medbench status {shown} --cancel", file=sys.stderr)
+            print(
+                f"The jobs go on. See them: medbench status {shown}; end them: medbench status {shown} --cancel",
+                file=sys.stderr,
+            )
             raise
 
 
@@ -119,21 +161,50 @@ def engine_of(
     from medbench.run.engines.slurm import Request, minutes_of
 
     if kind and kind not in ENGINES:
-        raise UserError(f"Unknown engine '{kind}'.", allowed=ENGINES, given=kind, then="leave --engine out to run on this machine")
-    only = {"slurm": {"--jobs": jobs, "--time": minutes, "--partition": partition, "--account": account, "--print": printed or None}}
+        raise UserError(
+            f"Unknown engine '{kind}'.",
+            allowed=ENGINES,
+            given=kind,
+            then="leave --engine out to run on this machine",
+        )
+    only = {
+        "slurm": {
+            "--jobs": jobs,
+            "--time": minutes,
+            "--partition": partition,
+            "--account": account,
+            "--print": printed or None,
+        }
+    }
     only["ray"] = {"--address": address}
     for owner, options in only.items():
-        for name in (name for name, value in options.items() if value is not None and kind != owner):
-            raise UserError(f"{name} goes with --engine {owner}.", then=f"add --engine {owner}, or leave {name} out")
+        for name in (
+            name for name, value in options.items() if value is not None and kind != owner
+        ):
+            raise UserError(
+                f"{name} goes with --engine {owner}.",
+                then=f"add --engine {owner}, or leave {name} out",
+            )
     if gpus is not None and not kind:
-        raise UserError("--gpus goes with --engine slurm or ray.", then="--devices cuda:0,cuda:1, a worker each")
+        raise UserError(
+            "--gpus goes with --engine slurm or ray.", then="--devices cuda:0,cuda:1, a worker each"
+        )
     if kind and len(places) > 1:
-        raise UserError(f"--devices and --workers are of this machine, not of --engine {kind}.", then="--jobs 8 (SLURM), --gpus 1")
+        raise UserError(
+            f"--devices and --workers are of this machine, not of --engine {kind}.",
+            then="--jobs 8 (SLURM), --gpus 1",
+        )
     for name, value, least in (("--jobs", jobs, 1), ("--gpus", gpus, 0)):
         if value is not None and not least <= value <= 10_000:
             raise UserError(f"{name} {value} is out of range.", allowed=[f"{least} to 10000"])
     default = Request()
-    request = Request(jobs or 1, default.gpus if gpus is None else gpus, minutes_of(minutes or "4:00:00"), partition, account)
+    request = Request(
+        jobs or 1,
+        default.gpus if gpus is None else gpus,
+        minutes_of(minutes or "4:00:00"),
+        partition,
+        account,
+    )
     if kind == "ray" and gpus is None:
         request = Request(gpus=-1)
     return Engine(kind or "", places, request, address, printed, shard)
@@ -143,7 +214,11 @@ def engine_of(
 def status_command(
     folder: Annotated[Path, typer.Argument(help="A results folder.")],
     cancel: Annotated[
-        bool, typer.Option("--cancel", help="End its SLURM jobs. What is finished stays; the same run goes on later.")
+        bool,
+        typer.Option(
+            "--cancel",
+            help="End its SLURM jobs. What is finished stays; the same run goes on later.",
+        ),
     ] = False,
     as_json: Json = None,
 ) -> None:
@@ -155,17 +230,28 @@ def status_command(
     (store,) = stores_of([folder])
     if cancel:
         ended = slurm.cancel(folder)
-        print(f"Ended {len(ended)} SLURM jobs: {', '.join(ended)}" if ended else "No SLURM job of this folder is alive.")
+        print(
+            f"Ended {len(ended)} SLURM jobs: {', '.join(ended)}"
+            if ended
+            else "No SLURM job of this folder is alive."
+        )
     rows, cells, reasons = store.rows(), store.plan().cells, store.failures()
     left = [entry for entry in cells if entry.fingerprint not in rows]
     failed = sum(entry.fingerprint in reasons for entry in left)
-    print(f"{len(cells) - len(left)} of {len(cells)} rows, {failed} failed, {len(left) - failed} to come")
+    print(
+        f"{len(cells) - len(left)} of {len(cells)} rows, {failed} failed, {len(left) - failed} to come"
+    )
     workers = presence.working(folder)
     counts = {"cells": len(cells), "rows": len(cells) - len(left), "failed": failed}
-    put_records([{"kind": "folder", **counts}, *({"kind": "worker", **vars(one)} for one in workers)], as_json)
+    put_records(
+        [{"kind": "folder", **counts}, *({"kind": "worker", **vars(one)} for one in workers)],
+        as_json,
+    )
     if slurm.arrays(folder) and not cancel:
         alive = slurm.states(folder)
         said = ", ".join(f"{n} {state.lower()}" for state, n in Counter(alive.values()).items())
         print(f"SLURM {', '.join(slurm.arrays(folder))}: {said or 'no job is left'}")
     for one in workers:
-        print(f"{one.machine} {one.process} ({one.device}): {one.at or 'begins'}, for {time.time() - one.since:,.0f} s")
+        print(
+            f"{one.machine} {one.process} ({one.device}): {one.at or 'begins'}, for {time.time() - one.since:,.0f} s"
+        )

@@ -1,4 +1,7 @@
-"""`export`, `predict` and `validate`: a line of a leaderboard as a model, a model used, and looked at on other images."""
+"""`export`, `predict` and `validate`.
+
+A line of a leaderboard as a model, a model used, and looked at on other images.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,17 @@ import typer
 
 from medbench.cli.grid_options import Data, grid_of, option_of
 from medbench.cli.json_output import Json, put_records
-from medbench.cli.options import BadUsage, Device, Only, app, boards_of, outputs, path_option, put, stores_of
+from medbench.cli.options import (
+    BadUsage,
+    Device,
+    Only,
+    app,
+    boards_of,
+    outputs,
+    path_option,
+    put,
+    stores_of,
+)
 from medbench.cli.options import choice as choice_of
 from medbench.schema import Grid, UserError
 
@@ -31,24 +44,38 @@ def export_command(
     only: Only = None,
     seed: Annotated[int, typer.Option(help="Of the draw, below 100 % of the labels.")] = 0,
     data: Data = None,
-    task: Annotated[str | None, typer.Option(help="folder:PATH, where the results are of a folder of yours.")] = None,
-    weights: Annotated[str | None, typer.Option(help="The checkpoint file, where the run had --weights.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="folder:PATH, where the results are of a folder of yours.")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="The checkpoint file, where the run had --weights.")
+    ] = None,
     unlabelled: Annotated[
-        list[str] | None, option_of("unlabelled", "Images without labels, where the run had them, as it had them.")
+        list[str] | None,
+        option_of("unlabelled", "Images without labels, where the run had them, as it had them."),
     ] = None,
     specificity: Annotated[float, typer.Option(help="Of an operating point for each class.")] = 0.9,
     sensitivity: Annotated[float, typer.Option(help="Of another one.")] = 0.9,
     onnx: Annotated[
         bool,
-        typer.Option("--onnx", help="Also model.onnx, with resize, normalisation, classifier and temperature inside (protocol linear)."),
+        typer.Option(
+            "--onnx",
+            help="Also model.onnx, with resize, normalisation, classifier and temperature inside (protocol linear).",
+        ),
     ] = False,
     vectors: Annotated[
         bool,
-        typer.Option("--include-training-vectors", help="Also knn and svm, which keep vectors of the patients' images they learned from."),
+        typer.Option(
+            "--include-training-vectors",
+            help="Also knn and svm, which keep vectors of the patients' images they learned from.",
+        ),
     ] = False,
     device: Device = "auto",
 ) -> None:
-    """Write one line as a model that medbench and timm load: the named one, or the best by scores held out inside the labelled subset."""
+    """Write one line as a model that medbench and timm load.
+
+    The named one, or the best by scores held out inside the labelled subset.
+    """
     from medbench.cli import screen
     from medbench.report.clinical import draw_of, evidence, read_predictions
     from medbench.report.clinical.class_metrics import check_shares
@@ -66,7 +93,10 @@ def export_command(
         from medbench.models.exported.onnx_file import check_onnx
 
         check_onnx(choice.row.cell.protocol)
-    grids = [replace(grid, unlabelled=tuple(unlabelled or grid.unlabelled)) for grid in _grids(choice, store, data, task, weights)]
+    grids = [
+        replace(grid, unlabelled=tuple(unlabelled or grid.unlabelled))
+        for grid in _grids(choice, store, data, task, weights)
+    ]
     print("\n".join(map(str, choice.said)), file=sys.stderr, end="\n" if choice.said else "")
     about = choice.board.about
     shares = {"specificity": specificity, "sensitivity": sensitivity}
@@ -96,26 +126,47 @@ def export_command(
             return model_card(choice, Seen(points, seen, answers, found), making)
 
         written = refit.save(made, made.parts(points, seen), out, card, onnx=onnx)
-    print(f"{choice.row.cell}: a probability differs by {made.difference:.2g} from the saved one, from the folder by {written:.2g}")
-    print(f"{out}/README.md is its card. Next: medbench predict {shlex.quote(str(out))} IMAGES --out predictions.csv")
+    print(
+        f"{choice.row.cell}: a probability differs by {made.difference:.2g} from the saved one, from the folder by {written:.2g}"
+    )
+    print(
+        f"{out}/README.md is its card. Next: medbench predict {shlex.quote(str(out))} IMAGES --out predictions.csv"
+    )
 
 
 def _asked(only: list[str] | None, seed: int, shares: dict[str, float]) -> list[str]:
     """Return the options that say which model it is."""
-    numbers = [word for name, value in shares.items() if value != 0.9 for word in (f"--{name}", f"{value:g}")]
-    return [*(word for text in only or () for word in ("--only", text)), *(["--seed", str(seed)] if seed else []), *numbers]
+    numbers = [
+        word
+        for name, value in shares.items()
+        if value != 0.9
+        for word in (f"--{name}", f"{value:g}")
+    ]
+    return [
+        *(word for text in only or () for word in ("--only", text)),
+        *(["--seed", str(seed)] if seed else []),
+        *numbers,
+    ]
 
 
-def _grids(choice: ModelChoice, store: Store, data: str | None, task: str | None, weights: str | None) -> list[Grid]:
+def _grids(
+    choice: ModelChoice, store: Store, data: str | None, task: str | None, weights: str | None
+) -> list[Grid]:
     """Read the grids of the folder's commands, the latest first.
 
     With the places that they do not tell. Raises UserError where a place is needed.
     """
     cell = choice.row.cell
     if cell.task.startswith("folder:") and task is None:
-        raise UserError(f"The results do not say where '{cell.task}' lies.", then=f"medbench export {store.folder} --task folder:PATH")
+        raise UserError(
+            f"The results do not say where '{cell.task}' lies.",
+            then=f"medbench export {store.folder} --task folder:PATH",
+        )
     if cell.encoder.partition(":")[1] and weights is None:
-        raise UserError(f"The results do not say where the weights of '{cell.encoder}' lie.", then="--weights FILE, or an official name")
+        raise UserError(
+            f"The results do not say where the weights of '{cell.encoder}' lie.",
+            then="--weights FILE, or an official name",
+        )
     found = []
     for command in reversed(store.plan().commands):
         words = shlex.split(command)
@@ -126,7 +177,10 @@ def _grids(choice: ModelChoice, store: Store, data: str | None, task: str | None
         if grid is not None:
             found.append(_placed(grid, data, task or cell.task, weights))
     if not found:
-        raise UserError(f"{store.folder} does not say by which command it was made.", then="medbench run, the same command again")
+        raise UserError(
+            f"{store.folder} does not say by which command it was made.",
+            then="medbench run, the same command again",
+        )
     return found
 
 
@@ -139,17 +193,36 @@ def _placed(grid: Grid, data: str | None, task: str, weights: str | None) -> Gri
 @app.command()
 def predict(
     model: Annotated[Path, typer.Argument(help="A folder that medbench export wrote.")],
-    images: Annotated[Path, typer.Argument(help="A folder of images, or a CSV file with a column 'path' (and 'id').")],
+    images: Annotated[
+        Path,
+        typer.Argument(help="A folder of images, or a CSV file with a column 'path' (and 'id')."),
+    ],
     out: Annotated[Path, path_option(help="The CSV file: id, a probability a class, decision.")],
-    at: Annotated[str, typer.Option(help="Decide at this operating point: own, sensitivity-0.9, specificity-0.9.")] = "own",
-    calibrated: Annotated[bool, typer.Option("--calibrated", help="Probabilities at the temperature of the card.")] = False,
+    at: Annotated[
+        str,
+        typer.Option(help="Decide at this operating point: own, sensitivity-0.9, specificity-0.9."),
+    ] = "own",
+    calibrated: Annotated[
+        bool, typer.Option("--calibrated", help="Probabilities at the temperature of the card.")
+    ] = False,
     coverage: Annotated[
-        float | None, typer.Option(help="Also a set of classes that holds the right one with this probability: 0.50 to 0.99.")
+        float | None,
+        typer.Option(
+            help="Also a set of classes that holds the right one with this probability: 0.50 to 0.99."
+        ),
     ] = None,
-    runtime: Annotated[str, typer.Option(help="torch, onnx (model.onnx, without torch), auto: torch where it is installed.")] = "auto",
+    runtime: Annotated[
+        str,
+        typer.Option(
+            help="torch, onnx (model.onnx, without torch), auto: torch where it is installed."
+        ),
+    ] = "auto",
     device: Device = "auto",
 ) -> None:
-    """Probabilities and a decision for each image. Killed, the same command goes on. Exit code 3 where images could not be read."""
+    """Probabilities and a decision for each image.
+
+    Killed, the same command goes on. Exit code 3 where images could not be read.
+    """
     from medbench.cli import screen
     from medbench.models.exported import load
     from medbench.models.exported.prediction import Asked, listed
@@ -178,11 +251,18 @@ def validate(
     model: Annotated[Path, typer.Argument(help="A folder that medbench export wrote.")],
     labelled: Annotated[
         Path,
-        typer.Argument(help="A CSV file: path, label (several labels: a column of 0 and 1 for each), maybe id and group, the patient."),
+        typer.Argument(
+            help="A CSV file: path, label (several labels: a column of 0 and 1 for each), maybe id and group, the patient."
+        ),
     ],
-    margin: Annotated[float, typer.Option(help="Of an AUC, a sensitivity, a specificity: what is too small to matter.")] = 0.05,
+    margin: Annotated[
+        float,
+        typer.Option(help="Of an AUC, a sensitivity, a specificity: what is too small to matter."),
+    ] = 0.05,
     form: Annotated[str, typer.Option("--format", help="terminal, markdown, csv, latex.")] = "",
-    out: Annotated[Path | None, path_option(help="Write to this file instead of the screen.")] = None,
+    out: Annotated[
+        Path | None, path_option(help="Write to this file instead of the screen.")
+    ] = None,
     device: Device = "auto",
     as_json: Json = None,
 ) -> None:
@@ -196,20 +276,30 @@ def validate(
 
     if not 0 < margin < 1:
         raise UserError(f"A margin lies between 0 and 1; given {margin:g}.")
-    form = choice_of("format", form or (tables.FORMAT_OF.get(out.suffix, "markdown") if out else "terminal"), tables.FORMATS)
+    form = choice_of(
+        "format",
+        form or (tables.FORMAT_OF.get(out.suffix, "markdown") if out else "terminal"),
+        tables.FORMATS,
+    )
     outputs(out, as_json)
     loaded = load(model, device)
     with screen.Screen():
         parts = loaded.parts
         found = answered(loaded, labelled_images(labelled, parts.classes, parts.kind))
-        made = site_validation.of_answers(found, parts.kind, parts.classes, parts.points, parts.evidence, margin)
+        made = site_validation.of_answers(
+            found, parts.kind, parts.classes, parts.points, parts.evidence, margin
+        )
     for name, why in found.unread.items():
         print(f"{name} is left out: {why}", file=sys.stderr)
     said, sheets = site_tables.verdict_sentences(made), site_tables.sheets(made)
     put_records(
         [
             *({"table": "verdict", "text": line} for line in said),
-            *({"table": sheet.title, **row} for sheet in sheets for row in sheet.frame.to_dict("records")),
+            *(
+                {"table": sheet.title, **row}
+                for sheet in sheets
+                for row in sheet.frame.to_dict("records")
+            ),
         ],
         as_json,
     )

@@ -17,9 +17,14 @@ from medbench.schema import Grid
 def fetch_command(
     context: typer.Context,
     grid: Grid,
-    study: Annotated[str | None, typer.Argument(help="A Python file with a constant GRID, as `run` takes it.")] = None,
+    study: Annotated[
+        str | None, typer.Argument(help="A Python file with a constant GRID, as `run` takes it.")
+    ] = None,
 ) -> None:
-    """Fetch all that a run will need: weights, files of the hub, public data. Then it runs without a network. Exit code 1: something by hand."""
+    """Fetch all that a run will need: weights, files of the hub, public data.
+
+    Then it runs without a network. Exit code 1: something by hand.
+    """
     from medbench import images
     from medbench.cli import screen
     from medbench.models.hub import repository
@@ -33,7 +38,10 @@ def fetch_command(
         size = f" ({one.bytes / 1e6:,.0f} MB)" if one.bytes else ""
         print(f"{one.name}: {one.place}{size}" if one.place else f"{one.name}: by hand.")
         print("".join(f"  {step}\n" for step in one.steps), end="")
-    print(f"For a machine without a network, copy the cache {images.cache_folder()} (MEDBENCH_CACHE)", end="")
+    print(
+        f"For a machine without a network, copy the cache {images.cache_folder()} (MEDBENCH_CACHE)",
+        end="",
+    )
     print(f" and the hub's, {repository.cache_folder()} (HF_HUB_CACHE); set HF_HUB_OFFLINE=1 there")
     if any(one.place is None for one in found):
         raise typer.Exit(1)

@@ -1,4 +1,7 @@
-"""Options of commands, made from the fields of `Grid`: each states its flag, help and default there alone."""
+"""Options of commands, made from the fields of `Grid`.
+
+Each states its flag, help and default there alone.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,11 @@ def option_of(name: str, help: str = "") -> Any:
     option = OPTIONS[name]
     negated = f"/--no-{option.flag[2:]}" if getattr(DEFAULT, name) is True else ""
     must_not_be_empty = HINTS[name] == str | None and not option.clears
-    return typer.Option(option.flag + negated, help=help or option.help, callback=filled if must_not_be_empty else None)
+    return typer.Option(
+        option.flag + negated,
+        help=help or option.help,
+        callback=filled if must_not_be_empty else None,
+    )
 
 
 Data = Annotated[str | None, option_of("data")]
@@ -51,7 +58,10 @@ def given_fields(context: typer.Context) -> list[str]:
 
 
 def grid_of(words: Sequence[str]) -> Grid:
-    """What `medbench run` with these words asks for. Raises BadUsage for words that it does not take, UserError for values."""
+    """What `medbench run` with these words asks for.
+
+    Raises BadUsage for words that it does not take, UserError for values.
+    """
     command = typer.main.get_command(app).commands["run"]  # type: ignore[attr-defined]
     given = command.make_context("run", list(words)).params
     return Grid(**{name: _read(name, given[name]) for name in OPTIONS})
@@ -60,15 +70,19 @@ def grid_of(words: Sequence[str]) -> Grid:
 def takes_grid(*order: str, **helps: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the options of fields of `Grid`, and hand it what they ask for as its parameter `grid`.
 
-    order: the fields, and the parameters of the command's own, as --help shows them. A parameter of its own comes before a field of its name.
-    helps: of fields that mean something else in this command.
+    order: the fields, and the parameters of the command's own, as --help shows them. A parameter of
+    its own comes before a field of its name. helps: of fields that mean something else in this
+    command.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         own = dict(inspect.signature(command, eval_str=True).parameters)
         del own["grid"]
         asked = [name for name in order if name not in own]
-        parameters = [own.pop(name) if name in own else _parameter(name, helps.get(name, "")) for name in order]
+        parameters = [
+            own.pop(name) if name in own else _parameter(name, helps.get(name, ""))
+            for name in order
+        ]
 
         @wraps(command)
         def call(**given: Any) -> None:
@@ -77,7 +91,9 @@ def takes_grid(*order: str, **helps: str) -> Callable[[Callable[..., None]], Cal
 
         every = [*own.values(), *parameters]  # first a context, which is no option
         call.__annotations__ = {parameter.name: parameter.annotation for parameter in every}
-        call.__signature__ = inspect.Signature([p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in every])  # type: ignore[attr-defined]
+        call.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in every]
+        )
         return call
 
     return decorate
@@ -92,14 +108,26 @@ def _parameter(name: str, help: str) -> inspect.Parameter:
     if _words(name):
         kind = str
     if get_origin(kind) is tuple:
-        kind, default = (list[str], list(default)) if OPTIONS[name].repeated else (str, ",".join(default))
+        kind, default = (
+            (list[str], list(default)) if OPTIONS[name].repeated else (str, ",".join(default))
+        )
         kind, default = (kind, default) if default else (kind | None, None)
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option_of(name, help)])
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=default,
+        annotation=Annotated[kind, option_of(name, help)],
+    )
 
 
 def _words(name: str) -> tuple[str, ...]:
     """Return the words that a field takes beside numbers."""
-    return tuple(word for part in get_args(HINTS[name]) if get_origin(part) is Literal for word in get_args(part))
+    return tuple(
+        word
+        for part in get_args(HINTS[name])
+        if get_origin(part) is Literal
+        for word in get_args(part)
+    )
 
 
 def _number(name: str, given: str, words: tuple[str, ...]) -> int | str:
@@ -112,7 +140,12 @@ def _number(name: str, given: str, words: tuple[str, ...]) -> int | str:
     except ValueError:
         option = OPTIONS[name]
         then = f"{option.flag} {words[0]}"
-        raise UserError(f"{option.flag} '{given}' is not a number.", allowed=[*words, "1 to 1000"], given=text, then=then) from None
+        raise UserError(
+            f"{option.flag} '{given}' is not a number.",
+            allowed=[*words, "1 to 1000"],
+            given=text,
+            then=then,
+        ) from None
 
 
 def _read(name: str, given: Any) -> Any:

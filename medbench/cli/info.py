@@ -13,7 +13,10 @@ from medbench.schema import UserError
 
 
 @app.command("list")
-def list_(what: Annotated[str, typer.Argument(help="tasks, methods, protocols, encoders or checkpoints")], as_json: Json = None) -> None:
+def list_(
+    what: Annotated[str, typer.Argument(help="tasks, methods, protocols, encoders or checkpoints")],
+    as_json: Json = None,
+) -> None:
     """List what can be named."""
     from medbench.models import encoders, timm_answers
     from medbench.models.hub.references import DOORS
@@ -24,8 +27,15 @@ def list_(what: Annotated[str, typer.Argument(help="tasks, methods, protocols, e
         put_records([{"name": name} for name in timm_answers.architectures()], as_json)
         print(f"{encoders.EMBEDDED}  (default: its supervised weights are installed)")
         print("\n".join(name for name in timm_answers.architectures() if name != encoders.EMBEDDED))
-        print("\n".join(f"{door.usage}  (a repository of the Hugging Face hub, through {door.package})" for door in DOORS.values()))
-        print("FILE.py:NAME  (a function of yours that returns a module)\nfeatures:FILE  (ids and vectors in a .npz or .parquet file)")
+        print(
+            "\n".join(
+                f"{door.usage}  (a repository of the Hugging Face hub, through {door.package})"
+                for door in DOORS.values()
+            )
+        )
+        print(
+            "FILE.py:NAME  (a function of yours that returns a module)\nfeatures:FILE  (ids and vectors in a .npz or .parquet file)"
+        )
         return
     if what == "checkpoints":
         from medbench import images
@@ -44,7 +54,9 @@ def list_(what: Annotated[str, typer.Argument(help="tasks, methods, protocols, e
         lines = [(protocol.name, protocol.title) for protocol in registry.protocols().values()]
     else:
         allowed = ["tasks", "methods", "protocols", "encoders", "checkpoints"]
-        raise UserError(f"Cannot list '{what}'.", allowed=allowed, given=what, then="medbench list tasks")
+        raise UserError(
+            f"Cannot list '{what}'.", allowed=allowed, given=what, then="medbench list tasks"
+        )
     put_records([{"name": name, "title": title} for name, title in lines], as_json)
     width = max(len(name) for name, _ in lines)
     for name, title in lines:
@@ -54,14 +66,25 @@ def list_(what: Annotated[str, typer.Argument(help="tasks, methods, protocols, e
 @app.command()
 def doctor(
     encoder: Annotated[
-        str | None, typer.Option(help="A timm encoder, one of the hub, or FILE.py:NAME. Without one: device, versions, disk and data.")
+        str | None,
+        typer.Option(
+            help="A timm encoder, one of the hub, or FILE.py:NAME. Without one: device, versions, disk and data."
+        ),
     ] = None,
-    weights: Annotated[str | None, option_of("weights", "A checkpoint file of yours, or the name of an official one.")] = None,
+    weights: Annotated[
+        str | None,
+        option_of("weights", "A checkpoint file of yours, or the name of an official one."),
+    ] = None,
     task: Annotated[
-        str | None, typer.Option(help="Show it this task's images: for weights trained on such. Default: natural images.")
+        str | None,
+        typer.Option(
+            help="Show it this task's images: for weights trained on such. Default: natural images."
+        ),
     ] = None,
     data: Data = None,
-    size: Annotated[int | None, option_of("size", "Image size in pixels. Default: as in run.")] = None,
+    size: Annotated[
+        int | None, option_of("size", "Image size in pixels. Default: as in run.")
+    ] = None,
     readout: Annotated[str, option_of("readouts")] = DEFAULT.readouts[0],
     mean: Annotated[str | None, option_of("mean")] = None,
     std: Annotated[str | None, option_of("std")] = None,
@@ -73,20 +96,32 @@ def doctor(
     from medbench.models.stated import stated
 
     if encoder is None and (
-        weights is not None or task is not None or data is not None or size is not None or readout != DEFAULT.readouts[0]
+        weights is not None
+        or task is not None
+        or data is not None
+        or size is not None
+        or readout != DEFAULT.readouts[0]
     ):
         raise UserError(
-            "Without --encoder the machine is examined, and no other option applies.", then="medbench doctor --encoder NAME ..."
+            "Without --encoder the machine is examined, and no other option applies.",
+            then="medbench doctor --encoder NAME ...",
         )
     outputs(as_json)
     if encoder is None:
-        put_records([{"line": line} for line in doctors.device_report()] if as_json else [], as_json)
+        put_records(
+            [{"line": line} for line in doctors.device_report()] if as_json else [], as_json
+        )
         print("\n".join(doctors.device_report()))
         return
     if data is not None and task is None:
-        raise UserError("--data is only for --task.", then=f"medbench doctor --encoder {encoder} --task NAME --data {data}")
+        raise UserError(
+            "--data is only for --task.",
+            then=f"medbench doctor --encoder {encoder} --task NAME --data {data}",
+        )
     said = stated(split(mean or ""), split(std or ""), interpolation, ())
-    net, examined, shown, declared = doctors.subject(encoder, file=weights, size=size, readout=readout, task=task, root=data, said=said)
+    net, examined, shown, declared = doctors.subject(
+        encoder, file=weights, size=size, readout=readout, task=task, root=data, said=said
+    )
     report = doctors.diagnose(net, examined, shown, declared)
     put_records(report.records() if as_json else [], as_json)
     print("\n".join([f"{examined.name}, {examined.size} px:", *report.lines()]))
@@ -97,7 +132,11 @@ def doctor(
 @app.command()
 def cache(
     prune: Annotated[
-        bool, typer.Option("--prune", help="Delete packed images, pretrained weights and features. They are made again when needed.")
+        bool,
+        typer.Option(
+            "--prune",
+            help="Delete packed images, pretrained weights and features. They are made again when needed.",
+        ),
     ] = False,
     as_json: Json = None,
 ) -> None:
@@ -112,5 +151,7 @@ def cache(
             images.prune(folder, name)
         entries = images.cache_entries(folder, name)
         print(f"{folder / name}: {len(entries)} entries, {sum(entries.values()) / 1e6:.1f} MB")
-        found.append({"folder": folder / name, "entries": len(entries), "bytes": sum(entries.values())})
+        found.append(
+            {"folder": folder / name, "entries": len(entries), "bytes": sum(entries.values())}
+        )
     put_records(found, as_json)

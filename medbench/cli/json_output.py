@@ -10,17 +10,35 @@ from typing import Annotated, Any
 
 from medbench.cli.options import path_option, put
 
-Json = Annotated[Path | None, path_option("--json", help="Also write it to this JSON file: a list of records, null for undefined.")]
+Json = Annotated[
+    Path | None,
+    path_option(
+        "--json", help="Also write it to this JSON file: a list of records, null for undefined."
+    ),
+]
 
 
 def put_records(records: Iterable[Mapping[str, Any]], out: Path | None) -> None:
-    """Write records to `out` as a JSON list; nothing where no file was asked for. Raises UserError where it cannot be written."""
+    """Write records to `out` as a JSON list; nothing where no file was asked for.
+
+    Raises UserError where it cannot be written.
+    """
     if out is not None:
-        put(json.dumps([{name: _plain(value) for name, value in record.items()} for record in records], indent=1) + "\n", out)
+        put(
+            json.dumps(
+                [{name: _plain(value) for name, value in record.items()} for record in records],
+                indent=1,
+            )
+            + "\n",
+            out,
+        )
 
 
 def _plain(value: Any) -> Any:
-    """Return a value that JSON knows: numbers of numpy as Python's, NaN and infinity as null, collections as lists."""
+    """Return a value that JSON knows.
+
+    Numbers of numpy as Python's, NaN and infinity as null, collections as lists.
+    """
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, float):

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from medbench.report.leaderboard import Leaderboard
     from medbench.run.store import Store
 
-#: What typer raises for words that no command takes. It is click's, or, in versions that have a copy of click, typer's own, which has no public name.
+#: What typer raises for words that no command takes. It is click's, or, in versions that have a
+#: copy of click, typer's own, which has no public name.
 BadUsage: Any = typer.BadParameter.__mro__[1]
 
 app = typer.Typer(
@@ -29,7 +30,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-data_app = typer.Typer(help="Where data sets are expected, what was found, and which images each part and label budget holds.")
+data_app = typer.Typer(
+    help="Where data sets are expected, what was found, and which images each part and label budget holds."
+)
 app.add_typer(data_app, name="data", invoke_without_command=True)
 
 
@@ -51,7 +54,10 @@ def path_option(*names: str, help: str) -> Any:
 
 def _place(text: str | Path) -> Path:
     if not str(text).strip():
-        raise UserError("A file or folder is named by an empty text.", then="give it a name, or leave the option out")
+        raise UserError(
+            "A file or folder is named by an empty text.",
+            then="give it a name, or leave the option out",
+        )
     if "\0" in str(text):
         raise UserError(f"{str(text)[:80]!r} cannot be a path: it holds a zero byte.")
     return Path(text)
@@ -67,15 +73,25 @@ def _rehash(context: typer.Context, value: bool) -> bool:
 
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")]
-#: No command reads its value: it holds from where it is parsed, so that no function in between must hand it on.
+#: No command reads its value: it holds from where it is parsed, so that no function in between must
+#: hand it on.
 Rehash = Annotated[
-    bool, typer.Option("--rehash", help="Read every image file again: believe no hash that was remembered for it.", callback=_rehash)
+    bool,
+    typer.Option(
+        "--rehash",
+        help="Read every image file again: believe no hash that was remembered for it.",
+        callback=_rehash,
+    ),
 ]
-Out = Annotated[Path | None, path_option(help="Results folder. Default: runs/TASK in the working folder.")]
+Out = Annotated[
+    Path | None, path_option(help="Results folder. Default: runs/TASK in the working folder.")
+]
 
 
 Folders = Annotated[list[Path], typer.Argument(help="Results folders.")]
-Metric = Annotated[str | None, typer.Option(help="Another metric than the task's primary one.", callback=filled)]
+Metric = Annotated[
+    str | None, typer.Option(help="Another metric than the task's primary one.", callback=filled)
+]
 Only = Annotated[
     list[str] | None,
     typer.Option(
@@ -96,8 +112,9 @@ Beside = Annotated[
 
 @dataclass(frozen=True, eq=False)
 class Asked:
-    """What a command reads: results folders, what `--only` picks of them, the names of somebody else's models beside them, and whether medbench's own
-    rows of the same images stand there, too."""
+    """What a command reads: results folders, what `--only` picks of them, the names of somebody
+    else's models beside them, and whether medbench's own rows of the same images stand there, too.
+    """
 
     stores: list[Store]
     only: list[str]
@@ -106,7 +123,12 @@ class Asked:
 
 
 def asked_of(
-    context: typer.Context, folders: list[Path], only: list[str] | None, beside: list[Path] | None, *, may_reference: bool = False
+    context: typer.Context,
+    folders: list[Path],
+    only: list[str] | None,
+    beside: list[Path] | None,
+    *,
+    may_reference: bool = False,
 ) -> Asked:
     """Results folders, and with `--with` one of each of these predictions, which lasts until the command ends."""
     stores = stores_of(folders)
@@ -114,7 +136,8 @@ def asked_of(
     reference = len(files) < len(beside or ())
     if reference and not may_reference:
         raise UserError(
-            f"--with {REFERENCE} is of table and clinical.", then=f"medbench table FOLDER --with {REFERENCE}, or --with FILE.csv"
+            f"--with {REFERENCE} is of table and clinical.",
+            then=f"medbench table FOLDER --with {REFERENCE}, or --with FILE.csv",
         )
     if not files:
         return Asked(stores, only or [], [], reference)
@@ -122,7 +145,9 @@ def asked_of(
 
     for file in files:
         if not file.is_file():
-            raise UserError(f"--with {file} is no file.", allowed=["FILE.csv", REFERENCE], given=str(file))
+            raise UserError(
+                f"--with {file} is no file.", allowed=["FILE.csv", REFERENCE], given=str(file)
+            )
     place = context.with_resource(tempfile.TemporaryDirectory())
     return Asked(*joined(stores, files, only or [], Path(place)), reference)
 
@@ -136,17 +161,26 @@ def boards_from(asked: Asked) -> list[Leaderboard]:
     """Build the leaderboards of what a command reads, with the lines that `--only` names."""
     from medbench.report import leaderboard
 
-    found = (leaderboard.with_reference if asked.reference else leaderboard.leaderboards)(*asked.stores)
+    found = (leaderboard.with_reference if asked.reference else leaderboard.leaderboards)(
+        *asked.stores
+    )
     if not all(line.complete for board in found for line in board.lines):
         for store in asked.stores:
-            again = f" Next: {commands[-1]} --out {store.folder}" if (commands := store.plan().commands) else ""
+            again = (
+                f" Next: {commands[-1]} --out {store.folder}"
+                if (commands := store.plan().commands)
+                else ""
+            )
             for older in store.older():
                 print(f"{older.sentence(store.folder)}: not shown.{again}", file=sys.stderr)
     return leaderboard.only(found, asked.only) if asked.only else found
 
 
 def processes_for(found: Sequence[Leaderboard]) -> int:
-    """How many processes work out what these leaderboards show: a second one takes longer to start than a few hundred rows do."""
+    """How many processes work out what these leaderboards show.
+
+    A second one takes longer to start than a few hundred rows do.
+    """
     from medbench.system.worker_pool import cores
 
     return cores() if sum(len(line.rows) for board in found for line in board.lines) >= 500 else 1
@@ -157,11 +191,17 @@ def stores_of(folders: list[Path]) -> list[Store]:
 
     for folder in folders:
         if not (folder / "plan.json").is_file():
-            raise UserError(f"{folder} is not a results folder: it has no plan.json.", then="medbench run --out FOLDER")
+            raise UserError(
+                f"{folder} is not a results folder: it has no plan.json.",
+                then="medbench run --out FOLDER",
+            )
     stores = [Store(folder) for folder in folders]
     for store in stores:
         if not store.plan().cells:
-            raise UserError(f"{store.folder} holds no cell: its plan is empty.", then=f"medbench run --out {store.folder}")
+            raise UserError(
+                f"{store.folder} holds no cell: its plan is empty.",
+                then=f"medbench run --out {store.folder}",
+            )
     return stores
 
 
@@ -188,7 +228,9 @@ def put(text: str, out: Path | None) -> None:
             if out.exists() and not out.is_file():  # a pipe, a terminal
                 out.write_text(text, encoding="utf-8")
             else:
-                atomic_write.write(out.resolve(), lambda partial: partial.write_text(text, encoding="utf-8"))
+                atomic_write.write(
+                    out.resolve(), lambda partial: partial.write_text(text, encoding="utf-8")
+                )
         except OSError as error:
             raise UserError(f"{out} cannot be written: {error.strerror}.") from error
 
@@ -206,7 +248,9 @@ def split_files(text: str) -> tuple[str, ...]:
     pieces, found = text.split(","), []
     while pieces:
         lengths = range(1, len(pieces) + 1)
-        n = next((n for n in lengths if _names_file(",".join(pieces[:n]).strip())), None) or _missing(pieces)
+        n = next(
+            (n for n in lengths if _names_file(",".join(pieces[:n]).strip())), None
+        ) or _missing(pieces)
         found.append(",".join(pieces[:n]).strip())
         del pieces[:n]
     return tuple(filter(None, found))
@@ -220,14 +264,24 @@ def _names_file(text: str) -> bool:
 
 
 def _missing(pieces: Sequence[str]) -> int:
-    """How many of the pieces between commas are the path of one file that is not there: up to the one that ends as such a path does."""
+    """How many of the pieces between commas are the path of one file that is not there.
+
+    Up to the one that ends as such a path does.
+    """
     from medbench.models.timm_answers import architectures
 
     first = pieces[0].strip()
     ends = r"\.(npz|parquet)$" if first.startswith("features:") else r"\.py:\w+$"
     if not first or first.partition(".")[0] in architectures():
         return 1
-    return next((n for n, piece in enumerate(pieces, 1) if re.search(ends, piece.strip()) and not _names_file(piece.strip())), 1)
+    return next(
+        (
+            n
+            for n, piece in enumerate(pieces, 1)
+            if re.search(ends, piece.strip()) and not _names_file(piece.strip())
+        ),
+        1,
+    )
 
 
 def named(option: str, text: str | None) -> tuple[str, ...]:
@@ -237,5 +291,7 @@ def named(option: str, text: str | None) -> tuple[str, ...]:
     """
     names = split(text or "")
     if text is not None and not names:
-        raise UserError(f"{option} '{text}' names nothing.", then=f"leave {option} out for its default")
+        raise UserError(
+            f"{option} '{text}' names nothing.", then=f"leave {option} out for its default"
+        )
     return names

@@ -14,7 +14,10 @@ _KEPT = "\n\t\r"  # "\r": bars of other packages go back to the start of their l
 
 
 class PlainStream:
-    """A stream that spells control characters out. rich, which has its own to write, goes by `rich_proxied_file`."""
+    """A stream that spells control characters out.
+
+    rich, which has its own to write, goes by `rich_proxied_file`.
+    """
 
     def __init__(self, stream: TextIO):
         self.rich_proxied_file = stream

@@ -32,7 +32,9 @@ from medbench.cli.options import (
 from medbench.schema import UserError, check_writable
 from medbench.system import fork_pool, gc_pause
 
-Margin = Annotated[float, typer.Option(help="A difference that is too small to matter, in the metric's own unit.")]
+Margin = Annotated[
+    float, typer.Option(help="A difference that is too small to matter, in the metric's own unit.")
+]
 
 
 @app.command("table")
@@ -42,21 +44,37 @@ def table_command(
     folder: Folders,
     metric: Metric = None,
     only: Only = None,
-    rows: Annotated[str, typer.Option(help="What stands in rows, as method,protocol. What differs and is not named joins them.")] = "",
+    rows: Annotated[
+        str,
+        typer.Option(
+            help="What stands in rows, as method,protocol. What differs and is not named joins them."
+        ),
+    ] = "",
     cols: Annotated[str, typer.Option(help="What stands in columns, as task,labels.")] = "",
-    form: Annotated[str, typer.Option("--format", help="terminal, markdown, csv, latex, html.")] = "",
-    spread: Annotated[str, typer.Option(help="Beside each mean: interval (95 %), sd (over seeds), none.")] = "",
+    form: Annotated[
+        str, typer.Option("--format", help="terminal, markdown, csv, latex, html.")
+    ] = "",
+    spread: Annotated[
+        str, typer.Option(help="Beside each mean: interval (95 %), sd (over seeds), none.")
+    ] = "",
     methods_text: Annotated[
         bool,
         typer.Option(
-            "--methods-text", help="A paper's paragraph that says what was done, and its BibTeX; --out FILE.tex puts that in FILE.bib."
+            "--methods-text",
+            help="A paper's paragraph that says what was done, and its BibTeX; --out FILE.tex puts that in FILE.bib.",
         ),
     ] = False,
     beside: Beside = None,
     as_json: Json = None,
-    out: Annotated[Path | None, path_option(help="Write to this file instead of the screen.")] = None,
+    out: Annotated[
+        Path | None, path_option(help="Write to this file instead of the screen.")
+    ] = None,
 ) -> None:
-    """Print leaderboards. One folder and no option: also write leaderboard.md and leaderboard.csv anew; else a table as a paper needs it."""
+    """Print leaderboards.
+
+    One folder and no option: also write leaderboard.md and leaderboard.csv anew; else a table as a
+    paper needs it.
+    """
     from medbench.cli import screen
     from medbench.report import leaderboard
     from medbench.report import methods_text as paper
@@ -78,14 +96,22 @@ def table_command(
         leaderboard.known_metric(found, metric)
         partly = bool(only or beside)
         if not partly:
-            check_writable(folder[0] / "leaderboard.md", f"medbench table {folder[0]} --format terminal, which writes nothing")
+            check_writable(
+                folder[0] / "leaderboard.md",
+                f"medbench table {folder[0]} --format terminal, which writes nothing",
+            )
         store, processes = Store(folder[0]), processes_for(found)
         leaderboard.precompute(found, metric, all_metrics=not partly, processes=processes)
-        acts = [] if partly else [lambda: leaderboard.write(store, found)]  # first, as it reads all metrics in one go
+        # first, as it reads all metrics in one go
+        acts = [] if partly else [lambda: leaderboard.write(store, found)]
         acts.append(lambda: screen.show(leaderboard.terminal(store, metric, found)))
         fork_pool.each(lambda act: act(), acts, processes)
         return
-    form = choice("format", form or (leaderboard.FORMAT_OF.get(out.suffix, "markdown") if out else "terminal"), leaderboard.FORMATS)
+    form = choice(
+        "format",
+        form or (leaderboard.FORMAT_OF.get(out.suffix, "markdown") if out else "terminal"),
+        leaderboard.FORMATS,
+    )
     spread = choice("spread", spread or "interval", leaderboard.SPREADS)
     found = leaderboard.standing(found)
     leaderboard.precompute(found, metric, processes=processes_for(found))
@@ -93,7 +119,9 @@ def table_command(
     if form == "terminal" and not out:
         screen.show(leaderboard.pivot_terminal(pivot, spread))
     else:
-        put(leaderboard.render_pivot(pivot, "markdown" if form == "terminal" else form, spread), out)
+        put(
+            leaderboard.render_pivot(pivot, "markdown" if form == "terminal" else form, spread), out
+        )
 
 
 @app.command("compare")
@@ -104,21 +132,34 @@ def compare_command(
     metric: Metric = None,
     only: Only = None,
     margin: Margin = 0.01,
-    permutations: Annotated[int, typer.Option(help="Also a permutation test beside each pair, of so many permutations; 0: none.")] = 0,
-    every_pair: Annotated[bool, typer.Option("--all", help="Every pair, and the labels saved against each.")] = False,
+    permutations: Annotated[
+        int,
+        typer.Option(
+            help="Also a permutation test beside each pair, of so many permutations; 0: none."
+        ),
+    ] = 0,
+    every_pair: Annotated[
+        bool, typer.Option("--all", help="Every pair, and the labels saved against each.")
+    ] = False,
     against: Annotated[
-        str, typer.Option(help="Each line against this one: a method, as supervised. Default: against the best, or that of --with.")
+        str,
+        typer.Option(
+            help="Each line against this one: a method, as supervised. Default: against the best, or that of --with."
+        ),
     ] = "",
     beside: Beside = None,
     as_json: Json = None,
 ) -> None:
-    """Say whether each method is worse than the best (--against, --all, --with: than another), practically equal, or what it would take to know; and
-    the labels it saves."""
+    """Say whether each method is worse than the best (--against, --all, --with: than another),
+    practically equal, or what it would take to know; and the labels it saves.
+    """
     from medbench.cli import screen
     from medbench.report import compare
 
     if not 0 <= margin < 1 or not 0 <= permutations <= 100_000:
-        raise UserError(f"A margin lies from 0 to 1 and permutations from 0 to 100,000; given {margin:g} and {permutations}.")
+        raise UserError(
+            f"A margin lies from 0 to 1 and permutations from 0 to 100,000; given {margin:g} and {permutations}."
+        )
     outputs(as_json)
     asked = asked_of(context, folder, only, beside)
     if asked.others and not every_pair:
@@ -126,7 +167,14 @@ def compare_command(
     judged: list[dict[str, Any]] = []
     with screen.Screen(log=False):
         said = compare.sentences(
-            asked.stores, metric, margin, permutations, asked.only, every_pair=every_pair, against=against, judged=judged
+            asked.stores,
+            metric,
+            margin,
+            permutations,
+            asked.only,
+            every_pair=every_pair,
+            against=against,
+            judged=judged,
         )
     put_records(judged, as_json)
     print("\n".join(said))
@@ -137,7 +185,11 @@ def merge_command(
     folder: Folders,
     out: Annotated[Path, path_option(help="The folder that shall hold all rows.")],
     without_predictions: Annotated[
-        bool, typer.Option("--without-predictions", help="Leave out what belongs to single images: a folder to publish or to commit.")
+        bool,
+        typer.Option(
+            "--without-predictions",
+            help="Leave out what belongs to single images: a folder to publish or to commit.",
+        ),
     ] = False,
 ) -> None:
     """Join results folders of several machines into one, or make a copy of one that can be published."""
@@ -160,10 +212,20 @@ def plot(
     ] = None,
     metric: Metric = None,
     only: Only = None,
-    form: Annotated[str, typer.Option("--format", help="png, svg, pdf; several with commas.")] = "pdf,png",
-    width: Annotated[str, typer.Option(help="Of a paper: column (3.3 in) or page (6.9 in). Default: as the figure needs.")] = "",
+    form: Annotated[
+        str, typer.Option("--format", help="png, svg, pdf; several with commas.")
+    ] = "pdf,png",
+    width: Annotated[
+        str,
+        typer.Option(
+            help="Of a paper: column (3.3 in) or page (6.9 in). Default: as the figure needs."
+        ),
+    ] = "",
     out: Annotated[
-        Path | None, path_option(help="Folder for the figures. Default: figures/ in the first results folder, figures-only/ with --only.")
+        Path | None,
+        path_option(
+            help="Folder for the figures. Default: figures/ in the first results folder, figures-only/ with --only."
+        ),
     ] = None,
 ) -> None:
     """Draw figures for a paper: readable in grey and by the colour-blind."""
@@ -205,13 +267,21 @@ def report_command(
     only: Only = None,
     margin: Margin = 0.01,
     images: Annotated[
-        bool, typer.Option("--images", help="Show the most confident mistakes, as small copies inside the page. Needs the data.")
+        bool,
+        typer.Option(
+            "--images",
+            help="Show the most confident mistakes, as small copies inside the page. Needs the data.",
+        ),
     ] = False,
     data: Data = None,
     rehash: Rehash = False,
     beside: Beside = None,
 ) -> None:
-    """Write one HTML page of a study: the answer, leaderboard, curves, classes, verdicts, provenance. It loads nothing and sends nothing."""
+    """Write one HTML page of a study.
+
+    The answer, leaderboard, curves, classes, verdicts, provenance. It loads nothing and sends
+    nothing.
+    """
     from medbench.cli import screen
     from medbench.report import html
     from medbench.system.worker_pool import cores
@@ -219,11 +289,25 @@ def report_command(
     if not 0 <= margin < 1:
         raise UserError(f"A margin lies from 0 to 1; given {margin:g}.")
     if data is not None and not images:
-        raise UserError("--data is only for --images.", then="medbench report FOLDER --images --data FOLDER")
+        raise UserError(
+            "--data is only for --images.", then="medbench report FOLDER --images --data FOLDER"
+        )
     asked = asked_of(context, folder, only, beside)
-    file = out or folder[0] / ("report-with.html" if beside else "report-only.html" if only else "report.html")
+    file = out or folder[0] / (
+        "report-with.html" if beside else "report-only.html" if only else "report.html"
+    )
     outputs(file)
     with screen.Screen(log=False):
-        made = html.build_page(asked.stores, metric=metric, margin=margin, images=images, data=data, only=asked.only, processes=cores())
+        made = html.build_page(
+            asked.stores,
+            metric=metric,
+            margin=margin,
+            images=images,
+            data=data,
+            only=asked.only,
+            processes=cores(),
+        )
     put(made, file)
-    print(f"{file} ({len(made.encode()) / 1e3:,.0f} kB). It needs nothing beside it: open it in a browser, send it as it is")
+    print(
+        f"{file} ({len(made.encode()) / 1e3:,.0f} kB). It needs nothing beside it: open it in a browser, send it as it is"
+    )

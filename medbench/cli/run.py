@@ -40,7 +40,19 @@ if TYPE_CHECKING:
     from medbench.schema import PlannedCell
 
 
-ENGINE = ("devices", "workers", "shard", "engine", "jobs", "gpus", "time", "partition", "account", "print_script", "address")
+ENGINE = (
+    "devices",
+    "workers",
+    "shard",
+    "engine",
+    "jobs",
+    "gpus",
+    "time",
+    "partition",
+    "account",
+    "print_script",
+    "address",
+)
 
 
 @app.command("run")
@@ -49,7 +61,10 @@ def run_command(
     context: typer.Context,
     grid: Grid,
     study: Annotated[
-        str | None, typer.Argument(help="A Python file with a constant GRID. Options that are given too come before its own choices.")
+        str | None,
+        typer.Argument(
+            help="A Python file with a constant GRID. Options that are given too come before its own choices."
+        ),
     ] = None,
     device: Device = "auto",
     devices: Devices = None,
@@ -65,10 +80,15 @@ def run_command(
     address: Address = None,
     out: Out = None,
     rehash: Rehash = False,
-    plan: Annotated[bool, typer.Option("--plan", help="Print the cells and what they will cost, and stop.")] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Print the cells and what they will cost, and stop.")
+    ] = False,
     as_json: Json = None,
 ) -> None:
-    """Compare pretraining methods over tasks and label budgets, and write a leaderboard. Run it again to go on where it stopped."""
+    """Compare pretraining methods over tasks and label budgets, and write a leaderboard.
+
+    Run it again to go on where it stopped.
+    """
     from medbench.cli import screen
     from medbench.run import cost_estimate, execution, planning, wall_time
     from medbench.run import study as studies
@@ -105,7 +125,8 @@ def run_command(
     planned = part.of(planned) if part else planned
     store = Store(out or _folder(planned, chosen))
     if chosen and chosen.text:
-        print(chosen.text.partition("\n\n")[0], file=sys.stderr)  # what it asks; the file holds commands and expected numbers
+        # what it asks; the file holds commands and expected numbers
+        print(chosen.text.partition("\n\n")[0], file=sys.stderr)
     if not plan:
         store.check()
     store.check_crossed(planned.file)
@@ -114,15 +135,29 @@ def run_command(
     for note in planned.notes:
         print(note, file=sys.stderr)
     for older in store.older(planned.file, rows):
-        print(f"{older.sentence(store.folder)}. {'A run makes them again.' if plan else 'They are made again.'}", file=sys.stderr)
+        print(
+            f"{older.sentence(store.folder)}. {'A run makes them again.' if plan else 'They are made again.'}",
+            file=sys.stderr,
+        )
     if plan:
         if len(places) > 1:
-            divide_threads(len(places))  # each worker is as fast as this process is with its share of the cores
+            # each worker is as fast as this process is with its share of the cores
+            divide_threads(len(places))
         speeds = cost_estimate.Speeds(planned, places[0])
         costs = cost_estimate.costs(planned, store, places[0], speeds)
         put_records(cost_estimate.records(costs) if as_json else [], as_json)
-        several = [wall_time.sentence(planned, costs, len(places), resolve(places[0]), took)] if len(places) > 1 else []
-        screen.show([*screen.plan_table(costs), *several, *map(str, cost_estimate.more_pretrainings(planned, speeds))])
+        several = (
+            [wall_time.sentence(planned, costs, len(places), resolve(places[0]), took)]
+            if len(places) > 1
+            else []
+        )
+        screen.show(
+            [
+                *screen.plan_table(costs),
+                *several,
+                *map(str, cost_estimate.more_pretrainings(planned, speeds)),
+            ]
+        )
     elif where.printed:
         print(slurm.script(grid, store.folder, where.request, part), end="")
     else:
@@ -131,10 +166,19 @@ def run_command(
 
 def _folder(planned: Plan, study: Study | None) -> Path:
     """Where results go that were given no folder: named by the study, else by the tasks."""
-    return Path("runs") / (study.name if study else "+".join(as_file_name(data.task.name) for data in planned.tasks))
+    return Path("runs") / (
+        study.name if study else "+".join(as_file_name(data.task.name) for data in planned.tasks)
+    )
 
 
-def _compute(grid: Grid, planned: Plan, store: Store, todo: Sequence[PlannedCell], where: Engine, as_json: Path | None) -> None:
+def _compute(
+    grid: Grid,
+    planned: Plan,
+    store: Store,
+    todo: Sequence[PlannedCell],
+    where: Engine,
+    as_json: Path | None,
+) -> None:
     """Run what is missing, and show and write the leaderboard. Exit code 3 where cells failed."""
     from medbench.cli import screen
     from medbench.report import leaderboard
@@ -142,7 +186,9 @@ def _compute(grid: Grid, planned: Plan, store: Store, todo: Sequence[PlannedCell
     from medbench.run import execution
 
     folder = store.folder
-    with screen.of_run(planned, store, todo, where.places[0], 0 if where.kind else len(where.places)) as display:
+    with screen.of_run(
+        planned, store, todo, where.places[0], 0 if where.kind else len(where.places)
+    ) as display:
         where.execute(grid, planned, store, display.row)
     found = leaderboard.leaderboards(store)
     leaderboard.write(store, found)
@@ -153,10 +199,14 @@ def _compute(grid: Grid, planned: Plan, store: Store, todo: Sequence[PlannedCell
         print(sentence)
     print(f"{len(todo) - len(left)} new rows; {folder}/leaderboard.md, leaderboard.csv, rows.jsonl")
     if left:
-        print(f"{len(left)} cells failed; {folder}/run.log has the whole story. The same command tries them again")
+        print(
+            f"{len(left)} cells failed; {folder}/run.log has the whole story. The same command tries them again"
+        )
         raise typer.Exit(3)
     shown = shlex.quote(str(folder))
-    print(f"Next: medbench compare {shown} (is the difference real?), medbench report {shown} (all of it as one page)")
+    print(
+        f"Next: medbench compare {shown} (is the difference real?), medbench report {shown} (all of it as one page)"
+    )
 
 
 @app.command("pretrain")
@@ -178,26 +228,50 @@ def _compute(grid: Grid, planned: Plan, store: Store, todo: Sequence[PlannedCell
 )
 def pretrain_(
     grid: Grid,
-    task: Annotated[str, typer.Option(help="The task whose training part is used.")] = DEFAULT.tasks[0],
-    method: Annotated[str, typer.Option(help="simclr, swav, dino, micle, lejepa, vicreg, barlow, byol, mocov3; mae for a ViT.")] = "simclr",
+    task: Annotated[
+        str, typer.Option(help="The task whose training part is used.")
+    ] = DEFAULT.tasks[0],
+    method: Annotated[
+        str,
+        typer.Option(
+            help="simclr, swav, dino, micle, lejepa, vicreg, barlow, byol, mocov3; mae for a ViT."
+        ),
+    ] = "simclr",
     augmentations: Annotated[str, option_of("augmentations")] = DEFAULT.augmentations[0],
     encoder: Annotated[str, typer.Option(help="A timm encoder.")] = DEFAULT.encoders[0],
-    source: Annotated[str, typer.Option(help="Where it starts: task (random weights), imagenet+task.")] = "imagenet+task",
+    source: Annotated[
+        str, typer.Option(help="Where it starts: task (random weights), imagenet+task.")
+    ] = "imagenet+task",
     seed: Annotated[int, typer.Option(help="Of initialisation, order and views.")] = 0,
     device: Device = "auto",
     rehash: Rehash = False,
-    out: Annotated[Path | None, path_option(help="Folder for weights and pictures. Default: runs/pretrain/TASK-METHOD.")] = None,
+    out: Annotated[
+        Path | None,
+        path_option(help="Folder for weights and pictures. Default: runs/pretrain/TASK-METHOD."),
+    ] = None,
 ) -> None:
-    """Pretrain one encoder on a task's training part: weights that timm loads, its history, a picture of the loss and one of the views."""
+    """Pretrain one encoder on a task's training part.
+
+    Weights that timm loads, its history, a picture of the loss and one of the views.
+    """
     from medbench.cli import screen
     from medbench.run import pretrain_only
     from medbench.system import devices
 
-    one = {"tasks": (task,), "methods": (method,), "encoders": (encoder,), "augmentations": (augmentations.strip(),)}
+    one = {
+        "tasks": (task,),
+        "methods": (method,),
+        "encoders": (encoder,),
+        "augmentations": (augmentations.strip(),),
+    }
     grid = replace(grid, **one, source=source, pretrain_seeds=seed + 1)  # type: ignore[arg-type]
     devices.check_device(device, grid.precision)
     if not 0 <= seed < 1000:
-        raise UserError(f"--seed {seed} is out of range.", allowed=["0 to 999"], then="medbench pretrain --seed 0")
+        raise UserError(
+            f"--seed {seed} is out of range.",
+            allowed=["0 to 999"],
+            then="medbench pretrain --seed 0",
+        )
     with screen.Screen():
         made = pretrain_only.alone(grid, out, device)
     if made:  # under torchrun one process speaks

@@ -1,4 +1,7 @@
-"""What a person sees while a run works: the leaderboard so far, and a bar for each stage with the time left."""
+"""What a person sees while a run works.
+
+The leaderboard so far, and a bar for each stage with the time left.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,14 @@ from typing import IO, TYPE_CHECKING, Any
 from rich import progress as bars
 from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
@@ -47,7 +57,9 @@ class PlainConsole(Console):
     def file(self, new: IO[str]) -> None:
         self._file = new
 
-    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
             known = segment.control or segment.text.isprintable()
             yield segment if known else segment._replace(text=printable(segment.text, kept="\n"))
@@ -56,9 +68,11 @@ class PlainConsole(Console):
 class Screen:
     """`with Screen(...) as screen:` shows what is reported inside, and each row of a run with on_row=screen.row.
 
-    On a terminal everything is drawn in place. Elsewhere (a CI log) each stage prints when it begins and ends, and twice a minute in between; each
-    row of a small run is a line, of a large one the first of each line of the leaderboard and a row now and then; each failure is. log=False: there are
-    no such lines, of what takes seconds. left: gives what tells how long the run still takes. number: of a row, in words.
+    On a terminal everything is drawn in place. Elsewhere (a CI log) each stage prints when it
+    begins and ends, and twice a minute in between; each row of a small run is a line, of a large
+    one the first of each line of the leaderboard and a row now and then; each failure is.
+    log=False: there are no such lines, of what takes seconds. left: gives what tells how long the
+    run still takes. number: of a row, in words.
     """
 
     def __init__(
@@ -96,7 +110,9 @@ class Screen:
         if cells:
             self.overall = self.bars.add_task("cells", total=cells, unit="", left="")
         self.failures = _Failures(self._say)
-        self.display = Live(console=self.console, refresh_per_second=4, transient=True, get_renderable=self._render)
+        self.display = Live(
+            console=self.console, refresh_per_second=4, transient=True, get_renderable=self._render
+        )
 
     def __enter__(self) -> Screen:
         logging.getLogger("medbench").addHandler(self.failures)
@@ -106,7 +122,12 @@ class Screen:
         self.hearing.enter_context(listening(self.stage))
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.hearing.close()
         if self.live:
             self.display.stop()
@@ -126,8 +147,13 @@ class Screen:
         elif done >= total and not self.bars.tasks[self.stages[name]].finished:
             self._line(f"{name}: done {progress.detail}".rstrip())
         elif done < total and time.perf_counter() - self.last_line > SILENCE:
-            self._line(f"{name}: {done} of {total} {progress.detail}".rstrip() + self._time_left(", ", " left in all"))
-        self.bars.update(self.stages[name], completed=done, description=f"{name} {progress.detail}".rstrip())
+            self._line(
+                f"{name}: {done} of {total} {progress.detail}".rstrip()
+                + self._time_left(", ", " left in all")
+            )
+        self.bars.update(
+            self.stages[name], completed=done, description=f"{name} {progress.detail}".rstrip()
+        )
 
     def row(self, row: Row) -> None:
         """Report a finished cell."""
@@ -139,7 +165,12 @@ class Screen:
         line = replace(row.cell, seed=0)
         opens = line not in self.lines and len(self.lines) < EACH
         self.lines.add(line)
-        if self.cells <= EACH or opens or self.done in (1, self.cells) or now - self.last_row > APART:
+        if (
+            self.cells <= EACH
+            or opens
+            or self.done in (1, self.cells)
+            or now - self.last_row > APART
+        ):
             self.last_row = now
             number = self.number(row)
             said = f"row {self.done}/{self.cells} {row.cell}{f': {number}' if number else ''}"
@@ -177,7 +208,10 @@ class _LeftColumn(TimeRemainingColumn):
 
 
 class _Failures(logging.Handler):
-    """Tells in a line what failed, or was found damaged and is made anew; the log file beside the rows has the whole story."""
+    """Tells in a line what failed, or was found damaged and is made anew.
+
+    The log file beside the rows has the whole story.
+    """
 
     def __init__(self, tell: Callable[[str], None]):
         super().__init__(logging.WARNING)
@@ -190,12 +224,23 @@ class _Failures(logging.Handler):
 
 def _spell(seconds: float) -> str:
     """`40 s`, `12 min`, `3.5 h`."""
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 90
+        else f"{seconds / 60:.0f} min"
+        if seconds < 5400
+        else f"{seconds / 3600:.1f} h"
+    )
 
 
-def of_run(plan: Plan, store: Store, todo: Sequence[PlannedCell], device: str, workers: int = 1) -> Screen:
-    """Of a run of these cells: the leaderboard so far, each row with its main metric, the time left. workers: processes here; 0: elsewhere, where
-    nobody hears how long a stage takes."""
+def of_run(
+    plan: Plan, store: Store, todo: Sequence[PlannedCell], device: str, workers: int = 1
+) -> Screen:
+    """Of a run of these cells.
+
+    The leaderboard so far, each row with its main metric, the time left. workers: processes here;
+    0: elsewhere, where nobody hears how long a stage takes.
+    """
     from medbench.report import leaderboard
     from medbench.run.time_left import TimeLeft
     from medbench.stats import number_format
@@ -238,7 +283,9 @@ def plan_table(costs: Sequence[Cost]) -> list[RenderableType]:
     Cells, images to embed, seconds at this machine's speed; and all of it. What all units share
     stands in the title.
     """
-    alone = {cost.unit.weights.identity: cost.unit.method.name for cost in costs if not cost.unit.members}
+    alone = {
+        cost.unit.weights.identity: cost.unit.method.name for cost in costs if not cost.unit.members
+    }
     table = {
         "task": [cost.unit.data.task.name for cost in costs],
         "data": [cost.unit.data.data for cost in costs],
@@ -262,10 +309,16 @@ def plan_table(costs: Sequence[Cost]) -> list[RenderableType]:
         drawn.add_column(name, f"{sum(counts):,}", justify="right")
     seconds = [cost.seconds + (cost.solve_seconds or 0) for cost in costs]
     solving = [cost.solve_seconds is None for cost in costs]
-    drawn.add_column("seconds", f"{sum(seconds):.0f}{' + solving' if any(solving) else ''}", justify="right")
+    drawn.add_column(
+        "seconds", f"{sum(seconds):.0f}{' + solving' if any(solving) else ''}", justify="right"
+    )
     for i in range(len(costs)):
         counted = [f"{counts[i]:,}" for counts in numbers.values()]
-        drawn.add_row(*(Text(values[i]) for values in columns.values()), *counted, f"{seconds[i]:.0f}{' + solving' if solving[i] else ''}")
+        drawn.add_row(
+            *(Text(values[i]) for values in columns.values()),
+            *counted,
+            f"{seconds[i]:.0f}{' + solving' if solving[i] else ''}",
+        )
     return [drawn, _lines_table(costs)]
 
 
@@ -274,7 +327,9 @@ def _lines_table(costs: Sequence[Cost]) -> Table:
 
     These are the seconds that its missing cells take, as long as like ones took.
     """
-    made = Table(title=Text("lines; draws: labelled subsets of that many images"), title_justify="left")
+    made = Table(
+        title=Text("lines; draws: labelled subsets of that many images"), title_justify="left"
+    )
     several = len({cost.unit.data.task.name for cost in costs}) > 1
     for name in ([] if not several else ["task"]) + [
         "method",
@@ -286,20 +341,37 @@ def _lines_table(costs: Sequence[Cost]) -> Table:
         "scored on",
         "seconds",
     ]:
-        made.add_column(name, justify="right" if name in ("images asked", "draws", "seconds") else "left")
-    lines: dict[tuple[str, ...], list[tuple[Cell, float | None]]] = {}  # -> its cells, and what each still takes
+        made.add_column(
+            name, justify="right" if name in ("images asked", "draws", "seconds") else "left"
+        )
+    # -> its cells, and what each still takes
+    lines: dict[tuple[str, ...], list[tuple[Cell, float | None]]] = {}
     for cost in costs:
         for planned in cost.unit.cells:
             c = planned.cell
-            kind = (*([c.task] if several else []), c.method, c.encoder, c.protocol, c.labels, str(planned.n_requested))
+            kind = (
+                *([c.task] if several else []),
+                c.method,
+                c.encoder,
+                c.protocol,
+                c.labels,
+                str(planned.n_requested),
+            )
             lines.setdefault(kind, []).append((c, cost.solving.get(planned, 0.0)))
     for key, cells in lines.items():
         sets = list(dict.fromkeys(cell.target for cell, _ in cells))
-        draws, pretrainings = (len({getattr(cell, name) for cell, _ in cells}) for name in ("seed", "pretrain_seed"))
+        draws, pretrainings = (
+            len({getattr(cell, name) for cell, _ in cells}) for name in ("seed", "pretrain_seed")
+        )
         many = f"{draws} x {pretrainings} pretrainings" if pretrainings > 1 else str(draws)
         scored = sets[0] if len(sets) == 1 else f"{sets[0]} and {len(sets) - 1} more"
         known = [seconds for _, seconds in cells if seconds is not None]
-        made.add_row(*map(Text, key), many, Text(scored), f"{sum(known):.0f}" if len(known) == len(cells) else "not known yet")
+        made.add_row(
+            *map(Text, key),
+            many,
+            Text(scored),
+            f"{sum(known):.0f}" if len(known) == len(cells) else "not known yet",
+        )
     return made
 
 
@@ -316,11 +388,27 @@ def _weights(unit: Unit, alone: Mapping[str, str]) -> str:
 def split_table(splits: Sequence[Subset]) -> list[RenderableType]:
     """Draw counts and hashes of parts and labelled subsets."""
     table = Table()
-    for name in ("part", "labels", "seed", "images", "asked", "groups", "SHA-256 of the sorted ids"):
-        table.add_column(name, no_wrap=True, justify="left" if name in ("part", "labels") else "right")
+    for name in (
+        "part",
+        "labels",
+        "seed",
+        "images",
+        "asked",
+        "groups",
+        "SHA-256 of the sorted ids",
+    ):
+        table.add_column(
+            name, no_wrap=True, justify="left" if name in ("part", "labels") else "right"
+        )
     for s in splits:
         table.add_row(
-            s.part, s.labels or "all images", str(s.seed) if s.labels else "", str(len(s.ids)), str(s.requested), str(s.groups), s.sha256
+            s.part,
+            s.labels or "all images",
+            str(s.seed) if s.labels else "",
+            str(len(s.ids)),
+            str(s.requested),
+            str(s.groups),
+            s.sha256,
         )
     return [table]
 
@@ -334,5 +422,11 @@ def counts_table(counts: Mapping[str, Mapping[str, tuple[int, int | None]]]) -> 
     for name, row in counts.items():
         if name == list(counts)[-1]:
             table.add_section()
-        table.add_row(Text(name), *(f"{found:,}" if expected is None else f"{found:,} of {expected:,}" for found, expected in row.values()))
+        table.add_row(
+            Text(name),
+            *(
+                f"{found:,}" if expected is None else f"{found:,} of {expected:,}"
+                for found, expected in row.values()
+            ),
+        )
     return table

@@ -8,7 +8,17 @@ from typing import Annotated
 import typer
 
 from medbench.cli.json_output import Json, put_records
-from medbench.cli.options import Folders, Metric, Only, app, boards_of, choice, outputs, path_option, put
+from medbench.cli.options import (
+    Folders,
+    Metric,
+    Only,
+    app,
+    boards_of,
+    choice,
+    outputs,
+    path_option,
+    put,
+)
 from medbench.schema import UserError, csv_cell
 
 
@@ -17,10 +27,17 @@ def shift_command(
     folder: Folders,
     metric: Metric = None,
     only: Only = None,
-    each: Annotated[bool, typer.Option("--each", help="Every level of a corruption, not the mean over its levels.")] = False,
-    form: Annotated[str, typer.Option("--format", help="terminal, markdown, csv (every level and every mean).")] = "terminal",
+    each: Annotated[
+        bool,
+        typer.Option("--each", help="Every level of a corruption, not the mean over its levels."),
+    ] = False,
+    form: Annotated[
+        str, typer.Option("--format", help="terminal, markdown, csv (every level and every mean).")
+    ] = "terminal",
     as_json: Json = None,
-    out: Annotated[Path | None, path_option(help="Write to this file instead of the screen.")] = None,
+    out: Annotated[
+        Path | None, path_option(help="Write to this file instead of the screen.")
+    ] = None,
 ) -> None:
     """Say what each method loses where the images change, with its paired interval, and which loses least."""
     from medbench.cli import screen
@@ -33,7 +50,8 @@ def shift_command(
     if not any(board.shift for board in found):
         what = "These results hold the task's own images alone."
         raise UserError(
-            what, then="medbench run --shift NAME or --corruptions all, with the same options: nothing at home is computed again"
+            what,
+            then="medbench run --shift NAME or --corruptions all, with the same options: nothing at home is computed again",
         )
     if as_json:
         put_records(leaderboard.robustness_gaps(found, metric).to_dict("records"), as_json)

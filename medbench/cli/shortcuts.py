@@ -16,20 +16,44 @@ from medbench.schema import PARTS, Grid, UserError
 
 @app.command()
 @takes_grid(
-    *("task", "methods", "encoders", "readouts", "columns", "on", "k", "source", "pretrain", "weights", "size", "data", "precision"),
+    *(
+        "task",
+        "methods",
+        "encoders",
+        "readouts",
+        "columns",
+        "on",
+        "k",
+        "source",
+        "pretrain",
+        "weights",
+        "size",
+        "data",
+        "precision",
+    ),
     *("device", "rehash", "allow_leak", "allow_partial", "as_json", "as_csv"),
     methods="Pretraining methods. Default: supervised, or what serves an encoder of yours.",
 )
 def shortcuts(
     grid: Grid,
-    task: Annotated[str, typer.Argument(help="A task whose images carry metadata: derm, chest, folder:PATH.")],
+    task: Annotated[
+        str, typer.Argument(help="A task whose images carry metadata: derm, chest, folder:PATH.")
+    ],
     columns: Annotated[str | None, typer.Option(help="Metadata columns. Default: all.")] = None,
-    on: Annotated[str, typer.Option(help="The part that is looked at: train, val, test.")] = "train",
-    k: Annotated[int, typer.Option("--k", help="Nearest neighbours of an image that are counted.")] = 20,
+    on: Annotated[
+        str, typer.Option(help="The part that is looked at: train, val, test.")
+    ] = "train",
+    k: Annotated[
+        int, typer.Option("--k", help="Nearest neighbours of an image that are counted.")
+    ] = 20,
     device: Device = "auto",
     rehash: Rehash = False,
-    as_json: Annotated[Path | None, path_option("--json", help="Also write everything to this JSON file.")] = None,
-    as_csv: Annotated[Path | None, path_option("--csv", help="Also write the table to this CSV file.")] = None,
+    as_json: Annotated[
+        Path | None, path_option("--json", help="Also write everything to this JSON file.")
+    ] = None,
+    as_csv: Annotated[
+        Path | None, path_option("--csv", help="Also write the table to this CSV file.")
+    ] = None,
 ) -> None:
     """Test whether scanner, site, view or sex can be read out of the features.
 
@@ -41,9 +65,15 @@ def shortcuts(
 
     choice("part", on, PARTS)
     if not 1 <= k <= 1000:
-        raise UserError(f"--k {k} neighbours is out of range.", allowed=["1 to 1000"], then="medbench shortcuts TASK --k 20")
+        raise UserError(
+            f"--k {k} neighbours is out of range.",
+            allowed=["1 to 1000"],
+            then="medbench shortcuts TASK --k 20",
+        )
     outputs(as_json, as_csv)
-    own = grid.weights or any(name.startswith("features:") or ".py:" in name for name in grid.encoders)
+    own = grid.weights or any(
+        name.startswith("features:") or ".py:" in name for name in grid.encoders
+    )
     grid = replace(
         grid,
         tasks=(task,),
@@ -53,7 +83,9 @@ def shortcuts(
         target=on if on != "train" else DEFAULT.target,
     )
     with screen.Screen():
-        found, notes = feature_audit.audit_features(grid, named("--columns", columns), on, k, device)
+        found, notes = feature_audit.audit_features(
+            grid, named("--columns", columns), on, k, device
+        )
     for note in notes:
         print(note, file=sys.stderr)
     screen.show(report.findings_terminal(found, k, on))

@@ -1,7 +1,9 @@
-"""What the deepest and newest audit of some images found, by their content: tables that were made before it say it, too.
+"""What the deepest and newest audit of some images found, by their content.
 
-Rows carry digests of their images (`TaskData.digests`); with these a results folder finds the audit, without the images and whatever the classes
-are called or ordered.
+Tables that were made before it say it, too.
+
+Rows carry digests of their images (`TaskData.digests`); with these a results folder finds the
+audit, without the images and whatever the classes are called or ordered.
 """
 
 from __future__ import annotations
@@ -19,7 +21,10 @@ VERSION = 8  # of what an audit finds: raise it with every change
 
 @dataclass(frozen=True)
 class AuditRecord:
-    """depth: "full", or "hashes" without features. marks: what every table says. findings: all that a person should see, the worst first."""
+    """depth: "full", or "hashes" without features.
+
+    marks: what every table says. findings: all that a person should see, the worst first.
+    """
 
     depth: str
     marks: tuple[Mark, ...]
@@ -29,12 +34,25 @@ class AuditRecord:
     def from_json(record: Mapping[str, Any]) -> AuditRecord:
         """Read a record. Raises TypeError, ValueError or KeyError for any other."""
         checked(record, {"depth": str, "marks": list, "findings": list}, "audit")
-        return AuditRecord(record["depth"], *(tuple(map(Mark.from_json, record[name])) for name in ("marks", "findings")))
+        return AuditRecord(
+            record["depth"],
+            *(tuple(map(Mark.from_json, record[name])) for name in ("marks", "findings")),
+        )
 
 
 def content_key(digests: Mapping[str, Mapping[str, Any]]) -> str:
-    """Names the images of a task, their parts and groups. digests: of each part, as `TaskData.digests` and rows have them."""
-    return fingerprint("content", {part: [digests[part][of] for of in ("ids", "content", "groups")] for part in PARTS if part in digests})
+    """Names the images of a task, their parts and groups.
+
+    digests: of each part, as `TaskData.digests` and rows have them.
+    """
+    return fingerprint(
+        "content",
+        {
+            part: [digests[part][of] for of in ("ids", "content", "groups")]
+            for part in PARTS
+            if part in digests
+        },
+    )
 
 
 def keep(cache_dir: Path, key: str, record: AuditRecord) -> None:
@@ -44,7 +62,10 @@ def keep(cache_dir: Path, key: str, record: AuditRecord) -> None:
 
 
 def newest(cache_dir: Path, key: str) -> AuditRecord | None:
-    """None where no audit of this content is in the cache, or it is broken: the next audit writes it anew."""
+    """None where no audit of this content is in the cache, or it is broken.
+
+    The next audit writes it anew.
+    """
     try:
         return AuditRecord.from_json(parsed(_file(cache_dir, key).read_bytes()))
     except (OSError, ValueError, TypeError, KeyError):

@@ -17,7 +17,9 @@ from medbench.system.cache_folder import disk_errors
 _CONFLICTS = 10  # images with two labels, that a message shows
 
 
-def check_content(parts: Mapping[str, Split], hashes: list[str], *, allow_leak: bool, task: Task, cache_dir: Path) -> list[Mark]:
+def check_content(
+    parts: Mapping[str, Split], hashes: list[str], *, allow_leak: bool, task: Task, cache_dir: Path
+) -> list[Mark]:
     """Check for byte-identical images in two parts, or with two labels.
 
     Returns marks where that is allowed, else raises UserError. hashes: of the content of each
@@ -30,12 +32,26 @@ def check_content(parts: Mapping[str, Split], hashes: list[str], *, allow_leak: 
         same.setdefault(content, []).append(place)
     copies = [places for places in same.values() if len(places) > 1]
     labels = {part: plain_labels(split.labels) for part, split in parts.items()}
-    conflicts = [places for places in copies if any(labels[part][i] != labels[places[0][0]][places[0][1]] for part, i in places[1:])]
+    conflicts = [
+        places
+        for places in copies
+        if any(labels[part][i] != labels[places[0][0]][places[0][1]] for part, i in places[1:])
+    ]
     if conflicts and not allow_leak:
         raise _two_labels(conflicts, parts, task, cache_dir)
-    n = sum(labels[part][i] != labels[places[0][0]][places[0][1]] for places in conflicts for part, i in places[1:])
-    marks = [Mark("conflict", f"{n} images are byte for byte another one with another label")] if n else []
-    torn = [(places[0], place) for places in copies for place in places[1:] if place[0] != places[0][0]]
+    n = sum(
+        labels[part][i] != labels[places[0][0]][places[0][1]]
+        for places in conflicts
+        for part, i in places[1:]
+    )
+    marks = (
+        [Mark("conflict", f"{n} images are byte for byte another one with another label")]
+        if n
+        else []
+    )
+    torn = [
+        (places[0], place) for places in copies for place in places[1:] if place[0] != places[0][0]
+    ]
     if not torn:
         return marks
     if not allow_leak:
@@ -47,36 +63,68 @@ def check_content(parts: Mapping[str, Split], hashes: list[str], *, allow_leak: 
     return [*marks, Mark("leak", f"{len(torn)} images stand in two parts, byte for byte")]
 
 
-def _two_labels(conflicts: Sequence[Sequence[tuple[str, int]]], parts: Mapping[str, Split], task: Task, cache_dir: Path) -> UserError:
+def _two_labels(
+    conflicts: Sequence[Sequence[tuple[str, int]]],
+    parts: Mapping[str, Split],
+    task: Task,
+    cache_dir: Path,
+) -> UserError:
     """Write what is told of images with two labels.
 
     conflicts: of each, its places: part and row.
     """
     rows = [
-        (str(number), str(parts[part].ids[i]), part, str(parts[part].groups[i]), _label_in_words(parts[part].labels[i], task.classes))
+        (
+            str(number),
+            str(parts[part].ids[i]),
+            part,
+            str(parts[part].groups[i]),
+            _label_in_words(parts[part].labels[i], task.classes),
+        )
         for number, places in enumerate(conflicts, 1)
         for part, i in places
     ]
     table = io.StringIO()
-    csv.writer(table, lineterminator="\n").writerows([("image", "path", "part", "group", "label"), *(map(csv_cell, row) for row in rows)])
+    csv.writer(table, lineterminator="\n").writerows(
+        [("image", "path", "part", "group", "label"), *(map(csv_cell, row) for row in rows)]
+    )
     file = cache_dir / "conflicts" / f"{fingerprint(rows)[:16]}.csv"
     with disk_errors(cache_dir, len(table.getvalue())):
         file.parent.mkdir(exist_ok=True)
-        atomic_write.write(file, lambda partial: partial.write_text(table.getvalue(), encoding="utf-8"))
-    named = [[f"'{path}' ({label})" for number, path, _, _, label in rows if number == str(n)] for n in range(1, _CONFLICTS + 1)]
-    shown = "; ".join(" and ".join(files) for files in named if files) + (" ..." if len(conflicts) > _CONFLICTS else "")
+        atomic_write.write(
+            file, lambda partial: partial.write_text(table.getvalue(), encoding="utf-8")
+        )
+    named = [
+        [f"'{path}' ({label})" for number, path, _, _, label in rows if number == str(n)]
+        for n in range(1, _CONFLICTS + 1)
+    ]
+    shown = "; ".join(" and ".join(files) for files in named if files) + (
+        " ..." if len(conflicts) > _CONFLICTS else ""
+    )
     what = f"{len(conflicts)} {'images have' if len(conflicts) != 1 else 'image has'} two labels, byte for byte the same file: {shown}. All: {file}"
-    return UserError(what, then="mend the labels or take them out, or run with --allow-leak, which marks every table")
+    return UserError(
+        what,
+        then="mend the labels or take them out, or run with --allow-leak, which marks every table",
+    )
 
 
 def _label_in_words(label: Any, classes: Sequence[str]) -> str:
     """`moderate`; of several `mass+edema?`, with a sign where it is uncertain."""
     if not np.ndim(label):
         return classes[int(label)]
-    return "+".join(name + ("?" if np.isnan(value) else "") for name, value in zip(classes, label, strict=True) if value != 0) or "none"
+    return (
+        "+".join(
+            name + ("?" if np.isnan(value) else "")
+            for name, value in zip(classes, label, strict=True)
+            if value != 0
+        )
+        or "none"
+    )
 
 
 def plain_labels(labels: np.ndarray) -> list[Any]:
     """Labels as JSON values; NaN (uncertain) as None."""
-    plain: list[Any] = (labels if labels.ndim == 1 else np.where(np.isnan(labels), np.array(None), labels)).tolist()
+    plain: list[Any] = (
+        labels if labels.ndim == 1 else np.where(np.isnan(labels), np.array(None), labels)
+    ).tolist()
     return plain

@@ -1,7 +1,10 @@
-"""What is labelled, drawn and scored: an image, or a case with all its images. The one place where a run learns which of the two.
+"""What is labelled, drawn and scored: an image, or a case with all its images.
 
-By case every image of a part has its case's label, and images of cases without one are left out. So networks, packs and features stay of images, while
-budgets, draws, scores and their intervals are of the cases that `examples_of` gives.
+The one place where a run learns which of the two.
+
+By case every image of a part has its case's label, and images of cases without one are left out. So
+networks, packs and features stay of images, while budgets, draws, scores and their intervals are of
+the cases that `examples_of` gives.
 """
 
 from __future__ import annotations
@@ -18,8 +21,10 @@ from medbench.stats.case_labels import RULES, cases_of, label_cases
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """split: M images; or M cases, each with the id and picture of its first image and the metadata that all its images share. of: (N,) int64, the
-    case of each of N images; None: each image is an example of its own."""
+    """split: M images; or M cases, each with the id and picture of its first image and the metadata
+    that all its images share. of: (N,) int64, the case of each of N images; None: each image is an
+    example of its own.
+    """
 
     split: Split
     of: np.ndarray | None = None
@@ -58,18 +63,35 @@ def _shared(column: np.ndarray, first: np.ndarray, case: np.ndarray) -> np.ndarr
     return np.where(differs, np.nan, values.astype(float))
 
 
-def label_by_case(task: Task, parts: Mapping[str, Split]) -> tuple[Task, dict[str, Split], list[Mark]]:
-    """The task of the cases, and its parts: each image with its case's label, without images of cases that have none. Raises UserError where nobody
-    says which images are one case, and for a case in two parts."""
+def label_by_case(
+    task: Task, parts: Mapping[str, Split]
+) -> tuple[Task, dict[str, Split], list[Mark]]:
+    """The task of the cases, and its parts.
+
+    Each image with its case's label, without images of cases that have none. Raises UserError where
+    nobody says which images are one case, and for a case in two parts.
+    """
     if task.bags is None:
-        then = "give the table a column bag, or group" if task.name.startswith("folder:") else "run it by image"
+        then = (
+            "give the table a column bag, or group"
+            if task.name.startswith("folder:")
+            else "run it by image"
+        )
         raise UserError(f"Nobody says which images of '{task.name}' are one case.", then=then)
     for a, b in combinations(parts, 2):
         torn = sorted(_names(parts[a]) & _names(parts[b]))
         if torn:
             what = f"The case '{torn[0][1]}' has images in both {a} and {b} ({len(torn)} such cases): a case is of one part."
             raise UserError(what, then="mend the split, or run it by image")
-    made, marks = {}, [Mark("remark", f"by case: a case is all images of one {task.bags}; budgets, draws and scores count cases")]
+    made, marks = (
+        {},
+        [
+            Mark(
+                "remark",
+                f"by case: a case is all images of one {task.bags}; budgets, draws and scores count cases",
+            )
+        ],
+    )
     for name, split in parts.items():
         first, case = cases_of(split.groups, split.bags)
         found = label_cases(split.labels, case, task.case_rule)
@@ -79,9 +101,18 @@ def label_by_case(task: Task, parts: Mapping[str, Split]) -> tuple[Task, dict[st
             what = f"{int(found.mixed.sum())} of {len(first)} cases of the {name} part have images of several labels"
             marks.append(Mark("remark", f"{what}; the label is {RULES[task.case_rule]}"))
         if unknown := int((~found.kept & ~found.mixed).sum()):
-            marks.append(Mark("remark", f"{unknown} of {len(first)} cases of the {name} part are left out: no label of theirs is known"))
+            marks.append(
+                Mark(
+                    "remark",
+                    f"{unknown} of {len(first)} cases of the {name} part are left out: no label of theirs is known",
+                )
+            )
     settings = {**task.settings, "by": CASE, "cases": task.case_rule}
-    return replace(task, name=task.name + BY_CASE, title=f"{task.title}, by case", settings=settings), made, marks
+    return (
+        replace(task, name=task.name + BY_CASE, title=f"{task.title}, by case", settings=settings),
+        made,
+        marks,
+    )
 
 
 def _names(split: Split) -> set[tuple[str, str]]:

@@ -1,7 +1,10 @@
-"""Another division of a task's images than its own: each site in turn is the test part, or all that was taken from a day on.
+"""Another division of a task's images than its own.
 
-All parts are joined and divided anew by a column of the metadata: the test part is what the column says, all else is trained on, and there is no validation
-part. A group that has images on both sides keeps those that are trained on; its others are left out and counted, so that no group is torn.
+Each site in turn is the test part, or all that was taken from a day on.
+
+All parts are joined and divided anew by a column of the metadata: the test part is what the column
+says, all else is trained on, and there is no validation part. A group that has images on both sides
+keeps those that are trained on; its others are left out and counted, so that no group is torn.
 """
 
 from __future__ import annotations
@@ -34,7 +37,11 @@ def divided(task: Task, grid: Grid, cache_dir: Path) -> list[tuple[Task, list[Ma
         return [(task, [])]
     root, _ = locate(task, grid.data, cache_dir)
     parts = loaded(task, root) if root is not None else task.phantom() if task.phantom else {}
-    whole = join_parts(tidy(task, name, parts[name]) for name in PARTS if name in parts) if parts else None
+    whole = (
+        join_parts(tidy(task, name, parts[name]) for name in PARTS if name in parts)
+        if parts
+        else None
+    )
     if whole is None:
         return [(task, [])]  # what is missing is told where it is opened
     if grid.split_by_date:
@@ -47,19 +54,33 @@ def _sites(task: Task, whole: Split, asked: str) -> list[tuple[Task, list[Mark]]
     name = next((column for column in whole.meta if spelling(column) == spelling(asked)), None)
     if name is None:
         what = f"'{task.name}' has no column '{asked}' to hold out by."
-        raise UserError(what, allowed=list(whole.meta) or ["(it has no metadata)"], given=asked, then="medbench data show TASK")
+        raise UserError(
+            what,
+            allowed=list(whole.meta) or ["(it has no metadata)"],
+            given=asked,
+            then="medbench data show TASK",
+        )
     values = texts(whole.meta[name])
     _check_filled(task, name, values == "", whole)
     sites = np.unique(values).tolist()
     if len(sites) < 2:
         raise UserError(
-            f"All images of '{task.name}' have the {name} '{sites[0]}': none can be held out.", then="run it without --hold-out-by"
+            f"All images of '{task.name}' have the {name} '{sites[0]}': none can be held out.",
+            then="run it without --hold-out-by",
         )
     found = []
     for site in sites:
         said = f"{name} {site}"
         about = {"by": name, "value": site, "of": task.name}
-        found.append(_divided(replace(task, name=f"{task.name}:{name}={site}"), whole, values == site, said, {"held_out": about}))
+        found.append(
+            _divided(
+                replace(task, name=f"{task.name}:{name}={site}"),
+                whole,
+                values == site,
+                said,
+                {"held_out": about},
+            )
+        )
     return found
 
 
@@ -72,14 +93,21 @@ def _from_day(task: Task, whole: Split, day: date) -> tuple[Task, list[Mark]]:
         raise UserError(what, allowed=["one column that is called date, or ends in it: study_date"])
     (name,) = named
     column = whole.meta[name]
-    written = [f"{value:.0f}" if isinstance(value, float) and np.isfinite(value) else str(value) for value in column.tolist()]
+    written = [
+        f"{value:.0f}" if isinstance(value, float) and np.isfinite(value) else str(value)
+        for value in column.tolist()
+    ]
     words = texts(np.array(written))
     _check_filled(task, name, words == "", whole)
-    days = [_read(word, name, i) for word, i in zip(words.tolist(), whole.ids.tolist(), strict=True)]
+    days = [
+        _read(word, name, i) for word, i in zip(words.tolist(), whole.ids.tolist(), strict=True)
+    ]
     later = np.array([taken >= day for taken in days])
     said = f"{name} from {day.isoformat()} on"
     settings = {"split_by_date": [name, day.isoformat()]}
-    return _divided(replace(task, name=f"{task.name}:from={day.isoformat()}"), whole, later, said, settings)
+    return _divided(
+        replace(task, name=f"{task.name}:from={day.isoformat()}"), whole, later, said, settings
+    )
 
 
 def _read(word: str, column: str, image: str) -> date:
@@ -89,28 +117,51 @@ def _read(word: str, column: str, image: str) -> date:
             return date(*map(int, found.groups()))
     except ValueError:
         pass
-    raise UserError(f"'{word}' in column {column} (image {image}) is no date that can be read one way.", allowed=["2024-01-31", "20240131"])
+    raise UserError(
+        f"'{word}' in column {column} (image {image}) is no date that can be read one way.",
+        allowed=["2024-01-31", "20240131"],
+    )
 
 
 def _check_filled(task: Task, name: str, missing: np.ndarray, whole: Split) -> None:
     if missing.any():
-        shown = ", ".join(whole.ids[missing][:_SHOWN].tolist()) + (" ..." if missing.sum() > _SHOWN else "")
-        what = f"{int(missing.sum())} of {len(whole)} images of '{task.name}' have no {name}: {shown}."
-        raise UserError(what, then=f"fill the column {name} in, or leave these images out of the table")
+        shown = ", ".join(whole.ids[missing][:_SHOWN].tolist()) + (
+            " ..." if missing.sum() > _SHOWN else ""
+        )
+        what = (
+            f"{int(missing.sum())} of {len(whole)} images of '{task.name}' have no {name}: {shown}."
+        )
+        raise UserError(
+            what, then=f"fill the column {name} in, or leave these images out of the table"
+        )
 
 
-def _divided(task: Task, whole: Split, there: np.ndarray, said: str, settings: Mapping[str, object]) -> tuple[Task, list[Mark]]:
+def _divided(
+    task: Task, whole: Split, there: np.ndarray, said: str, settings: Mapping[str, object]
+) -> tuple[Task, list[Mark]]:
     """Return the task whose test part is the images `there` (N,) bool, without those of groups that have others, and its marks."""
     torn = np.intersect1d(whole.groups[there], whole.groups[~there])
     left_out = there & np.isin(whole.groups, torn)
-    parts = {"train": whole.take(np.flatnonzero(~there)), "test": whole.take(np.flatnonzero(there & ~left_out))}
+    parts = {
+        "train": whole.take(np.flatnonzero(~there)),
+        "test": whole.take(np.flatnonzero(there & ~left_out)),
+    }
     word = task.groups or "image"
     for name, split in parts.items():
         if len(split) < MIN_HELD_OUT:
-            why = f", {int(left_out.sum())} of {len(torn)} {word}s on both sides left out" if len(torn) else ""
+            why = (
+                f", {int(left_out.sum())} of {len(torn)} {word}s on both sides left out"
+                if len(torn)
+                else ""
+            )
             what = f"With {said} as the test part, '{task.name.partition(':')[0]}' has {len(split)} images to {name} on{why}: fewer than {MIN_HELD_OUT}."
             raise UserError(what, then="join what is small, or take another column or day")
-    marks = [Mark("split", f"test part: {said}, {len(parts['test'])} images; all others, {len(parts['train'])}, are trained on")]
+    marks = [
+        Mark(
+            "split",
+            f"test part: {said}, {len(parts['test'])} images; all others, {len(parts['train'])}, are trained on",
+        )
+    ]
     if len(torn):
         told = f"{len(torn)} {word}s have images on both sides; the {int(left_out.sum())} of these in the test part are left out"
         marks.append(Mark("remark", told))

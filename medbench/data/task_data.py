@@ -1,4 +1,7 @@
-"""A task's data: found, checked, hashed. Everything that could make a score too good or meaningless is refused or marked here."""
+"""A task's data: found, checked, hashed.
+
+Everything that could make a score too good or meaningless is refused or marked here.
+"""
 
 from __future__ import annotations
 
@@ -42,10 +45,13 @@ _PAIRS = 3  # of names, that a message shows
 
 @dataclass(frozen=True, eq=False)
 class TaskData:
-    """A task with its images found. hashes: content of each image, part after part in the order train, val, test, as in the pack.
+    """A task with its images found.
 
-    audit: what an audit of the same data found; () where none was made. unlabelled: images that in-domain pretraining sees beside the training part.
-    by: what is labelled, drawn and scored, see `data.examples`.
+    hashes: content of each image, part after part in the order train, val, test, as in the pack.
+
+    audit: what an audit of the same data found; () where none was made. unlabelled: images that
+    in-domain pretraining sees beside the training part. by: what is labelled, drawn and scored, see
+    `data.examples`.
     """
 
     task: Task
@@ -68,10 +74,16 @@ class TaskData:
     def pixels(self) -> dict[str, dict[str, int]]:
         """Of each part: the ingredients of its pixels and of the training images'."""
         train = images.pixel_ingredients(self.hashes[self.where("train")])
-        return {part: train | images.pixel_ingredients(self.hashes[self.where(part)]) for part in self.parts}
+        return {
+            part: train | images.pixel_ingredients(self.hashes[self.where(part)])
+            for part in self.parts
+        }
 
     def pack_key(self, size: int, interpolation: str) -> str:
-        """`images.pack_key` of all images: of a million the list alone is 67 MB of text, and each look for features asks."""
+        """`images.pack_key` of all images.
+
+        Of a million the list alone is 67 MB of text, and each look for features asks.
+        """
         form = size, interpolation
         if form not in self._pack_keys:
             self._pack_keys[form] = images.pack_key(self.hashes, size, interpolation)
@@ -85,16 +97,27 @@ class TaskData:
     def digests(self) -> dict[str, dict[str, Any]]:
         """Summarise the examples of each part, and of `all` of them.
 
-        Images, or cases (count), of each class too (of positives, where a task is multi-label), and 16 digits
-        each for its ids, their content, labels and groups. Of all, also what tells how many labels
-        differ, see `stats.changed_labels`.
+        Images, or cases (count), of each class too (of positives, where a task is multi-label), and
+        16 digits each for its ids, their content, labels and groups. Of all, also what tells how
+        many labels differ, see `stats.changed_labels`.
         """
         classes = len(self.task.classes)
-        content = {name: contents(of, self.hashes[self.where(name)]) for name, of in self.examples.items()}
-        parts = {name: part_digest(of.split, content[name], classes) for name, of in self.examples.items()}
+        content = {
+            name: contents(of, self.hashes[self.where(name)]) for name, of in self.examples.items()
+        }
+        parts = {
+            name: part_digest(of.split, content[name], classes)
+            for name, of in self.examples.items()
+        }
         every = join_parts(of.split for of in self.examples.values())
         marks = label_marks(every.ids.tolist(), plain_labels(every.labels))
-        return {**parts, "all": {**part_digest(every, [one for of in content.values() for one in of], classes), "label_marks": marks}}
+        return {
+            **parts,
+            "all": {
+                **part_digest(every, [one for of in content.values() for one in of], classes),
+                "label_marks": marks,
+            },
+        }
 
     def target(self, part: str) -> str:
         """Return the name under which a results folder keeps that part's ids, labels and groups."""
@@ -146,13 +169,17 @@ def open_task(
     root, why_phantom = locate(task, grid.data, cache_dir)
     lacking = task.partial(root) if root is not None and task.partial else ""
     if lacking and not grid.allow_partial:
-        raise UserError(f"{root} holds a part of {task.data}: {lacking}.", then="complete the download, or run with --allow-partial")
+        raise UserError(
+            f"{root} holds a part of {task.data}: {lacking}.",
+            then="complete the download, or run with --allow-partial",
+        )
     if root is not None:
         parts, data = loaded(task, root), task.data
     else:
         if task.phantom is None:
             raise UserError(
-                f"The data of '{task.name}' ({task.data}) {why_phantom}, and it has no phantom.", then=f"medbench data list {task.name}"
+                f"The data of '{task.name}' ({task.data}) {why_phantom}, and it has no phantom.",
+                then=f"medbench data list {task.name}",
             )
         parts, data = task.phantom(), "phantom"
         task = replace(task, groups=task.phantom_groups or task.groups)
@@ -166,7 +193,9 @@ def open_task(
     if grid.target not in parts:
         others = [p for p in parts if p != "train"]
         raise UserError(
-            f"Task '{task.name}' has no {grid.target} part.", allowed=others, then=f"medbench run --on {others[0]}" if others else None
+            f"Task '{task.name}' has no {grid.target} part.",
+            allowed=others,
+            then=f"medbench run --on {others[0]}" if others else None,
         )
     parts = {name: tidy(task, name, parts[name]) for name in PARTS if name in parts}
     of_cases: list[Mark] = []
@@ -175,25 +204,43 @@ def open_task(
     marks = [
         *said,
         *of_cases,
-        *(task.marks if data != "phantom" else ()),  # of the real images: where they come from, what is known of them
+        # of the real images: where they come from, what is known of them
+        *(task.marks if data != "phantom" else ()),
         *([Mark("partial", lacking)] if lacking else []),
-        *check_parts(task, parts, grid.target, allow_leak=grid.allow_leak, allow_partial=grid.allow_partial),
+        *check_parts(
+            task, parts, grid.target, allow_leak=grid.allow_leak, allow_partial=grid.allow_partial
+        ),
     ]
     total = sum(map(len, parts.values()))
     if data != "phantom" and task.n_images not in (None, total):
-        marks.append(Mark("remark", f"{total} of the {task.n_images} images of {task.data}: not the official set"))
+        marks.append(
+            Mark(
+                "remark",
+                f"{total} of the {task.n_images} images of {task.data}: not the official set",
+            )
+        )
     flat = [image for split in parts.values() for image in split.images]
     hashes = images.content_hashes(flat, cache_dir, f"reading {task.name}")
-    marks += check_content(parts, hashes, allow_leak=grid.allow_leak, task=task, cache_dir=cache_dir)
-    content = [(name, s.ids.tolist(), plain_labels(s.labels), s.groups.tolist()) for name, s in parts.items()]
+    marks += check_content(
+        parts, hashes, allow_leak=grid.allow_leak, task=task, cache_dir=cache_dir
+    )
+    content = [
+        (name, s.ids.tolist(), plain_labels(s.labels), s.groups.tolist())
+        for name, s in parts.items()
+    ]
     bags = [[s.bags.tolist() for s in parts.values()]] if grid.by == CASE else []
-    return TaskData(task, data, parts, hashes, fingerprint(content, hashes, *bags), tuple(marks), by=grid.by)
+    return TaskData(
+        task, data, parts, hashes, fingerprint(content, hashes, *bags), tuple(marks), by=grid.by
+    )
 
 
 def locate(task: Task, data: str | None, cache_dir: Path) -> tuple[Path | None, str]:
-    """Where a task's data lies: `--data`, else MEDBENCH_DATA, else the cache. (None, why not) where it is not found.
+    """Where a task's data lies: `--data`, else MEDBENCH_DATA, else the cache.
 
-    Raises UserError for a `--data` that does not hold it: what a person names must not be replaced by a phantom.
+    (None, why not) where it is not found.
+
+    Raises UserError for a `--data` that does not hold it: what a person names must not be replaced
+    by a phantom.
     """
     if data == "phantom":
         return None, "was left aside (--data phantom)"
@@ -201,8 +248,16 @@ def locate(task: Task, data: str | None, cache_dir: Path) -> tuple[Path | None, 
         root = user_path(data)
         found = task.find(root) if root.is_dir() else None
         if found is None:
-            problem = f"--data {data} does not hold {task.data}" if root.is_dir() else f"--data {data} is not a folder"
-            raise UserError(f"{problem}.", allowed=[*task.folders, "phantom"], then=f"medbench data list {task.name}")
+            problem = (
+                f"--data {data} does not hold {task.data}"
+                if root.is_dir()
+                else f"--data {data} is not a folder"
+            )
+            raise UserError(
+                f"{problem}.",
+                allowed=[*task.folders, "phantom"],
+                then=f"medbench data list {task.name}",
+            )
         return found, ""
     for root in data_roots(cache_dir):
         found = task.find(root)
@@ -211,7 +266,9 @@ def locate(task: Task, data: str | None, cache_dir: Path) -> tuple[Path | None, 
     return None, f"was not found in {' or '.join(str(root) for root in data_roots(cache_dir))}"
 
 
-def check_parts(task: Task, parts: Mapping[str, Split], target: str, *, allow_leak: bool, allow_partial: bool) -> list[Mark]:
+def check_parts(
+    task: Task, parts: Mapping[str, Split], target: str, *, allow_leak: bool, allow_partial: bool
+) -> list[Mark]:
     """Check the parts of a task; return marks for what was allowed.
 
     Raises UserError for a group in two parts, for one spelled in two ways, and for a class that
@@ -260,10 +317,19 @@ def check_spellings(task: Task, parts: Collection[Split], *, allow_leak: bool) -
     its own group: ids of images are names of files.
     """
     marks = []
-    for word, of in ((task.groups, "groups"), (task.bags if task.bags != task.groups else None, "bags")):
-        pairs = alike(name for part in parts for name in np.unique(getattr(part, of)).tolist()) if word else []
+    for word, of in (
+        (task.groups, "groups"),
+        (task.bags if task.bags != task.groups else None, "bags"),
+    ):
+        pairs = (
+            alike(name for part in parts for name in np.unique(getattr(part, of)).tolist())
+            if word
+            else []
+        )
         if pairs:
-            shown = ", ".join(f"{_seen(one)} and {_seen(other)}" for one, other in pairs[:_PAIRS]) + (" ..." if len(pairs) > _PAIRS else "")
+            shown = ", ".join(
+                f"{_seen(one)} and {_seen(other)}" for one, other in pairs[:_PAIRS]
+            ) + (" ..." if len(pairs) > _PAIRS else "")
             what = f"{len(pairs)} {word}s look like another one that is spelled otherwise: {shown}"
             if not allow_leak:
                 raise UserError(
@@ -287,9 +353,18 @@ def loaded(task: Task, root: Path) -> dict[str, Split]:
     """
     with written_by(task.load, f"load of '{task.name}'"):
         parts = task.load(root)
-    if not isinstance(parts, Mapping) or not all(isinstance(split, Split) for split in parts.values()):
-        given = type(parts).__name__ if not isinstance(parts, Mapping) else f"a {type(next(iter(parts.values()), None)).__name__} as a part"
-        raise UserError(f"{place_of(task.load)}: load gives {given}.", allowed=['{"train": Split(...), "test": Split(...)}'])
+    if not isinstance(parts, Mapping) or not all(
+        isinstance(split, Split) for split in parts.values()
+    ):
+        given = (
+            type(parts).__name__
+            if not isinstance(parts, Mapping)
+            else f"a {type(next(iter(parts.values()), None)).__name__} as a part"
+        )
+        raise UserError(
+            f"{place_of(task.load)}: load gives {given}.",
+            allowed=['{"train": Split(...), "test": Split(...)}'],
+        )
     return dict(parts)
 
 
@@ -301,16 +376,24 @@ def tidy(task: Task, part: str, split: Split) -> Split:
     n, multilabel = len(split.images), task.kind == "multilabel"
 
     def wrong(what: str, *allowed: str) -> UserError:
-        return UserError(f"{place_of(task.load)}: {task.name}: the {part} part has {what}.", allowed=allowed)
+        return UserError(
+            f"{place_of(task.load)}: {task.name}: the {part} part has {what}.", allowed=allowed
+        )
 
     labels = np.asarray(split.labels)
-    wanted = f"(N, {len(task.classes)}) numbers: 1, 0, NaN" if multilabel else f"(N,) whole numbers, 0 to {len(task.classes) - 1}"
+    wanted = (
+        f"(N, {len(task.classes)}) numbers: 1, 0, NaN"
+        if multilabel
+        else f"(N,) whole numbers, 0 to {len(task.classes) - 1}"
+    )
     if labels.dtype.kind not in "biuf":
         text = "" if not labels.size else f" ({labels.flat[0]!r} is the first)"
         raise wrong(f"labels that are no numbers{text}", wanted)
     if labels.shape[1:] != ((len(task.classes),) if multilabel else ()):
         raise wrong(f"labels of shape {labels.shape}", wanted)
-    ids, groups, bags = (np.asarray(column, str) for column in (split.ids, split.groups, split.bags))
+    ids, groups, bags = (
+        np.asarray(column, str) for column in (split.ids, split.groups, split.bags)
+    )
     columns = {
         "labels": labels,
         "ids": ids,
@@ -326,12 +409,18 @@ def tidy(task: Task, part: str, split: Split) -> Split:
     if not multilabel and not set(labels.tolist()) <= set(range(len(task.classes))):
         raise wrong(f"labels that are not 0 to {len(task.classes) - 1}", wanted)
     meta = {name: columns[name] for name in split.meta}
-    return Split(split.images, ids, labels.astype(float if multilabel else np.int64), groups, bags, meta)
+    return Split(
+        split.images, ids, labels.astype(float if multilabel else np.int64), groups, bags, meta
+    )
 
 
 def shows(labels: np.ndarray, c: int) -> bool:
     """Whether there is an image of class c; of a label (N, C), one with it and one without."""
-    return bool((labels == c).any()) if labels.ndim == 1 else bool((labels[:, c] == 1).any() and (labels[:, c] == 0).any())
+    return (
+        bool((labels == c).any())
+        if labels.ndim == 1
+        else bool((labels[:, c] == 1).any() and (labels[:, c] == 0).any())
+    )
 
 
 def part_digest(split: Split, content: Sequence[str], classes: int) -> dict[str, Any]:
@@ -339,8 +428,14 @@ def part_digest(split: Split, content: Sequence[str], classes: int) -> dict[str,
 
     content: what each image is. The order of images does not matter.
     """
-    columns = {"content": content, "labels": plain_labels(split.labels), "groups": split.groups.tolist()}
-    named = {name: dict(zip(split.ids.tolist(), values, strict=True)) for name, values in columns.items()}
+    columns = {
+        "content": content,
+        "labels": plain_labels(split.labels),
+        "groups": split.groups.tolist(),
+    }
+    named = {
+        name: dict(zip(split.ids.tolist(), values, strict=True)) for name, values in columns.items()
+    }
     return {
         "images": len(split),
         "classes": _counts(split.labels, classes),
@@ -350,5 +445,7 @@ def part_digest(split: Split, content: Sequence[str], classes: int) -> dict[str,
 
 
 def _counts(labels: np.ndarray, classes: int) -> list[int]:
-    counts: list[int] = (np.bincount(labels, minlength=classes) if labels.ndim == 1 else (labels == 1).sum(0)).tolist()
+    counts: list[int] = (
+        np.bincount(labels, minlength=classes) if labels.ndim == 1 else (labels == 1).sum(0)
+    ).tolist()
     return counts

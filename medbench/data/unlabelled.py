@@ -15,7 +15,10 @@ from medbench.schema import Grid, Image, Mark, UserError, fingerprint, user_path
 
 @dataclass(frozen=True)
 class NamedPool:
-    """A published set of images without labels. folders: where it is looked for under a data root."""
+    """A published set of images without labels.
+
+    folders: where it is looked for under a data root.
+    """
 
     name: str
     data: str
@@ -31,7 +34,13 @@ POOLS = {
             "HyperKvasir, unlabelled",
             tuple(
                 f"{place}unlabeled-images"
-                for place in ("hyperkvasir/", "hyper-kvasir/", "HyperKvasir/", "hyper-kvasir-unlabeled-images/", "")
+                for place in (
+                    "hyperkvasir/",
+                    "hyper-kvasir/",
+                    "HyperKvasir/",
+                    "hyper-kvasir-unlabeled-images/",
+                    "",
+                )
             ),
             "unpack hyper-kvasir-unlabeled-images.zip of datasets.simula.no/hyper-kvasir into hyperkvasir/",
         ),
@@ -49,9 +58,10 @@ POOLS = {
 class UnlabelledPool:
     """What of a task's unlabelled images a pretraining may see.
 
-    hashes: of the images' content. groups: (N,) str. grouped: whether these are the names that the task has for its own, so that all images of validation
-    and test groups could be left out. word: what a group is. copies, patients: how many images were left out as copies of validation and test images, and
-    as images of their groups.
+    hashes: of the images' content. groups: (N,) str. grouped: whether these are the names that the
+    task has for its own, so that all images of validation and test groups could be left out. word:
+    what a group is. copies, patients: how many images were left out as copies of validation and
+    test images, and as images of their groups.
     """
 
     names: tuple[str, ...]
@@ -75,14 +85,22 @@ class UnlabelledPool:
         """Say what a table must say of weights that have seen it beside so many labelled images."""
         share = 100 * len(self) / (len(self) + labelled)
         said = f"in-domain pretraining saw {len(self):,} images without labels, too ({', '.join(self.names)}; {share:.0f} % of its images"
-        said += f"; {self.sha256[:12]}); left out: {self.copies:,} copies of validation and test images"
+        said += (
+            f"; {self.sha256[:12]}); left out: {self.copies:,} copies of validation and test images"
+        )
         if self.grouped:
             return Mark("unlabelled", f"{said}, {self.patients:,} images of their {self.word}s")
-        return Mark("unlabelled", f"{said}; it names no {self.word}, so that those of the test part may be among them")
+        return Mark(
+            "unlabelled",
+            f"{said}; it names no {self.word}, so that those of the test part may be among them",
+        )
 
 
 def sources(grid: Grid, task: str, tasks: Sequence[str], cache_dir: Path) -> list[tuple[str, Path]]:
-    """Find what `--unlabelled` names for a task of a run: the name that tables show, and the place. Raises UserError."""
+    """Find what `--unlabelled` names for a task of a run: the name that tables show, and the place.
+
+    Raises UserError.
+    """
     found = []
     for word in grid.unlabelled:
         whose, equals, place = word.partition("=")
@@ -99,14 +117,22 @@ def sources(grid: Grid, task: str, tasks: Sequence[str], cache_dir: Path) -> lis
 def _place(word: str, grid: Grid, cache_dir: Path) -> tuple[str, Path]:
     if word in POOLS:
         pool = POOLS[word]
-        roots = [user_path(grid.data)] if grid.data not in (None, "phantom") else data_roots(cache_dir)
+        roots = (
+            [user_path(grid.data)] if grid.data not in (None, "phantom") else data_roots(cache_dir)
+        )
         there = [root / name for root in roots for name in pool.folders if (root / name).is_dir()]
         if not there:
             where = " or ".join(map(str, roots))
-            raise UserError(f"The images of '{word}' ({pool.data}) were not found in {where}.", allowed=pool.folders, then=pool.get)
+            raise UserError(
+                f"The images of '{word}' ({pool.data}) were not found in {where}.",
+                allowed=pool.folders,
+                then=pool.get,
+            )
         return pool.data, there[0]
     place = user_path(word)
     if not place.exists():
         beside = sorted(one.name for one in place.parent.iterdir()) if place.parent.is_dir() else []
-        raise UserError(f"--unlabelled {word} does not exist.", allowed=[*POOLS, *beside], given=place.name)
+        raise UserError(
+            f"--unlabelled {word} does not exist.", allowed=[*POOLS, *beside], given=place.name
+        )
     return place.name, place

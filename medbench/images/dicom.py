@@ -18,17 +18,22 @@ if TYPE_CHECKING:
 def pixels(data: bytes, frame: int | None = None) -> np.ndarray:
     """(H, W) or (H, W, 3) uint8 of a DICOM file's bytes.
 
-    Grey: rescale slope and intercept, or the modality LUT; then the first VOI LUT, else the first window (linear, linear exact, sigmoid);
-    without either, or with a width that is not positive, the rule for deep grey in `decoding.decode`, or the full range of up to 8
-    stored bits, whatever the slope. MONOCHROME1 is inverted. Pixel padding is black and takes no part. A rescale slope of 0 is left out, as DCMTK does.
-    Colour: YBR and palettes become RGB, more than 8 stored bits keep the upper 8. Overlays and presentation states are not drawn.
+    Grey: rescale slope and intercept, or the modality LUT; then the first VOI LUT, else the first
+    window (linear, linear exact, sigmoid); without either, or with a width that is not positive,
+    the rule for deep grey in `decoding.decode`, or the full range of up to 8 stored bits, whatever
+    the slope. MONOCHROME1 is inverted. Pixel padding is black and takes no part. A rescale slope of
+    0 is left out, as DCMTK does. Colour: YBR and palettes become RGB, more than 8 stored bits keep
+    the upper 8. Overlays and presentation states are not drawn.
 
-    frame: of a file of several; None: it must hold one. Raises UserError for what `dicom_file.read` refuses, and for values that are not finite.
+    frame: of a file of several; None: it must hold one. Raises UserError for what `dicom_file.read`
+    refuses, and for values that are not finite.
     """
     from pydicom.pixels.utils import pixel_array
 
     ds = read(data, frame)
-    words = pixel_array(ds, index=frame, correct_unused_bits=not is_native(ds), allow_excess_frames=False)
+    words = pixel_array(
+        ds, index=frame, correct_unused_bits=not is_native(ds), allow_excess_frames=False
+    )
     x = _stored(words, ds)
     if ds.PhotometricInterpretation == "PALETTE COLOR":
         return apply_palette(x, ds)
@@ -64,8 +69,15 @@ def _stored(words: np.ndarray, ds: pydicom.Dataset) -> np.ndarray:
 
 
 def _padding(words: np.ndarray, x: np.ndarray, ds: pydicom.Dataset) -> np.ndarray | None:
-    """(H, W) bool: what fills the frame around the picture (PS3.3 C.7.5.1.1.2); None where the file knows none."""
-    names = ("FloatPixelPadding", "DoubleFloatPixelPadding") if words.dtype.kind == "f" else ("PixelPadding",)
+    """(H, W) bool: what fills the frame around the picture (PS3.3 C.7.5.1.1.2).
+
+    None where the file knows none.
+    """
+    names = (
+        ("FloatPixelPadding", "DoubleFloatPixelPadding")
+        if words.dtype.kind == "f"
+        else ("PixelPadding",)
+    )
     name = next((name for name in names if ds.get(f"{name}Value") is not None), None)
     if name is None:
         return None
@@ -79,7 +91,9 @@ def _padding(words: np.ndarray, x: np.ndarray, ds: pydicom.Dataset) -> np.ndarra
     return inside
 
 
-def _integer_ends(words: np.ndarray, x: np.ndarray, ds: pydicom.Dataset, ends: list[int]) -> tuple[list[int], np.ndarray]:
+def _integer_ends(
+    words: np.ndarray, x: np.ndarray, ds: pydicom.Dataset, ends: list[int]
+) -> tuple[list[int], np.ndarray]:
     """Return the padding's ends with the pixels' sign, and where to look for them.
 
     They may have been written or read without the sign.
@@ -103,11 +117,14 @@ def _windowed(stored: np.ndarray, ds: pydicom.Dataset) -> np.ndarray:
         return ramp(values, 0, (1 << bits) - 1)
     centre, width = (_number(ds.get(name)) for name in ("WindowCenter", "WindowWidth"))
     if centre is not None and width is not None and width > 0:
-        return _window(x, centre, width, str(_first(ds.get("VOILUTFunction")) or "LINEAR").strip().upper())
+        return _window(
+            x, centre, width, str(_first(ds.get("VOILUTFunction")) or "LINEAR").strip().upper()
+        )
     if stored.dtype.kind != "f" and ds.BitsStored <= 8 and not ds.get("ModalityLUTSequence"):
         low = -(1 << ds.BitsStored - 1) if stored.dtype.kind == "i" else 0
         ends = np.array([low, low + (1 << ds.BitsStored) - 1])
-        if ends[0] <= stored.min() and stored.max() <= ends[1]:  # a codec may give more bits than the header says
+        # a codec may give more bits than the header says
+        if ends[0] <= stored.min() and stored.max() <= ends[1]:
             ends = _modality(ends, ds)
             return ramp(x, float(ends.min()), float(ends.max()))
     if x.dtype.kind == "f" and np.abs(x).max() < 1 << 53 and np.array_equal(x, whole := np.rint(x)):
@@ -131,8 +148,12 @@ def _window(x: np.ndarray, centre: float, width: float, function: str) -> np.nda
     if function == "LINEAR_EXACT":
         return ramp(x, centre - width / 2, centre + width / 2)
     if function != "LINEAR":
-        raise UserError(f"its VOI LUT function '{function}' is not known.", allowed=("LINEAR", "LINEAR_EXACT", "SIGMOID"))
-    # C.11.2.1.2: LINEAR counts the width in steps between whole numbers, so 1 is a threshold at centre - 0.5
+        raise UserError(
+            f"its VOI LUT function '{function}' is not known.",
+            allowed=("LINEAR", "LINEAR_EXACT", "SIGMOID"),
+        )
+    # C.11.2.1.2: LINEAR counts the width in steps between whole numbers, so 1 is a threshold at
+    # centre - 0.5
     if width > 1:
         return ramp(x, centre - 0.5 - (width - 1) / 2, centre - 0.5 + (width - 1) / 2)
     return ((x > centre - 0.5) * 255).astype(np.uint8)
@@ -143,7 +164,9 @@ def _first(value: object) -> Any:
     from pydicom.multival import MultiValue
     from pydicom.sequence import Sequence
 
-    return (value[0] if len(value) else None) if isinstance(value, (MultiValue, Sequence)) else value
+    return (
+        (value[0] if len(value) else None) if isinstance(value, (MultiValue, Sequence)) else value
+    )
 
 
 def _number(value: object) -> float | None:

@@ -16,15 +16,25 @@ if TYPE_CHECKING:
 
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _HEADER = 16 << 20  # bytes: more than all but the pixels of one image takes
-#: Samples a pixel of what is read. Of YBR_PARTIAL_*, HSV, ARGB and CMYK, which are retired or films, no viewer and no library agree.
-_SAMPLES = {"MONOCHROME1": 1, "MONOCHROME2": 1, "PALETTE COLOR": 1, "RGB": 3, "YBR_FULL": 3, "YBR_FULL_422": 3, "YBR_ICT": 3, "YBR_RCT": 3}
+#: Samples a pixel of what is read. Of YBR_PARTIAL_*, HSV, ARGB and CMYK, which are retired or
+#: films, no viewer and no library agree.
+_SAMPLES = {
+    "MONOCHROME1": 1,
+    "MONOCHROME2": 1,
+    "PALETTE COLOR": 1,
+    "RGB": 3,
+    "YBR_FULL": 3,
+    "YBR_FULL_422": 3,
+    "YBR_ICT": 3,
+    "YBR_RCT": 3,
+}
 
 
 def read(data: bytes, frame: int | None = None) -> pydicom.Dataset:
     """One image's data set; what its functional groups say of window, slope and tables stands at the top level.
 
-    Raises UserError for several frames, no pixels, more pixels than the header declares, an interpretation or a compression that is
-    not read.
+    Raises UserError for several frames, no pixels, more pixels than the header declares, an
+    interpretation or a compression that is not read.
     """
     ds = _parse(data)
     if not any(name in ds for name in _PIXELS):
@@ -73,12 +83,16 @@ def _inflated(packed: bytes) -> bytes:
 
     stream = zlib.decompressobj(-zlib.MAX_WBITS)
     start = stream.decompress(packed, _HEADER)
-    ds = read_dataset(io.BytesIO(start), False, True, stop_when=lambda tag, vr, length: tag.group >= 0x7FE0)
+    ds = read_dataset(
+        io.BytesIO(start), False, True, stop_when=lambda tag, vr, length: tag.group >= 0x7FE0
+    )
     check_pixels(ds.Columns, ds.Rows)
     limit = get_expected_length(ds) + 1
     rest = stream.decompress(stream.unconsumed_tail, limit)
     if not stream.eof and len(rest) == limit:
-        raise UserError(f"it inflates to more than the {ds.Columns} x {ds.Rows} pixels that its header declares.")
+        raise UserError(
+            f"it inflates to more than the {ds.Columns} x {ds.Rows} pixels that its header declares."
+        )
     if not stream.eof:
         raise UserError("it ends before its deflated data do.")
     return start + rest
@@ -90,17 +104,22 @@ def _check_compression(ds: pydicom.Dataset) -> None:
 
     syntax = ds.file_meta.get("TransferSyntaxUID")
     if syntax is None:
-        raise UserError("this DICOM file does not say how its pixels are stored (no TransferSyntaxUID).")
+        raise UserError(
+            "this DICOM file does not say how its pixels are stored (no TransferSyntaxUID)."
+        )
     if not syntax.is_encapsulated:
         return
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError:
-        raise UserError(f"its compression ({syntax.name}) is not supported: save it uncompressed.") from None
+        raise UserError(
+            f"its compression ({syntax.name}) is not supported: save it uncompressed."
+        ) from None
     deep = syntax == JPEGExtended12Bit and ds.BitsStored > 8  # which Pillow does not read
     if not decoder.is_available or (deep and set(decoder.available_plugins) <= {"pillow"}):
         raise UserError(
-            f"its compression ({syntax.name}) needs a plugin that is not installed.", then=_plugins(decoder.missing_dependencies)
+            f"its compression ({syntax.name}) needs a plugin that is not installed.",
+            then=_plugins(decoder.missing_dependencies),
         )
 
 
@@ -120,10 +139,13 @@ def _check_interpretation(ds: pydicom.Dataset) -> None:
     ds.PhotometricInterpretation = kind = str(ds.PhotometricInterpretation).strip().upper()
     samples = ds.SamplesPerPixel
     undone = (
-        kind in ("YBR_ICT", "YBR_RCT") and ds.file_meta.TransferSyntaxUID not in JPEG2000TransferSyntaxes
+        kind in ("YBR_ICT", "YBR_RCT")
+        and ds.file_meta.TransferSyntaxUID not in JPEG2000TransferSyntaxes
     )  # only that codec undoes them
     if _SAMPLES.get(kind) != samples or undone or (samples > 1 and ds.get("PixelRepresentation")):
-        raise UserError(f"its pixels ({kind}, {samples} samples each) are not read: save it as RGB or MONOCHROME2.")
+        raise UserError(
+            f"its pixels ({kind}, {samples} samples each) are not read: save it as RGB or MONOCHROME2."
+        )
 
 
 def _check_size(ds: pydicom.Dataset, frame: int, frames: int) -> None:
@@ -136,14 +158,20 @@ def _check_size(ds: pydicom.Dataset, frame: int, frames: int) -> None:
     size = (ds.Columns, ds.Rows)
     if not ds.file_meta.TransferSyntaxUID.is_encapsulated:
         if len(held) >= 2 * declared > 0 and len(held) > declared + 1:
-            raise UserError(f"it holds pixels for {len(held) // declared} images of the {size[0]} x {size[1]} that its header declares.")
+            raise UserError(
+                f"it holds pixels for {len(held) // declared} images of the {size[0]} x {size[1]} that its header declares."
+            )
         return
     stream = get_frame(held, frame, number_of_frames=frames)
     found = _codec_header(stream)
     if len(stream) > 2 * declared // frames + (1 << 16) or (found and found.size != size):
-        raise UserError(f"it holds more or other pixels than the {size[0]} x {size[1]} that its header declares.")
+        raise UserError(
+            f"it holds more or other pixels than the {size[0]} x {size[1]} that its header declares."
+        )
     if found and found.bits > ds.BitsAllocated:
-        raise UserError(f"its pixels have {found.bits} bits, and its header has room for {ds.BitsAllocated}: save it uncompressed.")
+        raise UserError(
+            f"its pixels have {found.bits} bits, and its header has room for {ds.BitsAllocated}: save it uncompressed."
+        )
     if found and found.halved and ds.PhotometricInterpretation == "RGB":
         ds.PhotometricInterpretation = "YBR_FULL_422"
 
@@ -177,7 +205,10 @@ def _codec_header(frame: bytes) -> _CodecHeader | None:
 
 
 def _lift_functional_groups(ds: pydicom.Dataset, frame: int) -> None:
-    """Enhanced files keep window and slope a frame; the frame's own groups go before those that all frames share."""
+    """Enhanced files keep window and slope a frame.
+
+    The frame's own groups go before those that all frames share.
+    """
     for groups in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
         there = ds.get(groups) or ()
         for group in there if groups.startswith("Shared") else there[frame : frame + 1]:

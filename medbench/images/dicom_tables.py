@@ -1,7 +1,8 @@
 """DICOM's lookup tables: modality, VOI and palettes, as entries of whole numbers.
 
-pydicom's own `apply_voi` and `apply_color_lut` index with the type of a table's entries: 300 is entry 44 of a table of 8-bit entries;
-and they fail where 8-bit entries share 16-bit words, or are kept one a word (PS3.3 C.11.1.1, C.7.6.3.1.6 allow both).
+pydicom's own `apply_voi` and `apply_color_lut` index with the type of a table's entries: 300 is
+entry 44 of a table of 8-bit entries; and they fail where 8-bit entries share 16-bit words, or are
+kept one a word (PS3.3 C.11.1.1, C.7.6.3.1.6 allow both).
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ def look_up(x: np.ndarray, ds: pydicom.Dataset, item: pydicom.Dataset) -> tuple[
     count, first, bits = _described(item.LUTDescriptor)
     entries = _entries(item.LUTData, count, _little(ds))
     used = int(entries.max()).bit_length()
-    # 16 is the size of a word, which many writers state whatever the entries hold; other sizes are meant, where the entries fit
+    # 16 is the size of a word, which many writers state whatever the entries hold; other sizes are
+    # meant, where the entries fit
     shown: np.ndarray = entries[_index(x, first, count)]
     return shown, bits if used <= bits < 16 else max(8, used)
 
@@ -33,7 +35,13 @@ def apply_palette(x: np.ndarray, ds: pydicom.Dataset) -> np.ndarray:
     """(H, W, 3) uint8 of stored values (H, W)."""
     count, first, bits = _described(ds.RedPaletteColorLookupTableDescriptor)
     if "RedPaletteColorLookupTableData" in ds:
-        table = np.stack([_entries(ds[f"{c}PaletteColorLookupTableData"].value, count, _little(ds)) for c in _COLOURS], 1)
+        table = np.stack(
+            [
+                _entries(ds[f"{c}PaletteColorLookupTableData"].value, count, _little(ds))
+                for c in _COLOURS
+            ],
+            1,
+        )
     else:
         table = _segmented(ds, count, first, bits)
     shown: np.ndarray = colour8(table, bits, 1.0)[_index(x, first, count)]
@@ -60,7 +68,10 @@ def _described(descriptor: list[int]) -> tuple[int, int, int]:
 
 
 def _entries(value: bytes | int | list[int], count: int, little: bool) -> np.ndarray:
-    """(count,) int64. value: bytes or words, an entry a word or two entries a word, the first in its low byte."""
+    """(count,) int64.
+
+    value: bytes or words, an entry a word or two entries a word, the first in its low byte.
+    """
     if isinstance(value, bytes):
         value += b"\0" * (len(value) % 2)
         words = np.frombuffer(value, "<u2" if little else ">u2")
@@ -78,13 +89,19 @@ def _segmented(ds: pydicom.Dataset, count: int, first: int, bits: int) -> np.nda
     from pydicom.pixels.processing import apply_color_lut
 
     if bits == 8 and count > 256:
-        raise UserError(f"its segmented palette of {count} entries of 8 bits is not read: save it as RGB.")
+        raise UserError(
+            f"its segmented palette of {count} entries of 8 bits is not read: save it as RGB."
+        )
     table: np.ndarray = apply_color_lut(np.arange(first, first + count), ds)[:, :3].astype(np.int64)
     return table
 
 
 def _index(x: np.ndarray, first: int, count: int) -> np.ndarray:
-    """Of each value, its entry. A first value of 32768 or more is a negative one that was read without its sign, where values have one."""
+    """Of each value, its entry.
+
+    A first value of 32768 or more is a negative one that was read without its sign, where values
+    have one.
+    """
     if first >= 1 << 15 and x.min() < 0:
         first -= 1 << 16
     index: np.ndarray = np.clip(np.rint(x).astype(np.int64) - first, 0, count - 1)

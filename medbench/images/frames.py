@@ -1,8 +1,10 @@
 """Files of several frames, pages or slices: how many a file holds, and each as pixels of its own.
 
-A frame of a DICOM file and a page of a TIFF are decoded as a file of one would be, each with its own window; without one each is scaled by itself. A NIfTI
-volume (nibabel, an extra) is cut across its last axis, turned to the axes of the patient: its slices are scaled together, by the display range of the
-header, else by all its values, so that a dark slice is dark. Patient left is image left.
+A frame of a DICOM file and a page of a TIFF are decoded as a file of one would be, each with its
+own window; without one each is scaled by itself. A NIfTI volume (nibabel, an extra) is cut across
+its last axis, turned to the axes of the patient: its slices are scaled together, by the display
+range of the header, else by all its values, so that a dark slice is dark. Patient left is image
+left.
 """
 
 from __future__ import annotations
@@ -29,7 +31,10 @@ def is_volume(name: str) -> bool:
 
 
 def count(file: Path) -> int:
-    """How many frames a file holds: 1 of every format that is no DICOM, TIFF or NIfTI. Raises UserError for one whose header cannot be read."""
+    """How many frames a file holds: 1 of every format that is no DICOM, TIFF or NIfTI.
+
+    Raises UserError for one whose header cannot be read.
+    """
     try:
         if is_volume(file.name):
             return int(_volume(str(file)).shape[2])
@@ -40,14 +45,21 @@ def count(file: Path) -> int:
         return _dicom_frames(file) if kind == "dicom" else _pages(file)
     except UserError:
         raise
-    except Exception as error:  # headers are broken in every way; the decoder names those that count as one frame
+    except (
+        Exception
+    ) as error:  # headers are broken in every way; the decoder names those that count as one frame
         raise UserError(f"{file} is corrupt or truncated ({told(error)}).") from error
 
 
 def _dicom_frames(file: Path) -> int:
     from pydicom import dcmread
 
-    return int(dcmread(file, force=True, stop_before_pixels=True, specific_tags=["NumberOfFrames"]).get("NumberOfFrames") or 1)
+    return int(
+        dcmread(file, force=True, stop_before_pixels=True, specific_tags=["NumberOfFrames"]).get(
+            "NumberOfFrames"
+        )
+        or 1
+    )
 
 
 def _pages(file: Path) -> int:
@@ -68,7 +80,11 @@ def evenly(n: int, wanted: int) -> list[int]:
 
 def frame_of(file: Path, number: int, sha256: str) -> Drawn:
     """One frame as an image. sha256: of the file's bytes."""
-    return Drawn(partial(_pixels, os.path.abspath(file)), number, f"frame {VERSION} {decoding.DECODERS['dicom']} {sha256} {number}")
+    return Drawn(
+        partial(_pixels, os.path.abspath(file)),
+        number,
+        f"frame {VERSION} {decoding.DECODERS['dicom']} {sha256} {number}",
+    )
 
 
 def _pixels(file: str, number: int) -> np.ndarray:
@@ -82,18 +98,26 @@ def _pixels(file: str, number: int) -> np.ndarray:
 
 @lru_cache(maxsize=2)
 def _read_volume(file: str, _state: tuple[int, int]) -> tuple[np.ndarray, tuple[float, float]]:
-    """(X, Y, Z) float32 in the patient's axes, and what becomes black and white. The last two are kept: a worker meets slice after slice."""
+    """(X, Y, Z) float32 in the patient's axes, and what becomes black and white.
+
+    The last two are kept: a worker meets slice after slice.
+    """
     try:
         import nibabel
     except ImportError as error:
-        raise UserError(f"{file} needs the package nibabel.", then="pip install 'medbench[nifti]'") from error
+        raise UserError(
+            f"{file} needs the package nibabel.", then="pip install 'medbench[nifti]'"
+        ) from error
     try:
         image: Any = nibabel.as_closest_canonical(nibabel.load(file))
         volume = np.asarray(image.dataobj, np.float32)
     except Exception as error:
         raise UserError(f"{file} is no NIfTI volume that can be read ({told(error)}).") from error
     if volume.ndim != 3 or not volume.size:
-        raise UserError(f"{file} holds an array of {volume.ndim} axes: a volume has three.", then="save each volume as a file of its own")
+        raise UserError(
+            f"{file} holds an array of {volume.ndim} axes: a volume has three.",
+            then="save each volume as a file of its own",
+        )
     low, high = (float(image.header[name]) for name in ("cal_min", "cal_max"))
     if not np.isfinite(volume).all():
         raise UserError(f"{file} holds values that are not finite numbers.")

@@ -8,11 +8,15 @@ from medbench.schema import UserError
 
 _WORDS = 1 << 16  # that two bytes can be
 _MOST_SCANS = 100  # of a progressive JPEG: encoders make 6 to 14, the hardest optimiser about 80
-MAX_PIXELS = 89_478_485  # Pillow's own warning level: 256 MB of RGB; more is a bomb, or a slide that must be tiled
+# Pillow's own warning level: 256 MB of RGB; more is a bomb, or a slide that must be tiled
+MAX_PIXELS = 89_478_485
 
 
 def grey8(x: np.ndarray) -> np.ndarray:
-    """(H, W) uint8 of grey values of any type, by the rule in `decode`. Raises UserError for values that are not finite."""
+    """(H, W) uint8 of grey values of any type, by the rule in `decode`.
+
+    Raises UserError for values that are not finite.
+    """
     return x if x.dtype == np.uint8 else ramp(x, *full_range(x))
 
 
@@ -31,9 +35,12 @@ def full_range(x: np.ndarray) -> tuple[float, float]:
 
 
 def colour_bits(x: np.ndarray, share: float = 0.999) -> int:
-    """Bits that colour samples of 16-bit words use, at least 8: by the smallest full range that so large a share of them does not exceed.
+    """Bits that colour samples of 16-bit words use, at least 8.
 
-    16 where all are 8-bit values that were made wider, by 257 or 256: a dark picture of these is meant to be dark.
+    By the smallest full range that so large a share of them does not exceed.
+
+    16 where all are 8-bit values that were made wider, by 257 or 256: a dark picture of these is
+    meant to be dark.
     """
     if not (x % 257).any() or not (x & 255).any():
         return 16
@@ -42,7 +49,8 @@ def colour_bits(x: np.ndarray, share: float = 0.999) -> int:
 
 def ramp(x: np.ndarray, low: float, high: float) -> np.ndarray:
     """uint8: 0 at `low` and below, 255 at `high` and above, linear between, rounded."""
-    if x.dtype in (np.uint16, np.int16) and x.size > _WORDS:  # each word once: a float a pixel takes 16 times the memory of what comes out
+    # each word once: a float a pixel takes 16 times the memory of what comes out
+    if x.dtype in (np.uint16, np.int16) and x.size > _WORDS:
         words = np.arange(_WORDS, dtype=np.uint16).view(x.dtype)
         table: np.ndarray = ramp(words, low, high)
         return table[x.view(np.uint16)]
@@ -53,11 +61,15 @@ def ramp(x: np.ndarray, low: float, high: float) -> np.ndarray:
 def check_pixels(width: int, height: int) -> None:
     """Raise UserError for an image too large to be decoded whole."""
     if width * height > MAX_PIXELS:
-        raise UserError(f"it has {width} x {height} pixels, more than {MAX_PIXELS:,}: cut it into tiles first.")
+        raise UserError(
+            f"it has {width} x {height} pixels, more than {MAX_PIXELS:,}: cut it into tiles first."
+        )
 
 
 def check_scans(data: bytes) -> None:
     """Raises UserError for a progressive JPEG of so many passes over its pixels that a small file takes a minute."""
     scans = data.count(b"\xff\xda")
     if scans > _MOST_SCANS:
-        raise UserError(f"it is a progressive JPEG of {scans} scans, and at most {_MOST_SCANS} are read: save it as a plain JPEG.")
+        raise UserError(
+            f"it is a progressive JPEG of {scans} scans, and at most {_MOST_SCANS} are read: save it as a plain JPEG."
+        )

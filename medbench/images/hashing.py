@@ -1,9 +1,10 @@
 """What an image is: the SHA-256 of its bytes, remembered, so that a second plan of 300,000 files reads none of them.
 
-What is trusted: that a file with the same path, size, modification time, change time and inode holds the same bytes. The kernel sets the change
-time at every write, rename and change of the other times, and no program can choose it: copies that keep their times (cp -p, rsync -t, unzip, tar) are
-read again, and so are two files that swap names. What it cannot show: a disk that loses bits, a clock that was set back, a file system without
-change times. `rehashing` is for those.
+What is trusted: that a file with the same path, size, modification time, change time and inode
+holds the same bytes. The kernel sets the change time at every write, rename and change of the other
+times, and no program can choose it: copies that keep their times (cp -p, rsync -t, unzip, tar) are
+read again, and so are two files that swap names. What it cannot show: a disk that loses bits, a
+clock that was set back, a file system without change times. `rehashing` is for those.
 """
 
 from __future__ import annotations
@@ -33,14 +34,17 @@ if TYPE_CHECKING:
 log = logging.getLogger("medbench")
 _FILE = "hashes.sqlite"
 _SPOILT = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)  # what only making it anew helps against
-_ERRAND = 16  # files a thread is sent for: sending costs ten times what asking for a remembered file's state does
+# files a thread is sent for: sending costs ten times what asking for a remembered file's state does
+_ERRAND = 16
 _BLOCK = 500  # files a query and a transaction: what a killed run can lose
 _LARGE = 64 << 20  # bytes of a file whose reading is worth a progress line of its own
 _TRIES = 3  # readings of a file that is written meanwhile
-#: A file changed again within a file system's clock tick keeps its times. One that was younger than this when it was read is not remembered (git's
-#: "racily clean" entries): a second is ext3's and HFS+'s tick, two are FAT's.
+#: A file changed again within a file system's clock tick keeps its times. One that was younger than
+#: this when it was read is not remembered (git's "racily clean" entries): a second is ext3's and
+#: HFS+'s tick, two are FAT's.
 _SETTLED_NS = 2_000_000_000
-#: `files`, the table of an older medbench, knew no deep colour from other PNG files, and no checksum of a row.
+#: `files`, the table of an older medbench, knew no deep colour from other PNG files, and no
+#: checksum of a row.
 _TABLE = "contents"
 _TYPES = "path TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, inode INTEGER, sha256 TEXT, format TEXT, crc32 INTEGER"
 _COLUMNS = tuple(part.split()[0] for part in _TYPES.split(", "))
@@ -61,10 +65,19 @@ class FileState(NamedTuple):
 
     @staticmethod
     def of(state: os.stat_result) -> FileState:
-        return FileState(state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino & 0x7FFF_FFFF_FFFF_FFFF)  # SQLite's are signed
+        # SQLite's are signed
+        return FileState(
+            state.st_size,
+            state.st_mtime_ns,
+            state.st_ctime_ns,
+            state.st_ino & 0x7FFF_FFFF_FFFF_FFFF,
+        )
 
     def settled(self, now_ns: int) -> bool:
-        """Whether a write since `now_ns` shows in the state. A modification time far ahead was given, not written."""
+        """Whether a write since `now_ns` shows in the state.
+
+        A modification time far ahead was given, not written.
+        """
         return now_ns - self.ctime_ns > _SETTLED_NS and abs(now_ns - self.mtime_ns) > _SETTLED_NS
 
 
@@ -88,7 +101,10 @@ def rehashing() -> Iterator[None]:
 
 
 class ContentHash(str):
-    """64 hex digits: the SHA-256 of an image's content, which knows the format of its file: a key of DECODERS, "" for what is no file."""
+    """64 hex digits: the SHA-256 of an image's content, which knows the format of its file.
+
+    A key of DECODERS, "" for what is no file.
+    """
 
     file_format: str
 
@@ -98,7 +114,9 @@ class ContentHash(str):
         return found
 
 
-def content_hashes(images: Sequence[Image], cache_dir: Path, stage: str = "reading files") -> list[str]:
+def content_hashes(
+    images: Sequence[Image], cache_dir: Path, stage: str = "reading files"
+) -> list[str]:
     """Return a `ContentHash` for each of N images.
 
     The SHA-256 of the file's bytes, or of a drawing's key. stage: the name under which it reports
@@ -115,17 +133,29 @@ def content_hashes(images: Sequence[Image], cache_dir: Path, stage: str = "readi
     try:
         _hash_all(paths, cache_dir, stage, known, bad)
     except _Spoilt as error:
-        log.warning("the memory of content hashes %s is damaged (%s): reading all files again", cache_dir / _FILE, error)
+        log.warning(
+            "the memory of content hashes %s is damaged (%s): reading all files again",
+            cache_dir / _FILE,
+            error,
+        )
         (cache_dir / _FILE).unlink(missing_ok=True)
         bad.clear()
         _hash_all(paths, cache_dir, stage, known, bad)
     if bad:
-        raise UserError(f"{len(bad)} of {len(paths)} image files cannot be read: {'; '.join(bad[:10])}{' ...' if len(bad) > 10 else ''}")
-    drawn = (ContentHash(hashlib.sha256(image.key.encode()).hexdigest()) for image in images if isinstance(image, Drawn))
+        raise UserError(
+            f"{len(bad)} of {len(paths)} image files cannot be read: {'; '.join(bad[:10])}{' ...' if len(bad) > 10 else ''}"
+        )
+    drawn = (
+        ContentHash(hashlib.sha256(image.key.encode()).hexdigest())
+        for image in images
+        if isinstance(image, Drawn)
+    )
     return [next(drawn) if place is None else known[place] for place in places]
 
 
-def _hash_all(paths: list[str], cache_dir: Path, stage: str, known: dict[str, ContentHash], bad: list[str]) -> None:
+def _hash_all(
+    paths: list[str], cache_dir: Path, stage: str, known: dict[str, ContentHash], bad: list[str]
+) -> None:
     """`_hash_block` of all, a block at a time. Raises _Spoilt."""
     if not paths:
         return
@@ -146,19 +176,30 @@ def check_names(names: Iterable[str]) -> None:
         except UnicodeEncodeError:
             shown = name.encode(errors="surrogateescape").decode(errors="backslashreplace")
             raise UserError(
-                f"The file name {shown} is not UTF-8.", then="rename it (convmv -r --notest -f latin1 -t utf8 FOLDER)"
+                f"The file name {shown} is not UTF-8.",
+                then="rename it (convmv -r --notest -f latin1 -t utf8 FOLDER)",
             ) from None
 
 
 def _hash_block(
-    db: sqlite3.Connection, threads: ThreadPoolExecutor, paths: list[str], known: dict[str, ContentHash], bad: list[str]
+    db: sqlite3.Connection,
+    threads: ThreadPoolExecutor,
+    paths: list[str],
+    known: dict[str, ContentHash],
+    bad: list[str],
 ) -> None:
     """Fill `known` for these paths, and `bad` with 'path: why' of those that cannot be read."""
     again = _read_again.get()
     believed = [path for path in paths if again is None or path in again]
     marks = ",".join("?" * len(believed))
-    rows = db.execute(f"SELECT {', '.join(_COLUMNS)} FROM {_TABLE} WHERE path IN ({marks})", believed)
-    stored = {row[0]: ReadFile(FileState(*row[1:5]), row[5], row[6], True) for row in rows if row[7] == _checksum(row[:7])}
+    rows = db.execute(
+        f"SELECT {', '.join(_COLUMNS)} FROM {_TABLE} WHERE path IN ({marks})", believed
+    )
+    stored = {
+        row[0]: ReadFile(FileState(*row[1:5]), row[5], row[6], True)
+        for row in rows
+        if row[7] == _checksum(row[:7])
+    }
     some = [paths[start : start + _ERRAND] for start in range(0, len(paths), _ERRAND)]
     errand = heard_in_threads(lambda one: [_hash_file(path, stored.get(path)) for path in one])
     new = []
@@ -172,7 +213,10 @@ def _hash_block(
             new.append((*row, _checksum(row)))
     if new:
         with db:
-            db.executemany(f"INSERT OR REPLACE INTO {_TABLE} ({', '.join(_COLUMNS)}) VALUES ({','.join('?' * len(_COLUMNS))})", new)
+            db.executemany(
+                f"INSERT OR REPLACE INTO {_TABLE} ({', '.join(_COLUMNS)}) VALUES ({','.join('?' * len(_COLUMNS))})",
+                new,
+            )
     if again is not None:
         again.update(path for path, *_ in new)
 
@@ -194,7 +238,11 @@ def _hash_file(path: str, stored: ReadFile | None) -> ReadFile | OSError:
                 before, now = FileState.of(os.fstat(stream.fileno())), time.time_ns()
                 kind = decoding.format_of(stream.read(decoding.HEAD))
                 stream.seek(0)
-                read = hashlib.file_digest(stream, "sha256") if before.size < _LARGE else _watched_digest(stream, path, before.size)
+                read = (
+                    hashlib.file_digest(stream, "sha256")
+                    if before.size < _LARGE
+                    else _watched_digest(stream, path, before.size)
+                )
                 if FileState.of(os.fstat(stream.fileno())) == before:
                     return ReadFile(before, read.hexdigest(), kind, before.settled(now))
         return OSError(0, "it is written while it is read")
@@ -226,7 +274,8 @@ def _database(cache_dir: Path) -> Iterator[sqlite3.Connection]:
         if error.sqlite_errorcode in _SPOILT:
             raise _Spoilt(str(error)) from error
         raise UserError(
-            f"The memory of content hashes {file} cannot be used ({error}).", then="free some space, or delete it: it is made anew"
+            f"The memory of content hashes {file} cannot be used ({error}).",
+            then="free some space, or delete it: it is made anew",
         ) from error
 
 

@@ -1,7 +1,10 @@
-"""Image files that are no images of a task: what systems leave in folders, and what was made of an image and lies beside it.
+"""Image files that are no images of a task.
 
-Both are told by name. What systems leave is nobody's image. A mask, a preview or an annotated picture is told by the image that it was made of: the
-same name, with a word before, after, or as a folder. Without that image a name alone proves nothing.
+What systems leave in folders, and what was made of an image and lies beside it.
+
+Both are told by name. What systems leave is nobody's image. A mask, a preview or an annotated
+picture is told by the image that it was made of: the same name, with a word before, after, or as a
+folder. Without that image a name alone proves nothing.
 """
 
 from __future__ import annotations
@@ -13,14 +16,41 @@ from pathlib import Path, PurePath, PurePosixPath
 
 from medbench.images import decoding
 
-#: Folders and files that systems, network disks and notebooks make, in small; and all that starts with a dot.
+#: Folders and files that systems, network disks and notebooks make, in small; and all that starts
+#: with a dot.
 _LEFT = {
-    *("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r", "__macosx", "__pycache__", "dicomdir"),
-    *("@eadir", "@recycle", "#recycle", "@tmp", "#snapshot", "@recently-snapshot", "@__thumb", "@sharebin"),
+    *(
+        "thumbs.db",
+        "ehthumbs.db",
+        "ehthumbs_vista.db",
+        "desktop.ini",
+        "icon\r",
+        "__macosx",
+        "__pycache__",
+        "dicomdir",
+    ),
+    *(
+        "@eadir",
+        "@recycle",
+        "#recycle",
+        "@tmp",
+        "#snapshot",
+        "@recently-snapshot",
+        "@__thumb",
+        "@sharebin",
+    ),
     *("@synoeastream", "~snapshot", "backups.backupdb", "_gsdata_", "recycled", "found.000"),
-    *("$recycle.bin", "recycler", "system volume information", "lost+found", "network trash folder", "temporary items"),
+    *(
+        "$recycle.bin",
+        "recycler",
+        "system volume information",
+        "lost+found",
+        "network trash folder",
+        "temporary items",
+    ),
 }
-_HIDDEN = {".ipynb_checkpoints", ".thumbnails", ".@__thumb", ".trashes", ".appledouble"}  # nobody means them
+# nobody means them
+_HIDDEN = {".ipynb_checkpoints", ".thumbnails", ".@__thumb", ".trashes", ".appledouble"}
 _LEFT_STARTS = ("synofile_thumb", "synophoto_thumb", "~$")
 _PREVIEW = r"overlays?|heatmaps?|gradcam|saliency|bbox|thumbs?|thumbnails?|previews?|rois?|crops?|cropped|resized|pred(?:iction)?s?|augmented|rotated|flipped"
 _MAP = r"trimaps?|vessels?|edges?|[12](?:st|nd)[ _-]?(?:manual|ho)|manual|segmentation[ _-]?(?:objects?|class)"
@@ -28,15 +58,23 @@ _DRAWN = rf"masks?|segmentations?|superpixels?|gt|ground[ _-]?truths?|annotation
 _COPY = r"copy|kopie|copie|copia|kopia|conflicted copy|sync-conflict|aug|[hv]?flip|rot\d*|clahe|enhanced|denoised"
 _WORD = rf"{_DRAWN}|seg|segm|segmented|annotated|annot|labels?|labelmaps?|instances?|depth|binary|bw|cam|attention|prob|tn|{_COPY}"
 _SAID = re.compile(rf"(?:^|[ ._(-])(?:{_WORD})(?=$|[ ._)-]|\d)", re.IGNORECASE)
-_FOLDER = re.compile(rf"(?!(?:no|non|with|without)[ ._-])(?:.*[ ._-])?(?:{_DRAWN}|labels|labelmaps?)_?(?:tr|ts)?", re.IGNORECASE)
+_FOLDER = re.compile(
+    rf"(?!(?:no|non|with|without)[ ._-])(?:.*[ ._-])?(?:{_DRAWN}|labels|labelmaps?)_?(?:tr|ts)?",
+    re.IGNORECASE,
+)
 _SIZED = re.compile(r"(.+?)(?:[-_]\d+x\d+|@\dx)", re.IGNORECASE)  # a preview that a web site makes
 _NEGATED = re.compile(rf"(?:no|non|with|without)[ ._-]?(?:{_DRAWN})$", re.IGNORECASE)
 #: Those that say it without the image beside them.
-_PLAIN = re.compile(r".+[ ._-](?:masks?|segmentations?|superpixels?|ground[ _-]?truth|thumbnails?)(?:[ ._-]?\d+)?", re.IGNORECASE)
+_PLAIN = re.compile(
+    r".+[ ._-](?:masks?|segmentations?|superpixels?|ground[ _-]?truth|thumbnails?)(?:[ ._-]?\d+)?",
+    re.IGNORECASE,
+)
 
 
 def left_behind(name: str) -> str:
-    """What a file or folder is called among those that systems leave: its name, or `._*` and `hidden files` for images; "" for others.
+    """What a file or folder is called among those that systems leave.
+
+    Its name, or `._*` and `hidden files` for images; "" for others.
 
     Parameters
     ----------
@@ -61,7 +99,8 @@ def left_behind(name: str) -> str:
 def folders_below(top: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
     """(folder, names of folders in it, names of files in it) of `top` and of all below, links followed, each once.
 
-    Who takes names out of the second list keeps them from being entered, as in `os.walk`. Raises OSError where one cannot be read.
+    Who takes names out of the second list keeps them from being entered, as in `os.walk`. Raises
+    OSError where one cannot be read.
     """
     visited = set()
     for place, inner, names in os.walk(top, onerror=_refuse, followlinks=True):
@@ -78,7 +117,10 @@ def _refuse(error: OSError) -> None:
 
 
 def litter(name: str) -> str:
-    """As `left_behind`, but for what is merely hidden: a person who names that in a table means it."""
+    """As `left_behind`, but for what is merely hidden.
+
+    A person who names that in a table means it.
+    """
     found = left_behind(name)
     return found if not name.startswith(".") or found == "._*" or name.lower() in _HIDDEN else ""
 
@@ -87,7 +129,9 @@ def images_below(place: PurePath) -> int:
     """How many files a folder holds, or is, whose suffix is an image's."""
     if not os.path.isdir(place):
         return int(place.name.lower().endswith(decoding.SUFFIXES))
-    return sum(name.lower().endswith(decoding.SUFFIXES) for _, _, names in os.walk(place) for name in names)
+    return sum(
+        name.lower().endswith(decoding.SUFFIXES) for _, _, names in os.walk(place) for name in names
+    )
 
 
 def made_of(paths: Iterable[str]) -> dict[str, str]:
@@ -105,7 +149,14 @@ def made_of(paths: Iterable[str]) -> dict[str, str]:
                 by_name.setdefault((*short, stem), path.as_posix())
     found = {}
     for path in every:
-        origin = next((by_name[name] for name in _origins(path) if name in by_name and by_name[name] != path.as_posix()), None)
+        origin = next(
+            (
+                by_name[name]
+                for name in _origins(path)
+                if name in by_name and by_name[name] != path.as_posix()
+            ),
+            None,
+        )
         if origin is not None:
             found[path.as_posix()] = origin
     return found
@@ -135,7 +186,9 @@ def _shorter(stem: str) -> Iterable[str]:
     if sized:
         yield sized[1]
     for said in _SAID.finditer(stem):
-        breaks = [m.start() for m in re.finditer(r"[ ._(-]+", stem) if 0 < m.start() <= said.start()]
+        breaks = [
+            m.start() for m in re.finditer(r"[ ._(-]+", stem) if 0 < m.start() <= said.start()
+        ]
         yield from (stem[:at] for at in reversed(breaks))
         if said.start() == 0:
             yield stem[said.end() :].lstrip(" ._-0123456789") or ""
@@ -155,11 +208,22 @@ def no_class(folders: dict[str, Sequence[str]]) -> tuple[str, str] | None:
     called `no mask` or `with mask`.
     """
     for name, paths in folders.items():
-        if not _is_drawn(name) or not re.search(rf"(?:{_DRAWN})$", name, re.IGNORECASE) or any(map(_NEGATED.match, folders)):
+        if (
+            not _is_drawn(name)
+            or not re.search(rf"(?:{_DRAWN})$", name, re.IGNORECASE)
+            or any(map(_NEGATED.match, folders))
+        ):
             continue
-        own = [{PurePosixPath(path).stem.casefold(), *_shorter(PurePosixPath(path).stem.casefold())} for path in paths]
+        own = [
+            {PurePosixPath(path).stem.casefold(), *_shorter(PurePosixPath(path).stem.casefold())}
+            for path in paths
+        ]
         for other, others in folders.items():
             stems = {PurePosixPath(path).stem.casefold() for path in others}
-            if own and not _is_drawn(other) and sum(bool(names & stems) for names in own) * 2 >= len(own):
+            if (
+                own
+                and not _is_drawn(other)
+                and sum(bool(names & stems) for names in own) * 2 >= len(own)
+            ):
                 return name, other
     return None

@@ -1,13 +1,16 @@
 """All images of a task at one size in one memory-mapped file, so that each is decoded once in the life of the data set.
 
-The whole image is squeezed to size x size; no border is cut off, for findings lie there: the costophrenic angles and apices of a chest
-film, the rim of a fundus image. The price, a changed aspect ratio, is the same for all methods.
+The whole image is squeezed to size x size; no border is cut off, for findings lie there: the
+costophrenic angles and apices of a chest film, the rim of a fundus image. The price, a changed
+aspect ratio, is the same for all methods.
 
-A JPEG of at least 6 times the wanted size is read by its decoder at 1/2, 1/4 or 1/8, never below 3 times that size, and resampled from there: 2.2 to 4.5
-times as fast as a full decode, and on average .11 to .23 grey levels from it (`benchmarks/jpeg_decode.py`).
+A JPEG of at least 6 times the wanted size is read by its decoder at 1/2, 1/4 or 1/8, never below 3
+times that size, and resampled from there: 2.2 to 4.5 times as fast as a full decode, and on average
+.11 to .23 grey levels from it (`benchmarks/jpeg_decode.py`).
 
-A pack is made for each size and interpolation, straight from the decoded image: resampling a stored pack again would make an encoder's input depend on
-a size that no checkpoint knows. Several packs of the same images are made in one reading (`packs`), each from its own reduced decode.
+A pack is made for each size and interpolation, straight from the decoded image: resampling a stored
+pack again would make an encoder's input depend on a size that no checkpoint knows. Several packs of
+the same images are made in one reading (`packs`), each from its own reduced decode.
 """
 
 from __future__ import annotations
@@ -31,12 +34,22 @@ from medbench.schema.ingredients import raised
 from medbench.system import atomic_write, locks
 from medbench.system.cache_folder import check_space, disk_errors, reserve
 from medbench.system.progress_listener import report_progress
-from medbench.system.row_checksums import CheckedRows, DamagedArray, RowChecksums, crc32, record_of, seen_blocks
+from medbench.system.row_checksums import (
+    CheckedRows,
+    DamagedArray,
+    RowChecksums,
+    crc32,
+    record_of,
+    seen_blocks,
+)
 
-RESIZE = 1  # an ingredient, see `schema.ingredients`; raise it with every change of a pixel that the decoders do not make
+# an ingredient, see `schema.ingredients`; raise it with every change of a pixel that the decoders
+# do not make
+RESIZE = 1
 INTERPOLATIONS = ("bicubic", "bilinear")
 CHUNK = 32  # images a job, and a checksum
-SYNC_EVERY, SYNC_SHARE = 1.0, 20  # seconds of work that a killed run can lose; and syncing costs a twentieth of the time at most
+# seconds of work that a killed run can lose; and syncing costs a twentieth of the time at most
+SYNC_EVERY, SYNC_SHARE = 1.0, 20
 _SMALL = 200  # images that are decoded sooner than workers have started
 
 log = logging.getLogger("medbench")
@@ -55,10 +68,12 @@ class Pixels(Protocol):
 
 @dataclass(frozen=True)
 class Pack:
-    """N images of size x size pixels, finished on disk. `key` names their content; a pack can be sent to another process as it is.
+    """N images of size x size pixels, finished on disk.
 
-    sums: of its rows. images, interpolation: what it was made of, from which rows that are damaged on disk are made again; in another process
-    it has no images, and such rows end the work there.
+    `key` names their content; a pack can be sent to another process as it is.
+
+    sums: of its rows. images, interpolation: what it was made of, from which rows that are damaged
+    on disk are made again; in another process it has no images, and such rows end the work there.
     """
 
     key: str
@@ -81,25 +96,40 @@ class Pack:
 
         Rows are compared with their checksum where they are first read.
         """
-        return CheckedRows(self.sums.open(self.file), self.sums, seen_blocks(self.file, self.sums), self._repair)
+        return CheckedRows(
+            self.sums.open(self.file), self.sums, seen_blocks(self.file, self.sums), self._repair
+        )
 
     def _repair(self, block: int) -> None:
-        """Decode the images of a damaged block again. Raises UserError where they do not give what they gave."""
+        """Decode the images of a damaged block again.
+
+        Raises UserError where they do not give what they gave.
+        """
         first = block * self.sums.rows
         name = f"{self.file}: images {first} to {min(first + self.sums.rows, self.n) - 1}"
         with locks.locked(self.file.with_name("lock")):
-            if crc32(self.sums.open(self.file)[first : first + self.sums.rows]) == self.sums.crc32[block]:
+            if (
+                crc32(self.sums.open(self.file)[first : first + self.sums.rows])
+                == self.sums.crc32[block]
+            ):
                 return  # another process was faster
             log.warning("%s are damaged on disk: decoding them again", name)
             place = PackPlace(str(self.file), self.size, self.interpolation)
             bad, (found,) = (
-                fill_rows(PackJob(first, list(self.images[first : first + self.sums.rows]), (place,))) if self.images else ([], (-1,))
+                fill_rows(
+                    PackJob(first, list(self.images[first : first + self.sums.rows]), (place,))
+                )
+                if self.images
+                else ([], (-1,))
             )
             atomic_write.sync(self.file)
             if found != self.sums.crc32[block]:
                 _discard(self.file.parent)
                 why = bad[0][1] if bad else "they cannot be decoded to the same pixels here"
-                raise UserError(f"{name} are damaged on disk ({why}). The pack was removed.", then="the same command makes it anew")
+                raise UserError(
+                    f"{name} are damaged on disk ({why}). The pack was removed.",
+                    then="the same command makes it anew",
+                )
 
 
 class PackForm(NamedTuple):
@@ -126,8 +156,13 @@ class PackJob(NamedTuple):
 
 
 def pack_key(hashes: Sequence[str], size: int, interpolation: str) -> str:
-    """64 hex digits: the images' content in order, and everything that is done to their pixels. hashes: as `content_hashes` gives them."""
-    return fingerprint("pack", 1, size, interpolation, list(hashes), *raised(pixel_ingredients(hashes)))
+    """64 hex digits: the images' content in order, and everything that is done to their pixels.
+
+    hashes: as `content_hashes` gives them.
+    """
+    return fingerprint(
+        "pack", 1, size, interpolation, list(hashes), *raised(pixel_ingredients(hashes))
+    )
 
 
 def pixel_ingredients(hashes: Iterable[str]) -> dict[str, int]:
@@ -150,7 +185,9 @@ def pack(
     stage: str = "packing images",
 ) -> Pack:
     """`packs` of one form."""
-    return packs(images, hashes, [PackForm(size, interpolation)], cache_dir, workers, stage=stage)[0]
+    return packs(images, hashes, [PackForm(size, interpolation)], cache_dir, workers, stage=stage)[
+        0
+    ]
 
 
 def packs(
@@ -172,29 +209,57 @@ def packs(
     """
     for form in forms:
         if form.interpolation not in INTERPOLATIONS:
-            raise UserError(f"Unknown interpolation '{form.interpolation}'.", allowed=INTERPOLATIONS, given=form.interpolation)
+            raise UserError(
+                f"Unknown interpolation '{form.interpolation}'.",
+                allowed=INTERPOLATIONS,
+                given=form.interpolation,
+            )
     if not len(images) or len(images) != len(hashes):
         raise ValueError(f"{len(images)} images with {len(hashes)} hashes make no pack")
     keys = {form: pack_key(hashes, *form) for form in forms}
     folders = {form: cache_dir / "packs" / key for form, key in keys.items()}
     shapes = {form: (len(images), form.size, form.size, 3) for form in forms}
     found = {form: _finished(folders[form], shapes[form]) for form in folders}
-    lacking = sorted((form for form, sums in found.items() if sums is None), key=keys.__getitem__)  # all processes lock in one order
+    # all processes lock in one order
+    lacking = sorted((form for form, sums in found.items() if sums is None), key=keys.__getitem__)
     if lacking:
-        with disk_errors(folders[lacking[0]], sum(_bytes(shapes[form]) for form in lacking)), ExitStack() as held:
+        with (
+            disk_errors(folders[lacking[0]], sum(_bytes(shapes[form]) for form in lacking)),
+            ExitStack() as held,
+        ):
             for form in lacking:
                 folders[form].mkdir(parents=True, exist_ok=True)
                 held.enter_context(locks.locked(folders[form] / "lock"))
                 atomic_write.remove_abandoned(folders[form])
                 found[form] = _finished(folders[form], shapes[form], locked=True)
-            partial = [_Partial(folders[form], shapes[form], form) for form in lacking if found[form] is None]
+            partial = [
+                _Partial(folders[form], shapes[form], form)
+                for form in lacking
+                if found[form] is None
+            ]
             if partial:
-                found.update(zip((one.form for one in partial), _fill(partial, images, stage, workers), strict=True))
+                found.update(
+                    zip(
+                        (one.form for one in partial),
+                        _fill(partial, images, stage, workers),
+                        strict=True,
+                    )
+                )
     made = []
     for form in forms:
         sums = found[form]
         assert sums is not None, "what was lacking was made"
-        made.append(Pack(keys[form], folders[form] / "images.npy", form.size, len(images), sums, images, form.interpolation))
+        made.append(
+            Pack(
+                keys[form],
+                folders[form] / "images.npy",
+                form.size,
+                len(images),
+                sums,
+                images,
+                form.interpolation,
+            )
+        )
     return made
 
 
@@ -230,8 +295,11 @@ def _discard(folder: Path) -> None:
 
 
 def fill_rows(job: PackJob) -> tuple[Bad, list[int]]:
-    """Decode, resize and write a job's images; whoever asked syncs. Images that cannot be decoded come back with why, and the CRC-32 of all rows of
-    each place with them."""
+    """Decode, resize and write a job's images; whoever asked syncs.
+
+    Images that cannot be decoded come back with why, and the CRC-32 of all rows of each place with
+    them.
+    """
     bad: Bad = []
     found = [0] * len(job.places)
     with ExitStack() as opened:
@@ -245,7 +313,9 @@ def fill_rows(job: PackJob) -> tuple[Bad, list[int]]:
                 continue
             for p, (stream, header, pixels) in enumerate(zip(streams, headers, rows, strict=True)):
                 position = header + i * pixels.nbytes
-                assert position + pixels.nbytes <= os.fstat(stream.fileno()).st_size, "a row beyond the end of its pack"
+                assert position + pixels.nbytes <= os.fstat(stream.fileno()).st_size, (
+                    "a row beyond the end of its pack"
+                )
                 content = pixels.tobytes()
                 stream.seek(position)
                 stream.write(content)
@@ -254,7 +324,10 @@ def fill_rows(job: PackJob) -> tuple[Bad, list[int]]:
 
 
 def squeeze(image: Image, size: int, interpolation: str) -> np.ndarray:
-    """(size, size, 3) uint8 RGB of a file or a drawing. Raises UserError for a file that cannot be decoded."""
+    """(size, size, 3) uint8 RGB of a file or a drawing.
+
+    Raises UserError for a file that cannot be decoded.
+    """
     return squeezed(image, [PackForm(size, interpolation)])[0]
 
 
@@ -266,7 +339,9 @@ def squeezed(image: Image, forms: Sequence[PackForm | PackPlace]) -> list[np.nda
     made = []
     for form, source in zip(forms, sources, strict=True):
         if source.size != (form.size, form.size):
-            source = source.resize((form.size, form.size), pillow.Resampling[form.interpolation.upper()])
+            source = source.resize(
+                (form.size, form.size), pillow.Resampling[form.interpolation.upper()]
+            )
         made.append(np.asarray(source.convert("RGB")))
     return made
 
@@ -279,7 +354,8 @@ class _Partial:
         self.file, self.done_file = folder / "images.partial.npy", folder / "done.npy"
         self.done = _resume(shape, self.file, self.done_file)
         self.place = PackPlace(str(self.file), *form)
-        self.written: dict[int, int] = {}  # chunk -> checksum, of what was written since the last sync
+        # chunk -> checksum, of what was written since the last sync
+        self.written: dict[int, int] = {}
 
     def settle(self) -> None:
         """Sync what was written to the disk; only then it counts as done."""
@@ -295,7 +371,9 @@ class _Partial:
         self.done_file.unlink()
 
     def publish(self) -> RowChecksums:
-        sums = RowChecksums(self.shape, "|u1", CHUNK, tuple((np.asarray(self.done) & 0xFFFFFFFF).tolist()))
+        sums = RowChecksums(
+            self.shape, "|u1", CHUNK, tuple((np.asarray(self.done) & 0xFFFFFFFF).tolist())
+        )
         del self.done
         atomic_write.record(self.folder / "about.json", {"checksums": sums.to_json()})
         self.file.replace(self.folder / "images.npy")
@@ -303,7 +381,9 @@ class _Partial:
         return sums
 
 
-def _fill(partial: Sequence[_Partial], images: Sequence[Image], stage: str, workers: int | None) -> list[RowChecksums]:
+def _fill(
+    partial: Sequence[_Partial], images: Sequence[Image], stage: str, workers: int | None
+) -> list[RowChecksums]:
     """Chunk by chunk, each for all packs that lack it; rename at the end."""
     from medbench.system import worker_pool
 
@@ -312,9 +392,14 @@ def _fill(partial: Sequence[_Partial], images: Sequence[Image], stage: str, work
     for chunk in range(-(-total // CHUNK)):
         places = tuple(one.place for one in partial if one.done[chunk] == 0)
         if places:
-            jobs.append(PackJob(chunk * CHUNK, list(images[chunk * CHUNK : (chunk + 1) * CHUNK]), places))
+            jobs.append(
+                PackJob(chunk * CHUNK, list(images[chunk * CHUNK : (chunk + 1) * CHUNK]), places)
+            )
     left = sum(len(job.images) for job in jobs)
-    with closing(worker_pool.run_jobs(fill_rows, jobs, 1 if left < _SMALL else workers)) as finished:  # workers end before the locks go
+    # workers end before the locks go
+    with closing(
+        worker_pool.run_jobs(fill_rows, jobs, 1 if left < _SMALL else workers)
+    ) as finished:
         bad = _take(finished, partial, left, total, stage)
     if bad:
         for one in partial:
@@ -327,9 +412,16 @@ def _fill(partial: Sequence[_Partial], images: Sequence[Image], stage: str, work
 
 
 def _take(
-    finished: Generator[tuple[PackJob, tuple[Bad, list[int]]], None, None], partial: Sequence[_Partial], left: int, total: int, stage: str
+    finished: Generator[tuple[PackJob, tuple[Bad, list[int]]], None, None],
+    partial: Sequence[_Partial],
+    left: int,
+    total: int,
+    stage: str,
 ) -> Bad:
-    """Take jobs as they are done, report, and sync now and then, and at the end however it comes. Returns what cannot be decoded."""
+    """Take jobs as they are done, report, and sync now and then, and at the end however it comes.
+
+    Returns what cannot be decoded.
+    """
     bad: Bad = []
     synced, syncing = time.perf_counter(), 0.0
     by_file = {one.place.file: one for one in partial}
@@ -358,7 +450,10 @@ _DONE = 1 << 32  # beside a chunk's checksum, which may be 0
 
 
 def _resume(shape: tuple[int, ...], partial_file: Path, done_file: Path) -> np.memmap:
-    """(chunks,) uint64, 0 = not on disk, else `_DONE` and the checksum, memory-mapped; fresh files where none can be gone on with."""
+    """(chunks,) uint64, 0 = not on disk, else `_DONE` and the checksum, memory-mapped.
+
+    Fresh files where none can be gone on with.
+    """
     chunks = -(-shape[0] // CHUNK)
     try:
         RowChecksums(shape, "|u1", CHUNK, ()).open(partial_file)

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 
 def barlow(backbone: torch.nn.Module, dim: int, recipe: Recipe) -> Objective:
-    """Cross-correlation towards the identity. The views are brought together first: lightly's own way normalises by each process's share."""
+    """Cross-correlation towards the identity.
+
+    The views are brought together first: lightly's own way normalises by each process's share.
+    """
     from lightly.loss import BarlowTwinsLoss
 
     from medbench.models.pretrain.heads import mlp
@@ -36,18 +39,31 @@ def barlow(backbone: torch.nn.Module, dim: int, recipe: Recipe) -> Objective:
         value: torch.Tensor = loss(*map(whole_batch, outputs))
         return value
 
-    return Objective({"backbone": backbone, "head": head}, project, criterion, chance=lambda batch: float(hyper["width"]))
+    return Objective(
+        {"backbone": backbone, "head": head},
+        project,
+        criterion,
+        chance=lambda batch: float(hyper["width"]),
+    )
 
 
 def recipes(modality: str, budget: str, n_images: int, source: str) -> tuple[Recipe, ...]:
-    # the authors' code, ImageNet's: facebookresearch/barlowtwins, main.py; the paper has 0.005, and a weight decay of 1.5e-6
+    # the authors' code, ImageNet's: facebookresearch/barlowtwins, main.py; the paper has 0.005, and
+    # a weight decay of 1.5e-6
     hyper = {"redundancy": 0.0051}
     common = Recipe(barlow, augment.byol_views(modality), 0, 0)
     if budget != "paper":
         # ours: correlations of 64 images are too noisy for 8,192 x 8,192 of them
-        return (common.having(views=budgeted(budget, n_images), hyper={**hyper, "hidden": 512, "width": 512}, **gentle(source)),)
+        return (
+            common.having(
+                views=budgeted(budget, n_images),
+                hyper={**hyper, "hidden": 512, "width": 512},
+                **gentle(source),
+            ),
+        )
     epochs = 1000
-    batch, parts = step_of(2048, 256, n_images)  # correlations are those of a part; the paper loses little with batches of 256
+    # correlations are those of a part; the paper loses little with batches of 256
+    batch, parts = step_of(2048, 256, n_images)
     lr = 0.2 * batch / 256
     return (
         common.having(

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 
 def byol(backbone: torch.nn.Module, dim: int, recipe: Recipe) -> Objective:
-    """Squared distance of unit vectors, in both directions. Constant outputs have the least loss: the predictor keeps the networks from them."""
+    """Squared distance of unit vectors, in both directions.
+
+    Constant outputs have the least loss: the predictor keeps the networks from them.
+    """
     import math
 
     import torch
@@ -42,11 +45,19 @@ def byol(backbone: torch.nn.Module, dim: int, recipe: Recipe) -> Objective:
 
     def criterion(outputs: list[torch.Tensor], position: Position) -> torch.Tensor:
         first_target, second_target, first, second = outputs
-        value: torch.Tensor = 4 + 2 * (opposite(first, second_target) + opposite(second, first_target))
+        value: torch.Tensor = 4 + 2 * (
+            opposite(first, second_target) + opposite(second, first_target)
+        )
         return value
 
     return Objective(
-        {"backbone": backbone, "head": head, "predictor": predictor, "target_backbone": target, "target_head": target_head},
+        {
+            "backbone": backbone,
+            "head": head,
+            "predictor": predictor,
+            "target_backbone": target,
+            "target_head": target_head,
+        },
         project,
         criterion,
         chance=lambda batch: math.inf,

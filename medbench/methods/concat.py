@@ -1,4 +1,7 @@
-"""Several encoders' features side by side, judged as one encoder's: the control that tells a fusion from having more features."""
+"""Several encoders' features side by side, judged as one encoder's.
+
+The control that tells a fusion from having more features.
+"""
 
 from __future__ import annotations
 

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 
 def dino(backbone: torch.nn.Module, dim: int, recipe: Recipe) -> Objective:
-    """Cross-entropy of student and teacher, whose outputs are centred. The teacher is what is kept, as in the authors' evaluation."""
+    """Cross-entropy of student and teacher, whose outputs are centred.
+
+    The teacher is what is kept, as in the authors' evaluation.
+    """
     import copy
     import math
 
@@ -40,8 +43,11 @@ def dino(backbone: torch.nn.Module, dim: int, recipe: Recipe) -> Objective:
     teacher = copy.deepcopy(backbone)
     for module in (teacher, teacher_head):
         module.requires_grad_(False)
-    momentum = hyper["centre_momentum"] ** (1 / recipe.accumulate)  # the centre moves with every part of a batch
-    loss = DINOLoss(hyper["prototypes"], student_temp=hyper["student_temperature"], center_momentum=momentum)
+    # the centre moves with every part of a batch
+    momentum = hyper["centre_momentum"] ** (1 / recipe.accumulate)
+    loss = DINOLoss(
+        hyper["prototypes"], student_temp=hyper["student_temperature"], center_momentum=momentum
+    )
 
     def project(views: Sequence[torch.Tensor], position: Position) -> list[torch.Tensor]:
         with torch.no_grad():
@@ -50,7 +56,9 @@ def dino(backbone: torch.nn.Module, dim: int, recipe: Recipe) -> Objective:
 
     def criterion(outputs: list[torch.Tensor], position: Position) -> torch.Tensor:
         centre = loss.center.clone()
-        value: torch.Tensor = loss(outputs[:large], outputs[large:], teacher_temp=_teacher_temperature(recipe, position))
+        value: torch.Tensor = loss(
+            outputs[:large], outputs[large:], teacher_temp=_teacher_temperature(recipe, position)
+        )
         if not loss.training:  # lightly moves the centre at every call
             loss.center.copy_(centre)
         return value
@@ -65,7 +73,13 @@ def dino(backbone: torch.nn.Module, dim: int, recipe: Recipe) -> Objective:
         update_momentum(backbone, teacher, momentum)
         update_momentum(head, teacher_head, momentum)
 
-    parts = {"backbone": backbone, "head": head, "teacher_backbone": teacher, "teacher_head": teacher_head, "loss": loss}
+    parts = {
+        "backbone": backbone,
+        "head": head,
+        "teacher_backbone": teacher,
+        "teacher_head": teacher_head,
+        "loss": loss,
+    }
     return Objective(
         parts,
         project,
@@ -86,7 +100,8 @@ def _head(dim: int, recipe: Recipe) -> Any:
 
     hidden = recipe.hyper["hidden"]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # lightly uses a form of weight norm that torch calls old
+        # lightly uses a form of weight norm that torch calls old
+        warnings.simplefilter("ignore", FutureWarning)
         head = DINOProjectionHead(dim, hidden, recipe.hyper["width"], recipe.hyper["prototypes"])
     for _ in range(recipe.hyper.get("layers", 3) - 3):
         more = torch.nn.Linear(hidden, hidden)
@@ -106,7 +121,8 @@ def _teacher_temperature(recipe: Recipe, position: Position) -> float:
 def recipes(modality: str, budget: str, n_images: int, source: str) -> tuple[Recipe, ...]:
     hyper = {"hidden": 2048, "width": 256, "student_temperature": 0.1, "centre_momentum": 0.9}
     if budget != "paper":
-        # ours: a short run needs a teacher that follows sooner, and has neither time nor images for 65,536 outputs
+        # ours: a short run needs a teacher that follows sooner, and has neither time nor images for
+        # 65,536 outputs
         prototypes, momentum = {"quick": (1024, 0.9), "standard": (4096, 0.99)}[budget]
         small = {
             "prototypes": prototypes,
@@ -116,10 +132,21 @@ def recipes(modality: str, budget: str, n_images: int, source: str) -> tuple[Rec
             "temperature_until": 0.0,
         }
         crops = augment.dino_views(modality)
-        one = Recipe(dino, crops, budgeted(budget, n_images), 0, hyper={**hyper, **small, "frozen_until": 0.1})
+        one = Recipe(
+            dino,
+            crops,
+            budgeted(budget, n_images),
+            0,
+            hyper={**hyper, **small, "frozen_until": 0.1},
+        )
         return (one.having(**gentle(source)).having(weight_decay=(0.04, 0.4)),)
-    # Nielsen et al. 2023, who pretrain in-domain (sparsam's dino_config.yml over its defaults); views by modality where theirs do not fit
-    crops = augment.nielsen2023_views() if modality in ("dermoscopy", "endoscopy", "cytology") else augment.dino_views(modality)
+    # Nielsen et al. 2023, who pretrain in-domain (sparsam's dino_config.yml over its defaults);
+    # views by modality where theirs do not fit
+    crops = (
+        augment.nielsen2023_views()
+        if modality in ("dermoscopy", "endoscopy", "cytology")
+        else augment.dino_views(modality)
+    )
     epochs = 500
     batch, parts = step_of(256, 128, n_images)
     return (
@@ -148,7 +175,9 @@ def recipes(modality: str, budget: str, n_images: int, source: str) -> tuple[Rec
     )
 
 
-def nielsen2023_start(encoder: Encoder, source: str, pretrain_seed: int, cache_dir: Path) -> Weights:
+def nielsen2023_start(
+    encoder: Encoder, source: str, pretrain_seed: int, cache_dir: Path
+) -> Weights:
     """Return the encoder's supervised ImageNet weights on Nielsen's pixel scale, [-1, 1]."""
     half = (0.5, 0.5, 0.5)
     return replace(weights.supervised(encoder, cache_dir), mean=half, std=half)

@@ -1,4 +1,8 @@
-"""DVME (Truong et al. 2021): the frozen features of several encoders, fused by self-attention; and its ablation without attention."""
+"""DVME (Truong et al. 2021).
+
+The frozen features of several encoders, fused by self-attention; and its ablation without
+attention.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,10 @@ MEMBERS = (Member("simclr"), Member("swav"), Member("dino"))  # of the paper
 def evaluate(
     train: Train, targets: Mapping[str, np.ndarray], draws: Sequence[np.ndarray], *, tokens: Tokens
 ) -> Iterator[dict[str, Scores]]:
-    """Scores of every target, draw after draw, by a head trained over frozen members. The attention map goes into `extra`."""
+    """Scores of every target, draw after draw, by a head trained over frozen members.
+
+    The attention map goes into `extra`.
+    """
     import numpy as np
 
     cuts = np.cumsum(train.widths)[:-1]
@@ -72,13 +79,21 @@ def parse(text: str, name: str = "dvme") -> tuple[Member, ...]:
         members.append(Member(method, encoder or None, readout or None))
     if len(members) < 2 or len(set(members)) < len(members):
         raise UserError(
-            f"'{text}' does not name two different members.", allowed=["swav+dino"], then=f"medbench run --methods {name}:swav+dino"
+            f"'{text}' does not name two different members.",
+            allowed=["swav+dino"],
+            then=f"medbench run --methods {name}:swav+dino",
         )
     return tuple(members)
 
 
 def _method(
-    name: str, title: str, tokens: Tokens, *, default: bool = False, members: tuple[Member, ...] = MEMBERS, chosen: str = ""
+    name: str,
+    title: str,
+    tokens: Tokens,
+    *,
+    default: bool = False,
+    members: tuple[Member, ...] = MEMBERS,
+    chosen: str = "",
 ) -> Method:
     def choose(text: str) -> Method:
         return _method(name, title, tokens, members=parse(text, name), chosen=text)
@@ -89,7 +104,9 @@ def _method(
         title=title,
         sources=("imagenet+task", "task", "imagenet"),
         seeded=True,
-        fusion=Fusion(members, choose, partial(evaluate, tokens=tokens), partial(trained_head, tokens=tokens)),
+        fusion=Fusion(
+            members, choose, partial(evaluate, tokens=tokens), partial(trained_head, tokens=tokens)
+        ),
         default=default,
         settings={"tokens": tokens, **stated(TRUONG2021)},
         citation="Truong, Mohammadi, Lenga, How transferable are self-supervised features in medical image classification tasks?, ML4H 2021, "
@@ -98,7 +115,12 @@ def _method(
 
 
 DVME = _method(
-    "dvme", "DVME: simclr, swav and dino (or dvme:swav+dino) fused by self-attention, one token a source", "source", default=True
+    "dvme",
+    "DVME: simclr, swav and dino (or dvme:swav+dino) fused by self-attention, one token a source",
+    "source",
+    default=True,
 )
-DVME_SCALAR = _method("dvme-scalar", "DVME as its paper's listing has it: every value a token", "scalar")
+DVME_SCALAR = _method(
+    "dvme-scalar", "DVME as its paper's listing has it: every value a token", "scalar"
+)
 DVME_CONCAT = _method("dvme-concat", "DVME's ablation: concatenation without attention", "none")

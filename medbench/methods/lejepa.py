@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 
 def lejepa(backbone: torch.nn.Module, dim: int, recipe: Recipe) -> Objective:
-    """Distance of each view from the mean of the large ones, and SIGReg: the Epps-Pulley test of normality along directions drawn anew each time."""
+    """Distance of each view from the mean of the large ones, and SIGReg.
+
+    The Epps-Pulley test of normality along directions drawn anew each time.
+    """
     import warnings
 
     import torch
@@ -32,29 +35,49 @@ def lejepa(backbone: torch.nn.Module, dim: int, recipe: Recipe) -> Objective:
     large = sum(crop.count for crop in recipe.crops if crop.size == 1)
     total = sum(crop.count for crop in recipe.crops)
     head = mlp([dim, hyper["hidden"], hyper["hidden"], hyper["width"]], last_bias=True)
-    loss = LeJEPALoss(hyper["normality"], gather_distributed=True, sigreg_num_vectors=hyper["directions"])
+    loss = LeJEPALoss(
+        hyper["normality"], gather_distributed=True, sigreg_num_vectors=hyper["directions"]
+    )
 
     def project(views: Sequence[torch.Tensor], position: Position) -> list[torch.Tensor]:
         return list(head(embed(backbone, views)).chunk(total))
 
     def criterion(outputs: list[torch.Tensor], position: Position) -> torch.Tensor:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "torch.distributed.nn.functional.all_reduce is deprecated", FutureWarning)  # lightly's
-            value: torch.Tensor = loss(global_proj=torch.stack(outputs[:large]), local_proj=torch.stack(outputs[large:]))
+            # lightly's
+            warnings.filterwarnings(
+                "ignore", "torch.distributed.nn.functional.all_reduce is deprecated", FutureWarning
+            )
+            value: torch.Tensor = loss(
+                global_proj=torch.stack(outputs[:large]), local_proj=torch.stack(outputs[large:])
+            )
         return value
 
     # of outputs that are all zero, which of constant ones have the least loss
-    constant = hyper["normality"] * float(((1 - loss.sigreg.phi).square() * loss.sigreg.weights).sum())
-    return Objective({"backbone": backbone, "head": head, "loss": loss}, project, criterion, chance=lambda batch: constant * batch)
+    constant = hyper["normality"] * float(
+        ((1 - loss.sigreg.phi).square() * loss.sigreg.weights).sum()
+    )
+    return Objective(
+        {"backbone": backbone, "head": head, "loss": loss},
+        project,
+        criterion,
+        chance=lambda batch: constant * batch,
+    )
 
 
 def recipes(modality: str, budget: str, n_images: int, source: str) -> tuple[Recipe, ...]:
     crops = augment.lejepa_views(modality)
     if budget != "paper":
-        # ours, after the authors' small example (rbalestr-lab/lejepa, MINIMAL.md: 16 values, 256 directions)
+        # ours, after the authors' small example (rbalestr-lab/lejepa, MINIMAL.md: 16 values, 256
+        # directions)
         hyper = {"normality": 0.05, "hidden": 512, "width": 16, "directions": 256}
-        return (Recipe(lejepa, crops, budgeted(budget, n_images), 0, hyper=hyper).having(**gentle(source)),)
-    # the authors', ImageNet's: rbalestr-lab/lejepa, README.md and MINIMAL.md; the weight decay is a ViT's, a ResNet's is 5e-4
+        return (
+            Recipe(lejepa, crops, budgeted(budget, n_images), 0, hyper=hyper).having(
+                **gentle(source)
+            ),
+        )
+    # the authors', ImageNet's: rbalestr-lab/lejepa, README.md and MINIMAL.md; the weight decay is a
+    # ViT's, a ResNet's is 5e-4
     epochs = 100
     batch, parts = step_of(256, 256, n_images)
     lr = 5e-4 * batch / 256

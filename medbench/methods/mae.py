@@ -22,36 +22,59 @@ if TYPE_CHECKING:
 def mae(backbone: Any, dim: int, recipe: Recipe) -> Objective:
     """Mean squared error over the pixels of masked patches, each patch brought to mean 0 and variance 1.
 
-    From random weights the positions are sines and cosines and stay so, as the authors'. Learnt ones start near zero: a short run does not find
-    out where its patches lie, and its features told classes no better than random ones. Other weights start as the control `random` does, the
+    From random weights the positions are sines and cosines and stay so, as the authors'. Learnt
+    ones start near zero: a short run does not find out where its patches lie, and its features told
+    classes no better than random ones. Other weights start as the control `random` does, the
     authors' otherwise.
     """
     import torch
     from lightly.models import utils
-    from lightly.models.modules.masked_vision_transformer_decoder_timm import MaskedVisionTransformerDecoderTIMM
-    from lightly.models.modules.masked_vision_transformer_timm import MaskedVisionTransformerTIMM, init_weights
+    from lightly.models.modules.masked_vision_transformer_decoder_timm import (
+        MaskedVisionTransformerDecoderTIMM,
+    )
+    from lightly.models.modules.masked_vision_transformer_timm import (
+        MaskedVisionTransformerTIMM,
+        init_weights,
+    )
 
     from medbench.models.pretrain.objective import Objective
 
     hyper = recipe.hyper
-    width, patch, prefix = hyper["width"], backbone.patch_embed.patch_size[0], backbone.num_prefix_tokens
+    width, patch, prefix = (
+        hyper["width"],
+        backbone.patch_embed.patch_size[0],
+        backbone.num_prefix_tokens,
+    )
     patches: int = backbone.patch_embed.num_patches
-    encoder = MaskedVisionTransformerTIMM(backbone, weight_initialization="skip", pos_embed_initialization="skip")
+    encoder = MaskedVisionTransformerTIMM(
+        backbone, weight_initialization="skip", pos_embed_initialization="skip"
+    )
     if hyper.get("positions") == "fixed":
-        own = backbone.pos_embed.shape[1] - patches  # class token and registers have one each, or none
-        utils.initialize_2d_sine_cosine_positional_embedding(backbone.pos_embed, num_prefix_tokens=own)
-    decoder = MaskedVisionTransformerDecoderTIMM(patches, width, hyper["depth"], hyper["heads"], prefix)
-    embedding, pixels = torch.nn.Linear(backbone.embed_dim, width), torch.nn.Linear(width, 3 * patch**2)
+        # class token and registers have one each, or none
+        own = backbone.pos_embed.shape[1] - patches
+        utils.initialize_2d_sine_cosine_positional_embedding(
+            backbone.pos_embed, num_prefix_tokens=own
+        )
+    decoder = MaskedVisionTransformerDecoderTIMM(
+        patches, width, hyper["depth"], hyper["heads"], prefix
+    )
+    embedding, pixels = (
+        torch.nn.Linear(backbone.embed_dim, width),
+        torch.nn.Linear(width, 3 * patch**2),
+    )
     for layer in (embedding, pixels):
         layer.apply(init_weights)
 
     def project(views: Sequence[torch.Tensor], position: Position) -> list[torch.Tensor]:
         (images,) = views
         kept, masked = _masks(len(images), patches, prefix, hyper["masked"], images.device)
-        tokens = backbone.fc_norm(encoder.encode(images, idx_keep=kept))  # a norm that timm has behind an average is before it here
+        # a norm that timm has behind an average is before it here
+        tokens = backbone.fc_norm(encoder.encode(images, idx_keep=kept))
         objective.features = backbone.pool(tokens).detach()
         seen = embedding(tokens)
-        whole = utils.repeat_token(decoder.mask_token, (len(images), prefix + patches)).to(seen.dtype)
+        whole = utils.repeat_token(decoder.mask_token, (len(images), prefix + patches)).to(
+            seen.dtype
+        )
         decoded = decoder(utils.set_at_index(whole, kept, seen))
         drawn = utils.get_at_index(utils.patchify(images, patch), masked - prefix)
         return [pixels(utils.get_at_index(decoded, masked)), utils.normalize_mean_var(drawn)]
@@ -64,13 +87,18 @@ def mae(backbone: Any, dim: int, recipe: Recipe) -> Objective:
         {"backbone": backbone, "embedding": embedding, "decoder": decoder, "pixels": pixels},
         project,
         criterion,
-        chance=lambda batch: 1 - 1 / (3 * patch**2),  # of a mean patch; the variance is the unbiased one, as in the authors' code
+        # of a mean patch; the variance is the unbiased one, as in the authors' code
+        chance=lambda batch: 1 - 1 / (3 * patch**2),
     )
     return objective
 
 
-def _masks(images: int, patches: int, prefix: int, masked: float, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """(B, kept) and (B, masked) places in the row of tokens, drawn for each image; class token and registers are always kept.
+def _masks(
+    images: int, patches: int, prefix: int, masked: float, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(B, kept) and (B, masked) places in the row of tokens, drawn for each image.
+
+    Class token and registers are always kept.
 
     One process draws for all that share the batch, so that together they see what one would see.
     """
@@ -91,11 +119,14 @@ def _masks(images: int, patches: int, prefix: int, masked: float, device: torch.
 
 def recipes(modality: str, budget: str, n_images: int, source: str) -> tuple[Recipe, ...]:
     crops = augment.mae_views(modality)
-    start = {"positions": "fixed"} if source == "task" else {}  # weights that were trained before have learnt their own
+    # weights that were trained before have learnt their own
+    start = {"positions": "fixed"} if source == "task" else {}
     if budget != "paper":
         # ours: a small decoder for a short run
         hyper = {"masked": 0.75, "width": 256, "depth": 2, "heads": 8, **start}
-        return (Recipe(mae, crops, budgeted(budget, n_images), 0, hyper=hyper).having(**gentle(source)),)
+        return (
+            Recipe(mae, crops, budgeted(budget, n_images), 0, hyper=hyper).having(**gentle(source)),
+        )
     epochs = 800  # the authors', ImageNet's: facebookresearch/mae, PRETRAIN.md and main_pretrain.py
     batch, parts = step_of(4096, 256, n_images)
     return (
@@ -116,7 +147,10 @@ def recipes(modality: str, budget: str, n_images: int, source: str) -> tuple[Rec
 
 
 def _refuses(pool: Split, encoder: Encoder) -> str:
-    """Of timm's models the plain ViT alone: others have no tokens that can be left out, or more than positions to tell where a token was."""
+    """Of timm's models the plain ViT alone.
+
+    Others have no tokens that can be left out, or more than positions to tell where a token was.
+    """
     patch = kept(_patch_size, encoder.architecture)
     if patch is None:
         return "it is no plain ViT (as vit_small_patch16_224 is), and only such a one can leave patches out"
@@ -133,7 +167,11 @@ def _patch_size(architecture: str) -> int | None:
 
     with torch.device("meta"):
         model = timm.create_model(architecture, num_classes=0)
-    if type(model) is not VisionTransformer or model.pos_embed is None or model.global_pool not in ("token", "avg"):
+    if (
+        type(model) is not VisionTransformer
+        or model.pos_embed is None
+        or model.global_pool not in ("token", "avg")
+    ):
         return None
     patch: int = model.patch_embed.patch_size[0]
     return patch

@@ -1,6 +1,7 @@
 """MICLe: SimCLR, then SimCLR whose two views come from two images of one bag, a lesion or a study (Azizi et al. 2021).
 
-Both stages stand in this method's own recipes: together they see SimCLR's views, and no method needs another's weights.
+Both stages stand in this method's own recipes: together they see SimCLR's views, and no method
+needs another's weights.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from medbench.models.pretrain.recipe import Recipe
 from medbench.schema import Encoder, Method, Split
 
 
-def recipes(modality: str, budget: str, n_images: int, source: str, views: str = augment.RECIPES[0]) -> tuple[Recipe, ...]:
+def recipes(
+    modality: str, budget: str, n_images: int, source: str, views: str = augment.RECIPES[0]
+) -> tuple[Recipe, ...]:
     """Half of SimCLR's views each for SimCLR and for bag pairs, so that both together see what SimCLR sees. The head stays between them."""
     (whole,) = simclr_recipes(modality, budget, n_images, source, views)
     first = whole.having(views=whole.views // 2)
@@ -27,7 +30,11 @@ def recipes(modality: str, budget: str, n_images: int, source: str, views: str =
 
 def _refuses(pool: Split, encoder: Encoder) -> str:
     several = np.unique(pool.bags, return_counts=True)[1] > 1
-    return "" if several.any() else "no bag (lesion, study) of the training part has two images: there is nothing to pair"
+    return (
+        ""
+        if several.any()
+        else "no bag (lesion, study) of the training part has two images: there is nothing to pair"
+    )
 
 
 MICLE = Method(

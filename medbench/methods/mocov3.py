@@ -49,8 +49,12 @@ def mocov3(backbone: torch.nn.Module, dim: int, recipe: Recipe) -> Objective:
         return [*keys, *map(predictor, each_view(backbone, head, views))]
 
     def contrast(queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
-        logits = functional.normalize(queries, dim=1) @ whole_batch(functional.normalize(keys, dim=1)).T
-        own = torch.arange(len(queries), device=queries.device) + DistributedContext.here().rank * len(queries)
+        logits = (
+            functional.normalize(queries, dim=1) @ whole_batch(functional.normalize(keys, dim=1)).T
+        )
+        own = torch.arange(
+            len(queries), device=queries.device
+        ) + DistributedContext.here().rank * len(queries)
         value: torch.Tensor = 2 * temperature * functional.cross_entropy(logits / temperature, own)
         return value
 
@@ -59,7 +63,13 @@ def mocov3(backbone: torch.nn.Module, dim: int, recipe: Recipe) -> Objective:
         return contrast(first, second_keys) + contrast(second, first_keys)
 
     return Objective(
-        {"backbone": backbone, "head": head, "predictor": predictor, "target_backbone": target, "target_head": target_head},
+        {
+            "backbone": backbone,
+            "head": head,
+            "predictor": predictor,
+            "target_backbone": target,
+            "target_head": target_head,
+        },
         project,
         criterion,
         chance=lambda batch: 4 * temperature * math.log(batch),
@@ -73,9 +83,13 @@ def recipes(modality: str, budget: str, n_images: int, source: str) -> tuple[Rec
     if budget != "paper":
         # ours: a short run needs keys that follow sooner
         small = {"hidden": 512, "momentum": {"quick": 0.9, "standard": 0.99}[budget]}
-        return (common.having(views=budgeted(budget, n_images), hyper={**hyper, **small}, **gentle(source)),)
-    # the authors', for a ViT on ImageNet: facebookresearch/moco-v3, CONFIG.md. Theirs for a ResNet-50 (LARS, temperature 1) is not offered:
-    # a recipe does not know the encoder
+        return (
+            common.having(
+                views=budgeted(budget, n_images), hyper={**hyper, **small}, **gentle(source)
+            ),
+        )
+    # the authors', for a ViT on ImageNet: facebookresearch/moco-v3, CONFIG.md. Theirs for a
+    # ResNet-50 (LARS, temperature 1) is not offered: a recipe does not know the encoder
     epochs = 300
     batch, parts = step_of(4096, 256, n_images)  # a query knows no negatives beyond its part
     return (

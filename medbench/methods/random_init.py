@@ -36,7 +36,9 @@ def _switches_branches_off(architecture: str) -> bool:
 
 
 def _weights(encoder: Encoder, source: str, pretrain_seed: int, cache_dir: object) -> Weights:
-    drawn = fingerprint("random", encoder.architecture, encoder.size, pretrain_seed, *_options(encoder))
+    drawn = fingerprint(
+        "random", encoder.architecture, encoder.size, pretrain_seed, *_options(encoder)
+    )
     return Weights(f"random, seed {pretrain_seed}", drawn, (), None)
 
 
@@ -44,4 +46,12 @@ def _encoder(encoder: Encoder, weights_: Weights, seed: int) -> torch.nn.Module:
     return weights.build_encoder(encoder, weights_, seed, **_options(encoder))
 
 
-RANDOM = Method("random", version=1, title="Random weights (control)", sources=("none",), weights=_weights, encoder=_encoder, seeded=True)
+RANDOM = Method(
+    "random",
+    version=1,
+    title="Random weights (control)",
+    sources=("none",),
+    weights=_weights,
+    encoder=_encoder,
+    seeded=True,
+)

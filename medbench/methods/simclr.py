@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 
 
 def simclr(backbone: torch.nn.Module, dim: int, recipe: Recipe) -> Objective:
-    """NT-Xent over a two-layer head. The head is REMEDIS's: D - D - 128, batch norm after both; lightly's own default has 2048 in the middle."""
+    """NT-Xent over a two-layer head.
+
+    The head is REMEDIS's: D - D - 128, batch norm after both; lightly's own default has 2048 in the
+    middle.
+    """
     import math
 
     from lightly.models.modules.heads import SimCLRProjectionHead
@@ -29,7 +33,9 @@ def simclr(backbone: torch.nn.Module, dim: int, recipe: Recipe) -> Objective:
     from medbench.models.pretrain.contrastive import nt_xent
     from medbench.models.pretrain.objective import Objective, embed
 
-    head = SimCLRProjectionHead(dim, dim, recipe.hyper["width"], batch_norm=recipe.hyper["head_norm"])
+    head = SimCLRProjectionHead(
+        dim, dim, recipe.hyper["width"], batch_norm=recipe.hyper["head_norm"]
+    )
 
     def project(views: Sequence[torch.Tensor], position: Position) -> list[torch.Tensor]:
         return list(head(embed(backbone, views)).chunk(2))
@@ -42,13 +48,22 @@ def simclr(backbone: torch.nn.Module, dim: int, recipe: Recipe) -> Objective:
     )
 
 
-def recipes(modality: str, budget: str, n_images: int, source: str, views: str = augment.RECIPES[0]) -> tuple[Recipe, ...]:
+def recipes(
+    modality: str, budget: str, n_images: int, source: str, views: str = augment.RECIPES[0]
+) -> tuple[Recipe, ...]:
     # temperature and width: SimCLR's and Azizi et al.'s; lightly's default temperature is 0.5
-    common = Recipe(simclr, augment.simclr_views(modality, views), 0, 0, hyper={"temperature": 0.1, "width": 128, "head_norm": True})
+    common = Recipe(
+        simclr,
+        augment.simclr_views(modality, views),
+        0,
+        0,
+        hyper={"temperature": 0.1, "width": 128, "head_norm": True},
+    )
     if budget != "paper":
         return (common.having(views=budgeted(budget, n_images), **gentle(source)),)
-    # Azizi et al.'s own were NOT FOUND; these are the defaults of the authors' later code (google-research/medical-ai-research-foundations,
-    # run.py): LARS without norms and biases, 0.3 for 256 images, 10 of 100 epochs of warm-up. It adds the loss of both directions, of which
+    # Azizi et al.'s own were NOT FOUND; these are the defaults of the authors' later code
+    # (google-research/medical-ai-research-foundations, run.py): LARS without norms and biases, 0.3
+    # for 256 images, 10 of 100 epochs of warm-up. It adds the loss of both directions, of which
     # lightly takes the mean: LARS evens that out, norms and biases learn at half its rate
     batch, parts = step_of(512, 256, n_images)
     return (
@@ -80,7 +95,8 @@ def augmented(method: Method, views: str, made_by: Callable[..., tuple[Recipe, .
         method,
         name=f"{method.name}:{views}",
         title=f"{method.title}, the views of Azizi et al. 2021 for {views}",
-        sources=tuple(source for source in method.sources if source != "imagenet"),  # an official checkpoint has its own
+        # an official checkpoint has its own
+        sources=tuple(source for source in method.sources if source != "imagenet"),
         recipes=partial(made_by, views=views),
         augmented=None,
         default=False,

@@ -1,4 +1,7 @@
-"""Supervised ImageNet classification: the usual starting point, and the baseline of all three papers."""
+"""Supervised ImageNet classification.
+
+The usual starting point, and the baseline of all three papers.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A control: supervised ImageNet with batch statistics estimated anew on the training images. What of a pretraining is adaptation alone?"""
+"""A control: supervised ImageNet with batch statistics estimated anew on the training images.
+
+What of a pretraining is adaptation alone?
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,10 @@ from medbench.schema import Encoder, Method, Split
 
 
 def recipes(modality: str, budget: str, n_images: int, source: str) -> tuple[Recipe, ...]:
-    """One pass over the training images as they are, nothing learnt. Modality and budget change nothing."""
+    """One pass over the training images as they are, nothing learnt.
+
+    Modality and budget change nothing.
+    """
     return (Recipe(None, (Crop(scale=(1, 1), ratio=(1, 1), flip=0),), n_images, batch=128),)
 
 
@@ -20,7 +26,11 @@ def _refuses(pool: Split, encoder: Encoder) -> str:
 
     with torch.device("meta"):
         model = timm.create_model(encoder.architecture, num_classes=0)
-    norms = [module for module in model.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)]
+    norms = [
+        module
+        for module in model.modules()
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)
+    ]
     return "" if norms else "it has no batch norm, so there are no batch statistics to estimate"
 
 

@@ -40,7 +40,12 @@ def swav(backbone: torch.nn.Module, dim: int, recipe: Recipe) -> Objective:
     prototypes = torch.nn.Linear(hyper["width"], hyper["prototypes"], bias=False)
     normalize_weight(prototypes.weight)
     queue = Queue(large, hyper["queue"], hyper["width"])
-    loss = SwaVLoss(hyper["temperature"], hyper["sinkhorn_iterations"], hyper["epsilon"], sinkhorn_gather_distributed=True)
+    loss = SwaVLoss(
+        hyper["temperature"],
+        hyper["sinkhorn_iterations"],
+        hyper["epsilon"],
+        sinkhorn_gather_distributed=True,
+    )
 
     def project(views: Sequence[torch.Tensor], position: Position) -> list[torch.Tensor]:
         return list(head(embed(backbone, views)).chunk(total))
@@ -49,7 +54,11 @@ def swav(backbone: torch.nn.Module, dim: int, recipe: Recipe) -> Objective:
         unit = [torch.nn.functional.normalize(output, dim=1) for output in outputs]
         scores = [prototypes(output) for output in unit]
         with torch.no_grad():
-            stored = [prototypes(old) for old in queue.mine()] if position.share >= hyper["queue_from"] and queue.full() else None
+            stored = (
+                [prototypes(old) for old in queue.mine()]
+                if position.share >= hyper["queue_from"] and queue.full()
+                else None
+            )
             if queue.training:
                 queue.push(torch.stack(unit[:large]))
         value: torch.Tensor = loss(scores[:large], scores[large:], stored)
@@ -72,11 +81,29 @@ def swav(backbone: torch.nn.Module, dim: int, recipe: Recipe) -> Objective:
 def recipes(modality: str, budget: str, n_images: int, source: str) -> tuple[Recipe, ...]:
     crops = augment.swav_views(modality)
     # the paper's, ImageNet's: facebookresearch/swav, main_swav.py and its 800-epoch script
-    hyper = {"temperature": 0.1, "epsilon": 0.05, "sinkhorn_iterations": 3, "hidden": 2048, "width": 128, "prototypes": 3000}
+    hyper = {
+        "temperature": 0.1,
+        "epsilon": 0.05,
+        "sinkhorn_iterations": 3,
+        "hidden": 2048,
+        "width": 128,
+        "prototypes": 3000,
+    }
     if budget != "paper":
-        # ours: equal clusters of a batch of 64 need fewer prototypes, and a queue of older embeddings; frozen and without queue at first
-        small = {"prototypes": {"quick": 100, "standard": 300}[budget], "hidden": 512, "queue": 512, "queue_from": 0.3, "frozen_until": 0.1}
-        return (Recipe(swav, crops, budgeted(budget, n_images), 0, hyper={**hyper, **small}).having(**gentle(source)),)
+        # ours: equal clusters of a batch of 64 need fewer prototypes, and a queue of older
+        # embeddings; frozen and without queue at first
+        small = {
+            "prototypes": {"quick": 100, "standard": 300}[budget],
+            "hidden": 512,
+            "queue": 512,
+            "queue_from": 0.3,
+            "frozen_until": 0.1,
+        }
+        return (
+            Recipe(swav, crops, budgeted(budget, n_images), 0, hyper={**hyper, **small}).having(
+                **gentle(source)
+            ),
+        )
     epochs = 800
     batch, parts = step_of(4096, 256, n_images)
     share = batch / 4096
@@ -95,8 +122,9 @@ def recipes(modality: str, budget: str, n_images: int, source: str) -> tuple[Rec
             weight_decay=(1e-6, 1e-6),
             momentum=0.9,
             scale_all=True,  # its LARC wraps one group of all parameters
-            # prototypes frozen for the first epoch. A part of the batch has 256 images: the queue brings the 4,096 among which the paper keeps
-            # its clusters equal. Of 256 alone none could give more than 256 / 3,000 of itself to one of 3,000 clusters.
+            # prototypes frozen for the first epoch. A part of the batch has 256 images: the queue
+            # brings the 4,096 among which the paper keeps its clusters equal. Of 256 alone none
+            # could give more than 256 / 3,000 of itself to one of 3,000 clusters.
             hyper={**hyper, "queue": 4096 - 256, "queue_from": 0.0, "frozen_until": 1 / epochs},
         ),
     )

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 
 def vicreg(backbone: torch.nn.Module, dim: int, recipe: Recipe) -> Objective:
-    """Invariance, variance and covariance over an expander of three layers. Constant outputs cost the variance term alone."""
+    """Invariance, variance and covariance over an expander of three layers.
+
+    Constant outputs cost the variance term alone.
+    """
     from lightly.loss.vicreg_loss import invariance_loss, variance_loss
 
     from medbench.models.pretrain.contrastive import off_diagonal_square
@@ -38,11 +41,15 @@ def vicreg(backbone: torch.nn.Module, dim: int, recipe: Recipe) -> Objective:
         alike: torch.Tensor = invariance_loss(x=first, y=second)
         varied = 0.5 * (variance_loss(x=first, eps=eps) + variance_loss(x=second, eps=eps))
         apart = off_diagonal_square(first) + off_diagonal_square(second)
-        value: torch.Tensor = hyper["invariance"] * alike + hyper["variance"] * varied + hyper["covariance"] * apart
+        value: torch.Tensor = (
+            hyper["invariance"] * alike + hyper["variance"] * varied + hyper["covariance"] * apart
+        )
         return value
 
     constant = hyper["variance"] * (1 - eps**0.5)
-    return Objective({"backbone": backbone, "head": head}, project, criterion, chance=lambda batch: constant)
+    return Objective(
+        {"backbone": backbone, "head": head}, project, criterion, chance=lambda batch: constant
+    )
 
 
 def recipes(modality: str, budget: str, n_images: int, source: str) -> tuple[Recipe, ...]:
@@ -50,8 +57,15 @@ def recipes(modality: str, budget: str, n_images: int, source: str) -> tuple[Rec
     hyper = {"invariance": 25.0, "variance": 25.0, "covariance": 1.0}
     common = Recipe(vicreg, augment.byol_views(modality), 0, 0)
     if budget != "paper":
-        # ours: 64 images vary in 63 directions at most, far from the 8,192 that should each vary by itself
-        return (common.having(views=budgeted(budget, n_images), hyper={**hyper, "hidden": 512, "width": 512}, **gentle(source)),)
+        # ours: 64 images vary in 63 directions at most, far from the 8,192 that should each vary by
+        # itself
+        return (
+            common.having(
+                views=budgeted(budget, n_images),
+                hyper={**hyper, "hidden": 512, "width": 512},
+                **gentle(source),
+            ),
+        )
     epochs = 1000
     batch, parts = step_of(2048, 256, n_images)  # variances and covariances are those of a part
     lr = 0.2 * batch / 256

@@ -24,7 +24,8 @@ def check_vectors(out: object, n: int, encoder: Encoder) -> None:
     if what:
         images = "two images" if n == 2 else "one image" if n == 1 else f"{n} images"
         raise UserError(
-            f"{encoder.name} gave {what} for {images} of {encoder.size} px.", allowed=[f"({n}, D), finite numbers, floating point"]
+            f"{encoder.name} gave {what} for {images} of {encoder.size} px.",
+            allowed=[f"({n}, D), finite numbers, floating point"],
         )
 
 
@@ -43,11 +44,15 @@ def _wrong(out: object, n: int) -> str:
 
 
 def broken_statistics(net: torch.nn.Module) -> list[str]:
-    """Buffers of batch norms that hold what no statistic is: an infinite variance makes every image's value the same, without a word."""
+    """Buffers of batch norms that hold what no statistic is.
+
+    An infinite variance makes every image's value the same, without a word.
+    """
     return [
         name
         for name, value in net.named_buffers()
-        if name.endswith(STATISTICS) and not (value.isfinite().all() and (value.min() >= 0 or name.endswith("mean")))
+        if name.endswith(STATISTICS)
+        and not (value.isfinite().all() and (value.min() >= 0 or name.endswith("mean")))
     ]
 
 
@@ -62,15 +67,24 @@ def tensor_digests(net: torch.nn.Module) -> dict[str, tuple[tuple[int, ...], str
     return found
 
 
-def check_unchanged(net: torch.nn.Module, before: dict[str, tuple[tuple[int, ...], str]], encoder: Encoder) -> None:
+def check_unchanged(
+    net: torch.nn.Module, before: dict[str, tuple[tuple[int, ...], str]], encoder: Encoder
+) -> None:
     """Check that a pass over the images left what `tensor_digests` saw before it.
 
     Raises UserError: each image would be seen by another network. A buffer that came, or has
     another shape, is what a network keeps for a size of batch.
     """
     now = tensor_digests(net)
-    changed = [name for name, (shape, digest) in before.items() if name in now and now[name][0] == shape and now[name][1] != digest]
+    changed = [
+        name
+        for name, (shape, digest) in before.items()
+        if name in now and now[name][0] == shape and now[name][1] != digest
+    ]
     if changed:
         shown = ", ".join(changed[:3]) + (", ..." if len(changed) > 3 else "")
         what = f"{encoder.name} changes its own weights while it embeds ({len(changed)} of {len(before)}: {shown})."
-        raise UserError(what, then="mend the function: in eval mode a forward pass must leave parameters and buffers as they are")
+        raise UserError(
+            what,
+            then="mend the function: in eval mode a forward pass must leave parameters and buffers as they are",
+        )

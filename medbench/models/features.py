@@ -1,4 +1,7 @@
-"""Frozen features (N, D) of a pack, cached by content: one pass serves every budget, seed and protocol."""
+"""Frozen features (N, D) of a pack, cached by content.
+
+One pass serves every budget, seed and protocol.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,8 @@ if TYPE_CHECKING:
 
     from medbench.models.forward_pass import Division
 
-EMBEDDING = 1  # an ingredient, see `schema.ingredients`; raise it with every change of a feature, of BATCH, too
+# an ingredient, see `schema.ingredients`; raise it with every change of a feature, of BATCH, too
+EMBEDDING = 1
 log = logging.getLogger("medbench")
 COUNT = 20  # writing what was done to the disk costs a twentieth of the time at most
 HALF = 20  # times `BESIDE` in half precision: in a batch of another size its rounding is another
@@ -39,10 +43,13 @@ BATCH = 128  # another batch size changes the last bits of a feature
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """array: (N, D) float32, memory-mapped (a write stays in memory). seconds: what computing them took, loading the encoder excluded.
+    """array: (N, D) float32, memory-mapped (a write stays in memory).
 
-    made_with: device and versions of the run that computed them, which may be an older one; None: they were given. checks: what the stages
-    before them gave, see `_checks`; {} where they were given, or are older than it.
+    seconds: what computing them took, loading the encoder excluded.
+
+    made_with: device and versions of the run that computed them, which may be an older one; None:
+    they were given. checks: what the stages before them gave, see `_checks`; {} where they were
+    given, or are older than it.
     """
 
     array: np.ndarray
@@ -52,11 +59,26 @@ class Features:
     checks: Mapping[str, Any] = field(default_factory=dict)
 
 
-def feature_key(pack_key: str, encoder: Encoder, weights: Weights, method: Method, precision: str, device: str) -> str:
-    """Everything that can change a feature, the kind of device (cpu, cuda) included: it changes the last bits."""
+def feature_key(
+    pack_key: str, encoder: Encoder, weights: Weights, method: Method, precision: str, device: str
+) -> str:
+    """Everything that can change a feature, the kind of device (cpu, cuda) included.
+
+    It changes the last bits.
+    """
     how = [method.name, method.version, dict(method.settings)]
     return fingerprint(
-        *("features", 1, 128, pack_key, encoder.identity(), weights.identity, how, precision, kind(device)),
+        *(
+            "features",
+            1,
+            128,
+            pack_key,
+            encoder.identity(),
+            weights.identity,
+            how,
+            precision,
+            kind(device),
+        ),
         *raised({"features": EMBEDDING}),
     )
 
@@ -93,17 +115,29 @@ def _opened(folder: Path) -> Features | None:
     if sums is None:
         array = np.load(folder / "features.npy", mmap_mode="c")
         with suppress(OSError):  # a cache that cannot be written can be read
-            atomic_write.record(folder / "about.json", {**record, "checksums": RowChecksums.of(array).to_json()})
+            atomic_write.record(
+                folder / "about.json", {**record, "checksums": RowChecksums.of(array).to_json()}
+            )
     else:
         array = sums.open(folder / "features.npy", "c")
         seen = seen_blocks(folder / "features.npy", sums)
         if not seen.all():  # a probe reads all of them, again and again
             sums.check(array)
             seen[:] = True
-    return Features(array, record["seconds"], record["images_per_second"], record["made_with"], record.get("checks", {}))
+    return Features(
+        array,
+        record["seconds"],
+        record["images_per_second"],
+        record["made_with"],
+        record.get("checks", {}),
+    )
 
 
-_ABOUT: dict[str, Any] = {"seconds": (int, float), "images_per_second": (int, float), "made_with": dict}
+_ABOUT: dict[str, Any] = {
+    "seconds": (int, float),
+    "images_per_second": (int, float),
+    "made_with": dict,
+}
 
 
 def _discard(folder: Path, why: Exception) -> None:
@@ -113,7 +147,11 @@ def _discard(folder: Path, why: Exception) -> None:
 
 def measured_speed(cache_dir: Path, encoder: Encoder, device: str) -> float | None:
     """Images a second of the last embedding with this encoder and size on this device, None where there was none."""
-    files = sorted((cache_dir / "features").glob("*/about.json"), key=lambda file: file.stat().st_mtime, reverse=True)
+    files = sorted(
+        (cache_dir / "features").glob("*/about.json"),
+        key=lambda file: file.stat().st_mtime,
+        reverse=True,
+    )
     for file in files:
         try:
             record = parsed(file.read_bytes())
@@ -126,12 +164,16 @@ def measured_speed(cache_dir: Path, encoder: Encoder, device: str) -> float | No
     return None
 
 
-def trial_speed(build: Callable[[], torch.nn.Module], encoder: Encoder, device: str, precision: str) -> float:
+def trial_speed(
+    build: Callable[[], torch.nn.Module], encoder: Encoder, device: str, precision: str
+) -> float:
     """Images a second of one batch of black images, after one to warm up."""
     import torch
 
     net = build().to(device).to(memory_format=torch.channels_last)
-    batch = torch.zeros(BATCH, 3, encoder.size, encoder.size, device=device).contiguous(memory_format=torch.channels_last)
+    batch = torch.zeros(BATCH, 3, encoder.size, encoder.size, device=device).contiguous(
+        memory_format=torch.channels_last
+    )
     with torch.inference_mode(), products(precision), autocast(device, precision):
         net(batch).cpu()
         start = time.perf_counter()
@@ -205,9 +247,13 @@ def _compute(
         if now - counted > COUNT * counting:
             _check_sound(net, before, encoder, folder)  # what is counted is not looked at again
             out.flush()
-            atomic_write.sync(file)  # a counter that reached the disk before its features would leave zeros among them
+            # a counter that reached the disk before its features would leave zeros among them
+            atomic_write.sync(file)
             crc, counted_rows = crc32(out[counted_rows:done], crc), done
-            atomic_write.record(counter, {"done": done, "seconds": now - start, "shape": list(out.shape), "crc32": crc})
+            atomic_write.record(
+                counter,
+                {"done": done, "seconds": now - start, "shape": list(out.shape), "crc32": crc},
+            )
             counted, counting = time.perf_counter(), time.perf_counter() - now
         report_progress(stage, done, total, "images")
     assert out is not None, "a pack holds at least one image"
@@ -218,15 +264,31 @@ def _compute(
     atomic_write.sync(file)
     seconds = time.perf_counter() - start
     # This file's presence publishes the features: nothing reads an entry without it.
-    about = {"seconds": seconds, "images_per_second": total / seconds, "encoder": encoder.name, "size": encoder.size}
+    about = {
+        "seconds": seconds,
+        "images_per_second": total / seconds,
+        "encoder": encoder.name,
+        "size": encoder.size,
+    }
     checks["features"] = sketch(out)
     sums = RowChecksums.of(out).to_json()
-    made_with = {**machine(device), **({"images_at_a_time": division.largest} if division.largest else {})}
-    atomic_write.record(folder / "about.json", {**about, "made_with": made_with, "checks": checks, "checksums": sums})
+    made_with = {
+        **machine(device),
+        **({"images_at_a_time": division.largest} if division.largest else {}),
+    }
+    atomic_write.record(
+        folder / "about.json",
+        {**about, "made_with": made_with, "checks": checks, "checksums": sums},
+    )
     counter.unlink(missing_ok=True)
 
 
-def _check_sound(net: torch.nn.Module, before: dict[str, tuple[tuple[int, ...], str]], encoder: Encoder, folder: Path) -> None:
+def _check_sound(
+    net: torch.nn.Module,
+    before: dict[str, tuple[tuple[int, ...], str]],
+    encoder: Encoder,
+    folder: Path,
+) -> None:
     """Check that the network's tensors are what they were.
 
     Raises UserError, and leaves nothing to go on from.
@@ -239,7 +301,13 @@ def _check_sound(net: torch.nn.Module, before: dict[str, tuple[tuple[int, ...], 
 
 
 def _check_repeats(
-    net: torch.nn.Module, pack: images.Pixels, out: np.ndarray, encoder: Encoder, folder: Path, device: str, precision: str
+    net: torch.nn.Module,
+    pack: images.Pixels,
+    out: np.ndarray,
+    encoder: Encoder,
+    folder: Path,
+    device: str,
+    precision: str,
 ) -> None:
     """Check that images get the same features beside others than they stood.
 
@@ -249,7 +317,8 @@ def _check_repeats(
     index = np.unique(np.linspace(0, len(pack) - 1, min(BATCH, len(pack))).astype(int))
     again = next(forward(net, pack, index, encoder, device, precision))
     first = out[index]
-    largest = float(np.abs(first[np.isfinite(first)]).max(initial=0))  # what is not finite, the protocols tell
+    # what is not finite, the protocols tell
+    largest = float(np.abs(first[np.isfinite(first)]).max(initial=0))
     apart = BESIDE * largest * (1 if precision == "fp32" else HALF)
     other = int((~np.isclose(again, first, rtol=0, atol=apart, equal_nan=True)).any(1).sum())
     if other:
@@ -275,14 +344,20 @@ def _checks(pack: images.Pixels, net: torch.nn.Module, encoder: Encoder) -> dict
     digest = hashlib.sha256()
     for name, value in net.state_dict().items():
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+        digest.update(
+            value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+        )
     first = np.arange(min(BATCH, len(pack)))
     (batch,) = images.batches(pack, first, BATCH, "cpu", encoder.mean, encoder.std)
     entering = batch.numpy()
     means = [float(f"{value:.6g}") for value in entering.mean((0, 2, 3), dtype=np.float64)]
     return {
         "weights": digest.hexdigest()[:16],
-        "tensors": sketch_all(value.detach().cpu().float().numpy() for value in net.state_dict().values() if value.is_floating_point()),
+        "tensors": sketch_all(
+            value.detach().cpu().float().numpy()
+            for value in net.state_dict().values()
+            if value.is_floating_point()
+        ),
         "pixels": sketch(pack.array[first]),
         "input": sketch(entering),
         "channel_means": means,
@@ -302,7 +377,9 @@ def forward(
     from medbench.models import forward_pass
 
     batches = images.batches(pack, index, BATCH, device, encoder.mean, encoder.std)
-    return forward_pass.encoded(net, batches, encoder, device, precision, division or forward_pass.Division())
+    return forward_pass.encoded(
+        net, batches, encoder, device, precision, division or forward_pass.Division()
+    )
 
 
 def _resume(file: Path, counter: Path, total: int) -> tuple[int, float, np.memmap[Any, Any] | None]:
@@ -316,7 +393,9 @@ def _resume(file: Path, counter: Path, total: int) -> tuple[int, float, np.memma
     except FileNotFoundError:
         return 0, 0.0, None
     except (ValueError, TypeError) as error:
-        log.warning("the unfinished features %s cannot be gone on with (%s): beginning anew", file, error)
+        log.warning(
+            "the unfinished features %s cannot be gone on with (%s): beginning anew", file, error
+        )
         file.unlink(missing_ok=True)
         return 0, 0.0, None
     return record["done"], record["seconds"], out

@@ -16,8 +16,8 @@ def nearest(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Similarity (B, m) float64, descending, and place (B, m) of the `most` nearest images of each query, and of all that are as near as the last.
 
-    queries (B, D), images (n, D) float64 of length 1; barred (B, n) bool: who may not vote; its similarity is -inf. Of 7,000 images the others were most
-    of the time.
+    queries (B, D), images (n, D) float64 of length 1; barred (B, n) bool: who may not vote; its
+    similarity is -inf. Of 7,000 images the others were most of the time.
     """
     if images.is_cuda:
         found = _nearest_of_few(queries, images, most, barred)
@@ -36,8 +36,11 @@ def nearest(
 def _nearest_of_few(
     queries: torch.Tensor, images: torch.Tensor, most: int, barred: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """The same by float32, which a GPU multiplies up to 60 times as fast: who may be among the nearest is compared in float64 alone. None where rounding
-    leaves open whether another one is."""
+    """The same by float32, which a GPU multiplies up to 60 times as fast.
+
+    Who may be among the nearest is compared in float64 alone. None where rounding leaves open
+    whether another one is.
+    """
     n, d = images.shape
     with products("fp32"):
         rounded = queries.float() @ images.float().T
@@ -46,9 +49,12 @@ def _nearest_of_few(
     near, who = rounded.topk(min(most + SPARE, n), dim=1)
     few = max(1, PIECE // (who.shape[1] * d))
     pairs = zip(torch.split(who, few), torch.split(queries, few), strict=True)
-    exact = torch.cat([torch.bmm(images[places], one[:, :, None]).squeeze(2) for places, one in pairs])
+    exact = torch.cat(
+        [torch.bmm(images[places], one[:, :, None]).squeeze(2) for places, one in pairs]
+    )
     exact.masked_fill_(near == -torch.inf, -torch.inf)
     exact, order = exact.sort(dim=1, descending=True)
-    error = (d + 4) * torch.finfo(torch.float32).eps  # of a sum of d products of vectors of length 1, at most
+    # of a sum of d products of vectors of length 1, at most
+    error = (d + 4) * torch.finfo(torch.float32).eps
     sure = near[:, -1] + error < exact[:, most - 1] - TIE
     return (exact, who.gather(1, order)) if who.shape[1] == n or bool(sure.all()) else None

@@ -1,8 +1,9 @@
 """The Yeo-Johnson power transform (Biometrika 87(4):954, 2000) with its exponent of maximal likelihood, for all features at once.
 
-scikit-learn's `PowerTransformer` finds the same exponents one feature after the other, by values of the likelihood: 10 s for 1,280 features, a
-hundred times what the classifier behind it takes. Here the derivative's root is found for all of them together. The likelihood has one
-maximum (Marchand et al., SecureFedYJ, NeurIPS 2022), and near it values say less than slopes: where the two differ, this
+scikit-learn's `PowerTransformer` finds the same exponents one feature after the other, by values of
+the likelihood: 10 s for 1,280 features, a hundred times what the classifier behind it takes. Here
+the derivative's root is found for all of them together. The likelihood has one maximum (Marchand et
+al., SecureFedYJ, NeurIPS 2022), and near it values say less than slopes: where the two differ, this
 exponent has the higher likelihood.
 """
 
@@ -94,15 +95,21 @@ def _maximal(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if signed.any():
             value = np.where(negative[which], -value, value)
         value -= value.mean(1)[:, None]
-        found: np.ndarray = np.einsum("ij,ij->i", value, change) / np.einsum("ij,ij->i", value, value) - pull[which]
+        found: np.ndarray = (
+            np.einsum("ij,ij->i", value, change) / np.einsum("ij,ij->i", value, value) - pull[which]
+        )
         return found
 
     low, high = _bounds(x, signed)
     every, left, right = np.arange(len(x)), np.clip(0.0, low, high), np.clip(2.0, low, high)
     below, above = slope(left, every) > 0, slope(right, every) < 0
-    left, right = np.where(below, low, np.where(above, right, left)), np.where(below, left, np.where(above, high, right))
+    left, right = (
+        np.where(below, low, np.where(above, right, left)),
+        np.where(below, left, np.where(above, high, right)),
+    )
     root = elementwise.find_root(slope, (left, right), args=(every,), tolerances={"xatol": 1e-10})
-    return np.where(root.success, root.x, np.where(below, low, high)), centre  # no root inside: the likelihood rises to that end
+    # no root inside: the likelihood rises to that end
+    return np.where(root.success, root.x, np.where(below, low, high)), centre
 
 
 def _moments(exponent: np.ndarray, length: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -114,7 +121,9 @@ def _moments(exponent: np.ndarray, length: np.ndarray) -> tuple[np.ndarray, np.n
         value = np.where(exponent == 0, length, grown / exponent)
         change = (at + at * grown - grown) / (exponent * exponent)
     a, t = at[small], length[small]
-    change[small] = t * t * (1 / 2 + a * (1 / 3 + a * (1 / 8 + a * (1 / 30 + a * (1 / 144 + a / 840)))))
+    change[small] = (
+        t * t * (1 / 2 + a * (1 / 3 + a * (1 / 8 + a * (1 / 30 + a * (1 / 144 + a / 840)))))
+    )
     return value, change
 
 
@@ -132,8 +141,13 @@ def _shifted(x: np.ndarray, exponents: np.ndarray, centre: np.ndarray) -> np.nda
     """
     side, middle = np.sign(centre), np.abs(centre)
     column = np.where(side < 0, 2 - exponents, exponents)
-    length, own = np.log1p(np.abs(x)), np.where(side == 0, np.where(x < 0, 2 - exponents, exponents), column)
-    made: np.ndarray = np.where(side == 0, np.where(x < 0, -1.0, 1.0), side) * _grown(own, length - middle)
+    length, own = (
+        np.log1p(np.abs(x)),
+        np.where(side == 0, np.where(x < 0, 2 - exponents, exponents), column),
+    )
+    made: np.ndarray = np.where(side == 0, np.where(x < 0, -1.0, 1.0), side) * _grown(
+        own, length - middle
+    )
     image, at = np.nonzero(x * side < 0)  # of a sign that no training image had
     if len(at):
         value = _grown(2 - column[at], length[image, at]) + _grown(column[at], middle[at])
@@ -145,5 +159,10 @@ def _bounds(x: np.ndarray, signed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Those of scipy, (D,), for rows of which none is negative throughout."""
     real = np.finfo(float)
     reach = np.log1p(20 * np.abs(x).max(1))
-    low, high = (np.log(real.tiny) - np.log(real.eps)) / 2 / reach, (np.log(real.max) + np.log(real.eps)) / 2 / reach
-    return np.where(signed, np.maximum(2 - high, low), low), np.where(signed, np.minimum(2 - low, high), high)
+    low, high = (
+        (np.log(real.tiny) - np.log(real.eps)) / 2 / reach,
+        (np.log(real.max) + np.log(real.eps)) / 2 / reach,
+    )
+    return np.where(signed, np.maximum(2 - high, low), low), np.where(
+        signed, np.minimum(2 - low, high), high
+    )

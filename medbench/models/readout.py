@@ -1,4 +1,7 @@
-"""From an encoder's last layer to one vector an image: its own pooling, class token, mean over patches, both, last four class tokens."""
+"""From an encoder's last layer to one vector an image.
+
+Its own pooling, class token, mean over patches, both, last four class tokens.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +20,14 @@ class NoReadout(ValueError):
 
 
 class Readout(nn.Module):
-    """(B, 3, H, W) -> (B, D) of a timm model without classifier. Class token and patches are taken after the final norm.
+    """(B, 3, H, W) -> (B, D) of a timm model without classifier.
 
-    cls: the first prefix token. mean: over patch tokens, prefix tokens (class, registers) left out, or over the positions of a convolutional
-    map. cls+mean: both, concatenated. last4: the class tokens of the last four blocks, each after the final norm, oldest first (DINO's
-    linear evaluation of ViT-S; Truong et al. 2021 use the same 1,536 values).
+    Class token and patches are taken after the final norm.
+
+    cls: the first prefix token. mean: over patch tokens, prefix tokens (class, registers) left out,
+    or over the positions of a convolutional map. cls+mean: both, concatenated. last4: the class
+    tokens of the last four blocks, each after the final norm, oldest first (DINO's linear
+    evaluation of ViT-S; Truong et al. 2021 use the same 1,536 values).
     """
 
     def __init__(self, model: Any, readout: str):
@@ -35,10 +41,18 @@ class Readout(nn.Module):
         holder = getattr(model, "embeds", model)  # NaFlexViT's tokens lie in a module of their own
         has_cls = bool(prefix) and getattr(holder, "cls_token", None) is not None
         if self.readout == "last4":
-            if not has_cls or "return_prefix_tokens" not in signature(model.forward_intermediates).parameters:
+            if (
+                not has_cls
+                or "return_prefix_tokens" not in signature(model.forward_intermediates).parameters
+            ):
                 raise NoReadout("this model has no class token after each block")
             blocks = model.forward_intermediates(
-                images, indices=LAST, return_prefix_tokens=True, norm=True, output_fmt="NLC", intermediates_only=True
+                images,
+                indices=LAST,
+                return_prefix_tokens=True,
+                norm=True,
+                output_fmt="NLC",
+                intermediates_only=True,
             )
             return torch.cat([prefix[:, 0] for _, prefix in blocks], 1)
         tokens = model.forward_features(images)
@@ -67,7 +81,10 @@ def with_readout(model: nn.Module, readout: str) -> nn.Module:
 
 @cache
 def exists(architecture: str, readout: str) -> bool:
-    """Whether the architecture has that readout: built and tried on the meta device, where nothing is stored or computed."""
+    """Whether the architecture has that readout.
+
+    Built and tried on the meta device, where nothing is stored or computed.
+    """
     import timm
 
     with torch.device("meta"):

@@ -1,4 +1,7 @@
-"""What a user says of how images enter an encoder, and what stands beside a checkpoint file. Light."""
+"""What a user says of how images enter an encoder, and what stands beside a checkpoint file.
+
+Light.
+"""
 
 from __future__ import annotations
 
@@ -43,13 +46,20 @@ class Stated:
 NOTHING = Stated()
 
 
-def stated(mean: Sequence[str], std: Sequence[str], interpolation: str | None, trained_on: Sequence[str]) -> Stated:
+def stated(
+    mean: Sequence[str], std: Sequence[str], interpolation: str | None, trained_on: Sequence[str]
+) -> Stated:
     """As words of a command line or a study say it. Raises UserError."""
     if interpolation is not None and interpolation not in OURS:
-        raise UserError(f"Unknown interpolation '{interpolation}'.", allowed=OURS, given=interpolation)
+        raise UserError(
+            f"Unknown interpolation '{interpolation}'.", allowed=OURS, given=interpolation
+        )
     found = Stated(_three("--mean", mean), _three("--std", std), interpolation, tuple(trained_on))
     if found.std and min(found.std) <= 0:
-        raise UserError(f"--std {','.join(std)}: a standard deviation is above 0.", then="--std 0.229,0.224,0.225")
+        raise UserError(
+            f"--std {','.join(std)}: a standard deviation is above 0.",
+            then="--std 0.229,0.224,0.225",
+        )
     return found
 
 
@@ -61,15 +71,23 @@ def _three(flag: str, words: Sequence[str]) -> Three | None:
     except ValueError:
         values = [math.nan]
     if len(values) not in (1, 3) or not all(map(math.isfinite, values)):
-        raise UserError(f"{flag} {','.join(words)} is not three numbers, or one for all channels.", then=f"{flag} 0.5,0.5,0.5")
+        raise UserError(
+            f"{flag} {','.join(words)} is not three numbers, or one for all channels.",
+            then=f"{flag} 0.5,0.5,0.5",
+        )
     r, g, b = values * (3 // len(values))
     return r, g, b
 
 
 def beside(file: Path) -> tuple[Preprocessing | None, str]:
-    """How images enter as a config in the folder of a checkpoint file says it, and that config's name. (None, "") where none does. Raises UserError for a
-    `preprocessor_config.json` that says it in no known way; `config.json` is many programs' name for their own."""
-    for name, read in (("preprocessor_config.json", preprocessing.of_transformers), ("config.json", preprocessing.of_timm)):
+    """How images enter as a config in the folder of a checkpoint file says it, and that config's
+    name. (None, "") where none does. Raises UserError for a `preprocessor_config.json` that says it
+    in no known way; `config.json` is many programs' name for their own.
+    """
+    for name, read in (
+        ("preprocessor_config.json", preprocessing.of_transformers),
+        ("config.json", preprocessing.of_timm),
+    ):
         config = file.parent / name
         if not config.is_file():
             continue

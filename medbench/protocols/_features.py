@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["BLOCK_VALUES", "MAX_FOLDS", "blocks", "check_finite", "on_device", "sent"]
 
-BLOCK_VALUES = {"cpu": 2**23, "cuda": 2**27}  # float64 values held at a time: 64 MiB, or 1 GiB, a few times over
+# float64 values held at a time: 64 MiB, or 1 GiB, a few times over
+BLOCK_VALUES = {"cpu": 2**23, "cuda": 2**27}
 
 
 def check_finite(features: Mapping[str, np.ndarray]) -> None:
@@ -35,7 +36,10 @@ def blocks(rows: int, columns: int, device: str = "cpu") -> list[slice]:
 
 
 def on_device(images: np.ndarray, device: str) -> np.ndarray | torch.Tensor:
-    """The images (M, D) on a GPU, where they take less than a quarter of its free memory; else as they are."""
+    """The images (M, D) on a GPU, where they take less than a quarter of its free memory.
+
+    Else as they are.
+    """
     import torch
 
     place = torch.device(device)

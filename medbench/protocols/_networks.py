@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from medbench.schema import Kind
 
 ABSENT = -20.0  # a logit that no other falls below
-CONSTANT = 1e-6  # a feature whose deviation is below this share of its mean is rounding, and set to zero
+# a feature whose deviation is below this share of its mean is rounding, and set to zero
+CONSTANT = 1e-6
 
 
 def standardiser(features: np.ndarray, device: str) -> Callable[[np.ndarray], torch.Tensor]:
@@ -33,24 +34,36 @@ def standardiser(features: np.ndarray, device: str) -> Callable[[np.ndarray], to
     return standardised
 
 
-def layer_drawn(inputs: int, outputs: int, generator: torch.Generator, like: torch.Tensor) -> list[torch.Tensor]:
+def layer_drawn(
+    inputs: int, outputs: int, generator: torch.Generator, like: torch.Tensor
+) -> list[torch.Tensor]:
     """Weights and biases of a linear layer, uniform to 1 / sqrt(inputs), as `torch.nn.Linear` draws them."""
     import torch
 
     bound = 1 / math.sqrt(inputs)
-    drawn = [torch.empty(shape).uniform_(-bound, bound, generator=generator) for shape in ((outputs, inputs), (outputs,))]
+    drawn = [
+        torch.empty(shape).uniform_(-bound, bound, generator=generator)
+        for shape in ((outputs, inputs), (outputs,))
+    ]
     return [values.to(like.device).requires_grad_() for values in drawn]
 
 
-def layer_of(model: Model, kind: Kind, outputs: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+def layer_of(
+    model: Model, kind: Kind, outputs: int, width: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     """weight (outputs, width), bias (outputs,) float32 of a linear probe's solution, for features as they are.
 
-    A class that the labelled images do not show gets a logit below all others, a label of one value its smoothed base rate.
+    A class that the labelled images do not show gets a logit below all others, a label of one value
+    its smoothed base rate.
     """
     import torch
 
     weight = torch.zeros(outputs, width)
-    bias = torch.full((outputs,), ABSENT) if kind != "multilabel" else torch.logit(torch.from_numpy(model.base)).float()
+    bias = (
+        torch.full((outputs,), ABSENT)
+        if kind != "multilabel"
+        else torch.logit(torch.from_numpy(model.base)).float()
+    )
     if len(model.columns):
         fits = model.fits
         rows = fits.weight[0, 0].flatten(0, 1) * fits.scale[0]
@@ -63,7 +76,10 @@ def layer_of(model: Model, kind: Kind, outputs: int, width: int) -> tuple[torch.
 
 
 def batches(n: int, batch: int, steps: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
-    """`steps` index arrays into n examples: all of them, or `batch` without replacement until too few are left."""
+    """`steps` index arrays into n examples.
+
+    All of them, or `batch` without replacement until too few are left.
+    """
     import torch
 
     order = torch.arange(n)
@@ -75,8 +91,13 @@ def batches(n: int, batch: int, steps: int, generator: torch.Generator) -> Itera
         at += batch
 
 
-def loss_of_labels(labels: np.ndarray, device: torch.device) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """What is minimised of logits (B, C) and the labels beside them. labels: of the subset, for the classes that it has."""
+def loss_of_labels(
+    labels: np.ndarray, device: torch.device
+) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """What is minimised of logits (B, C) and the labels beside them.
+
+    labels: of the subset, for the classes that it has.
+    """
     import numpy as np
     import torch
     from torch.nn import functional
@@ -85,26 +106,35 @@ def loss_of_labels(labels: np.ndarray, device: torch.device) -> Callable[[torch.
 
         def binary(logits: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
             known = ~given.isnan()
-            each = functional.binary_cross_entropy_with_logits(logits, given.nan_to_num(0.0).to(logits.dtype), reduction="none")
+            each = functional.binary_cross_entropy_with_logits(
+                logits, given.nan_to_num(0.0).to(logits.dtype), reduction="none"
+            )
             return (each * known).sum() / known.sum().clamp(min=1)
 
         return binary
     seen = torch.as_tensor(np.unique(labels), device=device)
 
     def exclusive(logits: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
-        return functional.cross_entropy(logits[:, seen], torch.searchsorted(seen, given.contiguous()))
+        return functional.cross_entropy(
+            logits[:, seen], torch.searchsorted(seen, given.contiguous())
+        )
 
     return exclusive
 
 
 def class_probabilities(logits: torch.Tensor, labels: np.ndarray) -> np.ndarray:
-    """(M, C) float64 of logits (M, C). labels: of the subset, which lacks a class or one value of a label here and there."""
+    """(M, C) float64 of logits (M, C).
+
+    labels: of the subset, which lacks a class or one value of a label here and there.
+    """
     import numpy as np
 
     if labels.ndim == 2:
         positive, negative = (labels == 1).sum(0), (labels == 0).sum(0)
         rate = (positive + 1) / (positive + negative + 2)
-        learnt: np.ndarray = np.where((positive > 0) & (negative > 0), logits.sigmoid().numpy(), rate)
+        learnt: np.ndarray = np.where(
+            (positive > 0) & (negative > 0), logits.sigmoid().numpy(), rate
+        )
         return learnt
     spread: np.ndarray = np.zeros(logits.shape)
     seen = np.unique(labels)

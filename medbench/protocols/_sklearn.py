@@ -4,7 +4,8 @@
     probe = LinearProbe().fit(features, labels, groups=patients)
     probe.predict_proba(other_features), probe.penalty_, probe.certificate_
 
-It runs the code of `protocols/linear.py`: the same path of penalties, folds, rule for ties, solver and limit on outliers.
+It runs the code of `protocols/linear.py`: the same path of penalties, folds, rule for ties, solver
+and limit on outliers.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scik
     The penalty is chosen by grouped, stratified cross-validation. The objective is the mean
     cross-entropy + penalty / 2 * ||W||^2 in standardised features; the bias is not penalised.
     scikit-learn's C is 1 / (n * penalty). The path is searched from its strong end, all folds
-    together. The mean log-loss of the held-out samples decides; of penalties within 1e-6 nats of the
-    lowest the strongest is taken.
+    together. The mean log-loss of the held-out samples decides; of penalties within 1e-6 nats of
+    the lowest the strongest is taken.
 
     Parameters
     ----------
@@ -60,8 +61,8 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scik
         How exactly the fit was solved; `models.logistic.Fits` defines each number.
     coef_, intercept_ : ndarray (C, D) and (C,); binary (1, D) and (1,)
         Of features as given: `X @ coef_.T + intercept_` is the decision function of samples whose
-        features lie within sqrt(n - 1) standard deviations of the training mean. Features further out
-        count as if they lay there.
+        features lie within sqrt(n - 1) standard deviations of the training mean. Features further
+        out count as if they lay there.
     n_features_in_, feature_names_in_
         As in scikit-learn.
     """
@@ -98,20 +99,36 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scik
         Raises
         ------
         ValueError
-            For features that are not finite, for fewer than two classes, and for parameters out of range.
+            For features that are not finite, for fewer than two classes, and for parameters out of
+            range.
         """
         penalties = self._check_parameters()
         X, y = validate_data(self, X, y, dtype=FLOATS, ensure_min_samples=2, force_writeable=True)
         check_classification_targets(y)
         self.classes_, labels = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
-            raise ValueError(f"LinearProbe needs samples of at least two classes; the data hold one class, {self.classes_[0]!r}")
-        groups = np.arange(len(y)) if groups is None else check_array(groups, ensure_2d=False, dtype=None)
+            raise ValueError(
+                f"LinearProbe needs samples of at least two classes; the data hold one class, {self.classes_[0]!r}"
+            )
+        groups = (
+            np.arange(len(y))
+            if groups is None
+            else check_array(groups, ensure_2d=False, dtype=None)
+        )
         check_consistent_length(X, groups)
         kind: Kind = "binary" if len(self.classes_) == 2 else "multiclass"
         features = torch.as_tensor(X, device=self.device)
         names = groups.astype(str)
-        self.model_ = linear.learn(features, labels, names, kind, len(self.classes_), penalties, self.fixed_penalty, self.cv)
+        self.model_ = linear.learn(
+            features,
+            labels,
+            names,
+            kind,
+            len(self.classes_),
+            penalties,
+            self.fixed_penalty,
+            self.cv,
+        )
         self.chosen_, self.certificate_ = self.model_.chosen, self.model_.certificate
         self.penalty_ = self.chosen_["penalty"]
         fits = self.model_.fits
@@ -139,16 +156,22 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scik
 
     def _check(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
-        checked: np.ndarray = validate_data(self, X, dtype=FLOATS, reset=False, force_writeable=True)
+        checked: np.ndarray = validate_data(
+            self, X, dtype=FLOATS, reset=False, force_writeable=True
+        )
         return checked
 
     def _check_parameters(self) -> list[float]:
         """Return the path in ascending order."""
         penalties = sorted({float(penalty) for penalty in self.penalties})
         if not penalties or not all(0 < penalty < np.inf for penalty in penalties):
-            raise ValueError(f"penalties must be positive and finite, and at least one; given: {self.penalties!r}")
+            raise ValueError(
+                f"penalties must be positive and finite, and at least one; given: {self.penalties!r}"
+            )
         if not isinstance(self.fixed_penalty, Real) or not 0 < self.fixed_penalty < np.inf:
-            raise ValueError(f"fixed_penalty must be positive and finite; given: {self.fixed_penalty!r}")
+            raise ValueError(
+                f"fixed_penalty must be positive and finite; given: {self.fixed_penalty!r}"
+            )
         if not isinstance(self.cv, Integral) or self.cv < 1:
             raise ValueError(f"cv must be a whole number of folds, 1 for none; given: {self.cv!r}")
         return penalties

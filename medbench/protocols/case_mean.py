@@ -1,7 +1,10 @@
-"""A linear probe of cases: the mean of a case's image features is one vector, and `linear` does the rest.
+"""A linear probe of cases.
 
-So the penalty is chosen by cross-validation over cases, groups whole. The mean of what `linear` says of each image, the other way to judge a case by a
-linear probe, is what `linear` itself gives in a run by case.
+The mean of a case's image features is one vector, and `linear` does the rest.
+
+So the penalty is chosen by cross-validation over cases, groups whole. The mean of what `linear`
+says of each image, the other way to judge a case by a linear probe, is what `linear` itself gives
+in a run by case.
 """
 
 from __future__ import annotations
@@ -17,8 +20,13 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-def case_mean(train: Train, targets: Mapping[str, Bags], draws: Sequence[np.ndarray]) -> Iterator[dict[str, Scores]]:
-    """Scores of every target, draw after draw. See `Protocol`. Raises UserError on features that are not finite."""
+def case_mean(
+    train: Train, targets: Mapping[str, Bags], draws: Sequence[np.ndarray]
+) -> Iterator[dict[str, Scores]]:
+    """Scores of every target, draw after draw.
+
+    See `Protocol`. Raises UserError on features that are not finite.
+    """
     assert train.case is not None, "a protocol that judges cases is told of them"
     means = replace(train, features=_means(Bags(train.features, train.case)), case=None)
     yield from linear.evaluate(means, {name: _means(bags) for name, bags in targets.items()}, draws)

@@ -1,4 +1,7 @@
-"""Training on random views: end to end with the suite's own recipe and those of two papers, and the papers' last layers alone."""
+"""Training on random views.
+
+End to end with the suite's own recipe and those of two papers, and the papers' last layers alone.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,14 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from medbench.models.finetune import MODERN, NIELSEN2023, NIELSEN2023_LAST_LAYER, TRUONG2021, TRUONG2021_LINEAR, FineTuneRecipe
+from medbench.models.finetune import (
+    MODERN,
+    NIELSEN2023,
+    NIELSEN2023_LAST_LAYER,
+    TRUONG2021,
+    TRUONG2021_LINEAR,
+    FineTuneRecipe,
+)
 from medbench.schema import KINDS, Protocol, Scores, Train
 
 if TYPE_CHECKING:
@@ -18,37 +28,86 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    train: Train, targets: Mapping[str, np.ndarray], draws: Sequence[np.ndarray], *, recipe: FineTuneRecipe
+    train: Train,
+    targets: Mapping[str, np.ndarray],
+    draws: Sequence[np.ndarray],
+    *,
+    recipe: FineTuneRecipe,
 ) -> Iterator[dict[str, Scores]]:
     """Scores of every target, draw after draw; features are (N, S, S, 3) uint8 pixels."""
     from medbench.models.finetune.loop import fine_tune
 
     nothing = [None] * len(draws)
     asked = zip(train.requested or nothing, train.divided or nothing, strict=True)
-    for draw, seed, folder, (requested, divided) in zip(draws, train.seeds, train.folders, asked, strict=True):
-        yield fine_tune(train, targets, draw, seed, folder, recipe, partial(linear_layer, divided=divided), requested)
+    for draw, seed, folder, (requested, divided) in zip(
+        draws, train.seeds, train.folders, asked, strict=True
+    ):
+        yield fine_tune(
+            train,
+            targets,
+            draw,
+            seed,
+            folder,
+            recipe,
+            partial(linear_layer, divided=divided),
+            requested,
+        )
 
 
 def linear_layer(
-    features: torch.Tensor, labels: np.ndarray, groups: np.ndarray, kind: Kind, outputs: int, divided: bool | None = None
+    features: torch.Tensor,
+    labels: np.ndarray,
+    groups: np.ndarray,
+    kind: Kind,
+    outputs: int,
+    divided: bool | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """weight (outputs, D), bias (outputs,) float32 of the `linear` protocol's solution, for features as they are. See `layer_of`."""
     from medbench.protocols import linear
     from medbench.protocols._features import MAX_FOLDS
     from medbench.protocols._networks import layer_of
 
-    model = linear.learn(features, labels, groups, kind, outputs, linear.PENALTIES, linear.FIXED_PENALTY, MAX_FOLDS, divided)
+    model = linear.learn(
+        features,
+        labels,
+        groups,
+        kind,
+        outputs,
+        linear.PENALTIES,
+        linear.FIXED_PENALTY,
+        MAX_FOLDS,
+        divided,
+    )
     return layer_of(model, kind, outputs, features.shape[1])
 
 
-def _protocol(name: str, version: int, title: str, recipe: FineTuneRecipe, citation: str = "") -> Protocol:
+def _protocol(
+    name: str, version: int, title: str, recipe: FineTuneRecipe, citation: str = ""
+) -> Protocol:
     run = partial(evaluate, recipe=recipe)
-    kinds: tuple[Kind, ...] = tuple(kind for kind in KINDS if kind != "multilabel" or not recipe.oversampled)
-    return Protocol(name, version, title, kinds, run, seeded=True, settings=recipe.settings(), citation=citation, needs="images")
+    kinds: tuple[Kind, ...] = tuple(
+        kind for kind in KINDS if kind != "multilabel" or not recipe.oversampled
+    )
+    return Protocol(
+        name,
+        version,
+        title,
+        kinds,
+        run,
+        seeded=True,
+        settings=recipe.settings(),
+        citation=citation,
+        needs="images",
+    )
 
 
-FINETUNE = _protocol("finetune", 1, "Fine-tuning: AdamW, layer-wise decay, rate searched inside the subset", MODERN)
-_TRUONG, _OURS = "Truong et al. 2021, PMLR 158:54-74", "views of a modality and validation part of our own"
+FINETUNE = _protocol(
+    "finetune", 1, "Fine-tuning: AdamW, layer-wise decay, rate searched inside the subset", MODERN
+)
+_TRUONG, _OURS = (
+    "Truong et al. 2021, PMLR 158:54-74",
+    "views of a modality and validation part of our own",
+)
 FINETUNE_TRUONG2021 = _protocol(
     "finetune-truong2021",
     3,

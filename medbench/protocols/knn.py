@@ -1,21 +1,25 @@
 """k nearest neighbours on frozen features, as DINO votes.
 
-Cosine similarity s; a neighbour's vote weighs exp(s / 0.07) (Caron et al. 2021, `eval_knn.py`). Probabilities are the shares of the
-votes, unsmoothed; decisions the largest share, ties to the lower class index. k is chosen among `NEIGHBOURS` by grouped, stratified
-cross-validation inside the labelled subset, by the pooled log-loss of the held-out images, ties to the smaller k. Only there, one undecided
-neighbour, as near as the nearest, votes too, so that a class without votes costs no infinity. Accuracy would reward voting for the
-majority of a skewed task; the Brier score, which needs no such vote, ranks rare classes worse (one draw of 10 % of HAM10000: it chose 20,
-log-loss 50; the AUC of the validation part 0.75 and 0.81).
-A class of one group is never held out (`splits.held_out_fold`). Where a budget is not cross-validated (`splits.divides`), k is
-`FIXED_NEIGHBOURS`, and never more than there are images: it grows with them, to 20. Measured on ten such budgets (3 to 25 images of Hannover's films,
-Kermany's set, HyperKvasir, its colitis and HAM10000; parts of the training pool alone, 24 draws each): k = sqrt(n), the usual rule of thumb
-(Duda, Hart and Stork 2001), has an AUC lower by .01 to .07 on each, a log-loss higher by .1 to 1.4, and a kappa from .01 lower to .09 higher; with twice
-that k .00 to .03, .0 to .4, and .00 to .06; k of the smallest class's images .01 to .13, .0 to 2.9, and from .06 lower to .16 higher. So every vote
-counts: AUC and log-loss, by which k is chosen elsewhere, are best then. Of a skewed task few images are decided for the rare class, by
-the linear probe still fewer (its kappa is from .30 lower to .01 higher).
-Neighbours as near as the k-th all vote, so that the order
-of equal images decides nothing. Multi-label: those of the k nearest images that know a label vote on it; if none does, the label gets
-its smoothed base rate (positives + 1) / (known + 2).
+Cosine similarity s; a neighbour's vote weighs exp(s / 0.07) (Caron et al. 2021, `eval_knn.py`).
+Probabilities are the shares of the votes, unsmoothed; decisions the largest share, ties to the
+lower class index. k is chosen among `NEIGHBOURS` by grouped, stratified cross-validation inside the
+labelled subset, by the pooled log-loss of the held-out images, ties to the smaller k. Only there,
+one undecided neighbour, as near as the nearest, votes too, so that a class without votes costs no
+infinity. Accuracy would reward voting for the majority of a skewed task; the Brier score, which
+needs no such vote, ranks rare classes worse (one draw of 10 % of HAM10000: it chose 20, log-loss
+50; the AUC of the validation part 0.75 and 0.81). A class of one group is never held out
+(`splits.held_out_fold`). Where a budget is not cross-validated (`splits.divides`), k is
+`FIXED_NEIGHBOURS`, and never more than there are images: it grows with them, to 20. Measured on ten
+such budgets (3 to 25 images of Hannover's films, Kermany's set, HyperKvasir, its colitis and
+HAM10000; parts of the training pool alone, 24 draws each): k = sqrt(n), the usual rule of thumb
+(Duda, Hart and Stork 2001), has an AUC lower by .01 to .07 on each, a log-loss higher by .1 to 1.4,
+and a kappa from .01 lower to .09 higher; with twice that k .00 to .03, .0 to .4, and .00 to .06; k
+of the smallest class's images .01 to .13, .0 to 2.9, and from .06 lower to .16 higher. So every
+vote counts: AUC and log-loss, by which k is chosen elsewhere, are best then. Of a skewed task few
+images are decided for the rare class, by the linear probe still fewer (its kappa is from .30 lower
+to .01 higher). Neighbours as near as the k-th all vote, so that the order of equal images decides
+nothing. Multi-label: those of the k nearest images that know a label vote on it; if none does, the
+label gets its smoothed base rate (positives + 1) / (known + 2).
 
 A class without a labelled image gets probability 0. Ordinal classes are treated as nominal.
 """
@@ -38,8 +42,13 @@ FIXED_NEIGHBOURS = 20  # "usually working the best": eval_knn.py
 TIE = 1e-9  # of log-losses, and in `models.neighbours` of similarities: this close they are one
 
 
-def knn(train: Train, targets: Mapping[str, np.ndarray], draws: Sequence[np.ndarray]) -> Iterator[dict[str, Scores]]:
-    """Scores of every target, draw after draw. See `Protocol`. Raises UserError on features that are not finite."""
+def knn(
+    train: Train, targets: Mapping[str, np.ndarray], draws: Sequence[np.ndarray]
+) -> Iterator[dict[str, Scores]]:
+    """Scores of every target, draw after draw.
+
+    See `Protocol`. Raises UserError on features that are not finite.
+    """
     import numpy as np
 
     from medbench.models import neighbours
@@ -84,7 +93,11 @@ def choose_k(
     held = splits.held_out_fold(labels, groups, MAX_FOLDS, divided)
     out = np.flatnonzero(held >= 0)
     if not len(out):
-        return min(FIXED_NEIGHBOURS, len(labels)), {"k": min(FIXED_NEIGHBOURS, len(labels)), "rule": splits.UNDIVIDED}, None
+        return (
+            min(FIXED_NEIGHBOURS, len(labels)),
+            {"k": min(FIXED_NEIGHBOURS, len(labels)), "rule": splits.UNDIVIDED},
+            None,
+        )
     fold, asked = (torch.as_tensor(where, device=images.device) for where in (held, out))
     fewest = len(labels) - int(np.bincount(held[out]).max())
     ks = [k for k in NEIGHBOURS if k <= fewest]
@@ -104,29 +117,47 @@ def choose_k(
     losses /= known[asked].sum()
     best = int((losses <= losses.min() + TIE).nonzero()[0])  # the candidates ascend
     rule = f"{held.max() + 1}-fold grouped CV, log-loss"
-    chosen = {"k": ks[best], "rule": rule, "cv_log_loss": float(losses[best]), "at_edge": ks[best] == NEIGHBOURS[-1]}
+    chosen = {
+        "k": ks[best],
+        "rule": rule,
+        "cv_log_loss": float(losses[best]),
+        "at_edge": ks[best] == NEIGHBOURS[-1],
+    }
     return ks[best], chosen, HeldOut(out, shares[best])
 
 
 def votes(
-    near: torch.Tensor, who: torch.Tensor, ks: Sequence[int], values: torch.Tensor, known: torch.Tensor
+    near: torch.Tensor,
+    who: torch.Tensor,
+    ks: Sequence[int],
+    values: torch.Tensor,
+    known: torch.Tensor,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """For each k the shares (B, C) of the votes, and how many were cast, counted in votes of the nearest: (B, C), (B, 1) for exclusive classes.
 
-    near, who: of `nearest`; values (n, C) 0/1; known (n, C) or (n, 1) 0/1: who has a say on the label.
+    near, who: of `nearest`; values (n, C) 0/1; known (n, C) or (n, 1) 0/1: who has a say on the
+    label.
     """
     import torch
 
     base = (values.sum(0) + 1) / (known.sum(0) + 2)
     weight = (near / TEMPERATURE).exp()
     voting = torch.stack([weight * (near >= near[:, k - 1, None] - TIE) for k in ks], 1)
-    for_it, cast = (torch.cat([part @ ballots[voters] for part, voters in _pieces(voting, who, ballots)]) for ballots in (values, known))
+    for_it, cast = (
+        torch.cat([part @ ballots[voters] for part, voters in _pieces(voting, who, ballots)])
+        for ballots in (values, known)
+    )
     for i in range(len(ks)):
         heard = cast[:, i]
-        yield torch.where(heard > 0, (for_it[:, i] / heard).clamp(max=1), base), heard / weight[:, :1]
+        yield (
+            torch.where(heard > 0, (for_it[:, i] / heard).clamp(max=1), base),
+            heard / weight[:, :1],
+        )
 
 
-def _pieces(voting: torch.Tensor, who: torch.Tensor, ballots: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def _pieces(
+    voting: torch.Tensor, who: torch.Tensor, ballots: torch.Tensor
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Both in pieces of some rows, whose gathered ballots fill a block at most."""
     for rows in blocks(len(who), who.shape[1] * ballots.shape[1], str(who.device)):
         yield voting[rows], who[rows]
@@ -136,7 +167,9 @@ def _normalised(features: np.ndarray, device: str) -> torch.Tensor:
     """(N, D) float64 of length 1; zeros stay zeros, as near to every image as to any other."""
     import torch
 
-    return torch.nn.functional.normalize(torch.as_tensor(features, device=device).double(), dim=1, eps=1e-300)
+    return torch.nn.functional.normalize(
+        torch.as_tensor(features, device=device).double(), dim=1, eps=1e-300
+    )
 
 
 def _ballots(labels: np.ndarray, n_classes: int, device: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -145,7 +178,9 @@ def _ballots(labels: np.ndarray, n_classes: int, device: str) -> tuple[torch.Ten
 
     given = torch.as_tensor(labels, device=device)
     if labels.ndim == 1:
-        return torch.nn.functional.one_hot(given.long(), n_classes).double(), torch.ones(len(labels), 1, dtype=torch.float64, device=device)
+        return torch.nn.functional.one_hot(given.long(), n_classes).double(), torch.ones(
+            len(labels), 1, dtype=torch.float64, device=device
+        )
     return given.nan_to_num(0.0).double(), (~given.isnan()).double()
 
 

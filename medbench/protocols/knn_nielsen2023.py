@@ -1,7 +1,10 @@
-"""k nearest neighbours as Nielsen et al. (2023) set them: after a power transform and PCA, k = 5 x classes, votes weighted by distance.
+"""k nearest neighbours as Nielsen et al. (2023) set them.
 
-The transforms are those of `svm` and `logreg`, with the same departures. With fewer labelled images than k their code raises an error: here all
-of them vote. A class without a labelled image gets probability 0. Ordinal classes are treated as nominal; multi-label tasks are refused.
+After a power transform and PCA, k = 5 x classes, votes weighted by distance.
+
+The transforms are those of `svm` and `logreg`, with the same departures. With fewer labelled images
+than k their code raises an error: here all of them vote. A class without a labelled image gets
+probability 0. Ordinal classes are treated as nominal; multi-label tasks are refused.
 """
 
 from __future__ import annotations
@@ -19,8 +22,13 @@ if TYPE_CHECKING:
 NEIGHBOURS_A_CLASS = 5
 
 
-def knn_nielsen2023(train: Train, targets: Mapping[str, np.ndarray], draws: Sequence[np.ndarray]) -> Iterator[dict[str, Scores]]:
-    """Scores of every target, draw after draw. See `Protocol`. Raises UserError on features that are not finite."""
+def knn_nielsen2023(
+    train: Train, targets: Mapping[str, np.ndarray], draws: Sequence[np.ndarray]
+) -> Iterator[dict[str, Scores]]:
+    """Scores of every target, draw after draw.
+
+    See `Protocol`. Raises UserError on features that are not finite.
+    """
     import numpy as np
     from sklearn.neighbors import KNeighborsClassifier
 
@@ -31,18 +39,27 @@ def knn_nielsen2023(train: Train, targets: Mapping[str, np.ndarray], draws: Sequ
         inside, transform = transforms(train.features[draw])
         solvable = len(seen) > 1 and inside.shape[1] > 0
         k = min(NEIGHBOURS_A_CLASS * train.n_classes, len(labels))
-        chosen = {"k": k, "rule": "as published" if solvable else "nothing to fit: one class, or no feature varies"}
+        chosen = {
+            "k": k,
+            "rule": "as published"
+            if solvable
+            else "nothing to fit: one class, or no feature varies",
+        }
         model = KNeighborsClassifier(k, weights="distance")
         if solvable:
             fitted(model, inside, labels)
         scores = {}
         for name, features in targets.items():
             shares = np.full((len(features), len(seen)), 1 / len(seen))
-            for rows in blocks(len(features), max(features.shape[1], len(labels))) if solvable else ():
+            for rows in (
+                blocks(len(features), max(features.shape[1], len(labels))) if solvable else ()
+            ):
                 shares[rows] = model.predict_proba(transform(features[rows]))
             probabilities = np.zeros((len(features), train.n_classes), np.float32)
             probabilities[:, seen] = shares
-            scores[name] = Scores(probabilities, seen[shares.argmax(1)], chosen, {"components": inside.shape[1]})
+            scores[name] = Scores(
+                probabilities, seen[shares.argmax(1)], chosen, {"components": inside.shape[1]}
+            )
         yield scores
 
 

@@ -1,14 +1,17 @@
 """Linear probe: L2-penalised logistic regression on frozen features, the penalty chosen inside the labelled subset.
 
-Features are standardised, the penalty is chosen by grouped, stratified cross-validation on the labelled images alone (pooled log-loss of the
-held-out images; ties to the stronger penalty), then the whole subset is fitted again. The path of penalties is searched from its strong end
-(`logistic.search`): on a path whose loss has one valley, as all that were looked at, the choice is that of the whole path. Whether anything is
-held out is the budget's to say (`splits.divides`); where nothing is, the penalty is the constant `FIXED_PENALTY`. Of five folds each trains on
-every class: one of a single group is never held out (`splits.held_out_fold`).
+Features are standardised, the penalty is chosen by grouped, stratified cross-validation on the
+labelled images alone (pooled log-loss of the held-out images; ties to the stronger penalty), then
+the whole subset is fitted again. The path of penalties is searched from its strong end
+(`logistic.search`): on a path whose loss has one valley, as all that were looked at, the choice is
+that of the whole path. Whether anything is held out is the budget's to say (`splits.divides`);
+where nothing is, the penalty is the constant `FIXED_PENALTY`. Of five folds each trains on every
+class: one of a single group is never held out (`splits.held_out_fold`).
 
-A class without a labelled image gets probability 0. A label (or a binary task) of which only one value was seen gets the smoothed base rate
-(positives + 1) / (known + 2). Held-out probabilities are those of the cross-validation at the chosen penalty; an image whose class its fold's
-training part lacks has none. `models.logistic` states the objective and the accuracy of its solution.
+A class without a labelled image gets probability 0. A label (or a binary task) of which only one
+value was seen gets the smoothed base rate (positives + 1) / (known + 2). Held-out probabilities are
+those of the cross-validation at the chosen penalty; an image whose class its fold's training part
+lacks has none. `models.logistic` states the objective and the accuracy of its solution.
 """
 
 from __future__ import annotations
@@ -27,36 +30,53 @@ if TYPE_CHECKING:
 
 Folds = Sequence[tuple["np.ndarray", "np.ndarray"]]  # training and held-out positions in a draw
 Choice = dict[str, Any]  # the penalty, and how it was chosen
-#: 1e-3 to 1e3, four a decade. On HAM10000 (1280 features) the optimum lies near 0.1 with 7,000 images, 0.6 with 700 and 6 with 70 or less.
+#: 1e-3 to 1e3, four a decade. On HAM10000 (1280 features) the optimum lies near 0.1 with 7,000
+#: images, 0.6 with 700 and 6 with 70 or less.
 PENALTIES = tuple(10.0 ** (i / 4) for i in range(-12, 13))
-#: The value of the path with the lowest log-loss and the highest AUC (mean of 8 draws) on the validation part of HAM10000 (10 % of the
-#: lesions; supervised features of tf_efficientnet_lite0 at 112 px), both at 1 % (70 images) and at 5 a class (36 images).
+#: The value of the path with the lowest log-loss and the highest AUC (mean of 8 draws) on the
+#: validation part of HAM10000 (10 % of the lesions; supervised features of tf_efficientnet_lite0 at
+#: 112 px), both at 1 % (70 images) and at 5 a class (36 images).
 FIXED_PENALTY = PENALTIES[15]
 TIE = 1e-6  # nats an image: two penalties this close are one, and the stronger is taken
 TOLERANCE = (
-    1e-4  # gradient norm of a cross-validation's members (times min(1, sqrt(penalty))) and of a final fit's first iterations, float32
+    # gradient norm of a cross-validation's members (times min(1, sqrt(penalty))) and of a final
+    # fit's first iterations, float32
+    1e-4
 )
 FINAL_TOLERANCE = 1e-7  # of the final fit, float64
 MAX_ITERATIONS = 3000  # a cap; the certificate shows a fit that reached it
-CONSTANT = 1e-6  # a feature whose deviation is below this share of its mean is rounding, and set to zero
+# a feature whose deviation is below this share of its mean is rounding, and set to zero
+CONSTANT = 1e-6
 
 
-def evaluate(train: Train, targets: Mapping[str, np.ndarray], draws: Sequence[np.ndarray]) -> Iterator[dict[str, Scores]]:
-    """Scores of every target, draw after draw. See `Protocol`; features float32, any labels of `schema.Split`. Raises UserError.
+def evaluate(
+    train: Train, targets: Mapping[str, np.ndarray], draws: Sequence[np.ndarray]
+) -> Iterator[dict[str, Scores]]:
+    """Scores of every target, draw after draw.
 
-    Small draws are solved in blocks, each with all its folds, in shapes that depend on the draw's own size alone and with as many places as a
-    full block: the other draws change no bit of it. A run that was killed between two draws, or asks for more of them, gives the rows of one
-    that was not.
+    See `Protocol`; features float32, any labels of `schema.Split`. Raises UserError.
+
+    Small draws are solved in blocks, each with all its folds, in shapes that depend on the draw's
+    own size alone and with as many places as a full block: the other draws change no bit of it. A
+    run that was killed between two draws, or asks for more of them, gives the rows of one that was
+    not.
     """
     import numpy as np
 
     check_finite({"training": train.features, **targets})
-    places = {name: on_device(images, train.device) for name, images in targets.items()}  # all draws score the same images
+    # all draws score the same images
+    places = {name: on_device(images, train.device) for name, images in targets.items()}
     for model, held_out in fitted(train, draws):
         scores = {}
         for name, images in places.items():
             probabilities, decisions = model.score(images)
-            scores[name] = Scores(probabilities.astype(np.float32), decisions, model.chosen, model.certificate, held_out)
+            scores[name] = Scores(
+                probabilities.astype(np.float32),
+                decisions,
+                model.chosen,
+                model.certificate,
+                held_out,
+            )
         yield scores
 
 
@@ -74,21 +94,32 @@ def fitted(train: Train, draws: Sequence[np.ndarray]) -> Iterator[tuple[Model, H
     basis = _shared_basis(features, max(map(len, draws), default=0))
     pool = Pool(features, train.labels, train.groups, train.kind, train.n_classes, basis)
     divided = train.divided or [None] * len(draws)
-    parts = [_folds(pool, draw, MAX_FOLDS, asked) for draw, asked in zip(draws, divided, strict=True)]
+    parts = [
+        _folds(pool, draw, MAX_FOLDS, asked) for draw, asked in zip(draws, divided, strict=True)
+    ]
     few, together = FEW[features.device.type], TOGETHER[features.device.type]
     solved: dict[int, tuple[Model, HeldOut | None]] = {}
     for i in range(len(draws)):
         if i not in solved:
             block = [i]
             if len(draws[i]) <= few:
-                block = _block(i, [j for j in range(i, len(draws)) if j not in solved and len(draws[j]) <= few], draws, parts)[:together]
+                block = _block(
+                    i,
+                    [j for j in range(i, len(draws)) if j not in solved and len(draws[j]) <= few],
+                    draws,
+                    parts,
+                )[:together]
             full = [*block, *[i] * (together - len(block))] if len(draws[i]) <= few else block
-            found = _learn_block(pool, [draws[j] for j in full], [parts[j] for j in full], PENALTIES, FIXED_PENALTY)
+            found = _learn_block(
+                pool, [draws[j] for j in full], [parts[j] for j in full], PENALTIES, FIXED_PENALTY
+            )
             solved.update(zip(block, found, strict=False))
         yield solved.pop(i)
 
 
-def _block(first: int, left: Sequence[int], draws: Sequence[np.ndarray], parts: Sequence[Folds]) -> list[int]:
+def _block(
+    first: int, left: Sequence[int], draws: Sequence[np.ndarray], parts: Sequence[Folds]
+) -> list[int]:
     """Which of the draws that are left can be solved with the first: the next ones of its shape."""
     shape = _shape(draws[first], parts[first])
     return [i for i in left if _shape(draws[i], parts[i]) == shape]
@@ -98,11 +129,18 @@ def _shape(draw: np.ndarray, folds: Folds) -> tuple[int, ...]:
     """Return what a draw is padded to: of its size and its folds' alone."""
     from medbench.models.logistic import aligned
 
-    return aligned(len(draw)), len(folds), *(aligned(max(len(fold[i]) for fold in folds)) for i in (0, 1) if folds)
+    return (
+        aligned(len(draw)),
+        len(folds),
+        *(aligned(max(len(fold[i]) for fold in folds)) for i in (0, 1) if folds),
+    )
 
 
 def _folds(pool: Pool, draw: np.ndarray, max_folds: int, divided: bool | None) -> Folds:
-    """Training and held-out positions in the draw, of each fold. divided: see `splits.held_out_fold`."""
+    """Training and held-out positions in the draw, of each fold.
+
+    divided: see `splits.held_out_fold`.
+    """
     from medbench.stats import splits
 
     return splits.cross_validation(pool.labels[draw], pool.groups[draw], max_folds, divided)
@@ -126,19 +164,28 @@ def learn(
     max_folds: int,
     divided: bool | None = None,
 ) -> Model:
-    """Choose the penalty (of an ascending path) on a labelled subset and fit it. features (n, D) float, finite. divided: see `splits.held_out_fold`."""
+    """Choose the penalty (of an ascending path) on a labelled subset and fit it.
+
+    features (n, D) float, finite. divided: see `splits.held_out_fold`.
+    """
     import numpy as np
 
     from medbench.models.logistic import Pool
 
     pool = Pool(features, labels, groups, kind, n_classes, _shared_basis(features, len(features)))
     draw = np.arange(len(labels))
-    ((model, _),) = _learn_block(pool, [draw], [_folds(pool, draw, max_folds, divided)], penalties, fixed_penalty)
+    ((model, _),) = _learn_block(
+        pool, [draw], [_folds(pool, draw, max_folds, divided)], penalties, fixed_penalty
+    )
     return model
 
 
 def _learn_block(
-    pool: Pool, draws: Sequence[np.ndarray], parts: Sequence[Folds], penalties: Sequence[float], fixed_penalty: float
+    pool: Pool,
+    draws: Sequence[np.ndarray],
+    parts: Sequence[Folds],
+    penalties: Sequence[float],
+    fixed_penalty: float,
 ) -> list[tuple[Model, HeldOut | None]]:
     """Fit draws of one shape; return what each gives, and its held-out probabilities.
 
@@ -156,32 +203,62 @@ def _learn_block(
     guesses: list[tuple[torch.Tensor, torch.Tensor] | None] = [None] * len(draws)
     if parts[0]:
         path = torch.tensor(penalties, dtype=torch.float64, device=device)
-        folds = [[(rows[inside], rows[out]) for inside, out in of_draw] for rows, of_draw in zip(index, parts, strict=True)]
+        folds = [
+            [(rows[inside], rows[out]) for inside, out in of_draw]
+            for rows, of_draw in zip(index, parts, strict=True)
+        ]
         block = logistic.Block(pool.features, target, folds, path, CONSTANT, basis)
         places = block.search(TOLERANCE, MAX_ITERATIONS, TIE)
         rule = f"{len(parts[0])}-fold grouped CV"
-        choices = [_choice(len(draws[s]), penalties, i, block.losses[s][i], rule) for s, i in enumerate(places)]
-        held_out = [_held_out(pool, columns, parts[s], *block.held_out(s, i)) for s, i in enumerate(places)]
+        choices = [
+            _choice(len(draws[s]), penalties, i, block.losses[s][i], rule)
+            for s, i in enumerate(places)
+        ]
+        held_out = [
+            _held_out(pool, columns, parts[s], *block.held_out(s, i)) for s, i in enumerate(places)
+        ]
         guesses = [block.average(s, i) for s, i in enumerate(places)]
     else:
         choices = [_choice(len(draw), [fixed_penalty], 0, None, splits.UNDIVIDED) for draw in draws]
-    chosen = torch.tensor([choice["penalty"] for choice in choices], dtype=torch.float64, device=device)
-    fits = logistic.settle(pool.features, target, index, chosen, guesses, CONSTANT, basis, TOLERANCE, FINAL_TOLERANCE, MAX_ITERATIONS)
+    chosen = torch.tensor(
+        [choice["penalty"] for choice in choices], dtype=torch.float64, device=device
+    )
+    fits = logistic.settle(
+        pool.features,
+        target,
+        index,
+        chosen,
+        guesses,
+        CONSTANT,
+        basis,
+        TOLERANCE,
+        FINAL_TOLERANCE,
+        MAX_ITERATIONS,
+    )
     models = [
-        logistic.model(pool.take(draw), fits.of(s), columns, choice) for s, (draw, choice) in enumerate(zip(draws, choices, strict=True))
+        logistic.model(pool.take(draw), fits.of(s), columns, choice)
+        for s, (draw, choice) in enumerate(zip(draws, choices, strict=True))
     ]
     return list(zip(models, held_out, strict=True))
 
 
 def _held_out(
-    pool: Pool, columns: np.ndarray, folds: Folds, probabilities: Sequence[torch.Tensor], served: Sequence[torch.Tensor]
+    pool: Pool,
+    columns: np.ndarray,
+    folds: Folds,
+    probabilities: Sequence[torch.Tensor],
+    served: Sequence[torch.Tensor],
 ) -> HeldOut:
     """Of one draw, from what each fold gives its held-out images and whom it serves."""
     import numpy as np
 
-    index = np.concatenate([out[who.cpu().numpy()] for (_, out), who in zip(folds, served, strict=True)])
+    index = np.concatenate(
+        [out[who.cpu().numpy()] for (_, out), who in zip(folds, served, strict=True)]
+    )
     order = np.argsort(index)
-    solved = np.concatenate([found[who].cpu().numpy() for found, who in zip(probabilities, served, strict=True)])[order]
+    solved = np.concatenate(
+        [found[who].cpu().numpy() for found, who in zip(probabilities, served, strict=True)]
+    )[order]
     if pool.kind == "binary":
         whole = np.column_stack([1 - solved, solved])
     else:
@@ -190,7 +267,9 @@ def _held_out(
     return HeldOut(index[order], whole.astype(np.float32))
 
 
-def _choice(n: int, penalties: Sequence[float], place: int, loss: float | None, rule: str) -> Choice:
+def _choice(
+    n: int, penalties: Sequence[float], place: int, loss: float | None, rule: str
+) -> Choice:
     return {
         "penalty": penalties[place],
         "C": 1 / (n * penalties[place]),

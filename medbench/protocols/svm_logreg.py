@@ -1,19 +1,26 @@
 """Classical classifiers on frozen features as Nielsen et al. (2023) set them: `svm` and `logreg`.
 
-`PowerTransformer()`, `PCA()`, then the classifier, with the arguments of the paper's code (sparsam). No penalty is chosen.
-Departures, none of which changes the fit to features that vary:
-- The power transform's exponents are found for all features at once (`models.power_transform`): scikit-learn's to seven digits, and where a feature
+`PowerTransformer()`, `PCA()`, then the classifier, with the arguments of the paper's code
+(sparsam). No penalty is chosen. Departures, none of which changes the fit to features that vary:
+- The power transform's exponents are found for all features at once (`models.power_transform`):
+  scikit-learn's to seven digits, and where a feature
   varies by less than a thousandth of itself, those that scikit-learn's own rounding hides from it.
-- The decision function gives the labels. The paper's code takes them from `SVC(probability=True)`, whose pairwise Platt scaling turned 21
+- The decision function gives the labels. The paper's code takes them from `SVC(probability=True)`,
+  whose pairwise Platt scaling turned 21
   separable classes with one image each into an accuracy of 0.
-- Probabilities of `svm` are the softmax of the decision values over one temperature, which keeps their order. It is fitted by grouped
-  cross-validation of the SVC (the transforms see the whole subset, as in `SVC(probability=True)`), and is 1 where the budget is not (`splits.divides`). Platt
-  scaling turned classes around that few images show: on one draw of HAM10000, 5 a class, the AUC fell from 0.68 to 0.45. Class weights
-  are balanced, so that both protocols give probabilities for classes equally frequent.
-- Features that do not vary in the subset are left out, as are principal components without variance: their direction is rounding.
-- Where an image that is scored would leave the power transform's range it is held there: at `REACH` times the largest training value before, at
+- Probabilities of `svm` are the softmax of the decision values over one temperature, which keeps
+  their order. It is fitted by grouped
+  cross-validation of the SVC (the transforms see the whole subset, as in `SVC(probability=True)`),
+  and is 1 where the budget is not (`splits.divides`). Platt scaling turned classes around that few
+  images show: on one draw of HAM10000, 5 a class, the AUC fell from 0.68 to 0.45. Class weights are
+  balanced, so that both protocols give probabilities for classes equally frequent.
+- Features that do not vary in the subset are left out, as are principal components without
+  variance: their direction is rounding.
+- Where an image that is scored would leave the power transform's range it is held there: at `REACH`
+  times the largest training value before, at
   sqrt(n - 1) deviations after it. No training image can lie beyond either.
-- If nothing is left that varies, all classes seen are equally probable, and the first is the decision.
+- If nothing is left that varies, all classes seen are equally probable, and the first is the
+  decision.
 Nielsen's own nearest neighbours, after the same transforms, are `knn-nielsen2023`.
 They classify exclusive classes only: multi-label tasks are refused.
 
@@ -35,26 +42,47 @@ from medbench.schema import HeldOut, Kind, Protocol, Scores, Train
 if TYPE_CHECKING:
     import numpy as np
 
-    Decide = Callable[[np.ndarray], np.ndarray]  # decision values (M, classes seen) of components (M, K)
-    Fit = Callable[[np.ndarray], tuple[Any, Decide]]  # of the training images at some rows: scikit-learn's model and its decision values
+    # decision values (M, classes seen) of components (M, K)
+    Decide = Callable[[np.ndarray], np.ndarray]
+    # of the training images at some rows: scikit-learn's model and its decision values
+    Fit = Callable[[np.ndarray], tuple[Any, Decide]]
 
 EXCLUSIVE: tuple[Kind, ...] = ("binary", "multiclass", "ordinal")
-SVM_ARGUMENTS: Mapping[str, Any] = {"C": 1.0, "kernel": "rbf", "gamma": "scale", "class_weight": "balanced", "break_ties": True}
+SVM_ARGUMENTS: Mapping[str, Any] = {
+    "C": 1.0,
+    "kernel": "rbf",
+    "gamma": "scale",
+    "class_weight": "balanced",
+    "break_ties": True,
+}
 LOGREG_ARGUMENTS: Mapping[str, Any] = {"C": 2.5, "class_weight": "balanced", "max_iter": 10_000}
 CONSTANT = 1e-6  # a feature whose deviation is below this share of its mean is rounding
-REACH = 20.0  # scipy bounds the exponent so that 20 times the largest value of a feature is transformed without overflow
+# scipy bounds the exponent so that 20 times the largest value of a feature is transformed without
+# overflow
+REACH = 20.0
 KERNEL_IMAGES = 16_384  # of more, squared distances take more than 2 GiB: libsvm computes its own
 VARIANCE = 1e-10  # of the first component's: below, a direction is rounding
-SHARPNESS = (0.1, 10.0)  # bounds of 1 / temperature, within which float32 keeps the order of decision values
+# bounds of 1 / temperature, within which float32 keeps the order of decision values
+SHARPNESS = (0.1, 10.0)
 
 
-def svm(train: Train, targets: Mapping[str, np.ndarray], draws: Sequence[np.ndarray]) -> Iterator[dict[str, Scores]]:
-    """Scores of every target, draw after draw. See `Protocol`. Raises UserError on features that are not finite."""
+def svm(
+    train: Train, targets: Mapping[str, np.ndarray], draws: Sequence[np.ndarray]
+) -> Iterator[dict[str, Scores]]:
+    """Scores of every target, draw after draw.
+
+    See `Protocol`. Raises UserError on features that are not finite.
+    """
     return _classify(train, targets, draws, support_vectors, SVM_ARGUMENTS, calibrate=True)
 
 
-def logreg(train: Train, targets: Mapping[str, np.ndarray], draws: Sequence[np.ndarray]) -> Iterator[dict[str, Scores]]:
-    """Scores of every target, draw after draw. See `Protocol`. Raises UserError on features that are not finite."""
+def logreg(
+    train: Train, targets: Mapping[str, np.ndarray], draws: Sequence[np.ndarray]
+) -> Iterator[dict[str, Scores]]:
+    """Scores of every target, draw after draw.
+
+    See `Protocol`. Raises UserError on features that are not finite.
+    """
     return _classify(train, targets, draws, regression, LOGREG_ARGUMENTS, calibrate=False)
 
 
@@ -72,13 +100,18 @@ def _classify(
         scores = {}
         for name, features in targets.items():
             probabilities, decisions = classifier.score(features)
-            scores[name] = Scores(probabilities, decisions, classifier.chosen, classifier.extra, classifier.held_out)
+            scores[name] = Scores(
+                probabilities, decisions, classifier.chosen, classifier.extra, classifier.held_out
+            )
         yield scores
 
 
 @dataclass(frozen=True, eq=False)
 class Classifier:
-    """What was learnt from n labelled images. decide: None where there was nothing to fit. seen: the classes that have an image."""
+    """What was learnt from n labelled images.
+
+    decide: None where there was nothing to fit. seen: the classes that have an image.
+    """
 
     transform: Callable[[np.ndarray], np.ndarray]
     model: Any
@@ -157,14 +190,26 @@ def _fitted(
                 spread = np.zeros((len(index), train.n_classes), np.float32)
                 spread[:, seen] = softmax(sharpness * outside, axis=1)
                 held_out = HeldOut(index, spread)
-        yield Classifier(transform, model, decide, seen, len(labels), train.n_classes, sharpness, chosen, extra, held_out)
+        yield Classifier(
+            transform,
+            model,
+            decide,
+            seen,
+            len(labels),
+            train.n_classes,
+            sharpness,
+            chosen,
+            extra,
+            held_out,
+        )
 
 
 def support_vectors(inside: np.ndarray, labels: np.ndarray) -> Fit:
     """SVC on rows of the components (n, K).
 
-    libsvm computes a kernel entry by entry: on 7,000 x 1280 features one fit took 51 s, and 2 s with the same kernel made
-    from squared distances. These take a matrix product of 4 s, once for all folds, each of which has its own gamma (scikit-learn's "scale").
+    libsvm computes a kernel entry by entry: on 7,000 x 1280 features one fit took 51 s, and 2 s
+    with the same kernel made from squared distances. These take a matrix product of 4 s, once for
+    all folds, each of which has its own gamma (scikit-learn's "scale").
     """
     import numpy as np
     from sklearn.svm import SVC
@@ -180,7 +225,9 @@ def support_vectors(inside: np.ndarray, labels: np.ndarray) -> Fit:
         gamma = 1 / (x.shape[1] * x.var())
         kernel = np.exp(-gamma * squared[np.ix_(rows, rows)])
         model = fitted(SVC(**{**SVM_ARGUMENTS, "kernel": "precomputed"}), kernel, y)
-        return model, lambda images: decision_values(model, np.exp(-gamma * _squared_distances(images, x)))
+        return model, lambda images: decision_values(
+            model, np.exp(-gamma * _squared_distances(images, x))
+        )
 
     return fit
 
@@ -209,7 +256,9 @@ def _squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def transforms(features: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
-    """Power transform and PCA of the labelled images: their components (n, K) float64, and the function that gives those of others.
+    """Power transform and PCA of the labelled images.
+
+    Their components (n, K) float64, and the function that gives those of others.
 
     features (n, D) float32. K = 0 where nothing varies.
     """
@@ -230,7 +279,10 @@ def transforms(features: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray],
 
 @dataclass(frozen=True, eq=False)
 class Transforms:
-    """Called with features (M, D), gives their components (M, K) float64. varies (D,) bool and kept: features and components that are used."""
+    """Called with features (M, D), gives their components (M, K) float64.
+
+    varies (D,) bool and kept: features and components that are used.
+    """
 
     varies: np.ndarray
     reach: np.ndarray
@@ -243,7 +295,9 @@ class Transforms:
         import numpy as np
 
         within = images[:, self.varies].astype(np.float64).clip(-self.reach, self.reach)
-        components: np.ndarray = self.pca.transform(self.power.transform(within).clip(-self.limit, self.limit))[:, self.kept]
+        components: np.ndarray = self.pca.transform(
+            self.power.transform(within).clip(-self.limit, self.limit)
+        )[:, self.kept]
         return components
 
 
@@ -260,11 +314,18 @@ def cross_validated(
 
     if not folds:
         return np.zeros(0, np.int64), np.zeros((0, len(np.unique(labels))))
-    return np.concatenate([out for _, out in folds]), np.concatenate([fit(rows)[1](inside[out]) for rows, out in folds])
+    return np.concatenate([out for _, out in folds]), np.concatenate(
+        [fit(rows)[1](inside[out]) for rows, out in folds]
+    )
 
 
-def inverse_temperature(values: np.ndarray, labels: np.ndarray, index: np.ndarray, k: int) -> tuple[float, dict[str, Any]]:
-    """1 / temperature with the lowest log-loss on held-out images, and how it was found. values, index: as `cross_validated` gives them."""
+def inverse_temperature(
+    values: np.ndarray, labels: np.ndarray, index: np.ndarray, k: int
+) -> tuple[float, dict[str, Any]]:
+    """1 / temperature with the lowest log-loss on held-out images, and how it was found.
+
+    values, index: as `cross_validated` gives them.
+    """
     import numpy as np
     from scipy.optimize import minimize_scalar
     from scipy.special import log_softmax
@@ -276,11 +337,19 @@ def inverse_temperature(values: np.ndarray, labels: np.ndarray, index: np.ndarra
     true = np.unique(labels, return_inverse=True)[1][index]
 
     def loss(log_sharpness: float) -> float:
-        return -float(log_softmax(np.exp(log_sharpness) * values, axis=1)[np.arange(len(true)), true].mean())
+        return -float(
+            log_softmax(np.exp(log_sharpness) * values, axis=1)[np.arange(len(true)), true].mean()
+        )
 
-    best = minimize_scalar(loss, bounds=np.log(SHARPNESS), method="bounded", options={"xatol": 1e-9})
+    best = minimize_scalar(
+        loss, bounds=np.log(SHARPNESS), method="bounded", options={"xatol": 1e-9}
+    )
     sharpness = float(np.exp(best.x))
-    return sharpness, {"temperature": 1 / sharpness, "rule": f"{k}-fold grouped CV of the temperature", "cv_log_loss": float(best.fun)}
+    return sharpness, {
+        "temperature": 1 / sharpness,
+        "rule": f"{k}-fold grouped CV of the temperature",
+        "cv_log_loss": float(best.fun),
+    }
 
 
 def fitted(model: Any, images: np.ndarray, labels: np.ndarray) -> Any:
@@ -289,12 +358,17 @@ def fitted(model: Any, images: np.ndarray, labels: np.ndarray) -> Any:
     Many classes of few images are no regression, as scikit-learn suspects aloud above 20 images.
     """
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The number of unique classes is greater than 50%", UserWarning)
+        warnings.filterwarnings(
+            "ignore", "The number of unique classes is greater than 50%", UserWarning
+        )
         return model.fit(images, labels)
 
 
 def decision_values(model: Any, images: np.ndarray) -> np.ndarray:
-    """(M, classes seen) float64. For two classes 0 and the margin, so that the softmax is the logistic function."""
+    """(M, classes seen) float64.
+
+    For two classes 0 and the margin, so that the softmax is the logistic function.
+    """
     import numpy as np
 
     values: np.ndarray = model.decision_function(images)
@@ -305,7 +379,12 @@ NIELSEN = (
     "Nielsen et al., Self-supervision for medical image classification: state-of-the-art performance with ~100 labeled training samples "
     "per class, Bioengineering 2023, 10(8), 895, arXiv:2304.05163"
 )
-TRANSFORMS = {"transforms": "PowerTransformer(), PCA()", "constant": CONSTANT, "reach": REACH, "variance": VARIANCE}
+TRANSFORMS = {
+    "transforms": "PowerTransformer(), PCA()",
+    "constant": CONSTANT,
+    "reach": REACH,
+    "variance": VARIANCE,
+}
 SVM = Protocol(
     name="svm",
     version=3,

@@ -1,4 +1,7 @@
-"""What a user should take from a leaderboard, in one sentence: what is best, from how few labels on that holds, and what it would take to know more."""
+"""What a user should take from a leaderboard, in one sentence.
+
+What is best, from how few labels on that holds, and what it would take to know more.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +72,8 @@ class Answer:
     def _score(self) -> str:
         at = f" at {self._last}" if self._alone and self.since != self._last else ""
         said = f"{number_text(self.score)}{at}"
-        if self.lines == 1 or math.isnan(self.corrected):  # too few groups to say how lucky a winner is
+        # too few groups to say how lucky a winner is
+        if self.lines == 1 or math.isnan(self.corrected):
             return said
         return f"{said}; {number_text(self.corrected)} once corrected for having been chosen among {self.lines}"
 
@@ -81,20 +85,34 @@ class Answer:
             return f", and {others} told from it" if self.lines > 1 else ""
         if len(ties) == self.lines - 1:
             return (
-                f", and none of the {len(ties)} others can be told from it" if len(ties) > 1 else f", and {ties[0]} cannot be told from it"
+                f", and none of the {len(ties)} others can be told from it"
+                if len(ties) > 1
+                else f", and {ties[0]} cannot be told from it"
             )
         named = (
             " and ".join(filter(None, (", ".join(ties[:-1]), ties[-1])))
             if len(ties) <= NAMED
             else f"{len(ties)} of the {self.lines - 1} others"
         )
-        since = "" if self.since == self._last else f"; from {_budget(self.since)} on no line but these is among the best"
+        since = (
+            ""
+            if self.since == self._last
+            else f"; from {_budget(self.since)} on no line but these is among the best"
+        )
         return f", and {named} cannot be told from it{since}"
 
     def _more(self) -> str:
-        weights = "all of this is said of these weights, --pretrain-seeds 3 asks about the methods" if self.weights else ""
+        weights = (
+            "all of this is said of these weights, --pretrain-seeds 3 asks about the methods"
+            if self.weights
+            else ""
+        )
         if self._alone:
-            nothing = "there is no other line to compare it with" if self.lines == 1 else "nothing is left to be told between these lines"
+            nothing = (
+                "there is no other line to compare it with"
+                if self.lines == 1
+                else "nothing is left to be told between these lines"
+            )
             return weights or nothing
         return f"{self._bottleneck()}{f'; {weights}' if weights else ''}"
 
@@ -104,7 +122,12 @@ class Answer:
             return f"there are too few {group} to say what would tell them apart"
         line, keeps = self.next
         draws = "initialisations of a head" if self._last == "100%" else "draws of the labels"
-        of, now = {"groups": group, "draws": draws, "pretrainings": "pretraining seeds"}[keeps.source.name], f"{keeps.source.n:,}"
+        of, now = (
+            {"groups": group, "draws": draws, "pretrainings": "pretraining seeds"}[
+                keeps.source.name
+            ],
+            f"{keeps.source.n:,}",
+        )
         most = f"{of} are the bottleneck ({keeps.share:.0%} of the interval)"
         if math.isinf(keeps.needed):
             return f"to tell even {self.board.called(line)} from it, {most}: {OUT_OF_REACH} times the {now} there are would not do"
@@ -149,14 +172,31 @@ def answer(board: Leaderboard, metric: str) -> Answer | None:
         since = budget
     ties.sort(key=lambda line: -line.merit(metric))
     score = first.summary(metric).mean
-    known = [line for line in last if metric in line.plain and not np.isnan(line.plain[metric]).any()]
+    known = [
+        line for line in last if metric in line.plain and not np.isnan(line.plain[metric]).any()
+    ]
     spread = pretraining_spread(board, metric)
-    found = paired_lines([line.sample(metric) for line in known], [spread.get(line.name) for line in known])
-    lucky = METRICS[metric].sign * optimism([line.merit(metric) for line in known], found.covariance)
+    found = paired_lines(
+        [line.sample(metric) for line in known], [spread.get(line.name) for line in known]
+    )
+    lucky = METRICS[metric].sign * optimism(
+        [line.merit(metric) for line in known], found.covariance
+    )
     weights = tuple(board.called(line) for line in last if line.drawn_once)
-    verdicts = {pair.second: pair.verdict for pair in comparisons(board, metric, budgets=budgets[-1:])}
-    nearest = _nearest(verdicts, {line: sources(found, known, known.index(line), known.index(first)) for line in ties if line in known})
-    return Answer(board, metric, (first, *ties), since, score, score - lucky, len(last), nearest, weights)
+    verdicts = {
+        pair.second: pair.verdict for pair in comparisons(board, metric, budgets=budgets[-1:])
+    }
+    nearest = _nearest(
+        verdicts,
+        {
+            line: sources(found, known, known.index(line), known.index(first))
+            for line in ties
+            if line in known
+        },
+    )
+    return Answer(
+        board, metric, (first, *ties), since, score, score - lucky, len(last), nearest, weights
+    )
 
 
 def _nearest(
@@ -181,9 +221,20 @@ def sources(found: PairedLines, lines: Sequence[LeaderboardEntry], a: int, b: in
     return [
         Source("groups", float(found.groups[a, b]), float(found.df_groups[a, b]), lines[a].groups),
         Source("draws", float(found.draws[a, b]), float(found.df_draws[a, b]), shared),
-        Source("pretrainings", float(found.pretrainings[a, b]), float(found.df_pretrainings[a, b]), pretrained),
+        Source(
+            "pretrainings",
+            float(found.pretrainings[a, b]),
+            float(found.df_pretrainings[a, b]),
+            pretrained,
+        ),
     ]
 
 
 def _budget(labels: str) -> str:
-    return "all labels" if labels == "100%" else f"{labels} of the labels" if labels.endswith("%") else f"{labels} labels"
+    return (
+        "all labels"
+        if labels == "100%"
+        else f"{labels} of the labels"
+        if labels.endswith("%")
+        else f"{labels} labels"
+    )

@@ -1,4 +1,7 @@
-"""Say on a model's card what limits its numbers: how it was chosen, whom it serves worse, whether probabilities mean it, what it loses elsewhere."""
+"""Say on a model's card what limits its numbers.
+
+How it was chosen, whom it serves worse, whether probabilities mean it, what it loses elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,9 @@ def allowing_for_the_choice(choice: ModelChoice) -> list[str]:
     about, k = METRICS[metric], max(board.judged, len(board.lines), 1)
     if k < 2 or metric not in line.plain:
         return []
-    s = stats.mean_over_seeds(line.sample(metric), 1 - 0.05 / k, about.range, grows_by_chance=about.grows_by_chance)
+    s = stats.mean_over_seeds(
+        line.sample(metric), 1 - 0.05 / k, about.range, grows_by_chance=about.grows_by_chance
+    )
     how = "by held-out scores" if choice.held_out else "by name"
     said = (
         f"{about.title} allowing for the choice: {number_format.estimate_text(s.mean, s.low, s.high)}, an interval that holds for all of {k} lines that "
@@ -42,7 +47,13 @@ def allowing_for_the_choice(choice: ModelChoice) -> list[str]:
 def calibration_lines(answers: LinePredictions) -> list[str]:
     """Tabulate calibration as given and at the temperature. answers: of the one model."""
     found = {(one["state"], one["metric"]): one for one in calibration_records(answers)}
-    titles = {"ece": "ECE", "brier": "Brier", "log_loss": "log-loss", "slope": "slope (1)", "intercept": "intercept (0)"}
+    titles = {
+        "ece": "ECE",
+        "brier": "Brier",
+        "log_loss": "log-loss",
+        "slope": "slope (1)",
+        "intercept": "intercept (0)",
+    }
     body = [
         [title, *(_shown(found[state, name]) for state in ("before", "after"))]
         for name, title in titles.items()
@@ -76,14 +87,26 @@ def subgroup_lines(answers: LinePredictions, metric: str) -> list[str]:
             str(one["subgroup"]),
             str(one["images"]),
             number_format.estimate_text(one["value"], one["low"], one["high"]),
-            number_format.estimate_text(one["difference"], one["difference_low"], one["difference_high"], "+.3f"),
+            number_format.estimate_text(
+                one["difference"], one["difference_low"], one["difference_high"], "+.3f"
+            ),
             "" if np.isnan(one["p"]) else number_format.p_cell(one["p"]),
         ]
         for one in records[:_MOST]
     ]
-    said = f"Worst of each column, {title} minus that of everybody else: {in_markdown('; '.join(worst))}." if worst else "None is compared."
+    said = (
+        f"Worst of each column, {title} minus that of everybody else: {in_markdown('; '.join(worst))}."
+        if worst
+        else "None is compared."
+    )
     note = "p: of no difference, Holm-corrected over the subgroups. Subgroups that are too small to say are left out."
-    return [said, "", *grid([["column", "subgroup", "images", title, "minus the others", "p"], *body]), "", note]
+    return [
+        said,
+        "",
+        *grid([["column", "subgroup", "images", title, "minus the others", "p"], *body]),
+        "",
+        note,
+    ]
 
 
 def shift_lines(choice: ModelChoice, boards: Sequence[Leaderboard]) -> list[str]:
@@ -94,11 +117,16 @@ def shift_lines(choice: ModelChoice, boards: Sequence[Leaderboard]) -> list[str]
         if not board.shift or (board.task, board.data) != (choice.board.task, choice.board.data):
             continue
         for line in board.lines:
-            if (line.name, line.cell.labels) == (home.name, home.cell.labels) and metric in line.plain:
+            if (line.name, line.cell.labels) == (
+                home.name,
+                home.cell.labels,
+            ) and metric in line.plain:
                 s = line.summary(metric)
                 body.append([board.target, number_format.estimate_text(s.mean, s.low, s.high)])
     if not body:
-        return ["Not measured: nothing but its own data set was scored (medbench run --shift, --corruptions)."]
+        return [
+            "Not measured: nothing but its own data set was scored (medbench run --shift, --corruptions)."
+        ]
     s = home.summary(metric)
     return grid(
         [

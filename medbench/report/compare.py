@@ -1,4 +1,8 @@
-"""Verdicts in sentences: which method is better on a task, by how much, how many labels it saves, and what more it would take to know."""
+"""Verdicts in sentences.
+
+Which method is better on a task, by how much, how many labels it saves, and what more it would take
+to know.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +42,8 @@ from medbench.system.progress_listener import calling, report_progress
 
 #: What a sentence means by these weights.
 WEIGHTS = "These weights: pretrained or drawn once. What is said holds for them, not for the method; --pretrain-seeds 3 asks about that."
-#: Of a board of more pairs, only the labels that are saved against the best and `supervised` are told.
+#: Of a board of more pairs, only the labels that are saved against the best and `supervised` are
+#: told.
 MOST = 60
 
 
@@ -65,7 +70,9 @@ def compare(
         stage = f"{board.task} permuted pairs"
         for done, pair in enumerate(made):
             report_progress(stage, done, len(made), "pairs")
-            made[done] = replace(pair, p_permuted=_permuted(board, metric, pair.first, pair.second, n_permutations))
+            made[done] = replace(
+                pair, p_permuted=_permuted(board, metric, pair.first, pair.second, n_permutations)
+            )
         report_progress(stage, len(made), len(made), "pairs")
         return made
 
@@ -83,8 +90,9 @@ def sentences(
 ) -> list[str]:
     """Write what `medbench compare` prints.
 
-    Each line against the best, against the line that is called `against`, or `every_pair`. only: as `table.only` takes it. judged: gets a
-    record of each comparison. Raises UserError for a metric or a baseline that is not there, for two questions at once, and as `table.only`.
+    Each line against the best, against the line that is called `against`, or `every_pair`. only: as
+    `table.only` takes it. judged: gets a record of each comparison. Raises UserError for a metric
+    or a baseline that is not there, for two questions at once, and as `table.only`.
     """
     if every_pair and against:
         raise UserError("--all and --against ask two questions.", then="one of them")
@@ -99,7 +107,11 @@ def sentences(
         found = compare(board, shown, margin, n_permutations, family=family)
         if judged is not None:
             judged += [_record(board, shown, family, pair) for pair in found]
-        lower = "; sign turned round, so that + is better" if not METRICS[shown].higher_is_better else ""
+        lower = (
+            "; sign turned round, so that + is better"
+            if not METRICS[shown].higher_is_better
+            else ""
+        )
         said += [
             f"{board.title}: {shown}, margin {margin:g}{lower}",
             *(
@@ -114,24 +126,65 @@ def sentences(
             f"  Family: {family.words}. Differences with the 95 % interval of each alone."
             if found
             else "  No two finished lines have equal labels: nothing to compare. Next: medbench run with another method, into the same folder",
-            *([f"  {WEIGHTS}"] if any(line.drawn_once for pair in found for line in (pair.first, pair.second)) else []),
+            *(
+                [f"  {WEIGHTS}"]
+                if any(line.drawn_once for pair in found for line in (pair.first, pair.second))
+                else []
+            ),
         ]
         for pair in found:
-            beside = "" if pair.p_permuted is None else f" Permuted over {group}s: p {stats.format_p(pair.p_permuted)} (uncorrected)."
+            beside = (
+                ""
+                if pair.p_permuted is None
+                else f" Permuted over {group}s: p {stats.format_p(pair.p_permuted)} (uncorrected)."
+            )
             first, second = names(board, pair.first, pair.second)
-            said.append(f"  {pair.first.cell.labels}: {pair.verdict.sentence(first, second, group)}{alone(pair)}{beside}")
-        said += [f"  {line}" for line in label_savings(board, shown, against=_references(board, shown) if short else None)]
+            said.append(
+                f"  {pair.first.cell.labels}: {pair.verdict.sentence(first, second, group)}{alone(pair)}{beside}"
+            )
+        said += [
+            f"  {line}"
+            for line in label_savings(
+                board, shown, against=_references(board, shown) if short else None
+            )
+        ]
     return said
 
 
-def _record(board: Leaderboard, metric: str, family: Family, pair: PairwiseComparison) -> dict[str, Any]:
-    """Return a comparison as plain values: first less second, with the 95 % interval of the pair alone."""
+def _record(
+    board: Leaderboard, metric: str, family: Family, pair: PairwiseComparison
+) -> dict[str, Any]:
+    """Return a comparison as plain values.
+
+    First less second, with the 95 % interval of the pair alone.
+    """
     verdict = pair.verdict
     low, high = verdict.difference.interval()
-    lines = {"first": board.called(pair.first), "second": board.called(pair.second), "labels": pair.first.cell.labels}
-    where = {"task": board.task, "data": board.data, "target": board.target, "metric": metric, "family": family.words}
-    numbers = {"difference": verdict.difference.value, "low": low, "high": high, "p": verdict.p, "p_alone": verdict.alone}
-    more = {"p_weights": verdict.p_weights, "p_equal": verdict.p_equal, "p_permuted": pair.p_permuted, "more_groups": verdict.more_groups}
+    lines = {
+        "first": board.called(pair.first),
+        "second": board.called(pair.second),
+        "labels": pair.first.cell.labels,
+    }
+    where = {
+        "task": board.task,
+        "data": board.data,
+        "target": board.target,
+        "metric": metric,
+        "family": family.words,
+    }
+    numbers = {
+        "difference": verdict.difference.value,
+        "low": low,
+        "high": high,
+        "p": verdict.p,
+        "p_alone": verdict.alone,
+    }
+    more = {
+        "p_weights": verdict.p_weights,
+        "p_equal": verdict.p_equal,
+        "p_permuted": pair.p_permuted,
+        "more_groups": verdict.more_groups,
+    }
     return {**where, **lines, "verdict": verdict.word, **numbers, **more}
 
 
@@ -141,7 +194,11 @@ def alone(pair: PairwiseComparison) -> str:
     if verdict.word == "not decidable" and verdict.difference.p() <= ALPHA < verdict.p:
         own, corrected = stats.format_p(verdict.difference.p()), stats.format_p(verdict.p)
         said = f" Alone this pair has p {own}, as its interval leaves out 0; p {corrected} allows for all that were asked about."
-    if verdict.p_weights is not None and not math.isnan(verdict.p_weights) and verdict.word != "practically equal":
+    if (
+        verdict.p_weights is not None
+        and not math.isnan(verdict.p_weights)
+        and verdict.word != "practically equal"
+    ):
         said += f" That is of the methods, over their pretrainings; of these weights alone p {stats.format_p(verdict.p_weights)}."
     return said
 
@@ -180,7 +237,11 @@ def label_savings(
     for line in board.lines:
         if metric in line.plain and not np.isnan(line.plain[metric]).any():
             curves.setdefault(line.name, []).append(line)
-    whole = {name: lines for name, lines in curves.items() if len({line.n_labels for line in lines}) == len(board.budgets()) > 1}
+    whole = {
+        name: lines
+        for name, lines in curves.items()
+        if len({line.n_labels for line in lines}) == len(board.budgets()) > 1
+    }
     asked = {line.name for line in against} if against is not None else whole.keys()
     said = []
     stage = f"{board.task} label curves"
@@ -188,14 +249,18 @@ def label_savings(
         report_progress(stage, done, len(whole), "curves")
         curve = [(line.n_labels, line.sample(metric)) for line in lines]
         area = stats.area(curve)
-        shown = number_format.estimate_text(area.value, *area.interval(within=METRICS[metric].range))
+        shown = number_format.estimate_text(
+            area.value, *area.interval(within=METRICS[metric].range)
+        )
         (mine,) = line_names(board, lines[0])
         said.append(Note("area", f"{mine}: area under the label curve {shown}."))
         untold: list[tuple[stats.LabelEfficiency, LeaderboardEntry]] = []
         for other, others in whole.items():
             if other != name and other in asked:
                 full = max(others, key=lambda line: line.n_labels)
-                reached = stats.label_efficiency(curve, full.sample(metric), higher_is_better=METRICS[metric].higher_is_better)
+                reached = stats.label_efficiency(
+                    curve, full.sample(metric), higher_is_better=METRICS[metric].higher_is_better
+                )
                 if reached.told:
                     there = f"{line_names(board, full)[0]} at {full.cell.labels}"
                     said.append(Note("savings", f"{mine} {reached.share(full.n_labels, there)}."))
@@ -204,7 +269,12 @@ def label_savings(
         if untold:
             reached, full = untold[0]
             those = ", ".join(line_names(board, *(line for _, line in untold)))
-            said.append(Note("savings", f"{mine} {reached.share(full.n_labels, f'{those} at {full.cell.labels}')}."))
+            said.append(
+                Note(
+                    "savings",
+                    f"{mine} {reached.share(full.n_labels, f'{those} at {full.cell.labels}')}.",
+                )
+            )
     report_progress(stage, len(whole), len(whole), "curves")
     return said
 
@@ -214,7 +284,9 @@ def line_names(board: Leaderboard, *lines: LeaderboardEntry) -> list[str]:
     return [board.called(line) for line in lines]
 
 
-def _permuted(board: Leaderboard, metric: str, a: LeaderboardEntry, b: LeaderboardEntry, n_permutations: int) -> float:
+def _permuted(
+    board: Leaderboard, metric: str, a: LeaderboardEntry, b: LeaderboardEntry, n_permutations: int
+) -> float:
     """Run the group-wise permutation test of one pair.
 
     On the draws that both have, as their difference is. Where they share fewer than two each run
@@ -224,14 +296,23 @@ def _permuted(board: Leaderboard, metric: str, a: LeaderboardEntry, b: Leaderboa
     kind = board.about["kind"]
     target = a.stores[0].target(a.rows[0].provenance["target"])
     groups = target["groups"]
-    swap = np.concatenate([np.zeros((len(groups), 1), np.uint8), stats.swaps(groups, n_permutations)], axis=1)
-    weights = np.concatenate([np.concatenate([1 - swap, swap]), np.concatenate([swap, 1 - swap])], axis=1)
+    swap = np.concatenate(
+        [np.zeros((len(groups), 1), np.uint8), stats.swaps(groups, n_permutations)], axis=1
+    )
+    weights = np.concatenate(
+        [np.concatenate([1 - swap, swap]), np.concatenate([swap, 1 - swap])], axis=1
+    )
     labels = np.concatenate([target["labels"]] * 2)
     differences = []
     lines = _on_shared_draws(a, b)
     for seed in range(math.lcm(*map(len, lines))):
         both = [rows[seed % len(rows)][0].scores(rows[seed % len(rows)][1]) for rows in lines]
-        probabilities = np.concatenate([_ranks(scores["probabilities"]) if metric == "auc" else scores["probabilities"] for scores in both])
+        probabilities = np.concatenate(
+            [
+                _ranks(scores["probabilities"]) if metric == "auc" else scores["probabilities"]
+                for scores in both
+            ]
+        )
         decisions = np.concatenate([scores["decisions"] for scores in both])
         values = metrics.score(labels, probabilities, decisions, kind, weights).values[metric]
         differences.append(values[: n_permutations + 1] - values[n_permutations + 1 :])
@@ -240,10 +321,17 @@ def _permuted(board: Leaderboard, metric: str, a: LeaderboardEntry, b: Leaderboa
 
 
 def _on_shared_draws(*lines: LeaderboardEntry) -> list[list[tuple[Store, Row]]]:
-    """Of each line its rows, and where each lies: of the draws that all have, where these are two at least."""
+    """Of each line its rows, and where each lies.
+
+    Of the draws that all have, where these are two at least.
+    """
     shared = set.intersection(*({row.cell.seed for row in line.rows} for line in lines))
     each = [list(zip(line.stores, line.rows, strict=True)) for line in lines]
-    return [[(store, row) for store, row in rows if row.cell.seed in shared] for rows in each] if len(shared) > 1 else each
+    return (
+        [[(store, row) for store, row in rows if row.cell.seed in shared] for rows in each]
+        if len(shared) > 1
+        else each
+    )
 
 
 def _ranks(scores: np.ndarray) -> np.ndarray:

@@ -6,13 +6,23 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from medbench.report.leaderboard import Leaderboard, at_home, class_notes, escape_tex, weights_in_words
+from medbench.report.leaderboard import (
+    Leaderboard,
+    at_home,
+    class_notes,
+    escape_tex,
+    weights_in_words,
+)
 from medbench.schema import ALL, Row, Task, registry
 from medbench.stats import intervals
 from medbench.stats.metrics import METRICS
 
 #: Of a fusion's head: which reading of its paper.
-_TOKENS = {"source": "attention over one token a source", "scalar": "attention over every value as a token", "none": "no attention"}
+_TOKENS = {
+    "source": "attention over one token a source",
+    "scalar": "attention over every value as a token",
+    "none": "no attention",
+}
 _CORRECTED = (
     "Westfall and Young 1993, Resampling-Based Multiple Testing: Examples and Methods for p-Value Adjustment, Wiley, New York",
     "Smyth 2004, Linear models and empirical Bayes methods for assessing differential expression in microarray experiments, Statistical Applications "
@@ -32,17 +42,28 @@ class MethodsText(NamedTuple):
 
 def methods_text(boards: Sequence[Leaderboard]) -> MethodsText:
     """What was done, in words. States only what rows and plan hold."""
-    others = _unique(line.cell.method for board in boards for line in board.lines if line.cell.external)
+    others = _unique(
+        line.cell.method for board in boards for line in board.lines if line.cell.external
+    )
     everywhere = [board.own for board in boards]
     boards = at_home(everywhere)
     rows = [row for board in boards for line in board.lines for row in line.rows]
     cited = _Cited()
-    said = [_data(boards, cited), *_encoders(rows, cited), *_judged(boards, rows, cited), _uncertainty(boards, cited)]
+    said = [
+        _data(boards, cited),
+        *_encoders(rows, cited),
+        *_judged(boards, rows, cited),
+        _uncertainty(boards, cited),
+    ]
     said += [*_classes(boards), *_elsewhere(everywhere, cited), *_software(rows)]
     if others:
-        said.append(f"Predictions of {_and(map(escape_tex, others))}, made elsewhere, were scored on the same images.")
+        said.append(
+            f"Predictions of {_and(map(escape_tex, others))}, made elsewhere, were scored on the same images."
+        )
     for selection in {board.selection for board in everywhere} - {None}:
-        said.append(f"Shown are {escape_tex(str(selection))}; comparisons are corrected for these alone.")
+        said.append(
+            f"Shown are {escape_tex(str(selection))}; comparisons are corrected for these alone."
+        )
     failed = sum(len(line.planned) - len(line.rows) for board in boards for line in board.lines)
     if failed:
         said.append(f"{failed} of {failed + len(rows)} planned runs have no result.")
@@ -62,7 +83,9 @@ class _Cited:
                 word, year = re.search(r"[A-Za-z]+", part), re.search(r"\b(19|20)\d\d\b", part)
                 key = (word[0].lower() if word else "source") + (year[0] if year else "")
                 taken = sum(re.sub("[a-z]$", "", other) == key for other in self.entries.values())
-                self.entries[part] = key + ("" if not taken else "abcdefghijklmnopqrstuvwxyz"[taken])
+                self.entries[part] = key + (
+                    "" if not taken else "abcdefghijklmnopqrstuvwxyz"[taken]
+                )
             keys.append(self.entries[part])
         return f"~\\cite{{{','.join(keys)}}}" if keys else ""
 
@@ -70,13 +93,21 @@ class _Cited:
         lines = []
         for text, key in self.entries.items():
             fields = {"note": escape_tex(text)}
-            for name, pattern in (("year", r"\b((?:19|20)\d\d)\b"), ("doi", r"doi:(\S+?)(?=[,;]|$)"), ("eprint", r"arXiv:([\d.]+\d)")):
+            for name, pattern in (
+                ("year", r"\b((?:19|20)\d\d)\b"),
+                ("doi", r"doi:(\S+?)(?=[,;]|$)"),
+                ("eprint", r"arXiv:([\d.]+\d)"),
+            ):
                 found = re.search(pattern, text)
                 if found:
                     fields[name] = found[1]
             if "eprint" in fields:
                 fields["archiveprefix"] = "arXiv"
-            lines += [f"@misc{{{key},", *(f"  {name} = {{{value}}}," for name, value in fields.items()), "}"]
+            lines += [
+                f"@misc{{{key},",
+                *(f"  {name} = {{{value}}}," for name, value in fields.items()),
+                "}",
+            ]
         return lines
 
 
@@ -85,12 +116,15 @@ def _data(boards: Sequence[Leaderboard], cited: _Cited) -> str:
     for board in boards:
         entry = _task(board.task)
         parts = ", ".join(
-            f"{images:,} {name}" + (f" ({groups:,} {board.about['groups']}s)" if board.about["groups"] else "")
+            f"{images:,} {name}"
+            + (f" ({groups:,} {board.about['groups']}s)" if board.about["groups"] else "")
             for name, (images, groups) in board.about["parts"].items()
         )
         where = "drawn stand-in images" if board.data == "phantom" else board.data
         citation = cited.cite(entry.citation) if entry and board.data != "phantom" else ""
-        each.append(f"{escape_tex(board.about['title'])} ({escape_tex(where)}{citation}; images: {escape_tex(parts)})")
+        each.append(
+            f"{escape_tex(board.about['title'])} ({escape_tex(where)}{citation}; images: {escape_tex(parts)})"
+        )
     return f"We compared encoders on {len(boards)} task{'s' if len(boards) > 1 else ''}: {'; '.join(each)}."
 
 
@@ -98,12 +132,17 @@ def _task(name: str) -> Task | None:
     """Return the task as it is registered; None for a folder of the user's, or one that was."""
     head = name.partition(":")[0]
     known = registry.tasks().get(name) or registry.tasks().get(head)
-    return known or (registry.task(name) if head in registry.families() and head != "folder" else None)
+    return known or (
+        registry.task(name) if head in registry.families() and head != "folder" else None
+    )
 
 
 def _encoders(rows: Sequence[Row], cited: _Cited) -> list[str]:
     found = []
-    networks = _unique(f"{escape_tex(row.cell.encoder)}" + (f" at {row.cell.size} pixels" if row.cell.size else "") for row in rows)
+    networks = _unique(
+        f"{escape_tex(row.cell.encoder)}" + (f" at {row.cell.size} pixels" if row.cell.size else "")
+        for row in rows
+    )
     if networks:
         found.append(f"Encoders: {_and(networks)}.")
     words = weights_in_words(rows)
@@ -112,10 +151,16 @@ def _encoders(rows: Sequence[Row], cited: _Cited) -> list[str]:
         by_method.setdefault(row.cell.method, []).append(row)
     for method, of in by_method.items():
         entry = registry.methods().get(method.partition(":")[0])
-        weights = _and(escape_tex(text) for text in _unique(words[row.provenance["weights"]] for row in of))
+        weights = _and(
+            escape_tex(text) for text in _unique(words[row.provenance["weights"]] for row in of)
+        )
         seen = _unique(name for row in of for name in row.provenance["trained_on"])
         trained = f", trained on {escape_tex(', '.join(seen))}" if seen else ""
-        head = f" ({_TOKENS[entry.settings['tokens']]})" if entry and "tokens" in entry.settings else ""
+        head = (
+            f" ({_TOKENS[entry.settings['tokens']]})"
+            if entry and "tokens" in entry.settings
+            else ""
+        )
         found.append(
             f"{escape_tex(method)}{cited.cite(entry.citation) if entry else ''}{head}: weights {weights}{_pretrained(of)}{trained}."
         )
@@ -124,7 +169,12 @@ def _encoders(rows: Sequence[Row], cited: _Cited) -> list[str]:
 
 def _pretrained(rows: Sequence[Row]) -> str:
     """How much a method was trained on the task's images; "" for a fusion, whose members say it, and where nothing was learnt."""
-    made = [one for row in rows for one in row.provenance.get("pretraining", []) if one["method"] == row.cell.method and one["views"]]
+    made = [
+        one
+        for row in rows
+        for one in row.provenance.get("pretraining", [])
+        if one["method"] == row.cell.method and one["views"]
+    ]
     told = _unique(
         f"{one['views']:,.0f} views, batch {stage['batch']}, {stage['optimiser']} at {stage['lr']:g}"
         for one in made
@@ -151,10 +201,15 @@ def _judged(boards: Sequence[Leaderboard], rows: Sequence[Row], cited: _Cited) -
 
 
 def _drawn(boards: Sequence[Leaderboard]) -> list[str]:
-    """Each budget with how many draws of it there are: `10\\% (3 to 20 draws)`; all labels are no draw."""
+    """Each budget with how many draws of it there are: `10\\% (3 to 20 draws)`.
+
+    All labels are no draw.
+    """
     counts: dict[str, set[int]] = {}
     for line in (line for board in boards for line in board.lines):
-        counts.setdefault(line.cell.labels, set()).add(len({planned.cell.seed for planned in line.planned}))
+        counts.setdefault(line.cell.labels, set()).add(
+            len({planned.cell.seed for planned in line.planned})
+        )
     told = []
     for budget, of in counts.items():
         many = str(min(of)) if len(of) == 1 else f"{min(of)} to {max(of)}"
@@ -164,7 +219,9 @@ def _drawn(boards: Sequence[Leaderboard]) -> list[str]:
 
 
 def _uncertainty(boards: Sequence[Leaderboard], cited: _Cited) -> str:
-    by_groups, by_seeds, joined = (f"{words}{cited.cite(source)}" for words, source in intervals.RULE)
+    by_groups, by_seeds, joined = (
+        f"{words}{cited.cite(source)}" for words, source in intervals.RULE
+    )
     corrected, steadied = map(cited.cite, _CORRECTED)
     metrics = _and(_unique(METRICS[board.about["metric"]].title for board in boards))
     groups = _and(_unique((board.about["groups"] or "image") + "s" for board in boards))
@@ -213,7 +270,11 @@ def _elsewhere(boards: Sequence[Leaderboard], cited: _Cited) -> list[str]:
 
 def _software(rows: Sequence[Row]) -> list[str]:
     named = [row.provenance["versions"] for row in rows if "versions" in row.provenance]
-    versions = [f"{name} {_and(_unique(of[name] for of in named))}" for name in ("medbench", "torch") if named]
+    versions = [
+        f"{name} {_and(_unique(of[name] for of in named))}"
+        for name in ("medbench", "torch")
+        if named
+    ]
     return [f"Software: {_and(versions)}."] if named else []
 
 

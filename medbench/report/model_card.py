@@ -1,4 +1,7 @@
-"""The card of an exported model, in the layout of a Hugging Face model card: what it is, what it was trained on, how good it is, what is wrong with it."""
+"""The card of an exported model, in the layout of a Hugging Face model card.
+
+What it is, what it was trained on, how good it is, what is wrong with it.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from medbench.report.card_sections import allowing_for_the_choice, calibration_lines, shift_lines, subgroup_lines
+from medbench.report.card_sections import (
+    allowing_for_the_choice,
+    calibration_lines,
+    shift_lines,
+    subgroup_lines,
+)
 from medbench.report.clinical import LinePredictions
 from medbench.report.leaderboard import Leaderboard, notes
 from medbench.report.leaderboard.standard_tables import grid
@@ -24,7 +32,8 @@ class Making:
     """Hold how a model was exported.
 
     command: without places. of_run: the folder's own commands. difference: of the new fit's
-    probabilities from the saved ones; written: of the folder's, on `tried` test images. by_onnx: how far model.onnx is from it, in words.
+    probabilities from the saved ones; written: of the folder's, on `tried` test images. by_onnx:
+    how far model.onnx is from it, in words.
     """
 
     command: str
@@ -37,8 +46,11 @@ class Making:
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """Hold what is known of a model's answers. points, evidence: of the folder. answers: of the scored part, this row's alone. boards: of the folder,
-    those of other images among them."""
+    """Hold what is known of a model's answers.
+
+    points, evidence: of the folder. answers: of the scored part, this row's alone. boards: of the
+    folder, those of other images among them.
+    """
 
     points: Mapping[str, Any]
     evidence: Mapping[str, Any]
@@ -81,7 +93,9 @@ def _entry(choice: ModelChoice) -> Task | None:
 
 def _licence(choice: ModelChoice) -> str:
     entry = _entry(choice)
-    return entry.licence if entry and entry.licence and choice.row.cell.data != "phantom" else UNKNOWN
+    return (
+        entry.licence if entry and entry.licence and choice.row.cell.data != "phantom" else UNKNOWN
+    )
 
 
 def _header(choice: ModelChoice) -> list[str]:
@@ -103,15 +117,22 @@ def _bullets(said: Mapping[str, object]) -> list[str]:
 def _task(choice: ModelChoice) -> list[str]:
     about, cell = choice.board.about, choice.row.cell
     drawn = cell.data == "phantom"
-    data = "PHANTOM: drawn images, no patient. This model knows nothing of real images" if drawn else cell.data
+    data = (
+        "PHANTOM: drawn images, no patient. This model knows nothing of real images"
+        if drawn
+        else cell.data
+    )
     return _bullets(
         {
             "task": f"{about['title']} ({about['kind']})",
             "classes": ", ".join(about["classes"]),
             "data": data,
             "licence of the data": _licence(choice),
-            "images and groups of each part": "; ".join(f"{name} {n} images, {g} groups" for name, (n, g) in about["parts"].items()),
-            "what a group is": about["groups"] or "not known: images of one patient may stand in several parts",
+            "images and groups of each part": "; ".join(
+                f"{name} {n} images, {g} groups" for name, (n, g) in about["parts"].items()
+            ),
+            "what a group is": about["groups"]
+            or "not known: images of one patient may stand in several parts",
         }
     )
 
@@ -122,10 +143,14 @@ def _made_of(choice: ModelChoice) -> list[str]:
     return _bullets(
         {
             "labelled images": f"{row.n_labels} ({row.cell.labels} of the training part, seed {row.cell.seed})",
-            "of each class": ", ".join(f"{name} {n}" for name, n in origin.get("subset_classes", {}).items()) or "not saved",
+            "of each class": ", ".join(
+                f"{name} {n}" for name, n in origin.get("subset_classes", {}).items()
+            )
+            or "not saved",
             "encoder": f"{row.cell.encoder}, readout {row.cell.readout}, {origin.get('preprocessing', 'preprocessing not saved')}",
             "method": f"{row.cell.method}, source {row.cell.source}, weights {origin['weights']}",
-            "the encoder was trained on": ", ".join(origin["trained_on"]) or "nothing, or not known",
+            "the encoder was trained on": ", ".join(origin["trained_on"])
+            or "nothing, or not known",
             "classifier": f"{row.cell.protocol}, {', '.join(f'{name} {value}' for name, value in row.chosen.items())}",
         }
     )
@@ -154,32 +179,62 @@ def _quality(choice: ModelChoice) -> list[str]:
             s = line.summary(metric)
             own = number_format.number_text(row.metrics[metric]["value"])
             spread = number_format.number_text(s.sd) if s.sd is not None else ""
-            body.append([about.title, own, number_format.estimate_text(s.mean, s.low, s.high), spread])
-    several = f"mean of {len(line.rows)} draws (95 % interval)" if len(line.rows) > 1 else "with 95 % interval"
+            body.append(
+                [about.title, own, number_format.estimate_text(s.mean, s.low, s.high), spread]
+            )
+    several = (
+        f"mean of {len(line.rows)} draws (95 % interval)"
+        if len(line.rows) > 1
+        else "with 95 % interval"
+    )
     made = grid([["metric", "this model", several, "sd over draws"], *body])
     of = f"On the {choice.board.target} part, which chose nothing. The mean says what such a model is worth; this one is a draw of it."
     return [of, "", *made]
 
 
-def _points(choice: ModelChoice, points: Mapping[str, Any], evidence: Mapping[str, Any]) -> list[str]:
+def _points(
+    choice: ModelChoice, points: Mapping[str, Any], evidence: Mapping[str, Any]
+) -> list[str]:
     if not points["held_out_images"]:
-        return ["None: nothing was held out inside the labelled subset, so that no threshold can be chosen without the test part."]
+        return [
+            "None: nothing was held out inside the labelled subset, so that no threshold can be chosen without the test part."
+        ]
     t = points["temperature"]
     body = []
     for name, point in points["points"].items():
         for label, threshold in point["thresholds"].items():
-            shown = "too few held out" if threshold is None else f"{point['compare']} {threshold:.4g}"
+            shown = (
+                "too few held out" if threshold is None else f"{point['compare']} {threshold:.4g}"
+            )
             reached = evidence["classes"][label].get(name, {})
-            body.append([name, label, shown, *(_numbers(reached.get(of), ".2f") for of in ("sensitivity", "specificity"))])
-    told = (
-        f"Chosen on {points['held_out_images']} images of the labelled subset by models that did not see them; each class against the rest."
+            body.append(
+                [
+                    name,
+                    label,
+                    shown,
+                    *(_numbers(reached.get(of), ".2f") for of in ("sensitivity", "specificity")),
+                ]
+            )
+    told = f"Chosen on {points['held_out_images']} images of the labelled subset by models that did not see them; each class against the rest."
+    heat = (
+        f"Temperature {t:.3g}: `--calibrated` applies it."
+        if t is not None
+        else "No temperature: too few images were held out."
     )
-    heat = f"Temperature {t:.3g}: `--calibrated` applies it." if t is not None else "No temperature: too few images were held out."
     header = ["point", "class", "score", "sensitivity there", "specificity there"]
     promised = [name for name, quantile in points["sets"].items() if quantile is not None]
-    sets = f"Conformal sets: `--coverage` {promised[0]} to {promised[-1]}." if promised else "No conformal sets."
+    sets = (
+        f"Conformal sets: `--coverage` {promised[0]} to {promised[-1]}."
+        if promised
+        else "No conformal sets."
+    )
     heat = f"{heat} {sets}"
-    return [told, f"`there`: on the {choice.board.target} part, with 95 % interval. {heat}", "", *grid([header, *body])]
+    return [
+        told,
+        f"`there`: on the {choice.board.target} part, with 95 % interval. {heat}",
+        "",
+        *grid([header, *body]),
+    ]
 
 
 def _numbers(three: Sequence[float | None] | None, form: str = ".3f") -> str:
@@ -191,16 +246,35 @@ def _numbers(three: Sequence[float | None] | None, form: str = ".3f") -> str:
 def _known(choice: ModelChoice) -> list[str]:
     """Write the marks of data and encoder (leaks, copies, shortcuts), and how it was chosen."""
     board = replace(choice.board, lines=[choice.line])
-    kept = {"knn": "features of every labelled image", "svm": "components of its support vectors, which are labelled images"}
+    kept = {
+        "knn": "features of every labelled image",
+        "svm": "components of its support vectors, which are labelled images",
+    }
     vectors = kept.get(choice.row.cell.protocol)
-    told = [f"TRAINING VECTORS: `head.safetensors` holds {vectors}. Share it as you would share the images"] if vectors else []
-    texts = [*told, *map(str, notes(board)), *(str(mark) for mark in choice.board.about.get("audit", ())), *choice.said]
-    return [f"- {in_markdown(text)}" for text in dict.fromkeys(texts)] or ["Nothing was found that is marked."]
+    told = (
+        [
+            f"TRAINING VECTORS: `head.safetensors` holds {vectors}. Share it as you would share the images"
+        ]
+        if vectors
+        else []
+    )
+    texts = [
+        *told,
+        *map(str, notes(board)),
+        *(str(mark) for mark in choice.board.about.get("audit", ())),
+        *choice.said,
+    ]
+    return [f"- {in_markdown(text)}" for text in dict.fromkeys(texts)] or [
+        "Nothing was found that is marked."
+    ]
 
 
 def _made(choice: ModelChoice, making: Making) -> list[str]:
     origin = choice.row.provenance
-    versions = ", ".join(f"{name} {number}" for name, number in origin.get("versions", {}).items()) or "not saved"
+    versions = (
+        ", ".join(f"{name} {number}" for name, number in origin.get("versions", {}).items())
+        or "not saved"
+    )
     said = {
         "row": choice.row.fingerprint,
         "versions of the run": versions,

@@ -1,4 +1,7 @@
-"""Which line of a leaderboard becomes a model: the one that is named, else the best by scores that were held out inside the labelled subset."""
+"""Which line of a leaderboard becomes a model.
+
+The one that is named, else the best by scores that were held out inside the labelled subset.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,10 @@ def choose(boards: Sequence[Leaderboard], seed: int, why_not: Callable[[Cell], s
     home = at_home(boards)
     if len(home) != 1:
         names = sorted({board.title for board in home})
-        raise UserError(f"These results hold {len(home)} leaderboards: {'; '.join(names)}.", then="medbench export FOLDER --only task=NAME")
+        raise UserError(
+            f"These results hold {len(home)} leaderboards: {'; '.join(names)}.",
+            then="medbench export FOLDER --only task=NAME",
+        )
     board = home[0]
     last = board.lines[-1].cell.labels  # budgets stand from few labels to many
     lines = [line for line in board.lines if line.cell.labels == last]
@@ -50,35 +56,63 @@ def choose(boards: Sequence[Leaderboard], seed: int, why_not: Callable[[Cell], s
         what = f"None of these lines can be exported: {why}."
         raise UserError(
             what,
-            allowed=["linear or logreg on one timm encoder", "knn or svm with --include-training-vectors"],
+            allowed=[
+                "linear or logreg on one timm encoder",
+                "knn or svm with --include-training-vectors",
+            ],
             then="medbench export FOLDER --only protocol=linear",
         )
     done = [line for line in fit if line.complete]
     if not done:
-        raise UserError(f"{fit[0].name} at {last} labels is not finished ({fit[0].status}).", then="medbench run, the same command")
-    said = [f"passed over, cannot be exported: {board.called(line)} ({reasons[line]})" for line in lines if reasons[line]]
-    said += [f"passed over, not finished: {board.called(line)}" for line in fit if not line.complete]
+        raise UserError(
+            f"{fit[0].name} at {last} labels is not finished ({fit[0].status}).",
+            then="medbench run, the same command",
+        )
+    said = [
+        f"passed over, cannot be exported: {board.called(line)} ({reasons[line]})"
+        for line in lines
+        if reasons[line]
+    ]
+    said += [
+        f"passed over, not finished: {board.called(line)}" for line in fit if not line.complete
+    ]
     if len(done) == 1:
         return ModelChoice(board, done[0], *_row(done[0], seed), said=said)
     return _best(board, done, seed, said)
 
 
-def _best(board: Leaderboard, lines: Sequence[LeaderboardEntry], seed: int, said: list[str]) -> ModelChoice:
+def _best(
+    board: Leaderboard, lines: Sequence[LeaderboardEntry], seed: int, said: list[str]
+) -> ModelChoice:
     metric = str(board.about["metric"])
     sign = METRICS[metric].sign
     scores = {line: held_out_score(line, metric, board.about["kind"]) for line in lines}
     known = {line: score for line, score in scores.items() if not np.isnan(score)}
     if not known:
         what = f"None of {len(lines)} lines has held-out scores to choose by: too few labels, or rows of an older medbench."
-        raise UserError(what, allowed=[board.called(line) for line in lines], then="name one: --only method=NAME --only protocol=linear")
-    said += [f"passed over, nothing was held out: {board.called(line)}" for line in lines if line not in known]
+        raise UserError(
+            what,
+            allowed=[board.called(line) for line in lines],
+            then="name one: --only method=NAME --only protocol=linear",
+        )
+    said += [
+        f"passed over, nothing was held out: {board.called(line)}"
+        for line in lines
+        if line not in known
+    ]
     best = max(known, key=lambda line: sign * known[line])
-    said.append(f"chosen by held-out {METRICS[metric].title} among {len(known)} lines: {board.called(best)} ({known[best]:.3f})")
-    ranked = [line for line in known if metric in line.plain and not np.isnan(line.plain[metric]).any()]
+    said.append(
+        f"chosen by held-out {METRICS[metric].title} among {len(known)} lines: {board.called(best)} ({known[best]:.3f})"
+    )
+    ranked = [
+        line for line in known if metric in line.plain and not np.isnan(line.plain[metric]).any()
+    ]
     there = max(ranked, key=lambda line: line.merit(metric), default=best)
     if there is not best:
         other = f"{board.called(there)} ({METRICS[metric].title} {sign * there.merit(metric):.3f} there, the exported {sign * best.merit(metric):.3f})"
-        said.append(f"the {board.target} part disagrees: its best is {other}. It was not asked: a choice by it would be too good")
+        said.append(
+            f"the {board.target} part disagrees: its best is {other}. It was not asked: a choice by it would be too good"
+        )
     return ModelChoice(board, best, *_row(best, seed), held_out=known, said=said)
 
 
@@ -87,7 +121,11 @@ def _row(line: LeaderboardEntry, seed: int) -> tuple[Row, Store]:
     for row, store in zip(line.rows, line.stores, strict=True):
         if (row.cell.seed, row.cell.pretrain_seed) == (seed, 0):
             return row, store
-    raise UserError(f"{line.name} at {line.cell.labels} labels has no seed {seed}.", allowed=map(str, seeds), given=str(seed))
+    raise UserError(
+        f"{line.name} at {line.cell.labels} labels has no seed {seed}.",
+        allowed=map(str, seeds),
+        given=str(seed),
+    )
 
 
 def held_out_score(line: LeaderboardEntry, metric: str, kind: Kind) -> float:
@@ -101,7 +139,14 @@ def held_out_score(line: LeaderboardEntry, metric: str, kind: Kind) -> float:
         if not len(scores.get("held_out_index", ())):
             return float("nan")
         labels, p = scores["held_out_labels"], scores["held_out_probabilities"].astype(float)
-        if kind == "multilabel":  # a label that could not be fitted without the image is not counted
+        # a label that could not be fitted without the image is not counted
+        if kind == "multilabel":
             labels, p = np.where(np.isnan(p), np.nan, labels), np.nan_to_num(p)
-        found.append(float(metrics.score(labels, p, metrics.decided(p, kind == "multilabel"), kind).values[metric]))
+        found.append(
+            float(
+                metrics.score(labels, p, metrics.decided(p, kind == "multilabel"), kind).values[
+                    metric
+                ]
+            )
+        )
     return float(np.mean(found))

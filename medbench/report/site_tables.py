@@ -10,7 +10,13 @@ from medbench.report.clinical.tables import Sheet
 from medbench.report.site_validation import Against, PointVerdict, SiteValidation
 from medbench.stats import number_format
 
-_TITLES = {"ece": "ECE", "brier": "Brier", "log_loss": "log-loss", "slope": "slope", "intercept": "intercept"}
+_TITLES = {
+    "ece": "ECE",
+    "brier": "Brier",
+    "log_loss": "log-loss",
+    "slope": "slope",
+    "intercept": "intercept",
+}
 
 
 def verdict_sentences(found: SiteValidation) -> list[str]:
@@ -36,9 +42,17 @@ def verdict_sentences(found: SiteValidation) -> list[str]:
 
 def _threshold(point: PointVerdict) -> str:
     at = f"{point.name} at {point.point}: "
-    lost, gained = ("sensitivity", "specificity") if point.sensitivity.value < point.specificity.value else ("specificity", "sensitivity")
+    lost, gained = (
+        ("sensitivity", "specificity")
+        if point.sensitivity.value < point.specificity.value
+        else ("specificity", "sensitivity")
+    )
     if point.word == "threshold moved":
-        right = f" Right here would be {shown(point.right)}, shipped is {point.shipped:.3g}." if point.shipped is not None else ""
+        right = (
+            f" Right here would be {shown(point.right)}, shipped is {point.shipped:.3g}."
+            if point.shipped is not None
+            else ""
+        )
         return f"{at}the threshold has moved: {lost} is lost, {gained} won.{right}"
     if point.word == "worse":
         return f"{at}worse than on the card: {lost} {_signed(getattr(point, lost))}, and no gain of {gained} for it."
@@ -50,7 +64,11 @@ def sheets(found: SiteValidation) -> list[Sheet]:
 
 
 def _ranking(found: SiteValidation) -> Sheet:
-    each = {"all classes": found.whole, **found.classes} if len(found.classes) > 1 else {"all": found.whole}
+    each = (
+        {"all classes": found.whole, **found.classes}
+        if len(found.classes) > 1
+        else {"all": found.whole}
+    )
     counts = {name: str(of["n"]) for name, of in found.here["classes"].items()}
     body = [[name, counts.get(name, ""), *_compared(one, found)] for name, one in each.items()]
     header = ["AUC", "cases", "here", "card", "difference", "verdict"]
@@ -59,7 +77,11 @@ def _ranking(found: SiteValidation) -> Sheet:
 
 
 def _compared(one: Against, found: SiteValidation) -> list[str]:
-    word = one.word if one.word != "not decidable" else f"not decidable: {one.cases(found.here['images'])}"
+    word = (
+        one.word
+        if one.word != "not decidable"
+        else f"not decidable: {one.cases(found.here['images'])}"
+    )
     return [shown(one.here), shown(one.card), _signed(one), word]
 
 
@@ -69,25 +91,51 @@ def _points(found: SiteValidation) -> list[Sheet]:
         for side, one in (("sensitivity", point.sensitivity), ("specificity", point.specificity)):
             first = side == "sensitivity"
             head = [point.name, point.point] if first else ["", ""]
-            threshold = ["", ""] if point.point == OWN or not first else [number_format.number_text(point.shipped), shown(point.right)]
-            body.append([*head, *threshold, side, shown(one.here), shown(one.card), _signed(one), point.word if first else ""])
-    header = ["class", "point", "threshold", "right here", "", "here", "card", "difference", "verdict"]
-    note = (
-        "right here: the threshold that has the share of the point on your images. It fits them; use it only after a look at further ones."
-    )
+            threshold = (
+                ["", ""]
+                if point.point == OWN or not first
+                else [number_format.number_text(point.shipped), shown(point.right)]
+            )
+            body.append(
+                [
+                    *head,
+                    *threshold,
+                    side,
+                    shown(one.here),
+                    shown(one.card),
+                    _signed(one),
+                    point.word if first else "",
+                ]
+            )
+    header = [
+        "class",
+        "point",
+        "threshold",
+        "right here",
+        "",
+        "here",
+        "card",
+        "difference",
+        "verdict",
+    ]
+    note = "right here: the threshold that has the share of the point on your images. It fits them; use it only after a look at further ones."
     return [_sheet("At the shipped thresholds", header, body, [note])] if body else []
 
 
 def _calibration(found: SiteValidation) -> Sheet:
     body = [[_TITLES[name], *map(shown, three)] for name, three in found.calibration.items()]
-    said = ["A calibrated model has slope 1 and intercept 0."] if "slope" in found.calibration else []
+    said = (
+        ["A calibrated model has slope 1 and intercept 0."] if "slope" in found.calibration else []
+    )
     rates = [[name, shown(one.here), shown(one.card), ""] for name, one in found.prevalence.items()]
     header = ["", "here", "card", "here, calibrated"]
     note = "calibrated: at the shipped temperature. Rows of classes: prevalence."
     return _sheet("Calibration and prevalence", header, [*body, *rates], [note, *said])
 
 
-def _sheet(title: str, header: Sequence[str], body: Sequence[Sequence[str]], notes: Sequence[str]) -> Sheet:
+def _sheet(
+    title: str, header: Sequence[str], body: Sequence[Sequence[str]], notes: Sequence[str]
+) -> Sheet:
     import pandas as pd
 
     names: list[Any] = [name or f"column {i}" for i, name in enumerate(header)]

@@ -23,9 +23,11 @@ Word = Literal["as on the card", "worse", "not decidable", "threshold moved"]
 
 @dataclass(frozen=True)
 class Against:
-    """Here minus the card, of two independent sets of images, with its 95 % interval (Newcombe's hybrid of both: Zou & Donner 2008). more: how many times
-    the images at hand, beside these, would decide it with a chance of 80 % were the truth what was seen; inf: no number would, as the card's own
-    interval is too wide; NaN: undefined."""
+    """Here minus the card, of two independent sets of images, with its 95 % interval (Newcombe's
+    hybrid of both: Zou & Donner 2008). more: how many times the images at hand, beside these, would
+    decide it with a chance of 80 % were the truth what was seen; inf: no number would, as the
+    card's own interval is too wide; NaN: undefined.
+    """
 
     here: Numbers
     card: Numbers
@@ -45,7 +47,10 @@ class Against:
 
 
 def against(here: Numbers, card: Numbers, margin: float) -> Against:
-    """as on the card: shown to be at most `margin` below it. worse: shown to be below it, and not shown to be within the margin."""
+    """as on the card: shown to be at most `margin` below it.
+
+    worse: shown to be below it, and not shown to be within the margin.
+    """
     if None in here or None in card:
         nan = float("nan")
         return Against(here, card, nan, nan, nan, "not decidable", nan)
@@ -61,16 +66,27 @@ def against(here: Numbers, card: Numbers, margin: float) -> Against:
 
 
 def _more(reach: float, half: float, half_card: float) -> float:
-    """How many times the images more make both halves together `reach` less far, with POWER; inf where none do."""
+    """How many times the images more make both halves together `reach` less far, with POWER.
+
+    Inf where none do.
+    """
     from scipy.special import ndtri
 
-    room = (reach / (1 + float(ndtri(POWER)) / float(ndtri(0.975)))) ** 2 - half_card**2 if reach > 0 else 0.0
+    room = (
+        (reach / (1 + float(ndtri(POWER)) / float(ndtri(0.975)))) ** 2 - half_card**2
+        if reach > 0
+        else 0.0
+    )
     return max(half**2 / room - 1, 0.0) if room > 0 else math.inf
 
 
 @dataclass(frozen=True)
 class PointVerdict:
-    """One class at one operating point. right: the threshold that would have the asked share here, with its interval; None where too few cases."""
+    """One class at one operating point.
+
+    right: the threshold that would have the asked share here, with its interval; None where too few
+    cases.
+    """
 
     name: str
     point: str
@@ -81,7 +97,10 @@ class PointVerdict:
 
     @property
     def word(self) -> Word:
-        """threshold moved: what one side loses the other gains, as a shifted threshold does. A worse model loses on one side without a gain."""
+        """threshold moved: what one side loses the other gains, as a shifted threshold does.
+
+        A worse model loses on one side without a gain.
+        """
         both = (self.sensitivity, self.specificity)
         words = {one.word for one in both}
         if words == {"as on the card"}:
@@ -94,8 +113,11 @@ class PointVerdict:
 
 @dataclass(frozen=True, eq=False)
 class SiteValidation:
-    """here: `evidence` of the user's images. whole: the AUC of all classes. classes, prevalence: by class. calibration: metric -> here, card and here at the
-    shipped temperature."""
+    """here: `evidence` of the user's images.
+
+    whole: the AUC of all classes. classes, prevalence: by class. calibration: metric -> here, card
+    and here at the shipped temperature.
+    """
 
     here: Mapping[str, Any]
     card: Mapping[str, Any]
@@ -129,25 +151,51 @@ class Answers(Protocol):
 
 
 def of_answers(
-    found: Answers, kind: Kind, classes: Sequence[str], points: Mapping[str, Any], card: Mapping[str, Any], margin: float = 0.05
+    found: Answers,
+    kind: Kind,
+    classes: Sequence[str],
+    points: Mapping[str, Any],
+    card: Mapping[str, Any],
+    margin: float = 0.05,
 ) -> SiteValidation:
-    """`validate` from what a model said. Raises UserError where all images are of one patient: nothing can be resampled."""
+    """`validate` from what a model said.
+
+    Raises UserError where all images are of one patient: nothing can be resampled.
+    """
     ones = np.ones((len(found.labels), 1), np.uint8)
     if len(np.unique(found.groups)) < 2:
-        raise UserError("All images are of one group: no interval can be had.", then="images of several patients")
+        raise UserError(
+            "All images are of one group: no interval can be had.",
+            then="images of several patients",
+        )
     weights = np.concatenate([ones, stats.group_weights(found.groups)], axis=1)
     draw = Draw(found.probabilities, found.decisions)
-    answers = LinePredictions(kind, classes, "case", found.labels, found.groups, weights, None, {}, [draw])
+    answers = LinePredictions(
+        kind, classes, "case", found.labels, found.groups, weights, None, {}, [draw]
+    )
     t = points["temperature"]
-    at = None if t is None else replace(answers, draws=[replace(draw, probabilities=tempered(found.probabilities, t, kind))])
+    at = (
+        None
+        if t is None
+        else replace(
+            answers, draws=[replace(draw, probabilities=tempered(found.probabilities, t, kind))]
+        )
+    )
     return validate(answers, at, points, card, margin)
 
 
 def validate(
-    answers: LinePredictions, calibrated: LinePredictions | None, points: Mapping[str, Any], card: Mapping[str, Any], margin: float = 0.05
+    answers: LinePredictions,
+    calibrated: LinePredictions | None,
+    points: Mapping[str, Any],
+    card: Mapping[str, Any],
+    margin: float = 0.05,
 ) -> SiteValidation:
-    """answers: of the user's images, one draw; calibrated: at the shipped temperature, None where there is none. points: operating_points.json. card:
-    evidence.json. margin: what is too small to matter of an AUC, a sensitivity and a specificity."""
+    """answers: of the user's images, one draw; calibrated.
+
+    At the shipped temperature, None where there is none. points: operating_points.json. card:
+    evidence.json. margin: what is too small to matter of an AUC, a sensitivity and a specificity.
+    """
     here = evidence(answers, points["points"])
     undefined: Numbers = [None] * 3
     after = evidence(calibrated, {})["calibration"] if calibrated else {}
@@ -170,11 +218,21 @@ def validate(
         here,
         card,
         against(here["auc"], card["auc"], margin),
-        {name: against(mine["auc"], theirs["auc"], margin) for name, (mine, theirs) in each.items()},
-        found,
-        {name: against(mine["prevalence"], theirs["prevalence"], 0.0) for name, (mine, theirs) in each.items()},
         {
-            name: (here["calibration"][name], card["calibration"].get(name, undefined), after.get(name, undefined))
+            name: against(mine["auc"], theirs["auc"], margin)
+            for name, (mine, theirs) in each.items()
+        },
+        found,
+        {
+            name: against(mine["prevalence"], theirs["prevalence"], 0.0)
+            for name, (mine, theirs) in each.items()
+        },
+        {
+            name: (
+                here["calibration"][name],
+                card["calibration"].get(name, undefined),
+                after.get(name, undefined),
+            )
             for name in CALIBRATION
             if name in here["calibration"]
         },
@@ -196,7 +254,9 @@ def _right(answers: LinePredictions, name: str, point: str) -> Numbers:
     return [value, low, high] if low == low else [value, None, None]
 
 
-def _resampled(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray, rule: str, share: float) -> np.ndarray:
+def _resampled(
+    positive: np.ndarray, scores: np.ndarray, weights: np.ndarray, rule: str, share: float
+) -> np.ndarray:
     """(R,): the threshold of each resample; NaN where it has no image of that side."""
     side = positive if rule == "sensitivity" else ~positive
     sign = -1 if rule == "sensitivity" else 1

@@ -2,7 +2,8 @@
 
     run(Grid(...), folder) -> Store        plan(grid) -> every cell with its fingerprint, before any work        splits(grid) -> label budgets
 
-Names are loaded when they are asked for: reading a results folder (`run.store`) needs none of the stages.
+Names are loaded when they are asked for: reading a results folder (`run.store`) needs none of the
+stages.
 """
 
 from __future__ import annotations
@@ -15,7 +16,13 @@ if TYPE_CHECKING:
     from medbench.run.planning import Plan, plan, splits
 
 __all__ = ["Plan", "execute", "plan", "run", "splits"]
-_MODULES = {"execute": "execution", "run": "execution", "Plan": "planning", "plan": "planning", "splits": "planning"}
+_MODULES = {
+    "execute": "execution",
+    "run": "execution",
+    "Plan": "planning",
+    "plan": "planning",
+    "splits": "planning",
+}
 
 
 def __getattr__(name: str) -> object:

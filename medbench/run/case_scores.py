@@ -1,7 +1,10 @@
-"""What a protocol answers of the examples that are scored: of images as it is; of cases all images together, or the mean of its images' scores.
+"""What a protocol answers of the examples that are scored.
 
-A protocol that judges cases gets their images. Any other learns from each image of a labelled case with the case's label, and scores each image; a case's
-probability is the mean of its images', and it is decided for the class of the largest, a label from 0.5 on, as `report.clinical` has it.
+Of images as it is; of cases all images together, or the mean of its images' scores.
+
+A protocol that judges cases gets their images. Any other learns from each image of a labelled case
+with the case's label, and scores each image; a case's probability is the mean of its images', and
+it is decided for the class of the largest, a label from 0.5 on, as `report.clinical` has it.
 """
 
 from __future__ import annotations
@@ -32,19 +35,28 @@ def answered(
 ) -> Iterator[dict[str, Scores]]:
     """Scores of every set's examples, draw after draw.
 
-    train: of images. shown: name -> images and the examples that they are. draws: of the pool's examples. judges_cases: as `Protocol.cases` says.
+    train: of images. shown: name -> images and the examples that they are. draws: of the pool's
+    examples. judges_cases: as `Protocol.cases` says.
     """
     images = {name: array for name, (array, _) in shown.items()}
     if pool.of is None:
         yield from evaluate(train, images, draws)
     elif judges_cases:
         of_cases = replace(train, labels=pool.split.labels, groups=pool.split.groups, case=pool.of)
-        yield from evaluate(of_cases, {name: Bags(array, _case(of)) for name, (array, of) in shown.items()}, draws)
+        yield from evaluate(
+            of_cases, {name: Bags(array, _case(of)) for name, (array, of) in shown.items()}, draws
+        )
     else:
         of_draws = [np.flatnonzero(np.isin(pool.of, draw)) for draw in draws]
-        for answer, index, draw in zip(evaluate(train, images, of_draws), of_draws, draws, strict=True):
-            position = np.searchsorted(draw, pool.of[index])  # of each labelled image its case's place in the draw
-            yield {name: _joined(scores, shown[name][1], position, train.labels.ndim == 2) for name, scores in answer.items()}
+        for answer, index, draw in zip(
+            evaluate(train, images, of_draws), of_draws, draws, strict=True
+        ):
+            # of each labelled image its case's place in the draw
+            position = np.searchsorted(draw, pool.of[index])
+            yield {
+                name: _joined(scores, shown[name][1], position, train.labels.ndim == 2)
+                for name, scores in answer.items()
+            }
 
 
 def _case(of: Examples) -> np.ndarray:
@@ -54,9 +66,15 @@ def _case(of: Examples) -> np.ndarray:
 
 def _joined(scores: Scores, of: Examples, position: np.ndarray, multilabel: bool) -> Scores:
     """The scores of images as scores of their cases."""
-    mean = np.clip(mean_of_cases(scores.probabilities, _case(of), len(of.split)), 0, 1).astype(np.float32)
+    mean = np.clip(mean_of_cases(scores.probabilities, _case(of), len(of.split)), 0, 1).astype(
+        np.float32
+    )
     held = scores.held_out
     if held is not None:
         places, case = np.unique(position[held.index], return_inverse=True)
-        held = HeldOut(places, mean_of_cases(held.probabilities, case, len(places)).astype(np.float32))
-    return replace(scores, probabilities=mean, decisions=metrics.decided(mean, multilabel), held_out=held)
+        held = HeldOut(
+            places, mean_of_cases(held.probabilities, case, len(places)).astype(np.float32)
+        )
+    return replace(
+        scores, probabilities=mean, decisions=metrics.decided(mean, multilabel), held_out=held
+    )

@@ -1,4 +1,7 @@
-"""A grid as the command that asks for it, without places on the machine: what a page or a paper may show."""
+"""A grid as the command that asks for it, without places on the machine.
+
+What a page or a paper may show.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,13 @@ _DEFAULT = Grid()
 
 
 def command(grid: Grid) -> str:
-    """`medbench run --task derm ...`: tasks, labels and seeds, then what differs from the default. Of a path the last name stays.
+    """`medbench run --task derm ...`: tasks, labels and seeds, then what differs from the default.
+
+    Of a path the last name stays.
 
     >>> command(Grid(tasks=("folder:/home/ann/moles",), methods=("given",), weights="/home/ann/best.pth", data="/data"))
-    'medbench run --task folder:moles --labels 1,10,100 --seeds auto --methods given --weights best.pth --data DATA'
+    'medbench run --task folder:moles --labels 1,10,100 --seeds auto --methods given --weights
+    best.pth --data DATA'
     """
     words = ["medbench", "run"]
     for name in sorted(OPTIONS, key=lambda name: not OPTIONS[name].always):
@@ -32,7 +38,18 @@ def asking(**fields: Any) -> str:
     >>> asking(seeds=Grid.seeds), asking(tasks=("derm",), size=None, weights="/home/ann/best.pth")
     ('medbench run --seeds auto', 'medbench run --task derm --weights /home/ann/best.pth')
     """
-    return shlex.join(["medbench", "run", *(word for name, value in fields.items() if value is not None for word in _words(name, value))])
+    return shlex.join(
+        [
+            "medbench",
+            "run",
+            *(
+                word
+                for name, value in fields.items()
+                if value is not None
+                for word in _words(name, value)
+            ),
+        ]
+    )
 
 
 def _words(name: str, value: Any) -> list[str]:
@@ -41,7 +58,11 @@ def _words(name: str, value: Any) -> list[str]:
     if isinstance(value, bool):
         return [option.flag if value else f"--no-{option.flag[2:]}"]
     if isinstance(value, tuple):
-        return [word for part in value for word in (option.flag, part)] if option.repeated else [option.flag, ",".join(value)]
+        return (
+            [word for part in value for word in (option.flag, part)]
+            if option.repeated
+            else [option.flag, ",".join(value)]
+        )
     return [option.flag, str(value)]
 
 
@@ -63,7 +84,9 @@ def _placeless(word: str) -> str:
     whose, equals, place = word.partition("=")
     if equals and not {"/", "\\"} & set(whose):  # TASK=PATH
         return f"{whose}={_placeless(place)}"
-    kind, colon, rest = word.partition(":") if word.split(":")[0] in ("folder", "features") else ("", "", word)
+    kind, colon, rest = (
+        word.partition(":") if word.split(":")[0] in ("folder", "features") else ("", "", word)
+    )
     inside = "/" in rest or "\\" in rest
     if not inside:
         return word

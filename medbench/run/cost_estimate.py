@@ -18,9 +18,11 @@ from medbench.run.units import Unit
 from medbench.schema import Cell, Note, PlannedCell, Row, fingerprint
 from medbench.system import devices
 
-#: Seconds of a view that is trained on, in those of one that is embedded: backward costs two forwards.
+#: Seconds of a view that is trained on, in those of one that is embedded: backward costs two
+#: forwards.
 TRAINED = 3
-#: Pretraining seeds that a comparison of methods takes at least: of two there is no spread to speak of.
+#: Pretraining seeds that a comparison of methods takes at least: of two there is no spread to speak
+#: of.
 SEEDS = 3
 
 
@@ -48,7 +50,9 @@ class Cost:
         return sum(known) if len(known) == len(self.solving) else None
 
 
-def costs(plan: Plan, store: Store, device: str = "auto", speeds: Speeds | None = None) -> list[Cost]:
+def costs(
+    plan: Plan, store: Store, device: str = "auto", speeds: Speeds | None = None
+) -> list[Cost]:
     """Estimate the work left in each unit.
 
     Nothing of it is done but a trial batch where the encoder's speed is not known.
@@ -66,7 +70,10 @@ def costs(plan: Plan, store: Store, device: str = "auto", speeds: Speeds | None 
         for part in unit.members or (unit,) if todo else ():
             images = 0
             for target in sets_of(plan, unit, todo):
-                if not have_features(plan, part, device, target) and features_key(part, device, target) not in counted:
+                if (
+                    not have_features(plan, part, device, target)
+                    and features_key(part, device, target) not in counted
+                ):
                     counted.add(features_key(part, device, target))
                     images += len(target.split) if target else len(part.data.hashes)
             if not images:
@@ -75,7 +82,12 @@ def costs(plan: Plan, store: Store, device: str = "auto", speeds: Speeds | None 
             to_train = 0 if there else sum(recipe.views for recipe in part.recipes)
             views, embedded = views + to_train, embedded + images
             seconds += (TRAINED * to_train + images) / speeds.of(part)
-        solving = {planned: next((past[key] for key in _like(planned.cell, bool(unit.members)) if key in past), None) for planned in todo}
+        solving = {
+            planned: next(
+                (past[key] for key in _like(planned.cell, bool(unit.members)) if key in past), None
+            )
+            for planned in todo
+        }
         found.append(Cost(unit, len(unit.cells), len(todo), views, embedded, seconds, solving))
     return found
 
@@ -93,16 +105,29 @@ class Speeds:
         if key not in self._known:
             measured = features.measured_speed(self.plan.cache_dir, part.encoder, self.device)
             build = partial(unit_encoder, part, part.encoder, part.weights)
-            self._known[key] = measured or features.trial_speed(build, part.encoder, self.device, part.precision)
+            self._known[key] = measured or features.trial_speed(
+                build, part.encoder, self.device, part.precision
+            )
         return self._known[key]
 
 
 def records(found: Sequence[Cost]) -> list[dict[str, object]]:
-    """Return a record per planned cell: its fields, fingerprint, whether its row is missing, and the seconds that it takes where known."""
+    """Return a record per planned cell.
+
+    Its fields, fingerprint, whether its row is missing, and the seconds that it takes where known.
+    """
     return [
-        {**asdict(planned.cell), "fingerprint": planned.fingerprint, "n_requested": planned.n_requested}
+        {
+            **asdict(planned.cell),
+            "fingerprint": planned.fingerprint,
+            "n_requested": planned.n_requested,
+        }
         | {"missing": planned in cost.solving, "solve_seconds": cost.solving.get(planned, 0.0)}
-        | {"unit_views_to_train": cost.to_train, "unit_images_to_embed": cost.to_embed, "unit_seconds": cost.seconds}
+        | {
+            "unit_views_to_train": cost.to_train,
+            "unit_images_to_embed": cost.to_embed,
+            "unit_seconds": cost.seconds,
+        }
         for cost in found
         for planned in cost.unit.cells
     ]
@@ -117,9 +142,16 @@ def more_pretrainings(plan: Plan, speeds: Speeds) -> list[Note]:
     drawn = [unit for unit in plan.units if _drawn(unit)]
     if not drawn or any(unit.pretrain_seed for unit in drawn):
         return []
-    parts = {part.weights.identity: part for unit in drawn for part in unit.members or (unit,) if _drawn(part)}
+    parts = {
+        part.weights.identity: part
+        for unit in drawn
+        for part in unit.members or (unit,)
+        if _drawn(part)
+    }
     each = sum(
-        (TRAINED * sum(recipe.views for recipe in part.recipes) + len(part.data.hashes)) / speeds.of(part) for part in parts.values()
+        (TRAINED * sum(recipe.views for recipe in part.recipes) + len(part.data.hashes))
+        / speeds.of(part)
+        for part in parts.values()
     )
     more, rows = SEEDS - 1, sum(len(unit.cells) for unit in drawn)
     methods = ", ".join(dict.fromkeys(unit.method.name for unit in drawn))
@@ -147,7 +179,10 @@ def _like(cell: Cell, fused: bool) -> tuple[tuple[str | bool, ...], ...]:
 
 
 def _past(rows: Iterable[Row]) -> dict[tuple[str | bool, ...], float]:
-    """Seconds of a cell, the mean over those that were made: the first of several draws carries what all of them share."""
+    """Seconds of a cell, the mean over those that were made.
+
+    The first of several draws carries what all of them share.
+    """
     found: dict[tuple[str | bool, ...], list[float]] = {}
     for row in rows:
         for key in _like(row.cell, bool(row.provenance.get("members"))):

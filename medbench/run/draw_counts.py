@@ -1,4 +1,7 @@
-"""How many draws of the labelled subset a line gets: known before anything is computed, from what a draw costs and never from what came out."""
+"""How many draws of the labelled subset a line gets.
+
+Known before anything is computed, from what a draw costs and never from what came out.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,8 @@ from collections.abc import Sequence
 
 from medbench.schema import AUTO, Method, Protocol
 
-#: Images of a draw, at most about so many -> draws of a classifier on frozen features, whose fit takes a fraction of a second there.
+#: Images of a draw, at most about so many -> draws of a classifier on frozen features, whose fit
+#: takes a fraction of a second there.
 PROBED = ((200, 20), (1000, 10), (3000, 5))
 #: Above, of all that is trained end to end, and initialisations where all labels are used.
 FEWEST = 3
@@ -14,10 +18,13 @@ FEWEST = 3
 ABOUT = 1.1
 
 
-def number_of_draws(asked: int | str, images: int, protocol: Protocol | None = None, method: Method | None = None) -> int:
+def number_of_draws(
+    asked: int | str, images: int, protocol: Protocol | None = None, method: Method | None = None
+) -> int:
     """What was asked for; of "auto" as many as draws of so many images are worth.
 
-    A fusion's own head gets half as many as a probe: its training takes five to ten times as long as a probe's fit.
+    A fusion's own head gets half as many as a probe: its training takes five to ten times as long
+    as a probe's fit.
 
     >>> [number_of_draws("auto", images) for images in (70, 220, 701, 2000, 7006)], number_of_draws(4, 70)
     ([20, 20, 10, 5, 3], 4)
@@ -36,9 +43,15 @@ def number_of_draws(asked: int | str, images: int, protocol: Protocol | None = N
     return max(FEWEST, draws // 2) if method is not None and method.own_head else draws
 
 
-def most_draws(asked: int | str, protocols: Sequence[Protocol], methods: Sequence[Method], images: int) -> int:
+def most_draws(
+    asked: int | str, protocols: Sequence[Protocol], methods: Sequence[Method], images: int
+) -> int:
     """Of all lines of a grid: the draws that are drawn."""
-    return max(number_of_draws(asked, images, protocol, method) for protocol in protocols for method in methods)
+    return max(
+        number_of_draws(asked, images, protocol, method)
+        for protocol in protocols
+        for method in methods
+    )
 
 
 def number_of_initialisations(asked: int | str) -> int:

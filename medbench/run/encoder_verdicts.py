@@ -21,15 +21,21 @@ def examined(unit: Unit, cache_dir: Path) -> tuple[Mark, ...]:
     Official weights come with their publisher's preprocessing, and are not examined.
     """
     if unit.members:
-        return tuple(dict.fromkeys(mark for member in unit.members for mark in examined(member, cache_dir)))
+        return tuple(
+            dict.fromkeys(mark for member in unit.members for mark in examined(member, cache_dir))
+        )
     start = unit.start or unit.weights  # what a pretraining starts from gets its images as those do
-    if unit.encoder.kind not in ("function", "weights", "hub") or (unit.encoder.kind == "weights" and start.file is None):
+    if unit.encoder.kind not in ("function", "weights", "hub") or (
+        unit.encoder.kind == "weights" and start.file is None
+    ):
         return ()
     from medbench.audit.encoder_verdict import encoder_marks
 
     try:
         with exits_are_errors():
-            found = encoder_marks(unit.encoder, start, lambda: _network(unit), unit.data.pool.images, cache_dir)
+            found = encoder_marks(
+                unit.encoder, start, lambda: _network(unit), unit.data.pool.images, cache_dir
+            )
             return found or _passed(unit)
     except ExitCalled as error:
         return (Mark("encoder", f"{unit.encoder.name} could not be examined: {error}"),)
@@ -47,7 +53,12 @@ def _passed(unit: Unit) -> tuple[Mark, ...]:
     if unit.encoder.kind != "hub":
         return ()
     said = f"; {unit.encoder.said}" if unit.encoder.said else ""
-    return (Mark("examined", f"{unit.encoder.name}: the doctor finds nothing wrong with range, mean and std, readout and weights{said}"),)
+    return (
+        Mark(
+            "examined",
+            f"{unit.encoder.name}: the doctor finds nothing wrong with range, mean and std, readout and weights{said}",
+        ),
+    )
 
 
 def _network(unit: Unit) -> torch.nn.Module:

@@ -1,4 +1,7 @@
-"""Cells without a row -> rows. The only file that knows the order of the stages; `fitting` does one protocol on one unit."""
+"""Cells without a row -> rows.
+
+The only file that knows the order of the stages; `fitting` does one protocol on one unit.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,16 @@ from medbench.run.prepare import have_features, task_pack, trained, unit_feature
 from medbench.run.run_log import log_file
 from medbench.run.store import Store
 from medbench.run.units import Unit
-from medbench.schema import DiskError, Grid, PlannedCell, ProgressCallback, Protocol, Row, UserError, told
+from medbench.schema import (
+    DiskError,
+    Grid,
+    PlannedCell,
+    ProgressCallback,
+    Protocol,
+    Row,
+    UserError,
+    told,
+)
 from medbench.system import devices, memory
 from medbench.system.contained_exit import exits_are_errors
 from medbench.system.precision import products
@@ -85,7 +97,10 @@ def execute(
     progress: ProgressCallback | None = None,
     on_row: Callable[[Row], None] = lambda row: None,
 ) -> Store:
-    """Compute a plan's missing cells. See `run`. out: a store that was read before is not read again."""
+    """Compute a plan's missing cells.
+
+    See `run`. out: a store that was read before is not read again.
+    """
     store = out if isinstance(out, Store) else Store(out)
     with calling(progress):
         context = begin(plan, store, device)
@@ -99,7 +114,9 @@ def begin(plan: Plan, store: Store, device: str) -> RunContext:
         devices.check_device(device, precision)
     todo = _lacking(plan, store)
     store.check_crossed(plan.file)
-    context = RunContext(plan, store, devices.resolve(device) if todo else device, store.failures_mark())
+    context = RunContext(
+        plan, store, devices.resolve(device) if todo else device, store.failures_mark()
+    )
     _decode_images(context, todo)
     store.create()
     store.add_plan(plan.file)
@@ -109,7 +126,11 @@ def begin(plan: Plan, store: Store, device: str) -> RunContext:
 
 def work(context: RunContext, on_row: Callable[[Row], None]) -> None:
     """Take jobs until all of the plan's are done. Imports torch, where there are any."""
-    jobs = [job for unit, _ in _lacking(context.plan, context.store) for job in jobs_of(context.plan, unit)]
+    jobs = [
+        job
+        for unit, _ in _lacking(context.plan, context.store)
+        for job in jobs_of(context.plan, unit)
+    ]
     if jobs:
         _take_jobs(context, jobs, on_row)
 
@@ -118,7 +139,11 @@ def _lacking(plan: Plan, store: Store) -> Work:
     """Units with their cells that have no row, in the order in which they are computed."""
     asked = set(missing(plan, store))
     order = sorted(plan.units, key=lambda unit: reading_order(plan, unit))
-    return [(unit, todo) for unit in order if (todo := [planned for planned in unit.cells if planned in asked])]
+    return [
+        (unit, todo)
+        for unit in order
+        if (todo := [planned for planned in unit.cells if planned in asked])
+    ]
 
 
 def reading_order(plan: Plan, unit: Unit) -> tuple[object, ...]:
@@ -134,8 +159,13 @@ def reading_order(plan: Plan, unit: Unit) -> tuple[object, ...]:
     return task, bool(unit.members), views, an_image, unit.source != "none"
 
 
-def missing(plan: Plan, store: Store, unit: Unit | None = None, done: Collection[str] | None = None) -> list[PlannedCell]:
-    """Planned cells (of a unit, or of all) without a row of their fingerprint. done: the fingerprints of the store's rows, where they are at hand."""
+def missing(
+    plan: Plan, store: Store, unit: Unit | None = None, done: Collection[str] | None = None
+) -> list[PlannedCell]:
+    """Planned cells (of a unit, or of all) without a row of their fingerprint.
+
+    done: the fingerprints of the store's rows, where they are at hand.
+    """
     cells = (unit or plan).cells
     if done is None:
         return [planned for planned in cells if not store.has(planned.fingerprint)]
@@ -152,24 +182,37 @@ def _decode_images(context: RunContext, work: Work) -> None:
 
 
 def _take_jobs(context: RunContext, jobs: Sequence[Job], on_row: Callable[[Row], None]) -> None:
-    """Job after job, each held while it is worked on, and left to whoever holds it already. Imports torch."""
-    with log_file(context.store.folder / run_log.FILE), products("fp32"):  # an encoder that is to compute less exactly says so itself
+    """Job after job, each held while it is worked on, and left to whoever holds it already.
+
+    Imports torch.
+    """
+    # an encoder that is to compute less exactly says so itself
+    with log_file(context.store.folder / run_log.FILE), products("fp32"):
         take(jobs, _Attempts(context, jobs, on_row).attempt)
 
 
 class _Attempts:
-    """What one process knows of the jobs that several take. Asking a network disk of each would take longer than many a job."""
+    """What one process knows of the jobs that several take.
+
+    Asking a network disk of each would take longer than many a job.
+    """
 
     def __init__(self, context: RunContext, jobs: Sequence[Job], on_row: Callable[[Row], None]):
         self.context, self.on_row = context, on_row
         self.mark = context.store.rows_mark()
-        self.lacking = {job.name: [planned.fingerprint for planned in context.todo(job)] for job in jobs}
-        self.needs: dict[tuple[int, bool], list[str]] = {}  # unit, and whether on pixels -> what it needs that others train or embed
+        self.lacking = {
+            job.name: [planned.fingerprint for planned in context.todo(job)] for job in jobs
+        }
+        # unit, and whether on pixels -> what it needs that others train or embed
+        self.needs: dict[tuple[int, bool], list[str]] = {}
         self.held: dict[str, float] = {}  # of that -> when to look again
         self.looked = 0.0
 
     def attempt(self, job: Job) -> bool:
-        """Whether the job is done, by this process or another; False where another one is at it, or at what it needs."""
+        """Whether the job is done, by this process or another.
+
+        False where another one is at it, or at what it needs.
+        """
         context, now, kind = self.context, time.monotonic(), (id(job.unit), job.pixels)
         if now - self.looked > LONGEST:
             context.store.look()
@@ -190,12 +233,15 @@ class _Attempts:
                     return False
                 if prepared:
                     _solve(context, *prepared, self.on_row)
-                memory.release()  # for the next unit's blocks of other sizes, and for others who use this GPU
+                # for the next unit's blocks of other sizes, and for others who use this GPU
+                memory.release()
                 self.looked = 0.0
         return mine
 
 
-def compute(context: RunContext, job: Job, todo: Sequence[PlannedCell], on_row: Callable[[Row], None]) -> None:
+def compute(
+    context: RunContext, job: Job, todo: Sequence[PlannedCell], on_row: Callable[[Row], None]
+) -> None:
     """Compute these cells of a job, which nobody else is at. Imports torch."""
     with products("fp32"):
         prepared = _prepare(context, job, todo)
@@ -204,21 +250,39 @@ def compute(context: RunContext, job: Job, todo: Sequence[PlannedCell], on_row: 
 
 
 def _solve(
-    context: RunContext, unit: Unit, features: Sequence[Features], todo: Sequence[PlannedCell], on_row: Callable[[Row], None]
+    context: RunContext,
+    unit: Unit,
+    features: Sequence[Features],
+    todo: Sequence[PlannedCell],
+    on_row: Callable[[Row], None],
 ) -> None:
     """Fit, score and save these cells of a unit that is ready for them."""
     fits = pending_fits(unit, todo)
     for name in dict.fromkeys(planned.cell.protocol for planned in todo):
-        _run_fits(context, unit, context.plan.protocols[name], [fit for fit in fits if fit.first.cell.protocol == name], features, on_row)
+        _run_fits(
+            context,
+            unit,
+            context.plan.protocols[name],
+            [fit for fit in fits if fit.first.cell.protocol == name],
+            features,
+            on_row,
+        )
 
 
-def _prepare(context: RunContext, job: Job, todo: Sequence[PlannedCell]) -> tuple[Unit, Sequence[Features], Sequence[PlannedCell]] | None:
-    """The unit with weights on disk, what it is solved on, and the cells that can be; None where all of them failed."""
+def _prepare(
+    context: RunContext, job: Job, todo: Sequence[PlannedCell]
+) -> tuple[Unit, Sequence[Features], Sequence[PlannedCell]] | None:
+    """The unit with weights on disk, what it is solved on, and the cells that can be.
+
+    None where all of them failed.
+    """
     plan, unit, device = context.plan, job.unit, context.device
     for target in plan.targets_of(unit.data):
         save_target(unit.data, target, context.store)
     with _surviving() as caught:
-        if job.pixels or not all(have_features(plan, unit, device, target) for target in sets_of(plan, unit, todo)):
+        if job.pixels or not all(
+            have_features(plan, unit, device, target) for target in sets_of(plan, unit, todo)
+        ):
             unit = trained(plan, unit, device)
     for error in caught:  # nobody begins that training again for another of the unit's cells
         _record(context.store, unit.name, missing(plan, context.store, unit), error)
@@ -233,7 +297,10 @@ def _prepare(context: RunContext, job: Job, todo: Sequence[PlannedCell]) -> tupl
 
 
 def _embed_apart(context: RunContext, unit: Unit, todo: Sequence[PlannedCell]) -> list[PlannedCell]:
-    """Make the features of sets that lie apart: each fit that found them lacking would try again. Returns the cells that can still be computed."""
+    """Make the features of sets that lie apart: each fit that found them lacking would try again.
+
+    Returns the cells that can still be computed.
+    """
     left = list(todo)
     for apart in sets_of(context.plan, unit, todo)[1:]:
         assert apart is not None, "the task's own set comes first"
@@ -254,7 +321,10 @@ def _run_fits(
     features: Sequence[Features],
     on_row: Callable[[Row], None],
 ) -> None:
-    """Fit, score and save, fit after fit. One that fails is recorded, and the protocol is asked for the rest again."""
+    """Fit, score and save, fit after fit.
+
+    One that fails is recorded, and the protocol is asked for the rest again.
+    """
     while fits:
         left = list(fits)
         with _surviving() as caught:
@@ -262,19 +332,33 @@ def _run_fits(
                 _save_rows(context, fit, rows, on_row)
                 del left[0]
         for error in caught:
-            failing = left if isinstance(error, UserError) else left[:1]  # of the features, which all fits share, or of one fit
-            cells = [planned for fit in failing for planned in fit.missing if not context.store.has(planned.fingerprint)]
-            _record(context.store, str(failing[0].first.cell) if failing else f"{unit.name} {protocol.name}", cells, error)
+            # of the features, which all fits share, or of one fit
+            failing = left if isinstance(error, UserError) else left[:1]
+            cells = [
+                planned
+                for fit in failing
+                for planned in fit.missing
+                if not context.store.has(planned.fingerprint)
+            ]
+            _record(
+                context.store,
+                str(failing[0].first.cell) if failing else f"{unit.name} {protocol.name}",
+                cells,
+                error,
+            )
             left = left[len(failing) :]
         fits = left
 
 
-def _save_rows(context: RunContext, fit: PendingFit, rows: Iterator[Saved], on_row: Callable[[Row], None]) -> None:
+def _save_rows(
+    context: RunContext, fit: PendingFit, rows: Iterator[Saved], on_row: Callable[[Row], None]
+) -> None:
     for row, arrays in rows:
         if context.store.add(row, arrays):
             log.info("row %s", row.cell)
             on_row(row)
-    shutil.rmtree(scratch(context, fit), ignore_errors=True)  # its rows are on disk: nothing to go on from
+    # its rows are on disk: nothing to go on from
+    shutil.rmtree(scratch(context, fit), ignore_errors=True)
 
 
 @contextmanager
@@ -309,7 +393,11 @@ def needs_images(plan: Plan, todo: Sequence[PlannedCell]) -> bool:
 def _restore_targets(plan: Plan, store: Store) -> None:
     """Scored sets of finished rows that were lost or damaged are saved anew, where the folder keeps predictions, which they belong to."""
     rows = {str(row.provenance["target"]): row for row in store.rows().values()}
-    sets = {target.file: (unit.data, target) for unit in plan.units for target in plan.targets_of(unit.data)}
+    sets = {
+        target.file: (unit.data, target)
+        for unit in plan.units
+        for target in plan.targets_of(unit.data)
+    }
     for name, (data, target) in sets.items():
         if name in rows and "probabilities" in store.arrays(rows[name]):
             save_target(data, target, store)
@@ -318,10 +406,13 @@ def _restore_targets(plan: Plan, store: Store) -> None:
 def save_target(data: TaskData, target: EvaluationSet, store: Store) -> None:
     """What is known of the scored set, once for all rows that share it.
 
-    Groups, which are patients' names often, become numbers in the order of their names: resamples, which go by that order, stay as they are. One
-    numbering serves all scored sets of a task, and its other parts.
+    Groups, which are patients' names often, become numbers in the order of their names: resamples,
+    which go by that order, stay as they are. One numbering serves all scored sets of a task, and
+    its other parts.
     """
     split = target.examples.split
-    names = np.unique(np.concatenate([split.groups, *(part.groups for part in data.parts.values())]))
+    names = np.unique(
+        np.concatenate([split.groups, *(part.groups for part in data.parts.values())])
+    )
     groups = np.searchsorted(names, split.groups)
     store.add_target(target.file, split.ids, split.labels, groups, bags=split.bags, meta=split.meta)

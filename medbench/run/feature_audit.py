@@ -1,4 +1,7 @@
-"""What the encoders of a grid know of a task's metadata: the features of a plan, handed to `audit.features`."""
+"""What the encoders of a grid know of a task's metadata.
+
+The features of a plan, handed to `audit.features`.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,9 @@ from medbench.schema import Grid, Note, UserError
 from medbench.system import devices
 
 
-def audit_features(grid: Grid, columns: Sequence[str], part: str, k: int, device: str) -> tuple[list[Examined], list[Note]]:
+def audit_features(
+    grid: Grid, columns: Sequence[str], part: str, k: int, device: str
+) -> tuple[list[Examined], list[Note]]:
     """Measure what each encoder of the grid (one task) knows of the columns.
 
     Also returns notes. Features come from the cache or are made now. Raises UserError for
@@ -25,7 +30,11 @@ def audit_features(grid: Grid, columns: Sequence[str], part: str, k: int, device
     plan = planning.plan(grid)
     data = plan.tasks[0]
     if part not in data.parts:
-        raise UserError(f"Task '{data.task.name}' has no {part} part.", allowed=list(data.parts), then="medbench shortcuts TASK --on train")
+        raise UserError(
+            f"Task '{data.task.name}' has no {part} part.",
+            allowed=list(data.parts),
+            then="medbench shortcuts TASK --on train",
+        )
     split = data.parts[part]
     named = chosen_columns(split, columns, data.task.name)
     fused = [unit.method.name for unit in plan.units if unit.members]
@@ -44,6 +53,15 @@ def audit_features(grid: Grid, columns: Sequence[str], part: str, k: int, device
         check_finite({part: here})
         found = survey(here, split, data.task.kind, data.task.classes, named, k=k, device=device)
         encoder = unit.encoder
-        about = (data.task.name, data.data, unit.method.name, unit.source, unit.weights.name, encoder.name, encoder.readout, encoder.size)
+        about = (
+            data.task.name,
+            data.data,
+            unit.method.name,
+            unit.source,
+            unit.weights.name,
+            encoder.name,
+            encoder.readout,
+            encoder.size,
+        )
         examined.append(Examined(*about, len(split), tuple(found)))
     return examined, list(plan.notes)

@@ -1,4 +1,7 @@
-"""Everything that a run will need from a network, on a machine that has one: data sets, weights, files of the hub. Then it runs without."""
+"""Everything that a run will need from a network, on a machine that has one.
+
+Data sets, weights, files of the hub. Then it runs without.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,10 @@ from medbench.schema import Encoder, Grid, Method, Task, Weights, registry, user
 
 @dataclass(frozen=True)
 class Needed:
-    """Something that a run needs. place: where it lies now; None: it is to be got by hand, as `steps` say."""
+    """Something that a run needs.
+
+    place: where it lies now; None: it is to be got by hand, as `steps` say.
+    """
 
     name: str
     place: Path | None
@@ -30,7 +36,9 @@ class Needed:
 
 
 def fetch(grid: Grid, say: Callable[[str], None] = lambda line: None) -> list[Needed]:
-    """Fetch what a grid needs and what is not here. say: a line before long work. Raises UserError where something cannot be had.
+    """Fetch what a grid needs and what is not here.
+
+    say: a line before long work. Raises UserError where something cannot be had.
 
     No image is decoded and nothing is computed.
     """
@@ -42,9 +50,13 @@ def fetch(grid: Grid, say: Callable[[str], None] = lambda line: None) -> list[Ne
         for one in (task, *others):
             if one.name not in found:
                 found[one.name] = _data(one, grid, cache_dir, say)
-        for name, place in sources(grid, task.name, [other.name for other in asked.tasks], cache_dir):
+        for name, place in sources(
+            grid, task.name, [other.name for other in asked.tasks], cache_dir
+        ):
             found[f"{name}, unlabelled"] = Needed(f"{name}, unlabelled", place)
-    for encoder in (encoder_of(name, readout, grid) for name in grid.encoders for readout in grid.readouts):
+    for encoder in (
+        encoder_of(name, readout, grid) for name in grid.encoders for readout in grid.readouts
+    ):
         for method in asked.methods:
             if encoder.kind in method.encoders:
                 for weights in _weights(method, encoder, grid, cache_dir):
@@ -58,7 +70,9 @@ def _data(task: Task, grid: Grid, cache_dir: Path, say: Callable[[str], None]) -
     named = f"{task.name}: {task.data}"
     roots = [user_path(grid.data)] if grid.data else data_roots(cache_dir)
     there = next((place for root in roots if (place := task.find(root))), None)
-    if there is not None and (not task.downloads or any(manage.is_complete(task, root) for root in roots)):
+    if there is not None and (
+        not task.downloads or any(manage.is_complete(task, root) for root in roots)
+    ):
         return Needed(named, there)
     root = roots[0] if grid.data else cache_dir / "data"
     got = manage.get(task, root, cache_dir, say) or there
@@ -67,10 +81,18 @@ def _data(task: Task, grid: Grid, cache_dir: Path, say: Callable[[str], None]) -
 
 
 def _weights(method: Method, encoder: Encoder, grid: Grid, cache_dir: Path) -> Iterator[Weights]:
-    """Give the weights that a method starts from with an encoder; of a fusion, those of its members."""
+    """Give the weights that a method starts from with an encoder.
+
+    Of a fusion, those of its members.
+    """
     if method.fusion:
         for member in method.fusion.members:
-            yield from _weights(registry.method(member.method), member_encoder(member, encoder, phantom=False), grid, cache_dir)
+            yield from _weights(
+                registry.method(member.method),
+                member_encoder(member, encoder, phantom=False),
+                grid,
+                cache_dir,
+            )
         return
     if encoder.kind == "features":
         return

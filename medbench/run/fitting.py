@@ -1,4 +1,7 @@
-"""One protocol on one unit: its draws are fitted, scored and made rows. The only file that reads the labels of a scored set."""
+"""One protocol on one unit: its draws are fitted, scored and made rows.
+
+The only file that reads the labels of a scored set.
+"""
 
 from __future__ import annotations
 
@@ -33,8 +36,11 @@ log = logging.getLogger("medbench")
 
 @dataclass(frozen=True, eq=False)
 class RunContext:
-    """What all units of one run share. since: the failures of before are tried again, see `Store.failures_mark`. at_work: hears of each job that is
-    begun. weights: the resamples of each grouping of scored images, made once."""
+    """What all units of one run share.
+
+    since: the failures of before are tried again, see `Store.failures_mark`. at_work: hears of each
+    job that is begun. weights: the resamples of each grouping of scored images, made once.
+    """
 
     plan: Plan
     store: Store
@@ -50,7 +56,10 @@ class RunContext:
         return [planned for planned in left if planned.fingerprint not in failed]
 
     def weights_of(self, groups: np.ndarray) -> np.ndarray:
-        """(N, R) uint8: `stats.group_weights` of a scored set; levels of a corruption share them."""
+        """(N, R) uint8: `stats.group_weights` of a scored set.
+
+        Levels of a corruption share them.
+        """
         key = fingerprint(groups.tolist())
         if key not in self.weights:
             self.weights[key] = stats.group_weights(groups)
@@ -59,9 +68,12 @@ class RunContext:
 
 @dataclass(frozen=True)
 class PendingFit:
-    """One draw of one protocol, and its cells without a row: one for each evaluation set. first: its cell on the task's own part, done or not.
+    """One draw of one protocol, and its cells without a row: one for each evaluation set.
 
-    Nothing of a fitted head is kept, so a draw is fitted again as a whole where one of its sets has no row.
+    first: its cell on the task's own part, done or not.
+
+    Nothing of a fitted head is kept, so a draw is fitted again as a whole where one of its sets has
+    no row.
     """
 
     first: PlannedCell
@@ -83,7 +95,10 @@ def pending_fits(unit: Unit, todo: Sequence[PlannedCell]) -> list[PendingFit]:
 
 @dataclass(frozen=True, eq=False)
 class ShownSet:
-    """A scored set as a protocol sees it: images (M, D) or (M, S, S, 3), no labels. weights: its resamples. made_with: features it was made of."""
+    """A scored set as a protocol sees it: images (M, D) or (M, S, S, 3), no labels.
+
+    weights: its resamples. made_with: features it was made of.
+    """
 
     target: EvaluationSet
     images: np.ndarray
@@ -93,7 +108,11 @@ class ShownSet:
 
 @dataclass(frozen=True, eq=False)
 class Solving:
-    """One protocol on one unit. features: of the unit, () for a protocol that needs images. histories: of each member's pretraining."""
+    """One protocol on one unit.
+
+    features: of the unit, () for a protocol that needs images. histories: of each member's
+    pretraining.
+    """
 
     context: RunContext
     unit: Unit
@@ -107,22 +126,44 @@ Saved = tuple[Row, dict[str, np.ndarray]]
 
 
 def fit_and_score(
-    context: RunContext, unit: Unit, protocol: Protocol, todo: Sequence[PendingFit], features: Sequence[Features]
+    context: RunContext,
+    unit: Unit,
+    protocol: Protocol,
+    todo: Sequence[PendingFit],
+    features: Sequence[Features],
 ) -> Iterator[tuple[PendingFit, Iterator[Saved]]]:
-    """Rows of one protocol, fit after fit. The protocol sees the targets' images, never their labels, and fits once for all of them."""
+    """Rows of one protocol, fit after fit.
+
+    The protocol sees the targets' images, never their labels, and fits once for all of them.
+    """
     pixels = protocol.needs == "images"
-    arrays = [task_pack(unit.data, unit.encoder, context.plan.cache_dir).array] if pixels else [found.array for found in features]
+    arrays = (
+        [task_pack(unit.data, unit.encoder, context.plan.cache_dir).array]
+        if pixels
+        else [found.array for found in features]
+    )
     train = training_of(context, unit, protocol, todo, arrays)
     shown = _shown(context, unit, protocol, todo, arrays, () if pixels else features)
     histories = [history(context.plan, part, context.device) for part in unit.members or (unit,)]
     solving = Solving(context, unit, protocol, shown, histories, ingredients(unit, protocol))
     fused = unit.method.fusion.evaluate if unit.method.fusion and not pixels else None
     evaluate = fused or protocol.evaluate
-    log.info("solving %s for %d draws of %s, each scored on %s", protocol.name, len(todo), unit.name, ", ".join(shown))
+    log.info(
+        "solving %s for %d draws of %s, each scored on %s",
+        protocol.name,
+        len(todo),
+        unit.name,
+        ", ".join(shown),
+    )
     draws = [context.plan.draw(fit.first.cell) for fit in todo]
     sets = {name: (one.images, one.target.examples) for name, one in shown.items()}
-    answers = _timed(answered(evaluate, train, sets, draws, unit.data.examples["train"], judges_cases=protocol.cases))
-    if context.device != "cpu" and not pixels:  # a GPU works on the next draw while this one is scored
+    answers = _timed(
+        answered(
+            evaluate, train, sets, draws, unit.data.examples["train"], judges_cases=protocol.cases
+        )
+    )
+    # a GPU works on the next draw while this one is scored
+    if context.device != "cpu" and not pixels:
         answers = one_ahead(answers)
     for fit, (answer, seconds) in zip(todo, answers, strict=True):
         yield fit, _rows(solving, fit, answer, time.perf_counter() - seconds)
@@ -136,7 +177,13 @@ def _timed(answers: Iterable[Mapping[str, Scores]]) -> Iterator[tuple[Mapping[st
         start = time.perf_counter()
 
 
-def training_of(context: RunContext, unit: Unit, protocol: Protocol, todo: Sequence[PendingFit], arrays: Sequence[np.ndarray]) -> Train:
+def training_of(
+    context: RunContext,
+    unit: Unit,
+    protocol: Protocol,
+    todo: Sequence[PendingFit],
+    arrays: Sequence[np.ndarray],
+) -> Train:
     """What the protocol may learn from, of images: see `case_scores` for cases."""
     data, pool = unit.data, unit.data.pool
     return Train(
@@ -182,11 +229,15 @@ def _shown(
         else:
             made_with = unit_features(plan, unit, context.device, target)
             seen = columns([made.array for made in made_with], slice(None))
-        found[target.name] = ShownSet(target, seen, context.weights_of(target.examples.split.groups), made_with)
+        found[target.name] = ShownSet(
+            target, seen, context.weights_of(target.examples.split.groups), made_with
+        )
     return found
 
 
-def _rows(solving: Solving, fit: PendingFit, answer: Mapping[str, Scores], start: float) -> Iterator[Saved]:
+def _rows(
+    solving: Solving, fit: PendingFit, answer: Mapping[str, Scores], start: float
+) -> Iterator[Saved]:
     """Yield the rows of one fit with what is saved beside them.
 
     start: when the fit began; the first row costs what the fit did.
@@ -194,24 +245,42 @@ def _rows(solving: Solving, fit: PendingFit, answer: Mapping[str, Scores], start
     for planned in fit.missing:
         shown = solving.shown[planned.cell.target]
         given, task_kind = answer[shown.target.name], solving.unit.data.task.kind
-        _check_sums(given.probabilities, task_kind, f"{solving.protocol.name} on {shown.target.name}")
+        _check_sums(
+            given.probabilities, task_kind, f"{solving.protocol.name} on {shown.target.name}"
+        )
         scores = shown.target.read(given)
         values, resamples = _score(shown, task_kind, scores)
-        yield _row(solving, fit, planned, scores, values, start), _saved(scores, resamples, _labels(solving, fit))
+        yield (
+            _row(solving, fit, planned, scores, values, start),
+            _saved(scores, resamples, _labels(solving, fit)),
+        )
         start = time.perf_counter()
 
 
 def _labels(solving: Solving, fit: PendingFit) -> np.ndarray:
     """Return the labels that a fit learned from."""
-    labels: np.ndarray = solving.unit.data.examples["train"].split.labels[solving.context.plan.draw(fit.first.cell)]
+    labels: np.ndarray = solving.unit.data.examples["train"].split.labels[
+        solving.context.plan.draw(fit.first.cell)
+    ]
     return labels
 
 
-def _row(solving: Solving, fit: PendingFit, planned: PlannedCell, scores: Scores, values: dict[str, Any], start: float) -> Row:
+def _row(
+    solving: Solving,
+    fit: PendingFit,
+    planned: PlannedCell,
+    scores: Scores,
+    values: dict[str, Any],
+    start: float,
+) -> Row:
     unit, device, shown = solving.unit, solving.context.device, solving.shown[planned.cell.target]
     draw = solving.context.plan.draw(fit.first.cell)
-    made_of = identity(solving.made_of, touched(unit, solving.protocol, planned.cell.labels, shown.target))
-    origin = provenance(unit, shown.target, draw, shown.made_with, solving.histories, device, scores, made_of)
+    made_of = identity(
+        solving.made_of, touched(unit, solving.protocol, planned.cell.labels, shown.target)
+    )
+    origin = provenance(
+        unit, shown.target, draw, shown.made_with, solving.histories, device, scores, made_of
+    )
     return Row(
         cell=planned.cell,
         fingerprint=planned.fingerprint,
@@ -224,7 +293,9 @@ def _row(solving: Solving, fit: PendingFit, planned: PlannedCell, scores: Scores
     )
 
 
-def _saved(scores: Scores, resamples: Mapping[str, np.ndarray], labels: np.ndarray) -> dict[str, np.ndarray]:
+def _saved(
+    scores: Scores, resamples: Mapping[str, np.ndarray], labels: np.ndarray
+) -> dict[str, np.ndarray]:
     """Return what a results folder keeps of a row's scores. labels: of the labelled subset."""
     return {
         "probabilities": scores.probabilities.astype(np.float32),
@@ -254,7 +325,11 @@ def columns(arrays: Sequence[Any], where: slice) -> Any:
     """Return the rows of one part; of a fusion, all members' features side by side."""
     if isinstance(arrays[0], CheckedRows):  # pixels, which no fusion puts side by side
         return arrays[0].part(where)
-    return arrays[0][where] if len(arrays) == 1 else np.concatenate([array[where] for array in arrays], axis=1)
+    return (
+        arrays[0][where]
+        if len(arrays) == 1
+        else np.concatenate([array[where] for array in arrays], axis=1)
+    )
 
 
 def scratch(context: RunContext, fit: PendingFit) -> Path:
@@ -263,12 +338,27 @@ def scratch(context: RunContext, fit: PendingFit) -> Path:
     A results folder's own: the first of two runs with one would clear it under the other.
     """
     place = str(context.store.folder.absolute())
-    return context.plan.cache_dir / "cells" / fingerprint(fit.first.fingerprint, kind(context.device), place)
+    return (
+        context.plan.cache_dir
+        / "cells"
+        / fingerprint(fit.first.fingerprint, kind(context.device), place)
+    )
 
 
-def _score(shown: ShownSet, kind: Kind, scores: Scores) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Metrics with 95 % intervals, and their resamples. The one place where labels of a scored set are read."""
-    return row_metrics(shown.target.examples.split.labels, scores.probabilities, scores.decisions, kind, shown.weights)
+def _score(
+    shown: ShownSet, kind: Kind, scores: Scores
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Metrics with 95 % intervals, and their resamples.
+
+    The one place where labels of a scored set are read.
+    """
+    return row_metrics(
+        shown.target.examples.split.labels,
+        scores.probabilities,
+        scores.decisions,
+        kind,
+        shown.weights,
+    )
 
 
 def _check_sums(probabilities: np.ndarray, kind: Kind, where: str) -> None:

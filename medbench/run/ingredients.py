@@ -1,4 +1,7 @@
-"""What a cell's fingerprint holds beside the cell's own fields: its identity, and the named ingredients that touched it."""
+"""What a cell's fingerprint holds beside the cell's own fields.
+
+Its identity, and the named ingredients that touched it.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,8 @@ from medbench.run.units import Unit
 from medbench.schema import ALL, CASE, Protocol, fingerprint
 from medbench.stats import bootstrap, metrics, splits
 
-#: The numbers that every fingerprint begins with, named by `schema.ingredients.CODE`. Frozen: a changed one would make every committed row older.
+#: The numbers that every fingerprint begins with, named by `schema.ingredients.CODE`. Frozen: a
+#: changed one would make every committed row older.
 FROZEN = (1, 1, 1, 1, 128, 1, 1)
 
 
@@ -29,7 +33,11 @@ def ingredients(unit: Unit, protocol: Protocol) -> dict[str, Any]:
         "data": unit.data.identity,
         "method": [method.version, dict(method.settings), unit.weights.identity],
         "encoder": unit.encoder.identity(),
-        "protocol": [protocol.version, dict(protocol.settings), unit.data.task.modality if protocol.needs == "images" else ""],
+        "protocol": [
+            protocol.version,
+            dict(protocol.settings),
+            unit.data.task.modality if protocol.needs == "images" else "",
+        ],
         "precision": unit.precision,
     }
 

@@ -1,7 +1,11 @@
-"""What a worker takes at a time: a unit's cells that are solved together on its features, or one fine-tuning, of which a unit may hold hours.
+"""What a worker takes at a time.
 
-Work is taken, not waited for. Whoever finds a job taken goes on to the next, and waits only where all that is left is taken. So do several processes of
-one command, and several commands with one folder.
+A unit's cells that are solved together on its features, or one fine-tuning, of which a unit may
+hold hours.
+
+Work is taken, not waited for. Whoever finds a job taken goes on to the next, and waits only where
+all that is left is taken. So do several processes of one command, and several commands with one
+folder.
 """
 
 from __future__ import annotations
@@ -28,7 +32,10 @@ LEAPS = 4
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """name: of its lock in the results folder. pixels: whether it trains on images: one draw of one protocol, else all cells on features."""
+    """name: of its lock in the results folder.
+
+    pixels: whether it trains on images: one draw of one protocol, else all cells on features.
+    """
 
     unit: Unit
     cells: tuple[PlannedCell, ...]
@@ -36,11 +43,19 @@ class Job:
 
     @property
     def name(self) -> str:
-        return self.cells[0].fingerprint[:16] if self.pixels else fingerprint(self.cells[0].cell.unit)[:16]
+        return (
+            self.cells[0].fingerprint[:16]
+            if self.pixels
+            else fingerprint(self.cells[0].cell.unit)[:16]
+        )
 
     def __str__(self) -> str:
         first = self.cells[0].cell
-        return f"{self.unit.name} {first.protocol} {first.labels} seed {first.seed}" if self.pixels else self.unit.name
+        return (
+            f"{self.unit.name} {first.protocol} {first.labels} seed {first.seed}"
+            if self.pixels
+            else self.unit.name
+        )
 
 
 def jobs_of(plan: Plan, unit: Unit) -> list[Job]:
@@ -56,11 +71,18 @@ def jobs_of(plan: Plan, unit: Unit) -> list[Job]:
     return first + [Job(unit, tuple(cells), True) for cells in apart.values()]
 
 
-def take(jobs: Sequence[Job], attempt: Callable[[Job], bool], chance: Callable[[int], int] = secrets.randbelow) -> None:
-    """Attempt each job until it is done by somebody. attempt(job) -> False where another process holds it, or what it needs.
+def take(
+    jobs: Sequence[Job],
+    attempt: Callable[[Job], bool],
+    chance: Callable[[int], int] = secrets.randbelow,
+) -> None:
+    """Attempt each job until it is done by somebody.
 
-    Where many are held one after the other some are leapt over, and come back to: else each of 64 processes would ask for the 63 jobs of the others
-    before it finds one that is free. chance(n) -> a number below n.
+    attempt(job) -> False where another process holds it, or what it needs.
+
+    Where many are held one after the other some are leapt over, and come back to: else each of 64
+    processes would ask for the 63 jobs of the others before it finds one that is free. chance(n) ->
+    a number below n.
     """
     left, pause = list(jobs), PAUSE
     while left:
@@ -75,7 +97,9 @@ def take(jobs: Sequence[Job], attempt: Callable[[Job], bool], chance: Callable[[
         left = held
 
 
-def _once(left: Sequence[Job], attempt: Callable[[Job], bool], chance: Callable[[int], int]) -> tuple[list[Job], bool]:
+def _once(
+    left: Sequence[Job], attempt: Callable[[Job], bool], chance: Callable[[int], int]
+) -> tuple[list[Job], bool]:
     """The jobs that are not done after one walk along them, and whether some were leapt over."""
     held: list[Job] = []
     misses, place, leapt = 0, 0, False
@@ -93,16 +117,33 @@ def _once(left: Sequence[Job], attempt: Callable[[Job], bool], chance: Callable[
 
 
 def sets_of(plan: Plan, unit: Unit, todo: Iterable[PlannedCell]) -> list[EvaluationSet | None]:
-    """The sets of images whose features these cells of a unit take: the task's own (None), then those that lie apart."""
+    """The sets of images whose features these cells of a unit take.
+
+    The task's own (None), then those that lie apart.
+    """
     asked = {planned.cell.target for planned in todo}
-    return [None, *(target for target in plan.targets_of(unit.data) if target.apart and target.name in asked)]
+    return [
+        None,
+        *(target for target in plan.targets_of(unit.data) if target.apart and target.name in asked),
+    ]
 
 
 def lacking(plan: Plan, job: Job, todo: Sequence[PlannedCell], device: str) -> list[str]:
-    """What has to be trained or embedded before these cells of a job: names of work that other jobs, and other results folders, share."""
+    """What has to be trained or embedded before these cells of a job.
+
+    Names of work that other jobs, and other results folders, share.
+    """
     found = []
     for part in job.unit.members or (job.unit,):
-        sets = [] if job.pixels else [target for target in sets_of(plan, job.unit, todo) if not have_features(plan, part, device, target)]
+        sets = (
+            []
+            if job.pixels
+            else [
+                target
+                for target in sets_of(plan, job.unit, todo)
+                if not have_features(plan, part, device, target)
+            ]
+        )
         folder = pretrained_folder(plan, part, device)
         if part.recipes and (job.pixels or sets) and not (folder / "weights.pth").exists():
             found.append(f"train-{folder.name[:32]}")
@@ -112,7 +153,10 @@ def lacking(plan: Plan, job: Job, todo: Sequence[PlannedCell], device: str) -> l
 
 @contextmanager
 def preparing(cache_dir: Path, names: Sequence[str]) -> Iterator[bool]:
-    """Hold what `lacking` names inside, and give True; False where somebody else trains or embeds some of it."""
+    """Hold what `lacking` names inside, and give True.
+
+    False where somebody else trains or embeds some of it.
+    """
     folder = cache_dir / "preparing"
     if names:
         folder.mkdir(parents=True, exist_ok=True)

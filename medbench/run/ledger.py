@@ -1,7 +1,10 @@
-"""Which lines were ever judged on a scored set. Rows are replaced and deleted; this record only grows: who tries forty settings and shows the best
+"""Which lines were ever judged on a scored set.
+
+Rows are replaced and deleted; this record only grows: who tries forty settings and shows the best
 one shows how many were tried.
 
-`judged.jsonl` beside the rows, a line each: the row's fingerprint, its cell with and without seeds, as hashes, and the scored set.
+`judged.jsonl` beside the rows, a line each: the row's fingerprint, its cell with and without seeds,
+as hashes, and the scored set.
 """
 
 from __future__ import annotations
@@ -19,7 +22,10 @@ FILE = "judged.jsonl"
 
 @dataclass(frozen=True)
 class Judged:
-    """A row that was made. cell: hash of what was judged; line: the same without seeds. target: the scored set."""
+    """A row that was made.
+
+    cell: hash of what was judged; line: the same without seeds. target: the scored set.
+    """
 
     fingerprint: str
     cell: str
@@ -48,7 +54,8 @@ class Judged:
 def lines_judged(every: Iterable[Judged]) -> Mapping[str, int]:
     """Scored set -> how many lines were judged on it, ever.
 
-    A cell that was made twice, with other weights or another version, has two fingerprints: its line counts twice. Draws of one line are one.
+    A cell that was made twice, with other weights or another version, has two fingerprints: its
+    line counts twice. Draws of one line are one.
     """
     of_cell: dict[tuple[str, str, str], set[str]] = {}
     for one in every:

@@ -20,7 +20,8 @@ from medbench.stats.metrics import METRICS
 from medbench.system import atomic_write
 
 _ROUNDING = 1e-5  # of float32, in which scores are saved
-_COMPARED = ("ids", "labels", "groups")  # of a scored set: older folders have neither bags nor metadata
+# of a scored set: older folders have neither bags nor metadata
+_COMPARED = ("ids", "labels", "groups")
 
 
 def merge(folders: Sequence[Path], out: Path, *, predictions: bool = True) -> tuple[int, int]:
@@ -41,14 +42,17 @@ def merge(folders: Sequence[Path], out: Path, *, predictions: bool = True) -> tu
 def _merged(folders: Sequence[Path], out: Path, predictions: bool) -> tuple[int, int]:
     """Copy plans, rows, scores, failures and ledgers of `folders` into `out`, which may hold rows already. (rows that were new, rows in all).
 
-    predictions: False leaves out whatever belongs to a single image (ids, labels, groups, probabilities, decisions, the words of a failure) and
-    keeps the resamples of the metrics, from which leaderboards, paired differences, verdicts and curves are made: what may be published where
-    patients' data may not.
+    predictions: False leaves out whatever belongs to a single image (ids, labels, groups,
+    probabilities, decisions, the words of a failure) and keeps the resamples of the metrics, from
+    which leaderboards, paired differences, verdicts and curves are made: what may be published
+    where patients' data may not.
 
-    A cell that stands in two folders comes from the first of them, row, scores and scored set; one that is in `out` stays as it is. A failure
-    whose cell another folder has finished is not copied. Raises UserError before anything is written where a folder is no results folder, is
-    `out` itself, has a line under another setting than an earlier one (the plan of the one would drop the other's cells), holds a file that
-    is damaged, scores that are not their row's, or another scored set under the same name.
+    A cell that stands in two folders comes from the first of them, row, scores and scored set; one
+    that is in `out` stays as it is. A failure whose cell another folder has finished is not copied.
+    Raises UserError before anything is written where a folder is no results folder, is `out`
+    itself, has a line under another setting than an earlier one (the plan of the one would drop the
+    other's cells), holds a file that is damaged, scores that are not their row's, or another scored
+    set under the same name.
     """
     _check_folders(folders, out)
     merged, sources = Store(out), [Store(folder) for folder in folders]
@@ -68,9 +72,13 @@ def _merged(folders: Sequence[Path], out: Path, predictions: bool) -> tuple[int,
         merged.add_plan(source.plan() if predictions else _with_class_groups(source))
     for name, source in sets.items():
         arrays = source.target(name)
-        merged.keep_target(name, arrays if arrays["groups"].dtype.kind in "iu" else _without_group_names(arrays))
+        merged.keep_target(
+            name, arrays if arrays["groups"].dtype.kind in "iu" else _without_group_names(arrays)
+        )
     merged.add_judged(judged)
-    added = merged.add_all((row, _kept(source.arrays(row), row, predictions)) for source, row in chosen.values())
+    added = merged.add_all(
+        (row, _kept(source.arrays(row), row, predictions)) for source, row in chosen.values()
+    )
     done = merged.rows()
     _copy_failures(merged, sources, {*done, *merged.failures()}, predictions)
     return added, len(done)
@@ -82,7 +90,10 @@ def _check_folders(folders: Sequence[Path], out: Path) -> None:
     settings: dict[tuple[object, ...], tuple[str, Path]] = {}
     for folder in (*folders, *([out] if (out / "plan.json").is_file() else [])):
         if not (folder / "plan.json").is_file():
-            raise UserError(f"{folder} is not a results folder: it has no plan.json.", then="medbench run --out FOLDER")
+            raise UserError(
+                f"{folder} is not a results folder: it has no plan.json.",
+                then="medbench run --out FOLDER",
+            )
         plan = Store(folder).plan()
         for planned in plan.cells:
             c = planned.cell
@@ -90,7 +101,9 @@ def _check_folders(folders: Sequence[Path], out: Path) -> None:
             setting = planned.setting + str(plan.tasks[f"{c.task}|{c.data}|{c.target}"]["identity"])
             other = settings.setdefault(line, (setting, folder))
             if other[0] != setting:
-                raise UserError(f"{c.task} {c.method} {c.protocol} {c.labels} has another setting in {other[1]} than in {folder}.")
+                raise UserError(
+                    f"{c.task} {c.method} {c.protocol} {c.labels} has another setting in {other[1]} than in {folder}."
+                )
 
 
 def _check_scores(source: Store, row: Row) -> None:
@@ -107,13 +120,21 @@ def _check_scores(source: Store, row: Row) -> None:
 
 
 def _are_its_own(arrays: Mapping[str, np.ndarray], row: Row) -> bool:
-    """By their shapes, and by what the row says of them: its decisions, the sketch of its probabilities, and its metrics, about which their resamples lie."""
+    """By their shapes, and by what the row says of them.
+
+    Its decisions, the sketch of its probabilities, and its metrics, about which their resamples
+    lie.
+    """
     try:
         saved_arrays.check_scores(arrays)
     except ValueError:
         return False
     said = row.provenance.get("scores", {})
-    if "decisions" in said and "decisions" in arrays and fingerprint(arrays["decisions"].tolist())[:16] != said["decisions"]:
+    if (
+        "decisions" in said
+        and "decisions" in arrays
+        and fingerprint(arrays["decisions"].tolist())[:16] != said["decisions"]
+    ):
         return False
     if (
         "probabilities" in said
@@ -130,7 +151,10 @@ def _are_its_own(arrays: Mapping[str, np.ndarray], row: Row) -> bool:
 
 
 def _is_among(resamples: np.ndarray, value: float | None) -> bool:
-    """Whether a metric's value lies where its resamples do, or as far beyond them as they reach; True where nothing is defined."""
+    """Whether a metric's value lies where its resamples do, or as far beyond them as they reach.
+
+    True where nothing is defined.
+    """
     known = resamples[np.isfinite(resamples)]
     if value is None or not len(known):
         return True
@@ -139,7 +163,10 @@ def _is_among(resamples: np.ndarray, value: float | None) -> bool:
 
 
 def _scored_sets(merged: Store, chosen: Iterable[tuple[Store, Row]]) -> dict[str, Store]:
-    """Name -> whose. Raises UserError where two folders call different images or labels the same."""
+    """Name -> whose.
+
+    Raises UserError where two folders call different images or labels the same.
+    """
     found: dict[str, tuple[Store, dict[str, np.ndarray]]] = {}
     seen: set[tuple[Path, str]] = set()
     for store, row in chosen:
@@ -154,7 +181,9 @@ def _scored_sets(merged: Store, chosen: Iterable[tuple[Store, Row]]) -> dict[str
                 continue
             first, known = found.setdefault(name, (source, arrays))
             if not all(_alike(part, known.get(part), arrays.get(part)) for part in _COMPARED):
-                raise UserError(f"targets/{name}.npz of {first.folder} and of {source.folder} hold other images, labels or groups.")
+                raise UserError(
+                    f"targets/{name}.npz of {first.folder} and of {source.folder} hold other images, labels or groups."
+                )
     return {name: source for name, (source, _) in found.items()}
 
 
@@ -173,7 +202,10 @@ def _without_group_names(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarr
 
     The names may be of patients.
     """
-    return {**arrays, "groups": np.unique(arrays["groups"], return_inverse=True)[1].astype(np.int64)}
+    return {
+        **arrays,
+        "groups": np.unique(arrays["groups"], return_inverse=True)[1].astype(np.int64),
+    }
 
 
 def _equal(a: np.ndarray | None, b: np.ndarray | None) -> bool:
@@ -182,7 +214,9 @@ def _equal(a: np.ndarray | None, b: np.ndarray | None) -> bool:
     return a.dtype.kind == b.dtype.kind and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
 
 
-def _kept(arrays: Mapping[str, np.ndarray], row: Row, predictions: bool) -> Mapping[str, np.ndarray]:
+def _kept(
+    arrays: Mapping[str, np.ndarray], row: Row, predictions: bool
+) -> Mapping[str, np.ndarray]:
     if predictions:
         return arrays
     names = arrays["metrics"] if "metrics" in arrays else np.array(list(row.metrics))
@@ -210,7 +244,9 @@ def _with_class_groups(source: Store) -> PlanFile:
     return replace(plan, tasks=tasks)
 
 
-def _copy_failures(merged: Store, sources: Sequence[Store], known: set[str], predictions: bool) -> None:
+def _copy_failures(
+    merged: Store, sources: Sequence[Store], known: set[str], predictions: bool
+) -> None:
     for source in sources:
         reasons = source.failures()
         for planned in source.plan().cells:

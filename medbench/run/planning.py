@@ -1,7 +1,8 @@
 """What was asked for and the data that is there -> cells, in the order of work.
 
-A plan knows each cell's fingerprint, so it also tells which rows are there already. It needs no torch for the embedded encoder. Files are hashed and
-not decoded, but for a folder of the user's own: its audit needs the pixels, and makes the pack that the run needs anyway.
+A plan knows each cell's fingerprint, so it also tells which rows are there already. It needs no
+torch for the embedded encoder. Files are hashed and not decoded, but for a folder of the user's
+own: its audit needs the pixels, and makes the pack that the run needs anyway.
 """
 
 from __future__ import annotations
@@ -19,7 +20,15 @@ from medbench import images
 from medbench.audit.dataset import audited
 from medbench.audit.dataset.unlabelled_pool import with_unlabelled
 from medbench.audit.features.separating import sentences, separating
-from medbench.data.evaluation_sets import EvaluationSet, common, corrupted, corruptions_of, own_part, shifted, shifts_of
+from medbench.data.evaluation_sets import (
+    EvaluationSet,
+    common,
+    corrupted,
+    corruptions_of,
+    own_part,
+    shifted,
+    shifts_of,
+)
 from medbench.data.other_divisions import divided
 from medbench.data.task_data import TaskData, open_task
 from medbench.models import features_table
@@ -30,7 +39,13 @@ from medbench.run.draw_counts import most_draws, number_of_draws, number_of_init
 from medbench.run.encoder_verdicts import examined
 from medbench.run.ingredients import identity, ingredients, touched
 from medbench.run.units import Unit, unit_of, unlabelled_marks
-from medbench.run.validation import budgets_of, check_options, encoder_of, judges_fusions, resolve_grid
+from medbench.run.validation import (
+    budgets_of,
+    check_options,
+    encoder_of,
+    judges_fusions,
+    resolve_grid,
+)
 from medbench.schema import (
     ALL,
     IMAGE,
@@ -73,7 +88,8 @@ class Plan:
     targets: Mapping[tuple[str, str], tuple[EvaluationSet, ...]]
     divides: Mapping[tuple[str, str, str], bool]
     settings: Mapping[str, Mapping[str, Any]]  # setting -> its identity, see `ingredients.identity`
-    protocols: Mapping[str, Protocol]  # name -> the protocol as asked for: whose settings the fingerprints hold
+    # name -> the protocol as asked for: whose settings the fingerprints hold
+    protocols: Mapping[str, Protocol]
     command: str = ""  # that asks for it, without places on the machine
 
     @property
@@ -85,7 +101,9 @@ class Plan:
 
         All images are the same draw at every seed.
         """
-        return self.draws[cell.task, cell.data, cell.labels, 0 if cell.labels == str(ALL) else cell.seed]
+        return self.draws[
+            cell.task, cell.data, cell.labels, 0 if cell.labels == str(ALL) else cell.seed
+        ]
 
     def divided(self, cell: Cell) -> bool:
         """Whether the labelled subset of a cell is cross-validated."""
@@ -125,7 +143,11 @@ class Plan:
                     )
                 },
                 **({"by": data.by} if data.by != IMAGE else {}),
-                **({"held_out": dict(data.task.settings["held_out"])} if "held_out" in data.task.settings else {}),
+                **(
+                    {"held_out": dict(data.task.settings["held_out"])}
+                    if "held_out" in data.task.settings
+                    else {}
+                ),
                 **({"shift": dict(target.shift)} if target.shift else {}),
             }
             for data in self.tasks
@@ -159,7 +181,10 @@ def plan(grid: Grid, progress: ProgressCallback | None = None) -> Plan:
 
 def _plan(grid: Grid) -> Plan:
     asked = resolve_grid(grid)
-    (shifts, notes), (damages, more) = shifts_of(asked.tasks, grid.shifts), corruptions_of(asked.tasks, grid)
+    (shifts, notes), (damages, more) = (
+        shifts_of(asked.tasks, grid.shifts),
+        corruptions_of(asked.tasks, grid),
+    )
     notes += [*more, *asked.notes]
     cache_dir = images.cache_folder()
     units: list[Unit] = []
@@ -167,40 +192,71 @@ def _plan(grid: Grid) -> Plan:
     divides: dict[tuple[str, str, str], bool] = {}
     targets: dict[tuple[str, str], tuple[EvaluationSet, ...]] = {}
     settings: dict[str, dict[str, Any]] = {}
-    for task, (one_task, as_divided) in [(named, one) for named in asked.tasks for one in divided(named, grid, cache_dir)]:
+    for task, (one_task, as_divided) in [
+        (named, one) for named in asked.tasks for one in divided(named, grid, cache_dir)
+    ]:
         data = open_task(one_task, grid, cache_dir, notes, as_divided)
-        if task.name.startswith("folder:"):  # of a person's own, who reads here first what was made of it
+        # of a person's own, who reads here first what was made of it
+        if task.name.startswith("folder:"):
             notes += _marks(data)
         named = [
             encoder_of(one, readout, grid, phantom=data.data == "phantom")
             for one, readout in product(dict.fromkeys(grid.encoders), dict.fromkeys(grid.readouts))
         ]
         # not of weights of a user's own, which may bring their interpolation
-        forms = [images.PackForm(one.size, one.interpolation) for one in named if one.kind in ("timm", "function", "hub")]
+        forms = [
+            images.PackForm(one.size, one.interpolation)
+            for one in named
+            if one.kind in ("timm", "function", "hub")
+        ]
         data = audited(data, grid, cache_dir, notes, forms)
         data = with_unlabelled(data, grid, [one.name for one in asked.tasks], cache_dir)
         away = [shifted(data, *shift, grid) for shift in shifts[task.name]]
         scored = (
             own_part(data, grid.target),
-            *(target for other in away for target in ([common(data, grid.target, other)] if other.own is not None else []) + [other]),
+            *(
+                target
+                for other in away
+                for target in ([common(data, grid.target, other)] if other.own is not None else [])
+                + [other]
+            ),
             *(corrupted(data, grid.target, *damage) for damage in damages[task.name]),
         )
         name = data.task.name
         targets[name, data.data] = scored
         most = partial(most_draws, grid.seeds, asked.protocols, asked.methods)
         subsets = _subsets(data, asked.budgets, most)
-        draws.update({(name, data.data, str(budget), seed): index for (budget, seed), (index, _) in subsets.items()})
+        draws.update(
+            {
+                (name, data.data, str(budget), seed): index
+                for (budget, seed), (index, _) in subsets.items()
+            }
+        )
         notes += [*_shares(data, subsets), *_whole(data, asked.budgets, subsets)]
         division = Division(data.examples["train"].split, subsets)
-        divides.update({(name, data.data, str(budget)): divided for budget, divided in division.divided.items()})
+        divides.update(
+            {
+                (name, data.data, str(budget)): divided
+                for budget, divided in division.divided.items()
+            }
+        )
         for encoder in named:
-            if encoder.said and (note := Note("remark", f"{encoder.name}: {encoder.said}")) not in notes:
+            if (
+                encoder.said
+                and (note := Note("remark", f"{encoder.name}: {encoder.said}")) not in notes
+            ):
                 notes.append(note)
             found: tuple[Mark, ...] = ()
             if encoder.kind == "features":
                 found = given_marks(encoder, data, grid.target, scored)
                 notes += [Note("telling", f"{name}: {mark.text}") for mark in found]
-            serving = _serving([method for method in asked.methods if encoder.kind in method.encoders], data, encoder, grid, notes)
+            serving = _serving(
+                [method for method in asked.methods if encoder.kind in method.encoders],
+                data,
+                encoder,
+                grid,
+                notes,
+            )
             for method in serving:
                 first: Unit | None = None
                 for pretrain_seed in range(grid.pretrain_seeds if method.seeded else 1):
@@ -209,18 +265,40 @@ def _plan(grid: Grid) -> Plan:
                         break  # an official checkpoint is what it is
                     first = first or unit
                     said = examined(unit, cache_dir)
-                    notes += [note for mark in said if (note := Note(mark.kind, mark.text)) not in notes]
+                    notes += [
+                        note for mark in said if (note := Note(mark.kind, mark.text)) not in notes
+                    ]
                     cells, made = _cells(unit, first, asked.protocols, division, scored, grid)
                     settings.update(made)
                     if cells:
                         beside = unlabelled_marks(unit)
-                        notes += [note for mark in beside if (note := Note(mark.kind, f"{task.name}: {mark.text}")) not in notes]
+                        notes += [
+                            note
+                            for mark in beside
+                            if (note := Note(mark.kind, f"{task.name}: {mark.text}")) not in notes
+                        ]
                         units.append(replace(unit, cells=cells, marks=(*found, *said, *beside)))
                     else:
                         judged = ", ".join(protocol.name for protocol in asked.protocols)
-                        notes.append(Note("left out", f"{method.name} is left out: {judged} cannot judge a fusion"))
+                        notes.append(
+                            Note(
+                                "left out",
+                                f"{method.name} is left out: {judged} cannot judge a fusion",
+                            )
+                        )
     protocols = {protocol.name: protocol for protocol in asked.protocols}
-    return Plan(tuple(units), draws, tuple(notes), cache_dir, grid.target, targets, divides, settings, protocols, command(grid))
+    return Plan(
+        tuple(units),
+        draws,
+        tuple(notes),
+        cache_dir,
+        grid.target,
+        targets,
+        divides,
+        settings,
+        protocols,
+        command(grid),
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,7 +318,12 @@ class Subset:
 
     def record(self) -> dict[str, Any]:
         """Return it as plain values."""
-        return {**vars(self), "ids": self.ids.tolist(), "images": len(self.ids), "sha256": self.sha256}
+        return {
+            **vars(self),
+            "ids": self.ids.tolist(),
+            "images": len(self.ids),
+            "sha256": self.sha256,
+        }
 
 
 def splits(grid: Grid, progress: ProgressCallback | None = None) -> tuple[list[Subset], list[Note]]:
@@ -271,11 +354,23 @@ def splits(grid: Grid, progress: ProgressCallback | None = None) -> tuple[list[S
         made, said = divided(task, grid, images.cache_folder())[0]
         data = open_task(made, grid, images.cache_folder(), notes, said)
     parts = {name: of.split for name, of in data.examples.items()}
-    found = [Subset(name, "", 0, part.ids, len(np.unique(part.groups)), len(part)) for name, part in parts.items()]
+    found = [
+        Subset(name, "", 0, part.ids, len(np.unique(part.groups)), len(part))
+        for name, part in parts.items()
+    ]
     pool = parts["train"]
     subsets = _subsets(data, budgets, partial(number_of_draws, grid.seeds))
     for (budget, seed), (index, wanted) in subsets.items():
-        found.append(Subset("train", str(budget), seed, pool.ids[index], len(np.unique(pool.groups[index])), wanted))
+        found.append(
+            Subset(
+                "train",
+                str(budget),
+                seed,
+                pool.ids[index],
+                len(np.unique(pool.groups[index])),
+                wanted,
+            )
+        )
     return found, [*notes, *_marks(data), *_shares(data, subsets), *_whole(data, budgets, subsets)]
 
 
@@ -284,7 +379,9 @@ def _marks(data: TaskData) -> list[Note]:
     return [Note(mark.kind, f"{data.task.name}: {mark.text}") for mark in data.marks]
 
 
-def _shares(data: TaskData, subsets: Mapping[tuple[Budget, int], tuple[np.ndarray, int]]) -> list[Note]:
+def _shares(
+    data: TaskData, subsets: Mapping[tuple[Budget, int], tuple[np.ndarray, int]]
+) -> list[Note]:
     """Say what the percentages hold of each class beside their share of the images.
 
     subsets: as of `_subsets`.
@@ -293,11 +390,25 @@ def _shares(data: TaskData, subsets: Mapping[tuple[Budget, int], tuple[np.ndarra
     drawn: dict[str, list[Held]] = {}
     for (budget, _), (index, _) in subsets.items():
         drawn.setdefault(str(budget), []).append(held(labels[index], len(classes)))
-    return share_notes(drawn, held(labels, len(classes)), classes, several=labels.ndim > 1, task=data.task.name, of=data.by)
+    return share_notes(
+        drawn,
+        held(labels, len(classes)),
+        classes,
+        several=labels.ndim > 1,
+        task=data.task.name,
+        of=data.by,
+    )
 
 
-def _whole(data: TaskData, budgets: Sequence[Budget], subsets: Mapping[tuple[Budget, int], tuple[np.ndarray, int]]) -> list[Note]:
-    """Which budgets ask for more than there is, so that they come to all images. subsets: as of `_subsets`."""
+def _whole(
+    data: TaskData,
+    budgets: Sequence[Budget],
+    subsets: Mapping[tuple[Budget, int], tuple[np.ndarray, int]],
+) -> list[Note]:
+    """Which budgets ask for more than there is, so that they come to all images.
+
+    subsets: as of `_subsets`.
+    """
     there = {budget for budget, _ in subsets}
     more = [str(budget) for budget in budgets if budget not in there and budget != ALL]
     if not more:
@@ -308,22 +419,31 @@ def _whole(data: TaskData, budgets: Sequence[Budget], subsets: Mapping[tuple[Bud
 
 
 def given_features(
-    encoder: Encoder, data: TaskData, target: str, shift: EvaluationSet | None = None, table: FeaturesTable | None = None
+    encoder: Encoder,
+    data: TaskData,
+    target: str,
+    shift: EvaluationSet | None = None,
+    table: FeaturesTable | None = None,
 ) -> np.ndarray:
     """(N, D) float32 of a features file, part after part as in a pack; NaN for images of a part that is not used and not in the file.
 
-    shift: a set of another data set: its features instead. table: the file's content, where it is at hand.
+    shift: a set of another data set: its features instead. table: the file's content, where it is
+    at hand.
     """
     assert encoder.file is not None, "features have a file"
     table = table or features_table.read(encoder.file)
     if shift is not None and shift.elsewhere:
         return table.of(shift.split.ids.tolist(), [True] * len(shift.split))
     ids = [name for split in data.parts.values() for name in split.ids.tolist()]
-    needed = [name in ("train", target) for name, split in data.parts.items() for _ in range(len(split))]
+    needed = [
+        name in ("train", target) for name, split in data.parts.items() for _ in range(len(split))
+    ]
     return table.of(ids, needed)
 
 
-def given_marks(encoder: Encoder, data: TaskData, target: str, scored: Sequence[EvaluationSet]) -> tuple[Mark, ...]:
+def given_marks(
+    encoder: Encoder, data: TaskData, target: str, scored: Sequence[EvaluationSet]
+) -> tuple[Mark, ...]:
     """Return what every table of a features file must say.
 
     Raises UserError for ids of a scored set that are missing, double or not finite.
@@ -335,11 +455,18 @@ def given_marks(encoder: Encoder, data: TaskData, target: str, scored: Sequence[
             given_features(encoder, data, target, away, table)
     train = given_features(encoder, data, target, None, table)[data.where("train")]
     telling = separating(train, data.pool, data.task.kind, data.task.classes)
-    return tuple(Mark("telling", f"{encoder.name}: {said}") for said in sentences(telling, table.names, data.task.groups or "image"))
+    return tuple(
+        Mark("telling", f"{encoder.name}: {said}")
+        for said in sentences(telling, table.names, data.task.groups or "image")
+    )
 
 
-def _subsets(data: TaskData, budgets: list[Budget], draws_of: Callable[[int], int]) -> dict[tuple[Budget, int], tuple[np.ndarray, int]]:
-    """(budget, seed) -> index and requested count. A budget that comes to all images is spelled `100%`, and drawn once.
+def _subsets(
+    data: TaskData, budgets: list[Budget], draws_of: Callable[[int], int]
+) -> dict[tuple[Budget, int], tuple[np.ndarray, int]]:
+    """(budget, seed) -> index and requested count.
+
+    A budget that comes to all images is spelled `100%`, and drawn once.
 
     draws_of: how many draws there are of so many images.
     """
@@ -347,7 +474,9 @@ def _subsets(data: TaskData, budgets: list[Budget], draws_of: Callable[[int], in
     pool = data.examples["train"].split
     for budget in budgets:
         first = sampling.draws(pool.labels, pool.groups, budget, [0])
-        drawn = first + sampling.draws(pool.labels, pool.groups, budget, range(1, draws_of(len(first[0]))))
+        drawn = first + sampling.draws(
+            pool.labels, pool.groups, budget, range(1, draws_of(len(first[0])))
+        )
         if all(len(index) == len(pool) for index in drawn):
             found[ALL, 0] = (drawn[0], len(pool))
             continue
@@ -356,7 +485,9 @@ def _subsets(data: TaskData, budgets: list[Budget], draws_of: Callable[[int], in
     return found
 
 
-def _serving(methods: list[Method], data: TaskData, encoder: Encoder, grid: Grid, notes: list[Note]) -> list[Method]:
+def _serving(
+    methods: list[Method], data: TaskData, encoder: Encoder, grid: Grid, notes: list[Note]
+) -> list[Method]:
     """Return the methods that can serve a task with an encoder.
 
     One that a user named and that cannot is an error, else a note.
@@ -365,7 +496,10 @@ def _serving(methods: list[Method], data: TaskData, encoder: Encoder, grid: Grid
     for method in methods:
         why = method.refuses(data.pool, encoder) if method.refuses else ""
         if why and grid.methods:
-            raise UserError(f"Method '{method.name}' cannot serve '{data.task.name}' with {encoder.name}: {why}.", then="run it without it")
+            raise UserError(
+                f"Method '{method.name}' cannot serve '{data.task.name}' with {encoder.name}: {why}.",
+                then="run it without it",
+            )
         if why:
             notes.append(Note("left out", f"{method.name} is left out: {why}"))
         else:
@@ -381,12 +515,23 @@ def _cells(
     targets: Sequence[EvaluationSet],
     grid: Grid,
 ) -> tuple[tuple[PlannedCell, ...], dict[str, dict[str, Any]]]:
-    """In the order of work: all targets of a draw, the task's own part first, before the next. And each setting's identity.
+    """In the order of work: all targets of a draw, the task's own part first, before the next.
+
+    And each setting's identity.
 
     first: the unit of the first pretraining seed, which names the setting that all of them share.
     """
     data, encoder = unit.data, unit.encoder
-    common = (data.task.name, data.data, unit.method.name, unit.source, encoder.name, encoder.readout, encoder.size, unit.pretrain_seed)
+    common = (
+        data.task.name,
+        data.data,
+        unit.method.name,
+        unit.source,
+        encoder.name,
+        encoder.readout,
+        encoder.size,
+        unit.pretrain_seed,
+    )
     cells = []
     settings: dict[str, dict[str, Any]] = {}
     for protocol in protocols:
@@ -395,15 +540,23 @@ def _cells(
             continue  # a person who named both was refused, see `validation`
         own, shared = (ingredients(one, protocol) for one in (unit, first))
         made_by = {
-            (str(budget), target.name): touched(unit, protocol, str(budget), target) for budget in division.divided for target in targets
+            (str(budget), target.name): touched(unit, protocol, str(budget), target)
+            for budget in division.divided
+            for target in targets
         }
         seeded = protocol.seeded or own_head
-        trains = protocol.needs == "features" and any(part.recipes for part in unit.members or (unit,))
+        trains = protocol.needs == "features" and any(
+            part.recipes for part in unit.members or (unit,)
+        )
         for (budget, seed), (_, wanted) in division.subsets.items():
-            if seed >= number_of_draws(grid.seeds, len(division.subsets[budget, 0][0]), protocol, unit.method):
+            if seed >= number_of_draws(
+                grid.seeds, len(division.subsets[budget, 0][0]), protocol, unit.method
+            ):
                 continue  # another line has more of them
             apart = division.touched(unit, protocol, budget, seed)
-            for own_seed in range(number_of_initialisations(grid.seeds)) if budget == ALL and seeded else [seed]:
+            for own_seed in (
+                range(number_of_initialisations(grid.seeds)) if budget == ALL and seeded else [seed]
+            ):
                 for target in targets:
                     cell = Cell(*common, protocol.name, str(budget), own_seed, target.name)
                     touches = made_by[str(budget), target.name]
@@ -415,6 +568,14 @@ def _cells(
                             for made_of, of_draw in ((own, apart), (shared, {}))
                         )
                     )
-                    cells.append(PlannedCell(cell, fingerprint(cell.identity(), of_cell), wanted, of_line, target.file))
+                    cells.append(
+                        PlannedCell(
+                            cell,
+                            fingerprint(cell.identity(), of_cell),
+                            wanted,
+                            of_line,
+                            target.file,
+                        )
+                    )
                     settings.setdefault(of_line, identity(shared, touches))
     return tuple(cells), settings

@@ -1,4 +1,7 @@
-"""What a unit needs before anything can be judged: packed images, trained weights, frozen features. All of it cached by content."""
+"""What a unit needs before anything can be judged: packed images, trained weights, frozen features.
+
+All of it cached by content.
+"""
 
 from __future__ import annotations
 
@@ -29,22 +32,32 @@ if TYPE_CHECKING:
 log = logging.getLogger("medbench")
 
 
-def task_pack(data: TaskData, encoder: Encoder, cache_dir: Path, target: EvaluationSet | None = None) -> images.Pixels:
+def task_pack(
+    data: TaskData, encoder: Encoder, cache_dir: Path, target: EvaluationSet | None = None
+) -> images.Pixels:
     """Pack the task's images at the encoder's size: train, val, test one after another.
 
     Raises UserError that names every bad image. target: that set's images instead.
     """
     if target is not None and target.corruption:
         own = _pack(data, encoder, cache_dir)
-        return corrupted_pack.CorruptedPack(own, data.where(str(target.shift["of"])), target.split.ids, *target.corruption)
+        return corrupted_pack.CorruptedPack(
+            own, data.where(str(target.shift["of"])), target.split.ids, *target.corruption
+        )
     return _pack(data, encoder, cache_dir, target)
 
 
-def _pack(data: TaskData, encoder: Encoder, cache_dir: Path, target: EvaluationSet | None = None) -> images.Pack:
+def _pack(
+    data: TaskData, encoder: Encoder, cache_dir: Path, target: EvaluationSet | None = None
+) -> images.Pack:
     if target is not None:
         flat, hashes, name = list(target.split.images), target.hashes, target.name
     else:
-        flat, hashes, name = [image for split in data.parts.values() for image in split.images], data.hashes, data.task.name
+        flat, hashes, name = (
+            [image for split in data.parts.values() for image in split.images],
+            data.hashes,
+            data.task.name,
+        )
     stage = f"packing {name} at {encoder.size} px"
     return images.pack(flat, hashes, encoder.size, encoder.interpolation, cache_dir, stage=stage)
 
@@ -56,13 +69,19 @@ def trained(plan: Plan, unit: Unit, device: str, processes: int = 1) -> Unit:
     processes: that share every batch, see `models.pretrain.pretrain`.
     """
     if unit.members:
-        return replace(unit, members=tuple(trained(plan, member, device, processes) for member in unit.members))
+        return replace(
+            unit, members=tuple(trained(plan, member, device, processes) for member in unit.members)
+        )
     if not unit.recipes:
         return unit
     data, encoder, start = unit.data, unit.encoder, unit.start
     assert start is not None, "a pretraining starts somewhere"
     folder = pretrained_folder(plan, unit, device, processes)
-    if not (_shared(folder) if processes > 1 else archive_is_whole(folder / "weights.pth", "pretraining again")):
+    if not (
+        _shared(folder)
+        if processes > 1
+        else archive_is_whole(folder / "weights.pth", "pretraining again")
+    ):
         log.info("pretraining %s", unit.name)
         pixels, labels = learnt_from(data, encoder, plan.cache_dir)
         bags, groups = data.learnt_from
@@ -96,7 +115,9 @@ def learnt_from(data: TaskData, encoder: Encoder, cache_dir: Path) -> tuple[Any,
     labels = data.pool.labels
     if (more := data.unlabelled) is not None:
         stage = f"packing {', '.join(more.names)} at {encoder.size} px"
-        pack = images.pack(more.images, more.hashes, encoder.size, encoder.interpolation, cache_dir, stage=stage)
+        pack = images.pack(
+            more.images, more.hashes, encoder.size, encoder.interpolation, cache_dir, stage=stage
+        )
         parts.append((pack.array, np.arange(len(more))))
         each = np.eye(len(data.task.classes))[labels] if labels.ndim == 1 else labels
         labels = np.concatenate([each, np.full((len(more), each.shape[1]), np.nan)])
@@ -123,10 +144,13 @@ def embedding_stage(unit: Unit, target: EvaluationSet | None = None) -> str:
 def pretrained_folder(plan: Plan, unit: Unit, device: str, processes: int = 1) -> Path:
     """Where the cache keeps the weights that a unit's pretraining makes, their history and the state of one that was killed.
 
-    Each of several processes draws its own chance, and their number rounds the batch: other weights, which no run takes for those of one.
+    Each of several processes draws its own chance, and their number rounds the batch: other
+    weights, which no run takes for those of one.
     """
     several = [processes] if processes > 1 else []
-    return plan.cache_dir / "pretrained" / fingerprint(unit.weights.identity, kind(device), *several)
+    return (
+        plan.cache_dir / "pretrained" / fingerprint(unit.weights.identity, kind(device), *several)
+    )
 
 
 def history(plan: Plan, unit: Unit, device: str) -> dict[str, Any]:
@@ -138,7 +162,11 @@ def history(plan: Plan, unit: Unit, device: str) -> dict[str, Any]:
 
 
 def kept_history(folder: Path) -> dict[str, Any]:
-    """{} where there is none; a damaged one is removed, with a line: weights are too dear to be trained again for what was noted of them."""
+    """{} where there is none.
+
+    A damaged one is removed, with a line: weights are too dear to be trained again for what was
+    noted of them.
+    """
     file = folder / "history.json"
     try:
         found = parsed(file.read_bytes())
@@ -148,30 +176,44 @@ def kept_history(folder: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (ValueError, TypeError) as error:
-        log.warning("%s is damaged (%s): what these weights cost, and how their loss went, is lost", file, error)
+        log.warning(
+            "%s is damaged (%s): what these weights cost, and how their loss went, is lost",
+            file,
+            error,
+        )
         file.unlink(missing_ok=True)
         return {}
     kept: dict[str, Any] = found
     return kept
 
 
-def unit_features(plan: Plan, unit: Unit, device: str, target: EvaluationSet | None = None) -> tuple[features.Features, ...]:
+def unit_features(
+    plan: Plan, unit: Unit, device: str, target: EvaluationSet | None = None
+) -> tuple[features.Features, ...]:
     """Return the frozen features of a unit whose weights are on disk.
 
     Of each member, for a fusion. target: of that set's images, not of the task's.
     """
     if unit.members:
-        return tuple(found for member in unit.members for found in unit_features(plan, member, device, target))
+        return tuple(
+            found
+            for member in unit.members
+            for found in unit_features(plan, member, device, target)
+        )
     data, encoder = unit.data, unit.encoder
     if encoder.kind == "features":
-        return (features.Features(given_features(encoder, data, plan.target, target), 0.0, None, None),)
+        return (
+            features.Features(given_features(encoder, data, plan.target, target), 0.0, None, None),
+        )
     key = features_key(unit, device, target)
     name = unit.name + (f" on {target.name}" if target else "")
     found = features.cached(plan.cache_dir, key)
     if found is not None:
         log.info("features of %s are in the cache", name)
         return (found,)
-    assert not unit.recipes or unit.weights.file is not None, "an encoder is trained before it embeds"
+    assert not unit.recipes or unit.weights.file is not None, (
+        "an encoder is trained before it embeds"
+    )
     log.info("embedding %s", name)
     made = features.extract_features(
         task_pack(data, encoder, plan.cache_dir, target),
@@ -193,21 +235,36 @@ def unit_encoder(unit: Unit, encoder: Encoder, weights: Weights) -> torch.nn.Mod
 
 
 def have_features(plan: Plan, unit: Unit, device: str, target: EvaluationSet | None = None) -> bool:
-    """Whether a unit's features were given, or lie in the cache; of the target's images, where one is given."""
+    """Whether a unit's features were given, or lie in the cache.
+
+    Of the target's images, where one is given.
+    """
     if unit.members:
         return all(have_features(plan, member, device, target) for member in unit.members)
-    return unit.encoder.kind == "features" or features.cached(plan.cache_dir, features_key(unit, device, target)) is not None
+    return (
+        unit.encoder.kind == "features"
+        or features.cached(plan.cache_dir, features_key(unit, device, target)) is not None
+    )
 
 
 def features_key(unit: Unit, device: str, target: EvaluationSet | None = None) -> str:
     """Return the cache key of a unit's features; of the target's images, where one is given."""
     form = unit.encoder.size, unit.encoder.interpolation
-    pack_key = images.pack_key(target.hashes, *form) if target is not None and target.elsewhere else unit.data.pack_key(*form)
+    pack_key = (
+        images.pack_key(target.hashes, *form)
+        if target is not None and target.elsewhere
+        else unit.data.pack_key(*form)
+    )
     if target is not None and target.corruption:
-        pack_key = corrupted_pack.corrupted_pack_key(pack_key, target.split.ids.tolist(), *target.corruption)
+        pack_key = corrupted_pack.corrupted_pack_key(
+            pack_key, target.split.ids.tolist(), *target.corruption
+        )
     if target is not None and target.apart and unit.recipes:
-        pack_key = fingerprint(pack_key, "trained")  # without it lie features that an older medbench may have made before the training
-    return features.feature_key(pack_key, unit.encoder, unit.weights, unit.method, unit.precision, device)
+        # without it lie features that an older medbench may have made before the training
+        pack_key = fingerprint(pack_key, "trained")
+    return features.feature_key(
+        pack_key, unit.encoder, unit.weights, unit.method, unit.precision, device
+    )
 
 
 def network(unit: Unit) -> Network:
@@ -220,7 +277,10 @@ def network(unit: Unit) -> Network:
         build, head = partial(unit_encoder, unit, encoder, unit.weights), None
     else:
         assert unit.method.fusion is not None, "only a fusion has members"
-        build, head = partial(_side_by_side, unit), unit.method.fusion.head and partial(_fused_head, unit, unit.method.fusion.head)
+        build, head = (
+            partial(_side_by_side, unit),
+            unit.method.fusion.head and partial(_fused_head, unit, unit.method.fusion.head),
+        )
     return Network(build, head, encoder.size, encoder.mean, encoder.std, modality, unit.precision)
 
 
@@ -230,15 +290,24 @@ def _side_by_side(unit: Unit) -> torch.nn.Module:
     encoders = [member.encoder for member in unit.members]
     nets = [unit_encoder(member, member.encoder, member.weights) for member in unit.members]
     own = (unit.encoder.mean, unit.encoder.std)
-    return JointEncoder(nets, [e.size for e in encoders], [e.mean for e in encoders], [e.std for e in encoders], *own).eval()
+    return JointEncoder(
+        nets,
+        [e.size for e in encoders],
+        [e.mean for e in encoders],
+        [e.std for e in encoders],
+        *own,
+    ).eval()
 
 
-def _fused_head(unit: Unit, head: Callable[[Sequence[int], int], torch.nn.Module], outputs: int) -> torch.nn.Module:
+def _fused_head(
+    unit: Unit, head: Callable[[Sequence[int], int], torch.nn.Module], outputs: int
+) -> torch.nn.Module:
     import torch
 
     widths = []
     for member in unit.members:
-        net = unit_encoder(member, member.encoder, replace(member.weights, file=None, layout=""))  # its shape alone
+        # its shape alone
+        net = unit_encoder(member, member.encoder, replace(member.weights, file=None, layout=""))
         with torch.inference_mode():
             widths.append(net(torch.zeros(1, 3, member.encoder.size, member.encoder.size)).shape[1])
     return head(widths, outputs)

@@ -1,6 +1,9 @@
-"""Who works in a results folder, and at what: a file for each worker, whose lock says that it is alive.
+"""Who works in a results folder, and at what.
 
-The same files tell whether locks hold between machines: where a worker can have the lock of another that is still alive, nothing keeps the two apart.
+A file for each worker, whose lock says that it is alive.
+
+The same files tell whether locks hold between machines: where a worker can have the lock of another
+that is still alive, nothing keeps the two apart.
 """
 
 from __future__ import annotations
@@ -23,7 +26,10 @@ BEAT, LONGEST = 10.0, 60.0
 
 @dataclass(frozen=True)
 class Working:
-    """at: what was begun, in words; since: when, in seconds since 1970. beat: counts while the worker is alive."""
+    """at: what was begun, in words; since: when, in seconds since 1970.
+
+    beat: counts while the worker is alive.
+    """
 
     machine: str
     process: int
@@ -48,8 +54,11 @@ class Working:
 
 @contextmanager
 def present(folder: Path, device: str) -> Iterator[Callable[[str], None]]:
-    """Inside, this process stands among the folder's workers. Gives what takes the words for the job that it begins. Raises DiskError where the
-    folder's locks do not hold between this machine and another worker's."""
+    """Inside, this process stands among the folder's workers.
+
+    Gives what takes the words for the job that it begins. Raises DiskError where the folder's locks
+    do not hold between this machine and another worker's.
+    """
     place = folder / ".workers"
     place.mkdir(exist_ok=True)
     mine = _Own(place / f"{atomic_write.machine()}-{os.getpid()}.json", device)
@@ -109,7 +118,8 @@ def check_others(place: Path, mine: Path) -> None:
         ):
             doubtful[file] = found
     end = time.monotonic() + 2.5 * BEAT
-    while doubtful and time.monotonic() < end:  # each is gone, or a dead one's file, which no longer changes
+    # each is gone, or a dead one's file, which no longer changes
+    while doubtful and time.monotonic() < end:
         for file, found in doubtful.items():
             later = _read(file)
             if later and later.beat != found.beat:
@@ -130,7 +140,11 @@ def _changed(file: Path) -> float:
 
 
 def working(folder: Path) -> list[Working]:
-    """The workers that are alive; of one whose lock cannot be asked for from here, by its signs of life. What dead ones left is removed."""
+    """The workers that are alive.
+
+    Of one whose lock cannot be asked for from here, by its signs of life. What dead ones left is
+    removed.
+    """
     found = []
     for file in sorted((folder / ".workers").glob("*.json")):
         state = _read(file)

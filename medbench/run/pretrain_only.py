@@ -1,4 +1,7 @@
-"""One pretraining for its own sake: weights that timm loads, its history, a picture of the loss and a sheet of the views."""
+"""One pretraining for its own sake.
+
+Weights that timm loads, its history, a picture of the loss and a sheet of the views.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +27,12 @@ PARENT = Path("runs/pretrain")
 
 
 def alone(grid: Grid, out: Path | None, device: str) -> list[str]:
-    """Pretrain the grid's one method on its one task, from its last pretraining seed. Returns what a person should read.
+    """Pretrain the grid's one method on its one task, from its last pretraining seed.
 
-    Writes METHOD.pth, history.json, loss.png and views.png into `out`, by default runs/pretrain/TASK-METHOD. A killed one goes on. Under
-    torchrun the processes share every batch.
+    Returns what a person should read.
+
+    Writes METHOD.pth, history.json, loss.png and views.png into `out`, by default
+    runs/pretrain/TASK-METHOD. A killed one goes on. Under torchrun the processes share every batch.
     Raises UserError.
     """
     group = process_group.join(devices.resolve(device))
@@ -43,12 +48,18 @@ def _planned(grid: Grid, out: Path | None) -> Plan:
     if method.recipes is None:
         allowed = [entry.name for entry in registry.methods().values() if entry.recipes]
         raise UserError(
-            f"Method '{method.name}' trains no encoder.", allowed=allowed, given=method.name, then="medbench pretrain --method simclr"
+            f"Method '{method.name}' trains no encoder.",
+            allowed=allowed,
+            given=method.name,
+            then="medbench pretrain --method simclr",
         )
     check_writable(out or PARENT / "TASK", "medbench pretrain --out FOLDER", folder=True)
     planned = plan(grid)
     if not planned.units[-1].recipes:
-        raise UserError(f"Source '{grid.source}' takes the official checkpoint as it is.", allowed=["task", "imagenet+task"])
+        raise UserError(
+            f"Source '{grid.source}' takes the official checkpoint as it is.",
+            allowed=["task", "imagenet+task"],
+        )
     return planned
 
 
@@ -70,11 +81,23 @@ def _shown(grid: Grid, planned: Plan, weights: Weights, out: Path | None) -> lis
             judged,
         ]
     (out / "history.json").write_text(
-        json.dumps({"weights": weights.name, "budget": weights.budget, "sha256_of_recipe": weights.sha256, **history}, indent=1)
+        json.dumps(
+            {
+                "weights": weights.name,
+                "budget": weights.budget,
+                "sha256_of_recipe": weights.sha256,
+                **history,
+            },
+            indent=1,
+        )
     )
     loss_picture(history["steps"], weights.name, out / "loss.png")
     last = [step["knn_auc"] for step in history["steps"] if "knn_auc" in step]
-    watched = f"; kNN AUC on held-out training images {last[0]:.3f} at first, {last[-1]:.3f} at last" if last else ""
+    watched = (
+        f"; kNN AUC on held-out training images {last[0]:.3f} at first, {last[-1]:.3f} at last"
+        if last
+        else ""
+    )
     return [
         *map(str, planned.notes),
         f"{weights.name}: {history['steps'][-1]['views']} views in {history['seconds']:.0f} s, {history['views_per_second']:.0f} a second{watched}",
@@ -85,11 +108,20 @@ def _shown(grid: Grid, planned: Plan, weights: Weights, out: Path | None) -> lis
 
 def _judging(grid: Grid, unit: Unit, weights: Path) -> str:
     """Write the command that scores these weights on the same images, at the same size."""
-    return asking(tasks=grid.tasks[:1], encoders=(unit.encoder.name,), weights=str(weights), data=grid.data, size=grid.size)
+    return asking(
+        tasks=grid.tasks[:1],
+        encoders=(unit.encoder.name,),
+        weights=str(weights),
+        data=grid.data,
+        size=grid.size,
+    )
 
 
 def loss_picture(steps: list[dict[str, Any]], title: str, file: Path) -> None:
-    """Loss of each step and of held-out training images, and the watch: effective rank of the features, kNN AUC. Against views seen."""
+    """Loss of each step and of held-out training images, and the watch.
+
+    Effective rank of the features, kNN AUC. Against views seen.
+    """
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -130,6 +162,10 @@ def views_picture(planned: Plan, unit: Unit, file: Path) -> None:
     rows = np.linspace(here.start, here.stop - 1, SHOWN).astype(int)
     pixels = torch.from_numpy(task_pack(unit.data, unit.encoder, planned.cache_dir).array[rows])
     generator = torch.Generator().manual_seed(unit.pretrain_seed)
-    picture = Image.fromarray(augment.draw_views(pixels, unit.recipes[0].crops, unit.encoder.size, generator))
+    picture = Image.fromarray(
+        augment.draw_views(pixels, unit.recipes[0].crops, unit.encoder.size, generator)
+    )
     scale = max(1, round(96 / unit.encoder.size))
-    picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST).save(file)
+    picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST).save(
+        file
+    )

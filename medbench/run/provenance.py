@@ -27,10 +27,16 @@ def _peak_memory() -> int | None:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20)
 
 
-def row_cost(seconds: float, features: Sequence[Features], pretrainings: Sequence[Mapping[str, Any]], device: str) -> dict[str, Any]:
+def row_cost(
+    seconds: float,
+    features: Sequence[Features],
+    pretrainings: Sequence[Mapping[str, Any]],
+    device: str,
+) -> dict[str, Any]:
     """seconds: solving and scoring this cell (a batched protocol's first cell carries the shared work). Memory: peak of the process so far.
 
-    features, pretrainings: of each member of a fusion, else one; no features where the protocol trains on pixels.
+    features, pretrainings: of each member of a fusion, else one; no features where the protocol
+    trains on pixels.
     """
     speeds = [made.images_per_second for made in features if made.images_per_second]
     memory = {"peak_memory_mb": _peak_memory()}
@@ -57,16 +63,22 @@ def provenance(
     scores: Scores,
     identity: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """target: what was scored; scores: its own. identity: of the cell's setting, see `ingredients.identity`.
+    """target: what was scored; scores: its own.
 
-    `features`, of the target, are often older than the row: their machine stands beside its own. `parts`, `identity`, the features' `checks`
-    and the sketch of the scores serve `check`: they tell which part of a row's making moved.
+    identity: of the cell's setting, see `ingredients.identity`.
+
+    `features`, of the target, are often older than the row: their machine stands beside its own.
+    `parts`, `identity`, the features' `checks` and the sketch of the scores serve `check`: they
+    tell which part of a row's making moved.
     """
     pool = unit.data.examples["train"].split
     counts = _class_counts(pool.labels[draw], unit.data.task.classes)
     return {
         "data_sha256": unit.data.sha256,
-        "parts": {**unit.data.digests, **({} if target.name in unit.data.parts else {target.name: target.digest})},
+        "parts": {
+            **unit.data.digests,
+            **({} if target.name in unit.data.parts else {target.name: target.digest}),
+        },
         "identity": dict(identity),
         "weights": unit.weights.name,
         "weights_sha256": unit.weights.sha256,
@@ -74,16 +86,25 @@ def provenance(
         "members": [member.method.name for member in unit.members],
         "member_weights": list(unit.weights.members),
         "trained_on": list(unit.weights.trained_on),
-        "pretraining": [_stages(part, made) for part, made in zip(unit.members or (unit,), pretrainings, strict=True) if part.recipes],
+        "pretraining": [
+            _stages(part, made)
+            for part, made in zip(unit.members or (unit,), pretrainings, strict=True)
+            if part.recipes
+        ],
         "subset_sha256": splits.ids_hash(pool.ids[draw]),
         "subset_classes": counts,
         "target": target.file,
         "marks": [*target.marks, *unit.marks],
         "preprocessing": _preprocessing(unit),
         "precision": unit.precision,
-        "features": [made.made_with and {**made.made_with, "checks": dict(made.checks)} for made in features],
+        "features": [
+            made.made_with and {**made.made_with, "checks": dict(made.checks)} for made in features
+        ],
         "protocol": dict(scores.extra),
-        "scores": {"probabilities": sketch(scores.probabilities), "decisions": fingerprint(scores.decisions.tolist())[:16]},
+        "scores": {
+            "probabilities": sketch(scores.probabilities),
+            "decisions": fingerprint(scores.decisions.tolist())[:16],
+        },
         **machine(device),
     }
 
@@ -93,7 +114,11 @@ def _preprocessing(unit: Unit) -> str:
     if unit.encoder.kind == "features":
         return "features as given"
     encoders = [part.encoder for part in unit.members or (unit,)]
-    return "; ".join(dict.fromkeys(f"squash to {e.size} px {e.interpolation}, mean {e.mean}, std {e.std}" for e in encoders))
+    return "; ".join(
+        dict.fromkeys(
+            f"squash to {e.size} px {e.interpolation}, mean {e.mean}, std {e.std}" for e in encoders
+        )
+    )
 
 
 def _stages(unit: Unit, history: Mapping[str, Any]) -> dict[str, Any]:

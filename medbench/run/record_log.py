@@ -1,4 +1,7 @@
-"""A file of one JSON record a line, each with its checksum, that several processes append to: each line is parsed once."""
+"""A file of one JSON record a line, each with its checksum, that several processes append to.
+
+Each line is parsed once.
+"""
 
 from __future__ import annotations
 
@@ -23,19 +26,28 @@ class RecordLog(Generic[T]):
     last line that was parsed stands elsewhere.
     """
 
-    def __init__(self, file: Path, make: Callable[[Any], tuple[str, T]], then: str = "remove that line; its cell is computed again"):
+    def __init__(
+        self,
+        file: Path,
+        make: Callable[[Any], tuple[str, T]],
+        then: str = "remove that line; its cell is computed again",
+    ):
         self.file, self.make, self.then = file, make, then
         self._forget()
 
     def _forget(self) -> None:
         self._found: dict[str, T] = {}
         self._ends: dict[str, int] = {}  # key -> where its last record ends
-        self._state: tuple[int, int, int] | None = None  # number, time and size of the file as it was read last
+        # number, time and size of the file as it was read last
+        self._state: tuple[int, int, int] | None = None
         self._end = self._count = 0  # bytes and lines that were parsed
-        self._last = b""  # the last of these lines: where it stands no longer, the file was rewritten
+        # the last of these lines: where it stands no longer, the file was rewritten
+        self._last = b""
 
     def read(self) -> Mapping[str, T]:
-        """key -> value of its last record, in the order of the first. A line without an end, which a killed run was writing, is none.
+        """key -> value of its last record, in the order of the first.
+
+        A line without an end, which a killed run was writing, is none.
 
         Raises UserError for a line that is no record.
         """
@@ -46,7 +58,11 @@ class RecordLog(Generic[T]):
             return self._found
         state = (now.st_ino, now.st_mtime_ns, now.st_size)
         if state != self._state:
-            grown = self._state is not None and self._state[0] == now.st_ino and self._state[2] < now.st_size
+            grown = (
+                self._state is not None
+                and self._state[0] == now.st_ino
+                and self._state[2] < now.st_size
+            )
             self._state = None  # where a line is broken, the next reading says so too
             with self.file.open("rb") as stream:
                 if not grown or not self._stands(stream):
@@ -63,7 +79,10 @@ class RecordLog(Generic[T]):
         return {key for key in self._ends if self.known_beyond(key, size)}
 
     def known_beyond(self, key: str, size: int) -> bool:
-        """Whether a record of that key is known to have been appended since the file had this size. Reads nothing."""
+        """Whether a record of that key is known to have been appended since the file had this size.
+
+        Reads nothing.
+        """
         return self._ends.get(key, 0) > size
 
     @property
@@ -90,11 +109,16 @@ class RecordLog(Generic[T]):
             record = parsed(line)
         except ValueError as error:
             what = "is damaged" if isinstance(error, ChecksumError) else "is not JSON"
-            raise UserError(f"{self.file}, line {number}, {what} ({error}).", then=self.then) from error
+            raise UserError(
+                f"{self.file}, line {number}, {what} ({error}).", then=self.then
+            ) from error
         try:
             return self.make(record)
         except (TypeError, ValueError) as error:
-            raise UserError(f"{self.file}, line {number}, is not a record of medbench ({error}).", then=self.then) from error
+            raise UserError(
+                f"{self.file}, line {number}, is not a record of medbench ({error}).",
+                then=self.then,
+            ) from error
 
     def append(self, *records: Mapping[str, Any]) -> None:
         """Append a line each, whole or not at all.
@@ -113,7 +137,10 @@ class RecordLog(Generic[T]):
             os.fsync(file.fileno())
 
     def give_checksums(self) -> None:
-        """Write the lines of an older medbench with their checksums. To be called where nobody else appends. Raises UserError as `read` does."""
+        """Write the lines of an older medbench with their checksums.
+
+        To be called where nobody else appends. Raises UserError as `read` does.
+        """
         self.read()
         lines = self.file.read_bytes().splitlines(keepends=True) if self.file.exists() else []
         bare = [b'"checksum": "' not in line[-_CHECKSUM:] for line in lines]

@@ -1,4 +1,7 @@
-"""A row's model, made again: from the same draw, compared with the row's saved scores before anybody gets it."""
+"""A row's model, made again.
+
+From the same draw, compared with the row's saved scores before anybody gets it.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,16 @@ from typing import Any
 import numpy as np
 
 from medbench.images.decoding import decode
-from medbench.models.exported import KEEP_VECTORS, ComponentHead, ExportedModel, Head, LinearHead, Parts, load, write
+from medbench.models.exported import (
+    KEEP_VECTORS,
+    ComponentHead,
+    ExportedModel,
+    Head,
+    LinearHead,
+    Parts,
+    load,
+    write,
+)
 from medbench.models.exported.components import Components
 from medbench.models.exported.training_vectors import NeighbourHead, SupportHead
 from medbench.models.exported.typical import Typical, typical_of
@@ -24,13 +36,26 @@ from medbench.run.planning import plan as plan_grid
 from medbench.run.prepare import task_pack, trained, unit_encoder, unit_features
 from medbench.run.store import Store
 from medbench.run.units import Unit
-from medbench.schema import BY_CASE, Cell, Grid, Image, PlannedCell, Row, Train, UserError, check_writable, parse_budget, registry
+from medbench.schema import (
+    BY_CASE,
+    Cell,
+    Grid,
+    Image,
+    PlannedCell,
+    Row,
+    Train,
+    UserError,
+    check_writable,
+    parse_budget,
+    registry,
+)
 from medbench.schema.ingredients import differences
 from medbench.system import atomic_write, devices
 from medbench.system.precision import products
 
 TOLERANCE = 1e-6  # of a probability: the fit is the same, or it is not this row's
-#: Of a probability from the written folder on the same pixels, whose batches are others than those of the run; times in half precision.
+#: Of a probability from the written folder on the same pixels, whose batches are others than those
+#: of the run; times in half precision.
 BATCHES, HALF = 1e-4, 100
 ONNX_BATCH = 32
 TRIED = 512  # test images that the written folder is tried on
@@ -38,8 +63,11 @@ TRIED = 512  # test images that the written folder is tried on
 
 @dataclass(frozen=True, eq=False)
 class Refit:
-    """A row's unit with its weights on disk, and the head that was fitted again. difference: largest, of a probability on the scored part.
-    held_groups: of the images that were held out inside the labelled subset. typical: where the training part's features lie."""
+    """A row's unit with its weights on disk, and the head that was fitted again.
+
+    difference: largest, of a probability on the scored part. held_groups: of the images that were
+    held out inside the labelled subset. typical: where the training part's features lie.
+    """
 
     plan: Plan
     unit: Unit
@@ -97,7 +125,10 @@ def narrowed(grid: Grid, cell: Cell) -> Grid:
         protocols=(cell.protocol,),
         encoders=encoders or grid.encoders,
         readouts=(cell.readout,),
-        unlabelled=grid.unlabelled if registry.method(cell.method.partition(":")[0]).recipes else (),  # others have not seen them
+        # others have not seen them
+        unlabelled=grid.unlabelled
+        if registry.method(cell.method.partition(":")[0]).recipes
+        else (),
         shifts=(),
         corruptions=(),
     )
@@ -116,7 +147,13 @@ def refit(grids: Sequence[Grid], store: Store, row: Row, device: str = "auto") -
         unit = trained(plan, unit, device)
         arrays = [found.array for found in unit_features(plan, unit, device)]
         protocol = plan.protocols[row.cell.protocol]
-        train = training_of(RunContext(plan, store, device), unit, protocol, [PendingFit(planned, (planned,))], arrays)
+        train = training_of(
+            RunContext(plan, store, device),
+            unit,
+            protocol,
+            [PendingFit(planned, (planned,))],
+            arrays,
+        )
         draw = plan.draw(row.cell)
         head = HEADS[row.cell.protocol](train, draw, row.chosen)
         saved = store.scores(row)
@@ -125,9 +162,22 @@ def refit(grids: Sequence[Grid], store: Store, row: Row, device: str = "auto") -
     if not apart <= TOLERANCE or (decisions != saved["decisions"]).any():
         made = row.provenance.get("device", "another device")
         what = f"The fit of {row.cell} does not give its saved scores again: a probability differs by {apart:.2g} (limit {TOLERANCE:g})."
-        raise UserError(what, then=f"export on the machine and with the versions of the run ({made}), or medbench run into a new folder")
+        raise UserError(
+            what,
+            then=f"export on the machine and with the versions of the run ({made}), or medbench run into a new folder",
+        )
     held = train.groups[draw][saved["held_out_index"]] if "held_out_index" in saved else None
-    return Refit(plan, unit, row, head, apart, saved["probabilities"], device, held, typical_of(train.features, train.groups))
+    return Refit(
+        plan,
+        unit,
+        row,
+        head,
+        apart,
+        saved["probabilities"],
+        device,
+        held,
+        typical_of(train.features, train.groups),
+    )
 
 
 def _apart(found: np.ndarray, saved: np.ndarray) -> float:
@@ -137,7 +187,10 @@ def _apart(found: np.ndarray, saved: np.ndarray) -> float:
 
 
 def _planned(grids: Sequence[Grid], row: Row) -> tuple[Plan, Unit, PlannedCell]:
-    """Where the row's fingerprint stands. Raises UserError with what differs where it does in none."""
+    """Where the row's fingerprint stands.
+
+    Raises UserError with what differs where it does in none.
+    """
     why: list[str] = []
     for i, grid in enumerate(grids):
         try:
@@ -151,17 +204,23 @@ def _planned(grids: Sequence[Grid], row: Row) -> tuple[Plan, Unit, PlannedCell]:
                 if planned.fingerprint == row.fingerprint:
                     return plan, unit, planned
                 if replace(planned.cell, task=row.cell.task) == row.cell:
-                    said = differences(row.provenance.get("identity", {}), plan.settings[planned.setting])
+                    said = differences(
+                        row.provenance.get("identity", {}), plan.settings[planned.setting]
+                    )
                     why = [str(one) for one in said] or ["the data or the weights"]
     reason = f"what differs: {', '.join(why)}" if why else "no command of the folder plans it"
     raise UserError(
-        f"{row.cell} cannot be made again here: {reason}.", then="medbench export with the --data, --task and --weights of the run"
+        f"{row.cell} cannot be made again here: {reason}.",
+        then="medbench export with the --data, --task and --weights of the run",
     )
 
 
 @dataclass(frozen=True)
 class OnnxDifferences:
-    """Hold the largest difference of a probability of model.onnx from the folder's own: on the same pixels, and from files, which it resizes itself."""
+    """Hold the largest difference of a probability of model.onnx from the folder's own.
+
+    On the same pixels, and from files, which it resizes itself.
+    """
 
     pixels: float
     images: int
@@ -177,18 +236,33 @@ class OnnxDifferences:
         return f"{own}, and by {self.files:.2g} at most from {self.of_files} whole files, which it resizes itself without Pillow's rounding in between"
 
 
-def save(made: Refit, parts: Parts, out: Path, card: Callable[[float, OnnxDifferences | None], str], *, onnx: bool = False) -> float:
-    """Write the folder, read it back and try it on test images; only then it gets its name. card: from the largest difference of a probability,
-    which is returned. Raises UserError for a folder that is there, and where the difference is more than rounding."""
+def save(
+    made: Refit,
+    parts: Parts,
+    out: Path,
+    card: Callable[[float, OnnxDifferences | None], str],
+    *,
+    onnx: bool = False,
+) -> float:
+    """Write the folder, read it back and try it on test images; only then it gets its name.
+
+    card: from the largest difference of a probability, which is returned. Raises UserError for a
+    folder that is there, and where the difference is more than rounding.
+    """
     check_target(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write.naming(out), tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as place:
+    with (
+        atomic_write.naming(out),
+        tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as place,
+    ):
         trial = Path(place) / "model"
         trial.mkdir()
         write(trial, parts, "", onnx=onnx)
         apart = _tried(made, load(trial, made.device))
         if not apart <= BATCHES * (1 if parts.precision == "fp32" else HALF):
-            raise UserError(f"The written model gives a probability that is {apart:.2g} from the saved one: nothing was exported.")
+            raise UserError(
+                f"The written model gives a probability that is {apart:.2g} from the saved one: nothing was exported."
+            )
         by_onnx = _tried_onnx(made, trial) if onnx else None
         (trial / "README.md").write_text(card(apart, by_onnx), encoding="utf-8")
         shutil.move(trial, out)
@@ -198,14 +272,20 @@ def save(made: Refit, parts: Parts, out: Path, card: Callable[[float, OnnxDiffer
 def check_target(out: Path) -> None:
     """Raise UserError for a place that holds something, or that cannot be written."""
     if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
-        raise UserError(f"{out} is there already, and is not overwritten.", then="name another folder: --out model-2")
+        raise UserError(
+            f"{out} is there already, and is not overwritten.",
+            then="name another folder: --out model-2",
+        )
     check_writable(out, "name another place", folder=True)
     if out.exists():
         out.rmdir()
 
 
 def _tried(made: Refit, model: ExportedModel) -> float:
-    pack, where = task_pack(made.unit.data, made.unit.encoder, made.plan.cache_dir), made.unit.data.where(made.plan.target)
+    pack, where = (
+        task_pack(made.unit.data, made.unit.encoder, made.plan.cache_dir),
+        made.unit.data.where(made.plan.target),
+    )
     n = min(TRIED, where.stop - where.start)
     found, _ = model.score(np.asarray(pack.array[where.start : where.start + n]))
     return _apart(found, made.saved[:n])
@@ -214,14 +294,25 @@ def _tried(made: Refit, model: ExportedModel) -> float:
 def _tried_onnx(made: Refit, folder: Path) -> OnnxDifferences:
     """Raises UserError where it differs on the same pixels by more than rounding."""
     own, other = load(folder, "cpu"), load(folder, runtime="onnx")
-    pack, where = task_pack(made.unit.data, made.unit.encoder, made.plan.cache_dir), made.unit.data.where(made.plan.target)
+    pack, where = (
+        task_pack(made.unit.data, made.unit.encoder, made.plan.cache_dir),
+        made.unit.data.where(made.plan.target),
+    )
     n = min(TRIED, where.stop - where.start)
     pixels = np.asarray(pack.array[where.start : where.start + n])
     wanted = own.score(pixels)[0]
-    apart = max(_apart(other.score(pixels[i : i + ONNX_BATCH])[0], wanted[i : i + ONNX_BATCH]) for i in range(0, n, ONNX_BATCH))
+    apart = max(
+        _apart(other.score(pixels[i : i + ONNX_BATCH])[0], wanted[i : i + ONNX_BATCH])
+        for i in range(0, n, ONNX_BATCH)
+    )
     if not apart <= BATCHES:
-        raise UserError(f"model.onnx gives a probability that is {apart:.2g} from the model's own: nothing was exported.")
-    wholes = [_apart(other.score(decode(one)[None])[0], wanted[i : i + 1]) for i, one in enumerate(_shown(made, n))]
+        raise UserError(
+            f"model.onnx gives a probability that is {apart:.2g} from the model's own: nothing was exported."
+        )
+    wholes = [
+        _apart(other.score(decode(one)[None])[0], wanted[i : i + 1])
+        for i, one in enumerate(_shown(made, n))
+    ]
     return OnnxDifferences(apart, n, max(wholes, default=0.0), len(wholes))
 
 
@@ -241,16 +332,23 @@ def _logreg(train: Train, draw: np.ndarray, chosen: Mapping[str, Any]) -> Head:
     seen, n_classes = found.seen, found.n_classes
     if found.model is None:
         nothing = Components.nothing(train.features.shape[1])
-        return ComponentHead(nothing, np.zeros((len(seen), 0)), np.zeros(len(seen)), seen, n_classes)
+        return ComponentHead(
+            nothing, np.zeros((len(seen), 0)), np.zeros(len(seen)), seen, n_classes
+        )
     coef, intercept = found.model.coef_, found.model.intercept_
     if len(coef) == 1:  # of two classes the margin alone
-        coef, intercept = np.concatenate([np.zeros_like(coef), coef]), np.concatenate([np.zeros_like(intercept), intercept])
+        coef, intercept = (
+            np.concatenate([np.zeros_like(coef), coef]),
+            np.concatenate([np.zeros_like(intercept), intercept]),
+        )
     return ComponentHead(_components(found.transform), coef, intercept, seen, n_classes)
 
 
 def _components(how: Any) -> Components:
     """From what the protocol transforms with."""
-    return Components(how.varies, how.reach, how.limit, how.power, how.pca.mean_, how.pca.components_[how.kept])
+    return Components(
+        how.varies, how.reach, how.limit, how.power, how.pca.mean_, how.pca.components_[how.kept]
+    )
 
 
 def _svm(train: Train, draw: np.ndarray, chosen: Mapping[str, Any]) -> Head:
@@ -260,18 +358,46 @@ def _svm(train: Train, draw: np.ndarray, chosen: Mapping[str, Any]) -> Head:
     empty = np.zeros(0)
     if model is None:
         nothing = Components.nothing(train.features.shape[1])
-        return SupportHead(nothing, np.zeros((0, 0)), np.zeros((0, 0)), empty, np.zeros(0, int), 1.0, found.sharpness, seen, n_classes)
+        return SupportHead(
+            nothing,
+            np.zeros((0, 0)),
+            np.zeros((0, 0)),
+            empty,
+            np.zeros(0, int),
+            1.0,
+            found.sharpness,
+            seen,
+            n_classes,
+        )
     transform = _components(found.transform)
     inside = transform(train.features[draw])
     gamma = float(1 / (inside.shape[1] * inside.var()))
-    vectors, dual, bias, counts = inside[model.support_], model.dual_coef_, model.intercept_, model.n_support_
-    return SupportHead(transform, vectors, dual, bias, counts, gamma, found.sharpness, seen, n_classes)
+    vectors, dual, bias, counts = (
+        inside[model.support_],
+        model.dual_coef_,
+        model.intercept_,
+        model.n_support_,
+    )
+    return SupportHead(
+        transform, vectors, dual, bias, counts, gamma, found.sharpness, seen, n_classes
+    )
 
 
 def _knn(train: Train, draw: np.ndarray, chosen: Mapping[str, Any]) -> Head:
     """Keep the features of the labelled images; k is the row's."""
-    return NeighbourHead(np.asarray(train.features[draw]), train.labels[draw], int(chosen["k"]), knn.TEMPERATURE, train.n_classes)
+    return NeighbourHead(
+        np.asarray(train.features[draw]),
+        train.labels[draw],
+        int(chosen["k"]),
+        knn.TEMPERATURE,
+        train.n_classes,
+    )
 
 
 #: Protocol -> its head, from what it may learn from, the draw, and what the row says was chosen.
-HEADS: dict[str, Callable[[Train, np.ndarray, Mapping[str, Any]], Head]] = {"linear": _linear, "logreg": _logreg, "svm": _svm, "knn": _knn}
+HEADS: dict[str, Callable[[Train, np.ndarray, Mapping[str, Any]], Head]] = {
+    "linear": _linear,
+    "logreg": _logreg,
+    "svm": _svm,
+    "knn": _knn,
+}

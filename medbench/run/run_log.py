@@ -26,7 +26,10 @@ class _PlainFormatter(logging.Formatter):
 
 
 class _LogFile(logging.FileHandler):
-    """A full disk ends the run as it does wherever else it is met; logging itself would print a traceback at each line."""
+    """A full disk ends the run as it does wherever else it is met.
+
+    Logging itself would print a traceback at each line.
+    """
 
     def handleError(self, record: logging.LogRecord) -> None:
         if isinstance(sys.exc_info()[1], OSError):
@@ -37,7 +40,10 @@ class _LogFile(logging.FileHandler):
 
 @contextmanager
 def log_file(file: Path) -> Iterator[None]:
-    """Inside, what is logged goes to the file, too; but for what another process has written there and told."""
+    """Inside, what is logged goes to the file, too.
+
+    But for what another process has written there and told.
+    """
     handler = _LogFile(file, encoding="utf-8", delay=True)
     handler.setFormatter(_PlainFormatter("%(asctime)s %(process)d %(levelname)s %(message)s"))
     handler.addFilter(lambda record: not getattr(record, "told", False))

@@ -1,4 +1,7 @@
-"""What the arrays of a results folder must be: folders are copied, edited and shared, and a table must not count what does not belong together."""
+"""What the arrays of a results folder must be.
+
+Folders are copied, edited and shared, and a table must not count what does not belong together.
+"""
 
 from __future__ import annotations
 
@@ -39,10 +42,20 @@ def check_scores(arrays: Arrays) -> None:
         if not ((probabilities >= 0) & (probabilities <= 1)).all():  # NaN is none either
             raise ValueError("probabilities lie outside of 0 to 1")
         several = arrays.get("decisions", np.empty(0)).ndim == 2
-        _check(arrays, "decisions", 2 if several else 1, "iufb" if several else "iu", len(probabilities))
+        _check(
+            arrays,
+            "decisions",
+            2 if several else 1,
+            "iufb" if several else "iu",
+            len(probabilities),
+        )
         if several and arrays["decisions"].shape != probabilities.shape:
-            raise ValueError(f"decisions are {_what(arrays['decisions'])} beside probabilities {probabilities.shape}")
-        _check_values("decisions", arrays["decisions"], 0, 1 if several else probabilities.shape[1] - 1)
+            raise ValueError(
+                f"decisions are {_what(arrays['decisions'])} beside probabilities {probabilities.shape}"
+            )
+        _check_values(
+            "decisions", arrays["decisions"], 0, 1 if several else probabilities.shape[1] - 1
+        )
     check_resamples(arrays.get("resamples"))
     if "metrics" in arrays:
         _check(arrays, "metrics", 1, "U", len(arrays["resamples"]))
@@ -61,18 +74,26 @@ def check_together(target: Arrays, scores: Arrays, classes: int | None) -> None:
     labels, probabilities = target["labels"], scores["probabilities"]
     width = probabilities.shape[1]
     if len(labels) != len(probabilities):
-        raise ValueError(f"it holds {len(probabilities)} answers, and the scored set {len(labels)} images")
+        raise ValueError(
+            f"it holds {len(probabilities)} answers, and the scored set {len(labels)} images"
+        )
     if (labels.ndim == 2) != (scores["decisions"].ndim == 2):
         raise ValueError("one of it and the scored set has several labels an image")
     needed = labels.shape[1] if labels.ndim == 2 else int(labels.max(initial=-1)) + 1
     if needed > width or (labels.ndim == 2 and needed < width) or classes not in (None, width):
-        raise ValueError(f"it holds probabilities of {width} classes, and the scored set has {classes or needed}")
+        raise ValueError(
+            f"it holds probabilities of {width} classes, and the scored set has {classes or needed}"
+        )
 
 
 def _check(arrays: Arrays, name: str, ndim: int, kinds: str, n: int | None = None) -> None:
     if name not in arrays:
         raise ValueError(f"it lacks {name}")
-    if arrays[name].ndim != ndim or arrays[name].dtype.kind not in kinds or n not in (None, len(arrays[name])):
+    if (
+        arrays[name].ndim != ndim
+        or arrays[name].dtype.kind not in kinds
+        or n not in (None, len(arrays[name]))
+    ):
         raise ValueError(f"{name} are {_what(arrays[name])}" + ("" if n is None else f", of {n}"))
 
 

@@ -1,4 +1,6 @@
-"""Rows, scores and the plan on disk. Done = a row on disk; a half-written line or file is never read.
+"""Rows, scores and the plan on disk.
+
+Done = a row on disk; a half-written line or file is never read.
 
 plan.json            what was asked for: cells with their fingerprints, and what each task's tables must say
 rows.jsonl           one finished cell a line
@@ -7,8 +9,9 @@ failed.jsonl         one failure a line: cell, fingerprint, reason
 scores/ID.npz        probabilities, decisions and metric resamples of one row
 targets/ID.npz       ids, labels, groups (as numbers), bags and metadata of one scored set
 
-Each file and each line has its checksum, which is looked at when it is read; what an older medbench wrote has none, and is taken.
-`medbench merge --without-predictions` leaves of the last two the metric resamples alone: nothing of a single image.
+Each file and each line has its checksum, which is looked at when it is read; what an older medbench
+wrote has none, and is taken. `medbench merge --without-predictions` leaves of the last two the
+metric resamples alone: nothing of a single image.
 """
 
 from __future__ import annotations
@@ -23,7 +26,13 @@ from typing import Any
 import numpy as np
 
 from medbench.run.ledger import Judged, lines_judged
-from medbench.run.stored_results import Damaged, NoPredictions, OlderRows, StoredResults, scores_file
+from medbench.run.stored_results import (
+    Damaged,
+    NoPredictions,
+    OlderRows,
+    StoredResults,
+    scores_file,
+)
 from medbench.schema import Cell, PlanFile, PlannedCell, Row, UserError, check_writable
 from medbench.system import atomic_write, fast_npz, locks
 
@@ -45,10 +54,12 @@ def _plain(column: np.ndarray) -> np.ndarray:
 
 
 def _shareable(column: np.ndarray, groups: np.ndarray) -> bool:
-    """Whether a column describes images rather than naming them: results folders are passed on, patients' names and notes are not.
+    """Whether a column describes images rather than naming them.
 
-    Text, or whole numbers of more than three digits (accession numbers): at most half as many different values as there are groups. Other
-    numbers (an age, a fraction): always.
+    Results folders are passed on, patients' names and notes are not.
+
+    Text, or whole numbers of more than three digits (accession numbers): at most half as many
+    different values as there are groups. Other numbers (an age, a fraction): always.
     """
     if column.dtype.kind in "biuf":
         known = column[np.isfinite(column)]
@@ -79,12 +90,17 @@ class Store(StoredResults):
                 (self.folder / name).mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.folder):
                 pass
-            atomic_write.remove_abandoned(self.folder, self.folder / "scores", self.folder / "targets")
+            atomic_write.remove_abandoned(
+                self.folder, self.folder / "scores", self.folder / "targets"
+            )
             with self._lock():
                 self._rows.give_checksums()
                 self._failures.give_checksums()
         except OSError as error:
-            raise UserError(f"Results cannot be written to {self.folder}: {error.strerror}.", then="medbench run --out FOLDER") from error
+            raise UserError(
+                f"Results cannot be written to {self.folder}: {error.strerror}.",
+                then="medbench run --out FOLDER",
+            ) from error
 
     def add_plan(self, plan: PlanFile) -> None:
         """Merge into plan.json.
@@ -102,7 +118,11 @@ class Store(StoredResults):
                 "cells": [asdict(entry) for entry in cells.values()],
                 "tasks": {**tasks, **plan.tasks},
                 "commands": commands,
-                "settings": {name: every[name] for name in dict.fromkeys(entry.setting for entry in cells.values()) if name in every},
+                "settings": {
+                    name: every[name]
+                    for name in dict.fromkeys(entry.setting for entry in cells.values())
+                    if name in every
+                },
             }
             atomic_write.record(self.folder / "plan.json", record, indent=1, default=asdict)
 
@@ -114,7 +134,11 @@ class Store(StoredResults):
         old = self.plan()
         now = {_line(entry.cell): entry.setting for entry in plan.cells}
         data = {key.rpartition("|")[0]: about["identity"] for key, about in plan.tasks.items()}
-        tasks = {key: about for key, about in old.tasks.items() if data.get(key.rpartition("|")[0], about["identity"]) == about["identity"]}
+        tasks = {
+            key: about
+            for key, about in old.tasks.items()
+            if data.get(key.rpartition("|")[0], about["identity"]) == about["identity"]
+        }
         kept = [
             entry
             for entry in old.cells
@@ -137,7 +161,11 @@ class Store(StoredResults):
                 most, counts = max(under) + 1, sorted(map(len, under.values()))
                 name = f"{line.method} {line.protocol} {line.labels} in {self.folder}"
                 what = f"{name} would have {counts[-1]} draws under one pretraining seed and {counts[0]} under another: there is no mean of these."
-                then = f"--pretrain-seeds {most}, or another folder (--out)" if most > 1 else "another folder (--out)"
+                then = (
+                    f"--pretrain-seeds {most}, or another folder (--out)"
+                    if most > 1
+                    else "another folder (--out)"
+                )
                 raise UserError(what, then=then)
 
     def add_target(
@@ -159,7 +187,11 @@ class Store(StoredResults):
         arrays = {"ids": ids, "labels": labels, "groups": groups}
         if bags is not None:
             arrays["bags"] = np.unique(bags, return_inverse=True)[1].astype(np.int64)
-        columns = {f"meta_{column}": _plain(values) for column, values in (meta or {}).items() if _shareable(_plain(values), groups)}
+        columns = {
+            f"meta_{column}": _plain(values)
+            for column, values in (meta or {}).items()
+            if _shareable(_plain(values), groups)
+        }
         self.keep_target(name, {**arrays, **columns})
 
     def keep_target(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
@@ -175,12 +207,18 @@ class Store(StoredResults):
             self._write(f"targets/{name}.npz", fast_npz.dumped(arrays))
 
     def add(self, row: Row, arrays: Mapping[str, np.ndarray]) -> bool:
-        """Save a finished cell: scores first, then the row. False if another run was faster: its scores and its row stay.
+        """Save a finished cell: scores first, then the row.
 
-        The scores are on the disk before the folder is locked: many processes wait for that lock."""
+        False if another run was faster: its scores and its row stay.
+
+        The scores are on the disk before the folder is locked: many processes wait for that lock.
+        """
         content = fast_npz.dumped(arrays)
         with (
-            atomic_write.written(self.folder / scores_file(row.fingerprint), lambda partial: partial.write_bytes(content)) as put,
+            atomic_write.written(
+                self.folder / scores_file(row.fingerprint),
+                lambda partial: partial.write_bytes(content),
+            ) as put,
             self._lock(),
         ):
             if self.has(row.fingerprint):
@@ -194,7 +232,8 @@ class Store(StoredResults):
         with self._lock():
             new = []
             for row, arrays in finished:
-                if not self.has(row.fingerprint):  # of one whose scores were lost the later row counts
+                # of one whose scores were lost the later row counts
+                if not self.has(row.fingerprint):
                     self._write(scores_file(row.fingerprint), fast_npz.dumped(arrays))
                     new.append(row)
             self._append(new)
@@ -211,17 +250,26 @@ class Store(StoredResults):
             self._count(every)
 
     def _count(self, every: Iterable[Judged]) -> None:
-        """Into the ledger, before the rows themselves: a run that is killed between both leaves a cell that is made again, as the same."""
+        """Into the ledger, before the rows themselves.
+
+        A run that is killed between both leaves a cell that is made again, as the same.
+        """
         known = self._judged.read()
         first = {} if self._all_judged else self.judged()
-        new = {one.fingerprint: one for one in (*first.values(), *every) if one.fingerprint not in known}
+        new = {
+            one.fingerprint: one
+            for one in (*first.values(), *every)
+            if one.fingerprint not in known
+        }
         if new:
             self._judged.append(*(one.to_json() for one in new.values()))
         self._all_judged = True
 
     def fail(self, planned: PlannedCell, reason: str) -> None:
         with self._lock():
-            self._failures.append({"cell": asdict(planned.cell), "fingerprint": planned.fingerprint, "reason": reason})
+            self._failures.append(
+                {"cell": asdict(planned.cell), "fingerprint": planned.fingerprint, "reason": reason}
+            )
 
     def write_text(self, name: str, text: str) -> None:
         """Write a file that a user reads, whole or not at all."""
@@ -229,7 +277,10 @@ class Store(StoredResults):
 
     @contextmanager
     def attempting(self, name: str) -> Iterator[bool]:
-        """Hold the work of that name inside, and give True; False where another run into this folder holds it."""
+        """Hold the work of that name inside, and give True.
+
+        False where another run into this folder holds it.
+        """
         if not self._holds:
             (self.folder / ".locks").mkdir(exist_ok=True)
             self._holds = True

@@ -21,7 +21,10 @@ from medbench.system import archive_errors, fast_npz
 
 
 class Damaged(UserError):
-    """A file of a results folder is broken: never passed over as something that these results cannot give."""
+    """A file of a results folder is broken.
+
+    Never passed over as something that these results cannot give.
+    """
 
 
 class NoPredictions(UserError):
@@ -30,7 +33,10 @@ class NoPredictions(UserError):
 
 def _reading(file: Path | str, then: str) -> AbstractContextManager[None]:
     return archive_errors.reading(
-        lambda why: Damaged(f"{file} is damaged, or not medbench's ({why}).", then=f"copy the folder anew, or {then}")
+        lambda why: Damaged(
+            f"{file} is damaged, or not medbench's ({why}).",
+            then=f"copy the folder anew, or {then}",
+        )
     )
 
 
@@ -55,7 +61,10 @@ def _failure(record: Any) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class OlderRows:
-    """Rows that a plan would make otherwise. why: what differs, as `schema.ingredients.differences` names it."""
+    """Rows that a plan would make otherwise.
+
+    why: what differs, as `schema.ingredients.differences` names it.
+    """
 
     count: int
     why: tuple[str, ...]
@@ -71,24 +80,39 @@ class StoredResults:
 
     def __init__(self, folder: Path | str):
         self.folder = Path(folder)
-        self._plan: tuple[tuple[int, int, int], PlanFile] | None = None  # with the time, number and size of the file it was read from
+        # with the time, number and size of the file it was read from
+        self._plan: tuple[tuple[int, int, int], PlanFile] | None = None
         self._rows = RecordLog(self.folder / "rows.jsonl", _row)
         self._failures = RecordLog(self.folder / "failed.jsonl", _failure)
         self._judged = RecordLog(
-            self.folder / ledger.FILE, Judged.from_json, "remove that line; a row that is still there is counted anyway"
+            self.folder / ledger.FILE,
+            Judged.from_json,
+            "remove that line; a row that is still there is counted anyway",
         )
-        self._targets: dict[str, dict[str, np.ndarray]] = {}  # labels of the scored sets that were read
+        # labels of the scored sets that were read
+        self._targets: dict[str, dict[str, np.ndarray]] = {}
         self._draws: dict[str, int] = {}  # scored set -> resamples of a row on it
         self._holds = False  # whether the folder of its locks is there
         self._all_judged = False  # whether each row of before stands in the ledger, too
 
     def rows(self) -> dict[str, Row]:
-        """fingerprint -> row, in the order of writing. A row whose scores were lost is not done. Raises UserError for what is no row.
+        """fingerprint -> row, in the order of writing.
 
-        What was read before is not parsed again; rows that another process appended meanwhile are seen.
+        A row whose scores were lost is not done. Raises UserError for what is no row.
+
+        What was read before is not parsed again; rows that another process appended meanwhile are
+        seen.
         """
-        scored = {f"scores/{name}" for name in os.listdir(self.folder / "scores")} if (self.folder / "scores").is_dir() else set()
-        return {fingerprint: row for fingerprint, row in self._rows.read().items() if scores_file(fingerprint) in scored}
+        scored = (
+            {f"scores/{name}" for name in os.listdir(self.folder / "scores")}
+            if (self.folder / "scores").is_dir()
+            else set()
+        )
+        return {
+            fingerprint: row
+            for fingerprint, row in self._rows.read().items()
+            if scores_file(fingerprint) in scored
+        }
 
     def row(self, fingerprint: str) -> Row:
         """A row that is there."""
@@ -96,12 +120,17 @@ class StoredResults:
 
     def has(self, fingerprint: str) -> bool:
         """Whether `rows` holds this one, without a look at the others' scores."""
-        return fingerprint in self._rows.read() and (self.folder / scores_file(fingerprint)).exists()
+        return (
+            fingerprint in self._rows.read() and (self.folder / scores_file(fingerprint)).exists()
+        )
 
-    def older(self, plan: PlanFile | None = None, rows: Mapping[str, Row] | None = None) -> list[OlderRows]:
+    def older(
+        self, plan: PlanFile | None = None, rows: Mapping[str, Row] | None = None
+    ) -> list[OlderRows]:
         """Rows of planned cells that were made otherwise than the plan asks, by what differs; () where a row or a plan is too old to say.
 
-        plan, rows: the folder's own where they are not at hand. A cell that has a row of its own fingerprint is not counted.
+        plan, rows: the folder's own where they are not at hand. A cell that has a row of its own
+        fingerprint is not counted.
         """
         plan, rows = plan or self.plan(), self.rows() if rows is None else rows
         lacking = {entry.cell: entry for entry in plan.cells if entry.fingerprint not in rows}
@@ -131,7 +160,11 @@ class StoredResults:
 
     def settled(self, fingerprints: Iterable[str], rows_mark: int, failures_mark: int) -> bool:
         """Whether each of these cells is known to have been made, or to have failed, since the marks were taken. Reads nothing."""
-        return all(self._rows.known_beyond(key, rows_mark) or self._failures.known_beyond(key, failures_mark) for key in fingerprints)
+        return all(
+            self._rows.known_beyond(key, rows_mark)
+            or self._failures.known_beyond(key, failures_mark)
+            for key in fingerprints
+        )
 
     def failures_mark(self) -> int:
         """What tells `failed_since` of now."""
@@ -142,12 +175,17 @@ class StoredResults:
         return self._failures.beyond(mark)
 
     def judged(self) -> dict[str, Judged]:
-        """fingerprint -> what was judged, of every row that was ever made here; a folder without a ledger begins with the rows that it has.
+        """fingerprint -> what was judged, of every row that was ever made here.
+
+        A folder without a ledger begins with the rows that it has.
 
         Raises UserError for a damaged ledger.
         """
         known = self._judged.read()
-        return {**known, **{key: Judged.of(row) for key, row in self._rows.read().items() if key not in known}}
+        return {
+            **known,
+            **{key: Judged.of(row) for key, row in self._rows.read().items() if key not in known},
+        }
 
     def plan(self) -> PlanFile:
         file = self.folder / "plan.json"
@@ -164,13 +202,16 @@ class StoredResults:
             return PlanFile.from_json(parsed(file.read_text(encoding="utf-8")))
         except (ValueError, TypeError) as error:
             then = "medbench run --out another folder, or delete it: the folder's own medbench run writes it anew"
-            raise UserError(f"{file} is not a plan of this medbench ({error}).", then=then) from error
+            raise UserError(
+                f"{file} is not a plan of this medbench ({error}).", then=then
+            ) from error
 
     def scores(self, row: Row) -> dict[str, np.ndarray]:
         """probabilities (M, C) float32, decisions, resamples (metrics, R) float32 in the order of `metrics` (names, str).
 
-        Where the protocol held labelled images out (`schema.HeldOut`): held_out_index (n,), held_out_probabilities (n, C), held_out_labels.
-        Raises UserError where the folder was shared without predictions.
+        Where the protocol held labelled images out (`schema.HeldOut`): held_out_index (n,),
+        held_out_probabilities (n, C), held_out_labels. Raises UserError where the folder was shared
+        without predictions.
         """
         arrays = self.arrays(row)
         if "probabilities" not in arrays:
@@ -183,7 +224,9 @@ class StoredResults:
         with _reading(self.folder / scores_file(row.fingerprint), _SCORES_AGAIN):
             saved_arrays.check_scores(arrays)
             if name in self._targets:
-                saved_arrays.check_together(self._targets[name], arrays, len(about["classes"]) if about else None)
+                saved_arrays.check_together(
+                    self._targets[name], arrays, len(about["classes"]) if about else None
+                )
         return arrays
 
     def arrays(self, row: Row) -> dict[str, np.ndarray]:
@@ -193,26 +236,41 @@ class StoredResults:
             return fast_npz.arrays(file)
 
     def resamples(self, row: Row, metrics: Collection[str] = ()) -> dict[str, np.ndarray]:
-        """metric -> (R,) float32: that part of `scores` alone, of `metrics` or of all, without numpy's own reader, which takes ten times as
-        long over 10,000 rows."""
+        """metric -> (R,) float32.
+
+        That part of `scores` alone, of `metrics` or of all, without numpy's own reader, which takes
+        ten times as long over 10,000 rows.
+        """
         place = f"{self.folder}/{scores_file(row.fingerprint)}"
         file = os.open(place, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         try:
             with _reading(place, _SCORES_AGAIN):
                 values = fast_npz.array(fast_npz.member(file, b"resamples.npy"))
                 saved_arrays.check_resamples(values)
-                if values.shape[1] != self._draws.setdefault(str(row.provenance["target"]), values.shape[1]):
-                    raise ValueError(f"it holds {values.shape[1]} resamples, and other rows on the same images another number")
+                if values.shape[1] != self._draws.setdefault(
+                    str(row.provenance["target"]), values.shape[1]
+                ):
+                    raise ValueError(
+                        f"it holds {values.shape[1]} resamples, and other rows on the same images another number"
+                    )
                 names = (
-                    list(row.metrics) if len(values) == len(row.metrics) else fast_npz.array(fast_npz.member(file, b"metrics.npy")).tolist()
+                    list(row.metrics)
+                    if len(values) == len(row.metrics)
+                    else fast_npz.array(fast_npz.member(file, b"metrics.npy")).tolist()
                 )
-                return {name: array for name, array in zip(names, values, strict=True) if not metrics or name in metrics}
+                return {
+                    name: array
+                    for name, array in zip(names, values, strict=True)
+                    if not metrics or name in metrics
+                }
         finally:
             os.close(file)
 
     def target(self, name: str) -> dict[str, np.ndarray]:
-        """ids, labels, groups of the scored set that a row's provenance names; bags, and meta_COLUMN for each column of its metadata, where
-        they were saved (older folders have neither). Raises UserError where it is not there."""
+        """ids, labels, groups of the scored set that a row's provenance names; bags, and
+        meta_COLUMN for each column of its metadata, where they were saved (older folders have
+        neither). Raises UserError where it is not there.
+        """
         place = self._target_file(name)
         try:
             with _reading(place, _TARGET_AGAIN):

@@ -1,7 +1,11 @@
-"""How long a run still takes: what is left of each kind of work, at the speed that the kind had so far in this run, else in this folder's rows.
+"""How long a run still takes.
 
-What has no speed yet borrows one: a pretraining the embedding's, a budget another budget's, a head of a fusion's own the probe's. The three ratios that
-this takes are measured by benchmarks/speed/time_left.py.
+What is left of each kind of work, at the speed that the kind had so far in this run, else in this
+folder's rows.
+
+What has no speed yet borrows one: a pretraining the embedding's, a budget another budget's, a head
+of a fusion's own the probe's. The three ratios that this takes are measured by
+benchmarks/speed/time_left.py.
 """
 
 from __future__ import annotations
@@ -16,7 +20,13 @@ from medbench.models import features
 from medbench.run.execution import missing, needs_images
 from medbench.run.jobs import sets_of
 from medbench.run.planning import Plan
-from medbench.run.prepare import embedding_stage, features_key, have_features, pretrained_folder, training_stage
+from medbench.run.prepare import (
+    embedding_stage,
+    features_key,
+    have_features,
+    pretrained_folder,
+    training_stage,
+)
 from medbench.run.store import Store
 from medbench.run.units import Unit
 from medbench.schema import PlannedCell, Progress, Row
@@ -32,7 +42,10 @@ GROWTH, HEAD_GROWTH = 0.8, 0.5
 
 
 class Fit(NamedTuple):
-    """Cells that take as long. own_head: of a fusion. parts: encoders side by side. images: of a draw."""
+    """Cells that take as long.
+
+    own_head: of a fusion. parts: encoders side by side. images: of a draw.
+    """
 
     method: str
     own_head: bool
@@ -45,7 +58,10 @@ class Fit(NamedTuple):
 
 @dataclass
 class Stage:
-    """Work that reports its progress, so often as it is left. kind: what has one speed. amount: of it, each time. done: this time; None: not begun."""
+    """Work that reports its progress, so often as it is left.
+
+    kind: what has one speed. amount: of it, each time. done: this time; None: not begun.
+    """
 
     kind: tuple[str, ...]
     amount: float
@@ -66,21 +82,31 @@ class Speeds:
 
     def one(self, *kinds: tuple[object, ...]) -> float | None:
         """Seconds that one takes, of the first of these kinds that was measured."""
-        return next((self.seconds[kind] / self.amount[kind] for kind in kinds if self.amount[kind]), None)
+        return next(
+            (self.seconds[kind] / self.amount[kind] for kind in kinds if self.amount[kind]), None
+        )
 
 
 class TimeLeft:
     """Of one run. It is told what `report_progress` and `on_row` tell, and asked for `seconds`.
 
-    All time from one report of a process to its next belongs to the work that the next tells of, so that none is left out. workers: processes that
-    share the work.
+    All time from one report of a process to its next belongs to the work that the next tells of, so
+    that none is left out. workers: processes that share the work.
     """
 
-    def __init__(self, plan: Plan, store: Store, device: str = "auto", clock: Callable[[], float] = time.perf_counter, workers: int = 1):
+    def __init__(
+        self,
+        plan: Plan,
+        store: Store,
+        device: str = "auto",
+        clock: Callable[[], float] = time.perf_counter,
+        workers: int = 1,
+    ):
         self.clock = clock
         self.stages: dict[str, Stage] = {}
         self.fits: Counter[Fit] = Counter()
-        self.speeds, self.before = Speeds(), Speeds()  # of this run and this folder; of embeddings of earlier runs
+        # of this run and this folder; of embeddings of earlier runs
+        self.speeds, self.before = Speeds(), Speeds()
         self.kinds: dict[str, Fit] = {}  # fingerprint of a cell -> what it is
         self.last = dict.fromkeys(range(workers), clock())  # when each process told something
         rows = store.rows()
@@ -95,24 +121,44 @@ class TimeLeft:
                 else:
                     self.fits[_fit(unit, planned)] += 1
 
-    def _count_stages(self, plan: Plan, todo: Iterable[tuple[Unit, Sequence[PlannedCell]]], device: str) -> None:
+    def _count_stages(
+        self, plan: Plan, todo: Iterable[tuple[Unit, Sequence[PlannedCell]]], device: str
+    ) -> None:
         counted: set[str] = set()  # a fusion's members are often units of their own
         for unit, cells in todo:
             for part in unit.members or (unit,) if cells else ():
-                lacking = [target for target in sets_of(plan, unit, cells) if not have_features(plan, part, device, target)]
+                lacking = [
+                    target
+                    for target in sets_of(plan, unit, cells)
+                    if not have_features(plan, part, device, target)
+                ]
                 folder = pretrained_folder(plan, part, device)
-                trains = part.recipes and (lacking or needs_images(plan, cells)) and not (folder / "weights.pth").exists()
+                trains = (
+                    part.recipes
+                    and (lacking or needs_images(plan, cells))
+                    and not (folder / "weights.pth").exists()
+                )
                 if trains and str(folder) not in counted:
                     counted.add(str(folder))
-                    self._add(training_stage(part), ("train", part.method.name, part.encoder.name), sum(r.views for r in part.recipes))
-                speed = features.measured_speed(plan.cache_dir, part.encoder, device) if lacking or trains else None
+                    self._add(
+                        training_stage(part),
+                        ("train", part.method.name, part.encoder.name),
+                        sum(r.views for r in part.recipes),
+                    )
+                speed = (
+                    features.measured_speed(plan.cache_dir, part.encoder, device)
+                    if lacking or trains
+                    else None
+                )
                 if speed:
                     self.before.add(("embed",), 1 / speed, 1)
                 for target in lacking:
                     if features_key(part, device, target) not in counted:
                         counted.add(features_key(part, device, target))
                         images = len(target.split) if target else len(part.data.hashes)
-                        self._add(embedding_stage(part, target), ("embed", part.encoder.name), images)
+                        self._add(
+                            embedding_stage(part, target), ("embed", part.encoder.name), images
+                        )
 
     def _add(self, name: str, kind: tuple[str, ...], amount: float) -> None:
         self.stages.setdefault(name, Stage(kind, amount, 0)).times += 1
@@ -122,7 +168,8 @@ class TimeLeft:
         stage, spent = self.stages.get(progress.stage), self._spent()
         if stage is None or not stage.times:
             return
-        if stage.done is None:  # networks are built before, and what a killed run left was done before this one
+        # networks are built before, and what a killed run left was done before this one
+        if stage.done is None:
             self.speeds.add(("begin", stage.kind[0]), spent, 1)
         else:
             for kind in (stage.kind, stage.kind[:1]):
@@ -162,9 +209,19 @@ class TimeLeft:
         embedding = self.speeds.one(("embed",)) or self.before.one(("embed",))
         for stage in self.stages.values():
             if stage.times:
-                borrowed = None if embedding is None else embedding * (1.0 if stage.kind[0] == "embed" else PASSES)
-                yield stage.times - (stage.done is not None), self.speeds.one(("begin", stage.kind[0])) or 0.0
-                yield stage.times * stage.amount - (stage.done or 0), self.speeds.one(stage.kind, stage.kind[:1]) or borrowed
+                borrowed = (
+                    None
+                    if embedding is None
+                    else embedding * (1.0 if stage.kind[0] == "embed" else PASSES)
+                )
+                yield (
+                    stage.times - (stage.done is not None),
+                    self.speeds.one(("begin", stage.kind[0])) or 0.0,
+                )
+                yield (
+                    stage.times * stage.amount - (stage.done or 0),
+                    self.speeds.one(stage.kind, stage.kind[:1]) or borrowed,
+                )
         for kind, cells in self.fits.items():
             if cells:
                 yield cells, self._one_fit(kind)
@@ -176,7 +233,9 @@ class TimeLeft:
             return known
         measured = [other for other in self._measured() if other.protocol == kind.protocol]
         near = sorted(measured, key=lambda other: (abs(other.images - kind.images), other.parts))
-        alike = [other for other in near if (other.own_head, other.parts) == (kind.own_head, kind.parts)]
+        alike = [
+            other for other in near if (other.own_head, other.parts) == (kind.own_head, kind.parts)
+        ]
         for other in [*alike[:1], *[other for other in near if not other.own_head][:1]]:
             own = self.speeds.one(*_like(other))
             assert own is not None, "it was measured"
@@ -187,13 +246,25 @@ class TimeLeft:
         return None
 
     def _measured(self) -> list[Fit]:
-        return list(dict.fromkeys(kind for kind in self.kinds.values() if self.speeds.amount[_like(kind)[0]]))
+        return list(
+            dict.fromkeys(
+                kind for kind in self.kinds.values() if self.speeds.amount[_like(kind)[0]]
+            )
+        )
 
 
 def _fit(unit: Unit, planned: PlannedCell) -> Fit:
     cell = planned.cell
     own = unit.method.own_head and cell.protocol == "linear"
-    return Fit(cell.method, own, len(unit.members) or 1, cell.protocol, cell.labels, cell.target, planned.n_requested)
+    return Fit(
+        cell.method,
+        own,
+        len(unit.members) or 1,
+        cell.protocol,
+        cell.labels,
+        cell.target,
+        planned.n_requested,
+    )
 
 
 def _like(kind: Fit) -> tuple[tuple[object, ...], ...]:

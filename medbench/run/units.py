@@ -1,4 +1,7 @@
-"""What a unit is: which weights an encoder will have on a task, and what makes them. Nothing is trained or embedded here."""
+"""What a unit is: which weights an encoder will have on a task, and what makes them.
+
+Nothing is trained or embedded here.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,19 @@ from medbench import images
 from medbench.data.task_data import TaskData
 from medbench.images import augment
 from medbench.models import checkpoints, encoders, pretrain
-from medbench.schema import Encoder, Grid, Mark, Member, Method, PlannedCell, UserError, Weights, fingerprint, registry, written_by
+from medbench.schema import (
+    Encoder,
+    Grid,
+    Mark,
+    Member,
+    Method,
+    PlannedCell,
+    UserError,
+    Weights,
+    fingerprint,
+    registry,
+    written_by,
+)
 from medbench.schema.ingredients import raised
 
 
@@ -17,8 +32,8 @@ from medbench.schema.ingredients import raised
 class Unit:
     """Cells that share weights and features.
 
-    recipes: the stages of a pretraining that makes `weights` from `start`; () where nothing is trained. members: of a fusion, without cells.
-    marks: what every table of this encoder must say.
+    recipes: the stages of a pretraining that makes `weights` from `start`; () where nothing is
+    trained. members: of a fusion, without cells. marks: what every table of this encoder must say.
     """
 
     data: TaskData
@@ -56,7 +71,14 @@ def _draws_views(recipes: tuple[pretrain.Recipe, ...]) -> bool:
     return any(recipe.objective is not None for recipe in recipes)
 
 
-def unit_of(data: TaskData, method: Method, encoder: Encoder, pretrain_seed: int, grid: Grid, cache_dir: Path) -> Unit:
+def unit_of(
+    data: TaskData,
+    method: Method,
+    encoder: Encoder,
+    pretrain_seed: int,
+    grid: Grid,
+    cache_dir: Path,
+) -> Unit:
     """Return a unit without its cells: which weights it will have, and what makes them.
 
     Raises UserError.
@@ -76,13 +98,28 @@ def unit_of(data: TaskData, method: Method, encoder: Encoder, pretrain_seed: int
     asked = method.recipes(data.task.modality, grid.pretrain, len(bags), source)
     recipes = tuple(pretrain.fitted(recipe, bags, groups) for recipe in asked)
     weights = _pretrained(data, method, encoder, start, recipes, pretrain_seed, grid)
-    return Unit(data, method, source, encoder, weights, pretrain_seed, grid.precision, start=start, recipes=recipes)
+    return Unit(
+        data,
+        method,
+        source,
+        encoder,
+        weights,
+        pretrain_seed,
+        grid.precision,
+        start=start,
+        recipes=recipes,
+    )
 
 
-def starting_weights(method: Method, encoder: Encoder, pretrain_seed: int, grid: Grid, cache_dir: Path) -> tuple[str, Weights]:
+def starting_weights(
+    method: Method, encoder: Encoder, pretrain_seed: int, grid: Grid, cache_dir: Path
+) -> tuple[str, Weights]:
     """Return the source of a method that is no fusion, and the weights that it starts from: fetched, where they are not here. Raises UserError."""
     assert method.weights is not None, f"{method.name} has neither weights nor members"
-    official = method.recipes is not None and checkpoints.default_checkpoint(method.name, encoder.architecture) is not None
+    official = (
+        method.recipes is not None
+        and checkpoints.default_checkpoint(method.name, encoder.architecture) is not None
+    )
     source = grid.source if grid.source != "auto" else "imagenet" if official else method.sources[0]
     with written_by(method.weights, f"weights of '{method.name}'"):
         return source, method.weights(encoder, source, pretrain_seed, cache_dir)
@@ -93,7 +130,12 @@ def member_encoder(member: Member, encoder: Encoder, *, phantom: bool) -> Encode
     if not (member.encoder or member.readout):
         return encoder
     size = None if member.encoder else encoder.size
-    return encoders.encoder(member.encoder or encoder.name, size, readout=member.readout or encoder.readout, phantom=phantom)
+    return encoders.encoder(
+        member.encoder or encoder.name,
+        size,
+        readout=member.readout or encoder.readout,
+        phantom=phantom,
+    )
 
 
 def _pretrained(
@@ -126,18 +168,43 @@ def _pretrained(
         *([["unlabelled", more.sha256]] if more else []),
         *raised({**seen, **({"crops": augment.CROPS} if _draws_views(recipes) else {})}),
     )
-    beside = f" and {len(more):,} unlabelled ({100 * len(more) / (len(more) + len(pool)):.0f} %, {more.sha256[:7]})" if more else ""
+    beside = (
+        f" and {len(more):,} unlabelled ({100 * len(more) / (len(more) + len(pool)):.0f} %, {more.sha256[:7]})"
+        if more
+        else ""
+    )
     name = f"{method.name} on {data.data}{beside}, from {start.name}, {grid.pretrain}"
-    trained_on = (*start.trained_on, f"{data.data} (training part)", *((f"{one} (no labels)" for one in more.names) if more else ()))
+    trained_on = (
+        *start.trained_on,
+        f"{data.data} (training part)",
+        *((f"{one} (no labels)" for one in more.names) if more else ()),
+    )
     return Weights(name, sha256, trained_on, None, "encoder", budget=grid.pretrain)
 
 
-def _fused(data: TaskData, method: Method, encoder: Encoder, pretrain_seed: int, grid: Grid, cache_dir: Path) -> Unit:
+def _fused(
+    data: TaskData,
+    method: Method,
+    encoder: Encoder,
+    pretrain_seed: int,
+    grid: Grid,
+    cache_dir: Path,
+) -> Unit:
     assert method.fusion is not None
-    members = tuple(_member(data, member, encoder, pretrain_seed, grid, cache_dir) for member in method.fusion.members)
-    # a method's first version says nothing, so that what was computed before it was said keeps its identity
+    members = tuple(
+        _member(data, member, encoder, pretrain_seed, grid, cache_dir)
+        for member in method.fusion.members
+    )
+    # a method's first version says nothing, so that what was computed before it was said keeps its
+    # identity
     parts = [
-        [m.method.name, m.encoder.identity(), m.weights.identity, *([m.method.version] if m.method.version > 1 else [])] for m in members
+        [
+            m.method.name,
+            m.encoder.identity(),
+            m.weights.identity,
+            *([m.method.version] if m.method.version > 1 else []),
+        ]
+        for m in members
     ]
     weights = Weights(
         " + ".join(m.weights.name for m in members),
@@ -148,13 +215,24 @@ def _fused(data: TaskData, method: Method, encoder: Encoder, pretrain_seed: int,
         members=tuple(m.weights.name for m in members),
     )
     source = " / ".join(dict.fromkeys(m.source for m in members))
-    return Unit(data, method, source, encoder, weights, pretrain_seed, grid.precision, members=members)
+    return Unit(
+        data, method, source, encoder, weights, pretrain_seed, grid.precision, members=members
+    )
 
 
-def _member(data: TaskData, member: Member, encoder: Encoder, pretrain_seed: int, grid: Grid, cache_dir: Path) -> Unit:
+def _member(
+    data: TaskData,
+    member: Member,
+    encoder: Encoder,
+    pretrain_seed: int,
+    grid: Grid,
+    cache_dir: Path,
+) -> Unit:
     own = member_encoder(member, encoder, phantom=data.data == "phantom")
     method = registry.method(member.method)
     why = method.refuses(data.pool, own) if method.refuses else ""
     if why:
-        raise UserError(f"Member '{method.name}' cannot serve '{data.task.name}' with {own.name}: {why}.")
+        raise UserError(
+            f"Member '{method.name}' cannot serve '{data.task.name}' with {own.name}: {why}."
+        )
     return unit_of(data, method, own, pretrain_seed if method.seeded else 0, grid, cache_dir)

@@ -42,7 +42,10 @@ _KINDS = {
 
 @dataclass(frozen=True, eq=False)
 class ResolvedGrid:
-    """The entries, each once, in the order of their names. notes: which methods are left out for one of several encoders."""
+    """The entries, each once, in the order of their names.
+
+    notes: which methods are left out for one of several encoders.
+    """
 
     tasks: list[Task]
     methods: list[Method]
@@ -63,7 +66,9 @@ def resolve_grid(grid: Grid) -> ResolvedGrid:
     _check_by(protocols, grid)
     budgets, methods = budgets_of(grid), _methods(grid)
     pairs = product(_distinct("encoder", grid.encoders), _distinct("readout", grid.readouts))
-    notes = _check_encoders([encoder_of(name, readout, grid) for name, readout in pairs], methods, grid)
+    notes = _check_encoders(
+        [encoder_of(name, readout, grid) for name, readout in pairs], methods, grid
+    )
     _check_fusions(methods, protocols, named=bool(grid.methods))
     return ResolvedGrid(_tasks(grid, protocols), methods, protocols, budgets, notes)
 
@@ -75,48 +80,84 @@ def check_options(grid: Grid) -> None:
     """
     study.check_types(grid, "Grid")
     if not grid.corruptions and grid.levels != Grid().levels:
-        raise UserError("--levels is only for --corruptions.", then="medbench run --corruptions all")
-    if grid.data not in (None, "phantom") and not grid.shifts and all(task.startswith("folder:") for task in grid.tasks):
-        raise UserError(f"--data {grid.data} says nothing of a folder of your own, which --task names.", then="leave --data out")
-    for name, what, words in (("seeds", "seeds", [AUTO]), ("pretrain_seeds", "pretraining seeds", [])):
+        raise UserError(
+            "--levels is only for --corruptions.", then="medbench run --corruptions all"
+        )
+    if (
+        grid.data not in (None, "phantom")
+        and not grid.shifts
+        and all(task.startswith("folder:") for task in grid.tasks)
+    ):
+        raise UserError(
+            f"--data {grid.data} says nothing of a folder of your own, which --task names.",
+            then="leave --data out",
+        )
+    for name, what, words in (
+        ("seeds", "seeds", [AUTO]),
+        ("pretrain_seeds", "pretraining seeds", []),
+    ):
         number = getattr(grid, name)
         if number not in words and not 1 <= number <= 1000:
             allowed, then = [*words, "1 to 1000"], asking(**{name: getattr(Grid, name)})
-            raise UserError(f"The number of {what}, {number}, is out of range.", allowed=allowed, then=then)
+            raise UserError(
+                f"The number of {what}, {number}, is out of range.", allowed=allowed, then=then
+            )
     if grid.pretrain not in BUDGETS:
         what = f"Unknown pretraining budget '{grid.pretrain}'."
-        raise UserError(what, allowed=BUDGETS, given=grid.pretrain, then=asking(pretrain=Grid.pretrain))
+        raise UserError(
+            what, allowed=BUDGETS, given=grid.pretrain, then=asking(pretrain=Grid.pretrain)
+        )
     if unknown := [name for name in grid.augmentations if name not in RECIPES]:
         what = f"Unknown augmentation '{unknown[0]}'."
         raise UserError(what, allowed=RECIPES, given=unknown[0], then=asking(augmentations=RECIPES))
     if grid.precision not in PRECISIONS:
-        raise UserError(f"Unknown precision '{grid.precision}'.", allowed=PRECISIONS, given=grid.precision)
+        raise UserError(
+            f"Unknown precision '{grid.precision}'.", allowed=PRECISIONS, given=grid.precision
+        )
     if grid.target not in ("test", "val"):
         what = f"Unknown part '{grid.target}' to score on."
         raise UserError(what, allowed=["test", "val"], given=grid.target, then=asking(target="val"))
     if grid.by not in (IMAGE, CASE):
-        raise UserError(f"Unknown unit '{grid.by}'.", allowed=[IMAGE, CASE], given=grid.by, then=asking(by=CASE))
+        raise UserError(
+            f"Unknown unit '{grid.by}'.", allowed=[IMAGE, CASE], given=grid.by, then=asking(by=CASE)
+        )
     _check_division(grid)
     if not 0 <= grid.frames <= 1000:
-        raise UserError(f"The number of frames, {grid.frames}, is out of range.", allowed=["1 to 1000"], then=asking(frames=8))
+        raise UserError(
+            f"The number of frames, {grid.frames}, is out of range.",
+            allowed=["1 to 1000"],
+            then=asking(frames=8),
+        )
     if grid.target == "val" and (grid.shifts or grid.corruptions):
         flag = OPTIONS["target"].flag
-        raise UserError(f"A shift is measured against the test part, not with {flag} val.", then=asking(target=Grid.target))
+        raise UserError(
+            f"A shift is measured against the test part, not with {flag} val.",
+            then=asking(target=Grid.target),
+        )
 
 
 def _check_division(grid: Grid) -> None:
     """Raises UserError for what no division of the images can be."""
     asked = [name for name in ("hold_out_by", "split_by_date") if getattr(grid, name)]
     if len(asked) > 1:
-        raise UserError("--hold-out-by and --split-by-date each say which images are the test part.", then="run one after the other")
+        raise UserError(
+            "--hold-out-by and --split-by-date each say which images are the test part.",
+            then="run one after the other",
+        )
     if asked and grid.target != "test":
-        raise UserError(f"{OPTIONS[asked[0]].flag} leaves no {grid.target} part.", allowed=["test"], then=asking(target="test"))
+        raise UserError(
+            f"{OPTIONS[asked[0]].flag} leaves no {grid.target} part.",
+            allowed=["test"],
+            then=asking(target="test"),
+        )
     if grid.split_by_date:
         try:
             date.fromisoformat(grid.split_by_date)
         except ValueError:
             raise UserError(
-                f"'{grid.split_by_date}' is no day.", allowed=["2024-01-31"], then="medbench run --split-by-date 2024-01-31"
+                f"'{grid.split_by_date}' is no day.",
+                allowed=["2024-01-31"],
+                then="medbench run --split-by-date 2024-01-31",
             ) from None
 
 
@@ -125,7 +166,10 @@ def _check_packages(protocols: Sequence[Protocol]) -> None:
     for protocol in protocols:
         if protocol.package and importlib.util.find_spec(protocol.package[0]) is None:
             package, extra = protocol.package
-            raise UserError(f"Protocol '{protocol.name}' needs {package}, which is not installed.", then=f"pip install 'medbench[{extra}]'")
+            raise UserError(
+                f"Protocol '{protocol.name}' needs {package}, which is not installed.",
+                then=f"pip install 'medbench[{extra}]'",
+            )
 
 
 def _check_by(protocols: Sequence[Protocol], grid: Grid) -> None:
@@ -143,29 +187,45 @@ def budgets_of(grid: Grid) -> list[Budget]:
 
 def encoder_of(name: str, readout: str, grid: Grid, *, phantom: bool = False) -> Encoder:
     """Return the encoder. Raises UserError."""
-    own: dict[str, Any] = {"weights": user_path(grid.weights)} if grid.weights else {}  # "" is none, where a study has its own
+    # "" is none, where a study has its own
+    own: dict[str, Any] = {"weights": user_path(grid.weights)} if grid.weights else {}
     said = stated(grid.mean, grid.std, grid.interpolation, grid.trained_on)
     return encoders.encoder(name, grid.size, readout=readout, phantom=phantom, stated=said, **own)
 
 
 def _methods(grid: Grid) -> list[Method]:
     """Return the methods that a user named, or all that have the source."""
-    named = grid.methods or [method.name for method in registry.methods().values() if method.default]
+    named = grid.methods or [
+        method.name for method in registry.methods().values() if method.default
+    ]
     views = _distinct("augmentation", grid.augmentations)
     methods = _augmented([registry.method(name) for name in dict.fromkeys(named)], views)
-    having = [method for method in methods if grid.source == "auto" or grid.source in method.sources]
+    having = [
+        method for method in methods if grid.source == "auto" or grid.source in method.sources
+    ]
     without = [method for method in methods if method not in having]
     if without and (grid.methods or not having):
-        what = f"Method '{without[0].name}' has no source" if grid.methods else "No method has the source"
-        sources = [source for method in without[: 1 if grid.methods else None] for source in method.sources]
-        raise UserError(f"{what} '{grid.source}'.", allowed=dict.fromkeys(["auto", *sources]), given=grid.source)
+        what = (
+            f"Method '{without[0].name}' has no source"
+            if grid.methods
+            else "No method has the source"
+        )
+        sources = [
+            source for method in without[: 1 if grid.methods else None] for source in method.sources
+        ]
+        raise UserError(
+            f"{what} '{grid.source}'.", allowed=dict.fromkeys(["auto", *sources]), given=grid.source
+        )
     _check_augmentations(having, grid)
     return having
 
 
 def _augmented(methods: Sequence[Method], views: Sequence[str]) -> list[Method]:
     """Return the methods; one that has a choice of random views, once for each of these."""
-    made = [[method.augmented(method, one) for one in views] if method.augmented else [method] for method in methods]
+    made = [
+        [method.augmented(method, one) for one in views] if method.augmented else [method]
+        for method in methods
+    ]
     return list({method.name: method for each in made for method in each}.values())
 
 
@@ -176,52 +236,84 @@ def _check_augmentations(methods: Sequence[Method], grid: Grid) -> None:
     if unused:
         what = f"No method of this run is trained on the views '{unused[0]}' that {OPTIONS['augmentations'].flag} asks for."
         allowed = [method.name for method in registry.methods().values() if method.augmented]
-        raise UserError(what, allowed=allowed, then=asking(methods=tuple(allowed[-1:]), augmentations=grid.augmentations))
+        raise UserError(
+            what,
+            allowed=allowed,
+            then=asking(methods=tuple(allowed[-1:]), augmentations=grid.augmentations),
+        )
 
 
 def _check_encoders(every: Sequence[Encoder], methods: Sequence[Method], grid: Grid) -> list[Note]:
     """Which methods that a person named are left out for one of several encoders, as they cannot serve it.
 
-    Raises UserError for an encoder without images to damage, for a named method that serves none of them, and for an encoder that no method
-    serves.
+    Raises UserError for an encoder without images to damage, for a named method that serves none of
+    them, and for an encoder that no method serves.
     """
     given = next((encoder for encoder in every if encoder.kind == "features"), None)
     if given and grid.corruptions:
         what = f"Corruptions need images, and {given.name} holds features alone: nothing can be damaged."
-        raise UserError(what, then="run it without --corruptions, or with the encoder itself (FILE.py:NAME)")
+        raise UserError(
+            what, then="run it without --corruptions, or with the encoder itself (FILE.py:NAME)"
+        )
     notes: list[Note] = []
     for encoder in every:
         wrong = [method for method in methods if encoder.kind not in method.encoders]
-        useless = [method for method in wrong if all(other.kind not in method.encoders for other in every)]
+        useless = [
+            method for method in wrong if all(other.kind not in method.encoders for other in every)
+        ]
         if wrong and grid.methods and (useless or len(wrong) == len(methods)):
-            allowed = [method.name for method in registry.methods().values() if encoder.kind in method.encoders]
+            allowed = [
+                method.name
+                for method in registry.methods().values()
+                if encoder.kind in method.encoders
+            ]
             what = f"Method '{(useless or wrong)[0].name}' cannot serve '{encoder.name}', {_KINDS[encoder.kind]}."
-            then = "name one of these, too" if len(every) > 1 else f"run it without {OPTIONS['methods'].flag}"
+            then = (
+                "name one of these, too"
+                if len(every) > 1
+                else f"run it without {OPTIONS['methods'].flag}"
+            )
             raise UserError(what, allowed=allowed, then=then)
         if len(wrong) == len(methods):
-            raise UserError(f"No method with that source can serve '{encoder.name}'.", then=f"run it without {OPTIONS['source'].flag}")
+            raise UserError(
+                f"No method with that source can serve '{encoder.name}'.",
+                then=f"run it without {OPTIONS['source'].flag}",
+            )
         if wrong and grid.methods:
             names = ", ".join(method.name for method in wrong)
-            notes.append(Note("left out", f"{names}: left out for {encoder.name}, {_KINDS[encoder.kind]}"))
+            notes.append(
+                Note("left out", f"{names}: left out for {encoder.name}, {_KINDS[encoder.kind]}")
+            )
     return notes
 
 
 def judges_fusions(protocol: Protocol) -> bool:
-    """Whether a fusion with a head of its own can be judged by it: members frozen under the head, or trained with it."""
+    """Whether a fusion with a head of its own can be judged by it.
+
+    Members frozen under the head, or trained with it.
+    """
     return protocol.name.startswith(("linear", "finetune"))
 
 
-def _check_fusions(methods: Sequence[Method], protocols: Sequence[Protocol], *, named: bool) -> None:
+def _check_fusions(
+    methods: Sequence[Method], protocols: Sequence[Protocol], *, named: bool
+) -> None:
     """Refuse a fusion that trains a head of its own under another classifier.
 
     It has no one feature matrix for it.
     """
     wrong = [protocol.name for protocol in protocols if not judges_fusions(protocol)]
-    allowed = [protocol.name for protocol in registry.protocols().values() if judges_fusions(protocol)]
+    allowed = [
+        protocol.name for protocol in registry.protocols().values() if judges_fusions(protocol)
+    ]
     for method in methods if named else ():
         if method.own_head and wrong:
             what = f"Method '{method.name}' trains its own head over its members' features: protocol '{wrong[0]}' has nothing to fit."
-            raise UserError(what, allowed=allowed, then=f"medbench run --methods {method.name} --protocols linear,finetune")
+            raise UserError(
+                what,
+                allowed=allowed,
+                then=f"medbench run --methods {method.name} --protocols linear,finetune",
+            )
 
 
 def _tasks(grid: Grid, protocols: Sequence[Protocol]) -> list[Task]:
@@ -235,7 +327,10 @@ def _tasks(grid: Grid, protocols: Sequence[Protocol]) -> list[Task]:
         task = registry.task(name, **grid.reading)
         _check_protocols(task, protocols)
         if task.name in (other.name for other in found):
-            raise UserError(f"Two tasks of this run are called '{task.name}'.", then="rename one of the folders, or run them one by one")
+            raise UserError(
+                f"Two tasks of this run are called '{task.name}'.",
+                then="rename one of the folders, or run them one by one",
+            )
         found.append(task)
     return found
 
@@ -244,7 +339,10 @@ def _check_protocols(task: Task, protocols: Sequence[Protocol]) -> None:
     for protocol in protocols:
         if task.kind not in protocol.kinds:
             allowed = [p.name for p in registry.protocols().values() if task.kind in p.kinds]
-            raise UserError(f"Protocol '{protocol.name}' does not serve '{task.name}', a {task.kind} task.", allowed=allowed)
+            raise UserError(
+                f"Protocol '{protocol.name}' does not serve '{task.name}', a {task.kind} task.",
+                allowed=allowed,
+            )
 
 
 def _distinct(what: str, names: tuple[str, ...]) -> list[str]:

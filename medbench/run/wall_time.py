@@ -1,4 +1,7 @@
-"""How long a plan takes in several processes: its jobs handed out as `jobs.take` hands them out, by what each still costs."""
+"""How long a plan takes in several processes.
+
+Its jobs handed out as `jobs.take` hands them out, by what each still costs.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,18 @@ from medbench.run.execution import reading_order
 from medbench.run.jobs import jobs_of, lacking
 from medbench.run.planning import Plan
 
-#: Seconds until a process has imported what it computes with; measured by benchmarks/speed/workers.py.
+#: Seconds until a process has imported what it computes with; measured by
+#: benchmarks/speed/workers.py.
 START = 4.0
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A job as far as time goes. shared: what it trains or embeds, which others may need, too; preparing: seconds of that; seconds: of the rest."""
+    """A job as far as time goes.
+
+    shared: what it trains or embeds, which others may need, too; preparing: seconds of that;
+    seconds: of the rest.
+    """
 
     shared: tuple[str, ...]
     preparing: float
@@ -25,7 +33,10 @@ class Piece:
 
 
 def pieces(plan: Plan, costs: Sequence[Cost], device: str) -> list[Piece]:
-    """The missing jobs of a plan, in the order of work. A cell whose time is not known counts nothing."""
+    """The missing jobs of a plan, in the order of work.
+
+    A cell whose time is not known counts nothing.
+    """
     found = []
     for cost in sorted(costs, key=lambda cost: reading_order(plan, cost.unit)):
         preparing = cost.seconds  # the first job of a unit bears it
@@ -33,7 +44,13 @@ def pieces(plan: Plan, costs: Sequence[Cost], device: str) -> list[Piece]:
             todo = [planned for planned in job.cells if planned in cost.solving]
             if todo:
                 shared = tuple(lacking(plan, job, todo, device))
-                found.append(Piece(shared, preparing if shared else 0.0, sum(cost.solving[planned] or 0.0 for planned in todo)))
+                found.append(
+                    Piece(
+                        shared,
+                        preparing if shared else 0.0,
+                        sum(cost.solving[planned] or 0.0 for planned in todo),
+                    )
+                )
                 preparing = 0.0 if shared else preparing
     return found
 
@@ -46,12 +63,18 @@ def makespan(found: Sequence[Piece], workers: int) -> float:
     end = 0.0
     while left:
         now = heapq.heappop(free)
-        piece = next((one for one in left if all(ready.get(name, now) <= now for name in one.shared)), None)
+        piece = next(
+            (one for one in left if all(ready.get(name, now) <= now for name in one.shared)), None
+        )
         if piece is None:  # all that is left waits for others
-            heapq.heappush(free, min(max(ready[name] for name in one.shared if name in ready) for one in left))
+            heapq.heappush(
+                free, min(max(ready[name] for name in one.shared if name in ready) for one in left)
+            )
             continue
         left.remove(piece)
-        prepared = now + (piece.preparing if any(name not in ready for name in piece.shared) else 0.0)
+        prepared = now + (
+            piece.preparing if any(name not in ready for name in piece.shared) else 0.0
+        )
         ready.update({name: prepared for name in piece.shared if name not in ready})
         end = max(end, prepared + piece.seconds)
         heapq.heappush(free, prepared + piece.seconds)
@@ -59,7 +82,10 @@ def makespan(found: Sequence[Piece], workers: int) -> float:
 
 
 def sentence(plan: Plan, costs: Sequence[Cost], workers: int, device: str, planning: float) -> str:
-    """What `--plan --workers N` says. planning: seconds that the plan took, which this process and each worker spend."""
+    """What `--plan --workers N` says.
+
+    planning: seconds that the plan took, which this process and each worker spend.
+    """
     found = pieces(plan, costs, device)
     one, several = (makespan(found, n) for n in (1, workers))
     known = all(cost.solve_seconds is not None for cost in costs)

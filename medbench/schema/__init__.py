@@ -1,16 +1,39 @@
 """The words of medbench as frozen values. Imports nothing of the package, and nothing heavy.
 
-A grid of (task x method x encoder x protocol x label budget x seed) goes in, rows come out: everything that crosses a file boundary is
-defined here, so that a reader of one stage needs this folder and that stage alone.
+A grid of (task x method x encoder x protocol x label budget x seed) goes in, rows come out:
+everything that crosses a file boundary is defined here, so that a reader of one stage needs this
+folder and that stage alone.
 """
 
 from medbench.schema.budgets import ALL, Budget, parse_budget
-from medbench.schema.errors import DiskError, UserError, check_writable, place_of, told, user_path, written_by
+from medbench.schema.errors import (
+    DiskError,
+    UserError,
+    check_writable,
+    place_of,
+    told,
+    user_path,
+    written_by,
+)
 from medbench.schema.grid import AUTO, OPTIONS, Cell, Grid, Row, fingerprint
-from medbench.schema.json_records import ChecksumError, check_hash, check_name, checked, parsed, with_checksum
+from medbench.schema.json_records import (
+    ChecksumError,
+    check_hash,
+    check_name,
+    checked,
+    parsed,
+    with_checksum,
+)
 from medbench.schema.methods import READOUTS, Encoder, Fusion, Member, Method, Weights
 from medbench.schema.notes import Mark, Note
-from medbench.schema.plain_text import csv_cell, csv_text, in_markdown, is_plain, placeless, printable
+from medbench.schema.plain_text import (
+    csv_cell,
+    csv_text,
+    in_markdown,
+    is_plain,
+    placeless,
+    printable,
+)
 from medbench.schema.plan_file import PlanFile, PlannedCell
 from medbench.schema.progress import Progress, ProgressCallback
 from medbench.schema.protocols import Bags, HeldOut, Network, Protocol, Scores, Train

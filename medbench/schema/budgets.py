@@ -11,7 +11,9 @@ from medbench.schema.errors import UserError
 
 @dataclass(frozen=True)
 class Budget:
-    """How many labels. `percent` of the pool, `per_class` images of each class, or `total` with equal numbers a class.
+    """How many labels.
+
+    `percent` of the pool, `per_class` images of each class, or `total` with equal numbers a class.
 
     >>> [str(parse_budget(s)) for s in ("1", "10%", "all", "5/class", "n50")]
     ['1%', '10%', '100%', '5/class', 'n50']
@@ -48,7 +50,12 @@ def parse_budget(text: str) -> Budget:
     except ValueError:
         raise UserError(
             f"Label budget '{given}' is not understood.",
-            allowed=["1 to 100 (percent, fractions too)", "5/class", "n50 (50 in all, equal numbers a class)", "all"],
+            allowed=[
+                "1 to 100 (percent, fractions too)",
+                "5/class",
+                "n50 (50 in all, equal numbers a class)",
+                "all",
+            ],
             then="medbench run --labels 1,10,100",
         ) from None
     return budget

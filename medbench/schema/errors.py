@@ -36,23 +36,34 @@ class UserError(Exception):
     Examples
     --------
     >>> str(UserError("Unknown task 'drem'.", allowed=["derm", "folder:PATH"], given="drem", then="medbench list tasks"))
-    "Unknown task 'drem'. Allowed: derm, folder:PATH. Did you mean 'derm'? Next: medbench list tasks"
+    "Unknown task 'drem'. Allowed: derm, folder:PATH. Did you mean 'derm'? Next: medbench list
+    tasks"
     """
 
-    def __init__(self, what: str, *, allowed: Iterable[str] = (), given: str | None = None, then: str | None = None):
+    def __init__(
+        self,
+        what: str,
+        *,
+        allowed: Iterable[str] = (),
+        given: str | None = None,
+        then: str | None = None,
+    ):
         allowed = list(allowed)
         message = _shortened(what)
         if (allowed or then) and what[-1:] not in ".?!":
             message += "."
         if allowed:
-            shown = allowed if len(allowed) <= 12 else [*allowed[:12], f"... ({len(allowed)} in all)"]
+            shown = (
+                allowed if len(allowed) <= 12 else [*allowed[:12], f"... ({len(allowed)} in all)"]
+            )
             message += f" Allowed: {', '.join(shown)}."
         near = difflib.get_close_matches(given, allowed, n=1, cutoff=0.5) if given else []
         if near:
             message += f" Did you mean '{near[0]}'?"
         if then:
             message += f" Next: {_shortened(then)}"
-        message = " ".join(message.split())  # one line, whatever the parts held, and nothing that a terminal obeys
+        # one line, whatever the parts held, and nothing that a terminal obeys
+        message = " ".join(message.split())
         super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in message))
 
 
@@ -76,7 +87,10 @@ def told(error: BaseException) -> str:
 
 
 def place_of(function: Callable[..., Any], line: int | None = None) -> str:
-    """Where a person finds a function that a file of theirs defines: "FILE, line N"; the line that is given, or where it begins."""
+    """Where a person finds a function that a file of theirs defines: "FILE, line N".
+
+    The line that is given, or where it begins.
+    """
     while isinstance(function, partial):
         function = function.func
     code = inspect.unwrap(function).__code__
@@ -85,23 +99,35 @@ def place_of(function: Callable[..., Any], line: int | None = None) -> str:
 
 @contextmanager
 def written_by(function: Callable[..., Any], what: str) -> Iterator[None]:
-    """Around a call of a function that an entry's file defines: what fails there raises UserError with the line of that file, and the reason.
+    """Around a call of a function that an entry's file defines.
 
-    An error of another file of medbench, called by it or not, stays what it is: it is ours, and needs its whole story.
+    What fails there raises UserError with the line of that file, and the reason.
+
+    An error of another file of medbench, called by it or not, stays what it is: it is ours, and
+    needs its whole story.
     """
     try:
         yield
     except UserError:
         raise
-    except Exception as error:  # somebody else's code can fail in every way; the message carries the reason
+    except (
+        Exception
+    ) as error:  # somebody else's code can fail in every way; the message carries the reason
         own = place_of(function).rpartition(", line ")[0]
         steps = traceback.extract_tb(error.__traceback__)[1:]  # without the `yield` above
-        known = [step for step in steps if step.filename == own or Path(step.filename).is_relative_to(_PACKAGE)]
-        called_wrongly = isinstance(error, TypeError) and len(steps) == 1  # its signature is another one
+        known = [
+            step
+            for step in steps
+            if step.filename == own or Path(step.filename).is_relative_to(_PACKAGE)
+        ]
+        # its signature is another one
+        called_wrongly = isinstance(error, TypeError) and len(steps) == 1
         if known[-1].filename != own and not called_wrongly:
             raise
         line = known[-1].lineno if known[-1].filename == own else None
-        raise UserError(f"{place_of(function, line)}: {what} failed: {told(error)}", then="mend that file") from error
+        raise UserError(
+            f"{place_of(function, line)}: {what} failed: {told(error)}", then="mend that file"
+        ) from error
 
 
 class DiskError(UserError):
@@ -138,7 +164,11 @@ def check_writable(place: Path, then: str, *, folder: bool = False) -> None:
         elif os.access(near, os.W_OK):
             return
         else:
-            why = errno.EROFS if hasattr(os, "statvfs") and os.statvfs(near).f_flag & os.ST_RDONLY else errno.EACCES
+            why = (
+                errno.EROFS
+                if hasattr(os, "statvfs") and os.statvfs(near).f_flag & os.ST_RDONLY
+                else errno.EACCES
+            )
     except OSError as error:
         raise UserError(f"{place} cannot be written: {error.strerror}.", then=then) from error
     raise UserError(f"{place} cannot be written: {near}: {os.strerror(why)}.", then=then)

@@ -25,9 +25,9 @@ EXTERNAL = "predictions"
 class Grid:
     """State what a user asks for: the cross product of its axes.
 
-    Each field is an option of `medbench run`. Its default, its flag and its help stand here alone, in
-    the order of `medbench run --help`, where switches come last. Values are names and texts as on the
-    command line; `run.plan` checks them.
+    Each field is an option of `medbench run`. Its default, its flag and its help stand here alone,
+    in the order of `medbench run --help`, where switches come last. Values are names and texts as
+    on the command line; `run.plan` checks them.
 
     Attributes
     ----------
@@ -54,7 +54,11 @@ class Grid:
     """
 
     tasks: tuple[str, ...] = option(
-        ("derm",), "--task", "A task: derm, or folder:PATH. May be given several times.", repeated=True, always=True
+        ("derm",),
+        "--task",
+        "A task: derm, or folder:PATH. May be given several times.",
+        repeated=True,
+        always=True,
     )
     labels: tuple[str, ...] = option(
         ("1", "10", "100"),
@@ -63,7 +67,9 @@ class Grid:
         verbatim=True,
         always=True,
     )
-    methods: tuple[str, ...] = option((), "--methods", "Pretraining methods. Default: all that can serve the encoder.")
+    methods: tuple[str, ...] = option(
+        (), "--methods", "Pretraining methods. Default: all that can serve the encoder."
+    )
     protocols: tuple[str, ...] = option(("linear",), "--protocols", "How encoders are judged.")
     encoders: tuple[str, ...] = option(
         ("tf_efficientnet_lite0",),
@@ -71,7 +77,9 @@ class Grid:
         "timm encoders (resnet50.tv_in1k), hf-hub:OWNER/NAME, hf:, open_clip:, FILE.py:NAME, features:FILE.",
         files=True,
     )
-    readouts: tuple[str, ...] = option(("pool",), "--readout", "pool (the encoder's own), cls, mean, cls+mean, last4.")
+    readouts: tuple[str, ...] = option(
+        ("pool",), "--readout", "pool (the encoder's own), cls, mean, cls+mean, last4."
+    )
     seeds: int | Literal["auto"] = option(  # see `run.draw_counts`
         AUTO,
         "--seeds",
@@ -79,14 +87,18 @@ class Grid:
         "for a fusion's own head; 3 for fine-tuning.",
         always=True,
     )
-    pretrain_seeds: int = option(1, "--pretrain-seeds", "Initialisations of encoders whose weights are drawn.")
+    pretrain_seeds: int = option(
+        1, "--pretrain-seeds", "Initialisations of encoders whose weights are drawn."
+    )
     source: str = option(
         "auto",
         "--source",
         "Where the method's training images came from: imagenet (an official checkpoint), task, imagenet+task, auto.",
     )
     pretrain: str = option(  # see `schema.methods.BUDGETS`
-        "quick", "--pretrain", "Budget of an in-domain pretraining: quick (seconds, shows the machinery), standard, paper."
+        "quick",
+        "--pretrain",
+        "Budget of an in-domain pretraining: quick (seconds, shows the machinery), standard, paper.",
     )
     augmentations: tuple[str, ...] = option(  # see `images.augment.RECIPES`
         ("modality",),
@@ -129,7 +141,11 @@ class Grid:
         "Folder that holds the data sets, or 'phantom'. Default: MEDBENCH_DATA, the cache, the phantom.",
         placeholder="DATA",
     )
-    by: str = option("image", "--by", "What is labelled, drawn and scored: image, or case (all images of one lesion or study).")
+    by: str = option(
+        "image",
+        "--by",
+        "What is labelled, drawn and scored: image, or case (all images of one lesion or study).",
+    )
     hold_out_by: str | None = option(
         None,
         "--hold-out-by",
@@ -140,7 +156,9 @@ class Grid:
         "--split-by-date",
         "Train on what was taken before this day (2024-01-01) and test on the rest, by the metadata's column of dates.",
     )
-    target: str = option("test", "--on", "The part to score: test, or val while developing a method.")
+    target: str = option(
+        "test", "--on", "The part to score: test, or val while developing a method."
+    )
     shifts: tuple[str, ...] = option(
         (),
         "--shift",
@@ -148,32 +166,57 @@ class Grid:
         repeated=True,
     )
     corruptions: tuple[str, ...] = option(
-        (), "--corruptions", "Damage the test images, too: all that fit them, or noise,blur,jpeg,contrast-down ...."
+        (),
+        "--corruptions",
+        "Damage the test images, too: all that fit them, or noise,blur,jpeg,contrast-down ....",
     )
-    levels: tuple[str, ...] = option(("1", "2", "3", "4", "5"), "--levels", "How much damage, from 1 to 5.")
+    levels: tuple[str, ...] = option(
+        ("1", "2", "3", "4", "5"), "--levels", "How much damage, from 1 to 5."
+    )
     precision: str = option(
         "fp32",
         "--precision",
         "Of the encoder: fp32, tf32 or bf16. On a GPU tf32 is faster, and rounds the factors of products to 10 bits.",
     )
     order: tuple[str, ...] = option(
-        (), "--order", "folder tasks: the classes are ordered, from least to most: none,mild,severe.", verbatim=True
+        (),
+        "--order",
+        "folder tasks: the classes are ordered, from least to most: none,mild,severe.",
+        verbatim=True,
     )
-    ordinal: bool = option(False, "--ordinal", "folder tasks: the classes are ordered, by their numbers or as words of a usual scale.")
+    ordinal: bool = option(
+        False,
+        "--ordinal",
+        "folder tasks: the classes are ordered, by their numbers or as words of a usual scale.",
+    )
     frames: int = option(
         0,
         "--frames",
         "folder tasks: of a file of several frames, pages or slices (DICOM, TIFF, NIfTI) take so many, evenly: a bag of its own.",
     )
-    allow_leak: bool = option(False, "--allow-leak", "Run although a group stands in two parts; every table says so.")
-    allow_partial: bool = option(False, "--allow-partial", "Run although a class has no image in a part; every table says so.")
-    audit: bool = option(True, "--audit", "Say what an audit of the same data found; look through a folder of yours for copies first.")
-    strict: bool = option(False, "--strict", "Refuse a task with a leak instead of marking every table.")
+    allow_leak: bool = option(
+        False, "--allow-leak", "Run although a group stands in two parts; every table says so."
+    )
+    allow_partial: bool = option(
+        False,
+        "--allow-partial",
+        "Run although a class has no image in a part; every table says so.",
+    )
+    audit: bool = option(
+        True,
+        "--audit",
+        "Say what an audit of the same data found; look through a folder of yours for copies first.",
+    )
+    strict: bool = option(
+        False, "--strict", "Refuse a task with a leak instead of marking every table."
+    )
 
     @property
     def reading(self) -> dict[str, Any]:
         """How it says that a folder is read, for `registry.task`: what differs from the default."""
-        return {name: value for name in ("ordinal", "order", "frames") if (value := getattr(self, name))}
+        return {
+            name: value for name in ("ordinal", "order", "frames") if (value := getattr(self, name))
+        }
 
 
 #: Field of `Grid` -> its option, in the order of the fields.
@@ -227,7 +270,16 @@ class Cell:
     @property
     def unit(self) -> tuple[Any, ...]:
         """Cells with the same unit share weights and features, and are computed together."""
-        return (self.task, self.data, self.method, self.source, self.encoder, self.readout, self.size, self.pretrain_seed)
+        return (
+            self.task,
+            self.data,
+            self.method,
+            self.source,
+            self.encoder,
+            self.readout,
+            self.size,
+            self.pretrain_seed,
+        )
 
     def __str__(self) -> str:
         on = "" if self.target == "test" else f" on {self.target}"
@@ -267,20 +319,29 @@ class Row:
         checked(record, _ROW)
         metrics, cost, provenance = record["metrics"], record["cost"], record["provenance"]
         checked(metrics, dict.fromkeys(["auc", *metrics], dict), "metrics")
-        kinds = {type(entry.get(name, ...)) for entry in metrics.values() for name in _VALUES}  # the most of all there is to check
+        # the most of all there is to check
+        kinds = {type(entry.get(name, ...)) for entry in metrics.values() for name in _VALUES}
         if not kinds <= set(NUMBER):
             for name, entry in metrics.items():
                 checked(entry, _VALUES, name)
-        if int in kinds and any(abs(entry[name] or 0) > _MOST for entry in metrics.values() for name in _VALUES):
+        if int in kinds and any(
+            abs(entry[name] or 0) > _MOST for entry in metrics.values() for name in _VALUES
+        ):
             raise ValueError(f"a metric is beyond {_MOST:g}")
         checked(cost, dict.fromkeys(["seconds", *cost], NUMBER), "cost")
         checked(provenance, _PROVENANCE, "provenance")
         check_hash(record["fingerprint"], "fingerprint")
         check_name(provenance["target"], "target")
-        checked(provenance, {name: kind for name, kind in _LATER.items() if name in provenance}, "provenance")
+        checked(
+            provenance,
+            {name: kind for name, kind in _LATER.items() if name in provenance},
+            "provenance",
+        )
         if not all(isinstance(name, str) for name in provenance["trained_on"]):
             raise TypeError(f"trained_on is {provenance['trained_on']!r:.60}")
-        return Row(**{**record, "cell": Cell.from_json(record["cell"]), "provenance": todays(provenance)})
+        return Row(
+            **{**record, "cell": Cell.from_json(record["cell"]), "provenance": todays(provenance)}
+        )
 
 
 _CELL = {field.name: {"str": str, "int": int}[str(field.type)] for field in fields(Cell)}
@@ -292,13 +353,18 @@ _MOST = 1e9  # of a metric; a whole number of JSON may be larger than any float
 _VALUES = dict.fromkeys(("value", "low", "high"), NUMBER)
 _PROVENANCE = {"weights": str, "trained_on": list, "precision": str, "target": str}
 _LATER: dict[str, type | tuple[type, ...]] = {  # what rows of older versions lack
-    **dict.fromkeys(("parts", "identity", "protocol", "scores", "versions", "subset_classes"), dict),
+    **dict.fromkeys(
+        ("parts", "identity", "protocol", "scores", "versions", "subset_classes"), dict
+    ),
     **dict.fromkeys(("features", "pretraining", "members", "member_weights", "marks"), list),
     "budget": (str, type(None)),
 }
 
 
 def fingerprint(*parts: Any) -> str:
-    """64 hex digits: SHA-256 of the parts as canonical JSON. Raises TypeError for what JSON cannot hold."""
+    """64 hex digits: SHA-256 of the parts as canonical JSON.
+
+    Raises TypeError for what JSON cannot hold.
+    """
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -1,7 +1,8 @@
 """What touched a row beside its own settings, by name: the version of each piece of code whose change can move a number.
 
-Version 1 of an ingredient is what the first committed rows were made with, and says nothing: a key holds the versions that differ from 1. Raising
-one therefore makes older exactly the rows, packs, features and weights that it touches, and naming a new ingredient makes nothing older.
+Version 1 of an ingredient is what the first committed rows were made with, and says nothing: a key
+holds the versions that differ from 1. Raising one therefore makes older exactly the rows, packs,
+features and weights that it touches, and naming a new ingredient makes nothing older.
 
     decoder FORMAT   files of that format among the images                 resize      every image
     crops            random views: pretraining, fine-tuning                features    frozen features
@@ -11,7 +12,8 @@ one therefore makes older exactly the rows, packs, features and weights that it 
     case scores      a case whose images are judged one by one (`run.case_scores`)
     division         a draw that is divided otherwise than each once was by itself (`run.division`): 2, whether it is; 3, and into which folds
 
-How an interval is computed from resamples, and how a difference is tested, is no ingredient: tables work it out from what is saved.
+How an interval is computed from resamples, and how a difference is tested, is no ingredient: tables
+work it out from what is saved.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-#: The names of the seven numbers that every fingerprint begins with, which are frozen: `run.ingredients.FROZEN`.
+#: The names of the seven numbers that every fingerprint begins with, which are frozen:
+#: `run.ingredients.FROZEN`.
 CODE = ("plan", "draws", "pixels", "features", "batch", "metric definitions", "resamples")
 
 
@@ -47,7 +50,11 @@ def stated(value: Any) -> dict[str, Any]:
 
     These are all fields, except a `later` one at its default. So a new option makes no row older.
     """
-    return {one.name: now for one in fields(value) if (now := getattr(value, one.name)) != one.default or not one.metadata.get("later")}
+    return {
+        one.name: now
+        for one in fields(value)
+        if (now := getattr(value, one.name)) != one.default or not one.metadata.get("later")
+    }
 
 
 @dataclass(frozen=True)
@@ -69,7 +76,9 @@ class Difference:
             return "the task's data, version or settings"
         if self.name == "settings":
             return f"settings of the {self.of}"
-        whose = {"encoder": "the encoder's ", "method": "method ", "protocol": "protocol "}.get(self.of, "")
+        whose = {"encoder": "the encoder's ", "method": "method ", "protocol": "protocol "}.get(
+            self.of, ""
+        )
         return f"{whose}{self.name} {self.then} -> {self.now}"
 
 
@@ -81,15 +90,25 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[Differe
     codes = zip(CODE, then.get("code", ()), now.get("code", ()), strict=False)
     found = [Difference("code", name, one, other) for name, one, other in codes if one != other]
     old, new = then.get("ingredients", {}), now.get("ingredients", {})
-    versions = [Difference("ingredient", name, old.get(name, 1), new.get(name, 1)) for name in sorted({*old, *new})]
+    versions = [
+        Difference("ingredient", name, old.get(name, 1), new.get(name, 1))
+        for name in sorted({*old, *new})
+    ]
     found += [one for one in versions if one.then != one.now]
     for of in ("method", "protocol"):
         one, other = then.get(of), now.get(of)
         if one and other and one != other:
-            found.append(Difference(of, "version", one[0], other[0]) if one[0] != other[0] else Difference(of, "settings"))
+            found.append(
+                Difference(of, "version", one[0], other[0])
+                if one[0] != other[0]
+                else Difference(of, "settings")
+            )
     one, other = then.get("encoder"), now.get("encoder")
     if one and other:
-        fields_ = [Difference("encoder", name, one.get(name), other.get(name)) for name in sorted({*one, *other})]
+        fields_ = [
+            Difference("encoder", name, one.get(name), other.get(name))
+            for name in sorted({*one, *other})
+        ]
         found += [field_ for field_ in fields_ if field_.then != field_.now]
     if then.get("task") and now.get("task") and then["task"] != now["task"]:
         found.append(Difference("task", ""))

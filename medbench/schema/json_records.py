@@ -16,7 +16,8 @@ def _refused(constant: str) -> None:
 _DECODER = json.JSONDecoder(parse_constant=_refused)  # `json.loads` would make one a line
 
 
-#: The last entry of a record that medbench wrote: the CRC-32 of the text before it, so that a reader need not write the record again.
+#: The last entry of a record that medbench wrote: the CRC-32 of the text before it, so that a
+#: reader need not write the record again.
 _CHECKSUM = re.compile(rb',\s*"checksum": "([0-9a-f]{8})"\s*\}\s*$')
 _END = 64  # bytes that hold it
 
@@ -25,15 +26,31 @@ class ChecksumError(ValueError):
     """A record is not as it was written."""
 
 
-def with_checksum(record: Mapping[str, Any], *, indent: int | None = None, default: Callable[[Any], Any] | None = None) -> bytes:
-    """JSON in UTF-8, without a line end: the entries of `record`, which has one at least, and their checksum. default: as of json.dumps.
+def with_checksum(
+    record: Mapping[str, Any],
+    *,
+    indent: int | None = None,
+    default: Callable[[Any], Any] | None = None,
+) -> bytes:
+    """JSON in UTF-8, without a line end.
+
+    The entries of `record`, which has one at least, and their checksum. default: as of json.dumps.
 
     Raises ValueError for NaN.
     """
-    text = json.dumps(record, indent=indent, allow_nan=False, ensure_ascii=False, default=default).encode()
+    text = json.dumps(
+        record, indent=indent, allow_nan=False, ensure_ascii=False, default=default
+    ).encode()
     body = text[:-1].rstrip()
     space = b" " if indent is None else b"\n" + b" " * indent
-    return body + b"," + space + b'"checksum": "%08x"' % zlib.crc32(body) + (b"" if indent is None else b"\n") + b"}"
+    return (
+        body
+        + b","
+        + space
+        + b'"checksum": "%08x"' % zlib.crc32(body)
+        + (b"" if indent is None else b"\n")
+        + b"}"
+    )
 
 
 def parsed(text: str | bytes) -> Any:
@@ -60,7 +77,9 @@ def parsed(text: str | bytes) -> Any:
 def _check(text: bytes) -> None:
     end = _CHECKSUM.search(text, max(len(text) - _END, 0))
     if end is None or zlib.crc32(text[: end.start()].replace(b"\r\n", b"\n")) != int(end[1], 16):
-        raise ChecksumError("its checksum is another: it was damaged, or changed by hand and kept its checksum")
+        raise ChecksumError(
+            "its checksum is another: it was damaged, or changed by hand and kept its checksum"
+        )
 
 
 Kind = type | tuple[type, ...]
@@ -72,8 +91,13 @@ def checked(record: Any, kinds: Mapping[str, Kind], of: str = "") -> None:
 
     Raises TypeError, one line that names what is missing or wrong.
     """
-    if type(record) is dict and record.keys() >= kinds.keys() and all(map(isinstance, map(record.__getitem__, kinds), kinds.values())):
-        return  # of thousands of rows each has a dozen of these: without a loop of ours a third of the time
+    if (
+        type(record) is dict
+        and record.keys() >= kinds.keys()
+        and all(map(isinstance, map(record.__getitem__, kinds), kinds.values()))
+    ):
+        # of thousands of rows each has a dozen of these: without a loop of ours a third of the time
+        return
     if not isinstance(record, Mapping):
         raise TypeError(f"{of or 'it'} is {record!r:.60}")
     for name, kind in kinds.items():

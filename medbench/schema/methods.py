@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-#: How an encoder's output becomes one vector: its own pooling, the class token, the mean over patches or positions, both concatenated,
-#: the class tokens of the last four blocks concatenated (facebookresearch/dino, eval_linear.py, for ViT-S).
+#: How an encoder's output becomes one vector: its own pooling, the class token, the mean over
+#: patches or positions, both concatenated, the class tokens of the last four blocks concatenated
+#: (facebookresearch/dino, eval_linear.py, for ViT-S).
 READOUTS = ("pool", "cls", "mean", "cls+mean", "last4")
 
-#: Of an in-domain pretraining. quick: seconds, shows the machinery. standard: a gentle adaptation. paper: batch, epochs and schedule that a
-#: paper or its authors' code states, as each method's file says.
+#: Of an in-domain pretraining. quick: seconds, shows the machinery. standard: a gentle adaptation.
+#: paper: batch, epochs and schedule that a paper or its authors' code states, as each method's file
+#: says.
 BUDGETS = ("quick", "standard", "paper")
 
 
@@ -29,12 +31,16 @@ BUDGETS = ("quick", "standard", "paper")
 class Encoder:
     """A network at one image size with its preprocessing, or features that somebody else computed.
 
-    kind "timm": an architecture with the preprocessing of its named checkpoint, the same for every method, so that all see the same pixels.
-    "weights": the same with a checkpoint file of the user's. "hub": a repository of the Hugging Face hub; its architecture is the repository, its
-    checkpoint the commit. "function": a user's own, FILE.py:NAME. "features": a file of ids and vectors; it has no size and no preprocessing.
+    kind "timm": an architecture with the preprocessing of its named checkpoint, the same for every
+    method, so that all see the same pixels. "weights": the same with a checkpoint file of the
+    user's. "hub": a repository of the Hugging Face hub; its architecture is the repository, its
+    checkpoint the commit. "function": a user's own, FILE.py:NAME. "features": a file of ids and
+    vectors; it has no size and no preprocessing.
     """
 
-    name: str  # as in the cell: "tf_efficientnet_lite0", "resnet50.tv_in1k", "hf:OWNER/NAME", "mine.py:resnet", "features:mine.npz"
+    # as in the cell: "tf_efficientnet_lite0", "resnet50.tv_in1k", "hf:OWNER/NAME",
+    # "mine.py:resnet", "features:mine.npz"
+    name: str
     architecture: str
     checkpoint: str  # the pretrained tag, "" where timm has none
     size: int  # pixels, both sides
@@ -44,12 +50,18 @@ class Encoder:
     readout: str = "pool"
     kind: Literal["timm", "weights", "hub", "function", "features"] = "timm"
     file: Path | None = None  # of a user's own; not part of the identity: its content is
-    trained_on: tuple[str, ...] = ()  # as a user's own function, the hub's table or `--trained-on` states
-    said: str = later("")  # what a reader must know of where its preprocessing comes from, and of what is done otherwise
+    # as a user's own function, the hub's table or `--trained-on` states
+    trained_on: tuple[str, ...] = ()
+    # what a reader must know of where its preprocessing comes from, and of what is done otherwise
+    said: str = later("")
 
     def identity(self) -> dict[str, Any]:
         """Return what can change a feature, beyond the weights."""
-        return {name: value for name, value in stated(self).items() if name not in ("file", "trained_on", "said")}
+        return {
+            name: value
+            for name, value in stated(self).items()
+            if name not in ("file", "trained_on", "said")
+        }
 
 
 @dataclass(frozen=True)
@@ -67,7 +79,8 @@ class Weights:
     file : path or None
         None where they are drawn, not read.
     layout : str
-        Of the file, see `checkpoints`; "" is timm's own, "encoder" timm's names without a classifier.
+        Of the file, see `checkpoints`; "" is timm's own, "encoder" timm's names without a
+        classifier.
     mean, std, interpolation
         The preprocessing that the weights were trained with, where it is not the encoder's.
     budget : str or None
@@ -93,7 +106,10 @@ class Weights:
 
     @property
     def identity(self) -> str:
-        """What tells these weights from others: the hash of their file, and what was taken from it where there was a choice."""
+        """What tells these weights from others.
+
+        The hash of their file, and what was taken from it where there was a choice.
+        """
         return fingerprint(self.sha256, self.state) if self.state else self.sha256
 
 
@@ -115,11 +131,11 @@ class Method:
     name, version, title
         The version is part of every fingerprint: raise it where a row can change.
     sources : tuple of str
-        `imagenet`, `task`, `imagenet+task` or `none`. The first is what `auto` means where no official
-        checkpoint is listed.
+        `imagenet`, `task`, `imagenet+task` or `none`. The first is what `auto` means where no
+        official checkpoint is listed.
     weights : callable
-        weights(encoder, source, pretrain_seed, cache_dir) -> Weights, at plan time. It may download.
-        It raises UserError.
+        weights(encoder, source, pretrain_seed, cache_dir) -> Weights, at plan time. It may
+        download. It raises UserError.
     encoder : callable
         encoder(encoder, weights, pretrain_seed) -> a module in eval mode that maps
         (B, 3, H, W) float32 to (B, D) float32.
@@ -127,10 +143,11 @@ class Method:
         Whether `pretrain_seed` changes the weights.
     recipes : callable or None
         recipes(modality, budget, n_images, source) -> the stages (`models.pretrain.Recipe`) of a
-        pretraining on the task's training images, which starts from `weights`. None where nothing is
-        trained. It is not asked for where the source is `imagenet`.
+        pretraining on the task's training images, which starts from `weights`. None where nothing
+        is trained. It is not asked for where the source is `imagenet`.
     refuses : callable or None
-        refuses(pool, encoder) -> why it cannot serve these training images with this encoder, or "".
+        refuses(pool, encoder) -> why it cannot serve these training images with this encoder, or
+        "".
     fusion : Fusion or None
         Its members and its head, instead of weights of its own and a linear layer.
     augmented : callable or None
@@ -145,7 +162,8 @@ class Method:
     name: str
     version: int
     title: str
-    sources: tuple[str, ...]  # the first is what `auto` means where no official checkpoint is listed
+    # the first is what `auto` means where no official checkpoint is listed
+    sources: tuple[str, ...]
     weights: Callable[[Encoder, str, int, Path], Weights] | None = None
     encoder: Callable[[Encoder, Weights, int], torch.nn.Module] | None = None
     seeded: bool = False  # does pretrain_seed change the weights?
@@ -168,14 +186,19 @@ class Method:
 class Fusion:
     """A method that joins the frozen features of several others, by a trained head (Truong et al. 2021) or side by side.
 
-    choose("swav+dino") -> the same method with other members; raises UserError.
-    evaluate: as a protocol's, for the protocol `linear`; `Train.widths` says which columns are whose. None: every protocol judges the
-    columns of all members as it judges those of one encoder.
-    head(widths, outputs) -> nn.Module, (B, sum(widths)) -> (B, outputs): what `finetune` trains together with the members. None: a linear
-    layer, as for one encoder.
+    choose("swav+dino") -> the same method with other members; raises UserError. evaluate: as a
+    protocol's, for the protocol `linear`; `Train.widths` says which columns are whose. None: every
+    protocol judges the columns of all members as it judges those of one encoder. head(widths,
+    outputs) -> nn.Module, (B, sum(widths)) -> (B, outputs): what `finetune` trains together with
+    the members. None: a linear layer, as for one encoder.
     """
 
     members: tuple[Member, ...]
     choose: Callable[[str], Method]
-    evaluate: Callable[[Train, Mapping[str, np.ndarray], Sequence[np.ndarray]], Iterator[dict[str, Scores]]] | None = None
+    evaluate: (
+        Callable[
+            [Train, Mapping[str, np.ndarray], Sequence[np.ndarray]], Iterator[dict[str, Scores]]
+        ]
+        | None
+    ) = None
     head: Callable[[Sequence[int], int], torch.nn.Module] | None = None

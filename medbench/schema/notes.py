@@ -1,4 +1,7 @@
-"""What is said of data and results: a kind that programs go by, and a text that people read. Nothing reads the text back."""
+"""What is said of data and results: a kind that programs go by, and a text that people read.
+
+Nothing reads the text back.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,8 @@ from medbench.schema.json_records import checked
 #: blank      images are of a single colour: they show nothing
 #: look       an audit found what a person should look at
 #: telling    a feature of an encoder's tells a class by itself, as the label would
-#: encoder    an encoder gets its images as it was not trained with them, gives all of them the same features, or lacks weights
+#: encoder    an encoder gets its images as it was not trained with them, gives all of them the same
+#: features, or lacks weights
 #: examined   an encoder of the hub, in which the doctor found nothing wrong
 #: unlabelled a pretraining on the task's images saw some without labels, too
 #: split      medbench divided the images into parts: none are published
@@ -45,25 +49,47 @@ MarkKind = Literal[
 
 #: Of a plan, a leaderboard, a page or an audit, beside the marks of its data.
 #:
-#: drawn       a plan: a task's images were not found, its phantom stands in          phantom    a table: its images are drawn
-#: left out    a method, a data set or a corruption that does not fit                  unaudited  images were too many to audit, or by hashes alone
-#: selection   not all lines are shown                                                 seen       weights have seen the scored data
-#: quick       weights come from a pretraining of seconds                              setting    networks, precision, protocols, scored images
-#: chance      what intervals and a metric hold of it, and what they do not            weights    where a method's weights come from
-#: failed      a line without a result, and why                                        legend     what the signs of a table mean
-#: mean rank   how ranks were averaged                                                 rank test  Friedman's and Nemenyi's tests
-#: area        a method's area under its label curve                                   savings    the labels that a method saves
+#: drawn       a plan: a task's images were not found, its phantom stands in          phantom    a
+#: table: its images are drawn left out    a method, a data set or a corruption that does not fit
+#: unaudited  images were too many to audit, or by hashes alone
+#: selection   not all lines are shown                                                 seen
+#: weights have seen the scored data
+#: quick       weights come from a pretraining of seconds                              setting
+#: networks, precision, protocols, scored images
+#: chance      what intervals and a metric hold of it, and what they do not            weights
+#: where a method's weights come from
+#: failed      a line without a result, and why                                        legend
+#: what the signs of a table mean mean rank   how ranks were averaged
+#: rank test  Friedman's and Nemenyi's tests
+#: area        a method's area under its label curve                                   savings
+#: the labels that a method saves
 #: pairs       how many pairs of a pretraining are two images of a bag
-#: column      how a metadata column was read                                          confounded a metadata column goes with the class
+#: column      how a metadata column was read                                          confounded a
+#: metadata column goes with the class
 #: judged      how many lines were ever judged on these images
 #: reference   which lines are medbench's own rows, put beside those of a folder
-#: rare        classes of too few groups                                               worst class what the best line finds of it
+#: rare        classes of too few groups                                               worst class
+#: what the best line finds of it
 #: external    somebody else's predictions stand beside the lines: what is not known of them
 #: degenerate  lines that decide nearly all images for one class, or none for a frequent one
 NoteKind = (
     MarkKind
-    | Literal["drawn", "phantom", "left out", "unaudited", "selection", "seen", "quick", "setting", "chance", "weights", "failed"]
-    | Literal["legend", "mean rank", "rank test", "area", "savings", "pairs", "column", "confounded"]
+    | Literal[
+        "drawn",
+        "phantom",
+        "left out",
+        "unaudited",
+        "selection",
+        "seen",
+        "quick",
+        "setting",
+        "chance",
+        "weights",
+        "failed",
+    ]
+    | Literal[
+        "legend", "mean rank", "rank test", "area", "savings", "pairs", "column", "confounded"
+    ]
     | Literal["class groups", "baseline", "reference"]
     | Literal["judged", "rare", "worst class", "enriched", "degenerate", "external"]
 )

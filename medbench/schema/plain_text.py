@@ -1,17 +1,34 @@
-"""Names that somebody else chose, written so that no reader obeys them: a terminal, a spreadsheet, a viewer of Markdown."""
+"""Names that somebody else chose, written so that no reader obeys them.
+
+A terminal, a spreadsheet, a viewer of Markdown.
+"""
 
 from __future__ import annotations
 
 import re
 
-#: What a terminal obeys, and what turns the order of a line's letters round: the control characters, separators of lines, marks of direction.
-_OBEYED = [*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
+#: What a terminal obeys, and what turns the order of a line's letters round: the control
+#: characters, separators of lines, marks of direction.
+_OBEYED = [
+    *range(0x20),
+    *range(0x7F, 0xA0),
+    0x2028,
+    0x2029,
+    0x200E,
+    0x200F,
+    *range(0x202A, 0x202F),
+    *range(0x2066, 0x206A),
+]
 _ESCAPED = {code: ascii(chr(code))[1:-1] for code in _OBEYED}
 _FORMULA = re.compile(r"[\s\x00-\x1f]*[=+\-@].", re.DOTALL)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 _TAG = re.compile(r"<(?=[A-Za-z/!?])")
-_QUOTED = re.compile(r"""(['"])(?:[A-Za-z]:)?(?:~|\\\\)?[\\/](?:[^'"<>|\n]*[\\/])?([^\\/'"<>|\n]*)\1""")
-_BARE = re.compile(r"""(?<![\w/.:<~])(?:file://)?(?:[A-Za-z]:)?(?:~|\\)?[\\/](?:[^\\/\s'"<>|:,;()]+[\\/])+([^\\/\s'"<>|:,;()]*)""")
+_QUOTED = re.compile(
+    r"""(['"])(?:[A-Za-z]:)?(?:~|\\\\)?[\\/](?:[^'"<>|\n]*[\\/])?([^\\/'"<>|\n]*)\1"""
+)
+_BARE = re.compile(
+    r"""(?<![\w/.:<~])(?:file://)?(?:[A-Za-z]:)?(?:~|\\)?[\\/](?:[^\\/\s'"<>|:,;()]+[\\/])+([^\\/\s'"<>|:,;()]*)"""
+)
 
 
 def printable(text: str, kept: str = "") -> str:
@@ -22,7 +39,9 @@ def printable(text: str, kept: str = "") -> str:
     """
     if text.isprintable():
         return text
-    return text.translate({code: spelled for code, spelled in _ESCAPED.items() if chr(code) not in kept})
+    return text.translate(
+        {code: spelled for code, spelled in _ESCAPED.items() if chr(code) not in kept}
+    )
 
 
 def is_plain(text: str) -> bool:
@@ -31,7 +50,9 @@ def is_plain(text: str) -> bool:
 
 
 def csv_cell(value: object) -> object:
-    """A cell that no spreadsheet takes for a formula: such a text begins with an apostrophe. Numbers and single signs stay.
+    """A cell that no spreadsheet takes for a formula: such a text begins with an apostrophe.
+
+    Numbers and single signs stay.
 
     >>> [csv_cell(value) for value in ("=1+1", "-0.5", "=", -2, "+49 sum")]
     ["'=1+1", '-0.5', '=', -2, "'+49 sum"]

@@ -17,8 +17,9 @@ from medbench.schema.tasks import CASE_RULES, KINDS, PRIMARY
 class PlannedCell:
     """A cell that was asked for, and the fingerprint its row must have.
 
-    setting: hash of everything beside the cell's fields that can change its result; seeds are averaged only within one. target: the name of
-    the scored set; only scores on one set are compared.
+    setting: hash of everything beside the cell's fields that can change its result; seeds are
+    averaged only within one. target: the name of the scored set; only scores on one set are
+    compared.
     """
 
     cell: Cell
@@ -30,7 +31,10 @@ class PlannedCell:
     @staticmethod
     def from_json(record: Any) -> PlannedCell:
         """Read a planned cell. Raises TypeError or ValueError for a record that is none."""
-        checked(record, {"cell": dict, "fingerprint": str, "n_requested": int, "setting": str, "target": str})
+        checked(
+            record,
+            {"cell": dict, "fingerprint": str, "n_requested": int, "setting": str, "target": str},
+        )
         return PlannedCell(**{**record, "cell": Cell.from_json(record["cell"])})
 
 
@@ -60,7 +64,9 @@ class PlanFile:
             record.get("settings", {}),
         )
         checked(plan.settings, dict.fromkeys(plan.settings, dict), "settings")
-        for key in {f"{entry.cell.task}|{entry.cell.data}|{entry.cell.target}" for entry in plan.cells}:
+        for key in {
+            f"{entry.cell.task}|{entry.cell.data}|{entry.cell.target}" for entry in plan.cells
+        }:
             checked(plan.tasks, {key: dict}, "tasks")
             _check_about(plan.tasks[key], key.rpartition("|")[2])
         return plan
@@ -87,7 +93,10 @@ def _typed(about: Any) -> Any:
         return about  # refused where a cell needs it
     for name in ("marks", "audit"):
         checked(about, {name: list} if name in about else {}, "tasks")
-    return {**about, **{name: marks_of(about[name]) for name in ("marks", "audit") if name in about}}
+    return {
+        **about,
+        **{name: marks_of(about[name]) for name in ("marks", "audit") if name in about},
+    }
 
 
 def _check_about(about: Any, target: str) -> None:
@@ -105,5 +114,7 @@ def _check_about(about: Any, target: str) -> None:
         raise TypeError("classes are no texts")
     if not all(map(is_plain, [about["title"], *about["classes"]])):
         raise ValueError("title and classes hold control characters")
-    if not all(len(pair) == 2 and all(isinstance(n, int) for n in pair) for pair in about["parts"].values()):
+    if not all(
+        len(pair) == 2 and all(isinstance(n, int) for n in pair) for pair in about["parts"].values()
+    ):
         raise ValueError(f"parts are {about['parts']!r:.60}, not images and groups of each")

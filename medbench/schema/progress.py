@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-#: What a library's user gives as `progress`: called with (stage, done, total), once more with done = total at the end.
+#: What a library's user gives as `progress`: called with (stage, done, total), once more with done
+#: = total at the end.
 ProgressCallback = Callable[[str, int, int], None]
 
 

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 class Network:
     """What training end to end needs beside pixels.
 
-    build() -> a fresh encoder with the unit's weights, (B, 3, S, S) normalised float -> (B, D), in eval mode. head(outputs) -> a fresh head
-    over (B, D), or None: a linear layer. mean, std: of the pixels in [0, 1].
+    build() -> a fresh encoder with the unit's weights, (B, 3, S, S) normalised float -> (B, D), in
+    eval mode. head(outputs) -> a fresh head over (B, D), or None: a linear layer. mean, std: of the
+    pixels in [0, 1].
     """
 
     build: Callable[[], torch.nn.Module]
@@ -33,7 +34,10 @@ class Network:
 
 @dataclass(frozen=True, eq=False)
 class Bags:
-    """A scored set as a protocol sees it that judges cases: images (N, D) of M cases. case: (N,) int64 in [0, M), whose each is; none is without."""
+    """A scored set as a protocol sees it that judges cases: images (N, D) of M cases.
+
+    case: (N,) int64 in [0, M), whose each is; none is without.
+    """
 
     images: np.ndarray
     case: np.ndarray
@@ -46,11 +50,14 @@ class Bags:
 class Train:
     """What a protocol may learn from: the labelled pool of one unit. labels and groups as in Split.
 
-    features: (N, D) float32; (N, S, S, 3) uint8 pixels for a protocol that needs images, with the network they go into. widths: of each
-    member's columns, for a fusion. case: for a protocol that judges cases, of each image which of the M cases it is (as in `Bags`); labels, groups and
-    draws are then of cases. Of each draw: seeds; folders, which keep what a killed run needs to go on inside a cell; requested: images that
-    its budget asks for; divided: whether subsets of that budget are cross-validated (`stats.splits.divides`). Whether anything is held out
-    hangs on these two, not on the draw, so that all seeds and methods of a line are trained by one rule; (): each subset decides by itself.
+    features: (N, D) float32; (N, S, S, 3) uint8 pixels for a protocol that needs images, with the
+    network they go into. widths: of each member's columns, for a fusion. case: for a protocol that
+    judges cases, of each image which of the M cases it is (as in `Bags`); labels, groups and draws
+    are then of cases. Of each draw: seeds; folders, which keep what a killed run needs to go on
+    inside a cell; requested: images that its budget asks for; divided: whether subsets of that
+    budget are cross-validated (`stats.splits.divides`). Whether anything is held out hangs on these
+    two, not on the draw, so that all seeds and methods of a line are trained by one rule; (): each
+    subset decides by itself.
     """
 
     features: np.ndarray
@@ -70,11 +77,14 @@ class Train:
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """Scores of n labelled images by models of the same settings that did not see them: for thresholds and calibration inside the subset.
+    """Scores of n labelled images by models of the same settings that did not see them.
 
-    index: (n,) int64, positions in the draw, each once. probabilities: (n, C) float32 in [0, 1], C = 2 for binary; multi-label: NaN where the
-    label could not be fitted without the image. The same images have often chosen a hyper-parameter, so that they are a little too
-    good; no model was fitted to them.
+    For thresholds and calibration inside the subset.
+
+    index: (n,) int64, positions in the draw, each once. probabilities: (n, C) float32 in [0, 1], C
+    = 2 for binary; multi-label: NaN where the label could not be fitted without the image. The same
+    images have often chosen a hyper-parameter, so that they are a little too good; no model was
+    fitted to them.
     """
 
     index: np.ndarray
@@ -129,7 +139,8 @@ class Protocol:
         Part of the fingerprint.
     needs : {"features", "images"}
     cases : bool
-        Whether it judges the images of a case together; else a case has the mean of its images' scores.
+        Whether it judges the images of a case together; else a case has the mean of its images'
+        scores.
     package : (str, str) or None
         A package that it needs beside medbench's own, and the extra that brings it.
     divides : bool
@@ -140,11 +151,15 @@ class Protocol:
     version: int
     title: str
     kinds: tuple[Kind, ...]
-    evaluate: Callable[[Train, Mapping[str, Any], Sequence[np.ndarray]], Iterator[dict[str, Scores]]]
+    evaluate: Callable[
+        [Train, Mapping[str, Any], Sequence[np.ndarray]], Iterator[dict[str, Scores]]
+    ]
     seeded: bool  # does the result depend on the seed beyond the draw of the labelled subset?
     settings: Mapping[str, Any] = field(default_factory=dict)
     citation: str = ""
     needs: Literal["features", "images"] = "features"
-    cases: bool = False  # does it judge the images of a case together? Else a case has the mean of its images' scores
-    package: tuple[str, str] | None = None  # that it needs beside medbench's own, and the extra that brings it
+    # does it judge the images of a case together? Else a case has the mean of its images' scores
+    cases: bool = False
+    # that it needs beside medbench's own, and the extra that brings it
+    package: tuple[str, str] | None = None
     divides: bool = True  # is the labelled subset divided, into folds or by holding images out?

@@ -1,4 +1,7 @@
-"""Finds what can be named: walks a folder and collects its constants. Adding a task, a method or a protocol is adding one file."""
+"""Finds what can be named: walks a folder and collects its constants.
+
+Adding a task, a method or a protocol is adding one file.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,10 @@ def task(name: str, **reading: Any) -> Task:
     if not name.strip():
         raise UserError("The name of a task is empty.", then="medbench list tasks")
     if user_path(name).exists():
-        raise UserError(f"'{name}' is a path, not the name of a task.", then=f"medbench run --task 'folder:{name}'")
+        raise UserError(
+            f"'{name}' is a path, not the name of a task.",
+            then=f"medbench run --task 'folder:{name}'",
+        )
     raise _unknown("task", name, [*tasks(), *(f.usage for f in families().values())])
 
 
@@ -67,7 +73,10 @@ def method(name: str) -> Method:
         assert chosen.fusion is not None
         for member in chosen.fusion.members:
             if method(member.method).fusion:
-                raise UserError(f"'{member.method}' cannot be a member of '{head}': it is a fusion itself.", then="medbench list methods")
+                raise UserError(
+                    f"'{member.method}' cannot be a member of '{head}': it is a fusion itself.",
+                    then="medbench list methods",
+                )
         return chosen
     raise _unknown("method", name, list(methods()))
 
@@ -88,9 +97,13 @@ def _collect(folder: str, type_: type[Any]) -> dict[str, Any]:
         module = importlib.import_module(f"{package.__name__}.{info.name}")
         for value in vars(module).values():
             if isinstance(value, type_) and found.setdefault(value.name, value) is not value:
-                raise ValueError(f"{module.__name__} defines a second {type_.__name__.lower()} named '{value.name}'")
+                raise ValueError(
+                    f"{module.__name__} defines a second {type_.__name__.lower()} named '{value.name}'"
+                )
     return found
 
 
 def _unknown(what: str, name: str, allowed: list[str]) -> UserError:
-    return UserError(f"Unknown {what} '{name}'.", allowed=allowed, given=name, then=f"medbench list {what}s")
+    return UserError(
+        f"Unknown {what} '{name}'.", allowed=allowed, given=name, then=f"medbench list {what}s"
+    )

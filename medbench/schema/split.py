@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 class Drawn:
     """An image that is computed instead of read: `draw(seed)` gives (H, W, 3) uint8, always the same pixels for the same `key`.
 
-    `draw` is a module-level function, so that the workers that fill a pack can receive it. `key` is the image's content identity: it names
-    the drawing's version and everything else that changes a pixel.
+    `draw` is a module-level function, so that the workers that fill a pack can receive it. `key` is
+    the image's content identity: it names the drawing's version and everything else that changes a
+    pixel.
     """
 
     draw: Callable[[int], np.ndarray]
@@ -28,8 +29,13 @@ Image = Path | Drawn
 
 
 def of_class(labels: np.ndarray, c: int) -> np.ndarray:
-    """(N,) bool: the images of class c by labels as in `Split`; where there are several an image, those that have label c."""
-    found: np.ndarray = (labels if labels.ndim == 1 else labels[:, c]) == (c if labels.ndim == 1 else 1)
+    """(N,) bool: the images of class c by labels as in `Split`.
+
+    Where there are several an image, those that have label c.
+    """
+    found: np.ndarray = (labels if labels.ndim == 1 else labels[:, c]) == (
+        c if labels.ndim == 1 else 1
+    )
     return found
 
 
@@ -76,9 +82,12 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Unlabelled:
-    """Images that nobody labelled, for in-domain pretraining alone: they are never drawn and never scored.
+    """Images that nobody labelled, for in-domain pretraining alone.
 
-    ids: (N,) str. groups: (N,) str as in `Split`, in the same names as the task's, or None where nobody says whose they are.
+    They are never drawn and never scored.
+
+    ids: (N,) str. groups: (N,) str as in `Split`, in the same names as the task's, or None where
+    nobody says whose they are.
     """
 
     name: str
@@ -92,7 +101,10 @@ def join_parts(splits: Iterable[Split]) -> Split:
     import numpy as np
 
     parts = list(splits)
-    columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ("ids", "labels", "groups", "bags")}
+    columns = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in ("ids", "labels", "groups", "bags")
+    }
     shared = [name for name in parts[0].meta if all(name in part.meta for part in parts)]
     meta = {name: np.concatenate([part.meta[name] for part in parts]) for name in shared}
     return Split([image for part in parts for image in part.images], **columns, meta=meta)

@@ -13,18 +13,31 @@ from medbench.schema.split import Split, Unlabelled
 Kind = Literal["binary", "multiclass", "ordinal", "multilabel"]
 KINDS: tuple[Kind, ...] = ("binary", "multiclass", "ordinal", "multilabel")
 #: The metric that ranks methods on a task of this kind (names as in `metrics`).
-PRIMARY: Mapping[Kind, str] = {"binary": "auc", "multiclass": "auc", "ordinal": "weighted_kappa", "multilabel": "auc"}
-#: The label of a case whose images have several. worst: the highest class; any: each label that one of its images has; same: none, it is left out.
+PRIMARY: Mapping[Kind, str] = {
+    "binary": "auc",
+    "multiclass": "auc",
+    "ordinal": "weighted_kappa",
+    "multilabel": "auc",
+}
+#: The label of a case whose images have several. worst: the highest class; any: each label that one
+#: of its images has; same: none, it is left out.
 CaseRule = Literal["worst", "any", "same"]
 #: What a task of this kind states, where it states no other.
-CASE_RULES: Mapping[Kind, CaseRule] = {"binary": "same", "multiclass": "same", "ordinal": "worst", "multilabel": "any"}
+CASE_RULES: Mapping[Kind, CaseRule] = {
+    "binary": "same",
+    "multiclass": "same",
+    "ordinal": "worst",
+    "multilabel": "any",
+}
 PARTS = ("train", "val", "test")
 #: What is labelled, drawn and scored (`Grid.by`), and what the name of a task by case ends in.
 IMAGE, CASE = "image", "case"
 BY_CASE = ":by-case"
-#: How images were taken, "" where nobody says: what a random view may do to an image depends on it (no blur on a chest film).
+#: How images were taken, "" where nobody says: what a random view may do to an image depends on it
+#: (no blur on a chest film).
 MODALITIES = ("", "dermoscopy", "x-ray", "fundus", "histology", "cytology", "endoscopy")
-#: In `Shift.classes`: none of the other task's labels (a multi-label task's images without a finding).
+#: In `Shift.classes`: none of the other task's labels (a multi-label task's images without a
+#: finding).
 NOTHING = ""
 
 
@@ -32,9 +45,10 @@ NOTHING = ""
 class Shift:
     """How the labels of another data set read in a task's own words, so that a model of the task can be scored there unchanged.
 
-    classes: the task's class -> the other's classes that mean it, or NOTHING; a class that only one side has is not named. note: a sentence
-    on what differs beside the labels. shared_ids: ids and groups of both name the same things, so that an image or a lesion that both have
-    is known by them.
+    classes: the task's class -> the other's classes that mean it, or NOTHING; a class that only one
+    side has is not named. note: a sentence on what differs beside the labels. shared_ids: ids and
+    groups of both name the same things, so that an image or a lesion that both have is known by
+    them.
     """
 
     classes: Mapping[str, tuple[str, ...]]
@@ -46,9 +60,11 @@ class Shift:
 class Download:
     """A file that a publisher gives to everybody, without an account, and where it belongs.
 
-    url: http or https. to: in the task's folder: the file, or for an archive the folder that it is unpacked into ("": the task's folder itself).
-    unpack: "zip", "tar" (compressed or not), "gzip" (one file, `to`), "": kept as it is. nested: zips inside are unpacked where they lie.
-    md5, sha256: of what the url gives; where neither is published, the first SHA-256 seen is recorded and enforced. size: bytes of it.
+    url: http or https. to: in the task's folder: the file, or for an archive the folder that it is
+    unpacked into ("": the task's folder itself). unpack: "zip", "tar" (compressed or not), "gzip"
+    (one file, `to`), "": kept as it is. nested: zips inside are unpacked where they lie. md5,
+    sha256: of what the url gives; where neither is published, the first SHA-256 seen is recorded
+    and enforced. size: bytes of it.
     """
 
     url: str
@@ -62,9 +78,12 @@ class Download:
 
 @dataclass(frozen=True)
 class Official:
-    """What the publisher counts, for `medbench data verify`. Keys: parts joined by a plus ("train+val", "test"), or "all".
+    """What the publisher counts, for `medbench data verify`.
 
-    images: how many. classes: (C,) images of each class, in the order of the task's classes; positive images of each label.
+    Keys: parts joined by a plus ("train+val", "test"), or "all".
+
+    images: how many. classes: (C,) images of each class, in the order of the task's classes;
+    positive images of each label.
     """
 
     images: Mapping[str, int] = field(default_factory=dict)
@@ -94,14 +113,15 @@ class Task:
     bags : str or None
         What a bag is ("lesion", "study").
     partial : callable or None
-        partial(root) -> what of the official download is missing there, or "". A run of partial data
-        needs --allow-partial, and every table says so.
+        partial(root) -> what of the official download is missing there, or "". A run of partial
+        data needs --allow-partial, and every table says so.
     phantom : callable or None
         phantom() -> the same parts, drawn; None where a task has no stand-in.
     shifts : mapping from task name to Shift
         Other tasks whose images a fitted model can be scored on.
 
-    Further fields say how a user gets the data, what its publisher counts, and what tables must say.
+    Further fields say how a user gets the data, what its publisher counts, and what tables must
+    say.
     """
 
     name: str
@@ -112,26 +132,32 @@ class Task:
     data: str  # the data set's name as a table shows it
     load: Callable[[Path], dict[str, Split]]
     find: Callable[[Path], Path | None]
-    groups: str | None  # what a group is ("patient", "lesion"); None: not known, and every table says so
+    # what a group is ("patient", "lesion"); None: not known, and every table says so
+    groups: str | None
     bags: str | None = None
-    cases: CaseRule | None = None  # of a bag whose images have several labels; None: its kind's of CASE_RULES
+    # of a bag whose images have several labels; None: its kind's of CASE_RULES
+    cases: CaseRule | None = None
     modality: str = ""  # one of MODALITIES: random views are chosen by it
     n_images: int | None = None  # of the official data set; another count is marked on every table
     partial: Callable[[Path], str] | None = None
     phantom: Callable[[], dict[str, Split]] | None = None
-    phantom_groups: str | None = None  # what a group of the phantom is, where it is not `groups`: a drawing knows whose it is
+    # what a group of the phantom is, where it is not `groups`: a drawing knows whose it is
+    phantom_groups: str | None = None
     folders: tuple[str, ...] = ()  # folder names tried under a data root, for messages
     get: str = ""  # how a person gets the data, one line
     downloads: tuple[Download, ...] = ()  # what `medbench data get` fetches
-    steps: tuple[str, ...] = ()  # what a person does by hand, in order: where an account is needed, or no address is published
+    # what a person does by hand, in order: where an account is needed, or no address is published
+    steps: tuple[str, ...] = ()
     registration: str = ""  # with whom, "" where none is needed
     gigabytes: float | None = None  # of the download, where published
     official: Official = Official()
     citation: str = ""
     licence: str = ""
     marks: tuple[Mark, ...] = ()  # what every table of this task must say
-    settings: Mapping[str, Any] = field(default_factory=dict)  # options that change the task; part of the identity
-    shifts: Mapping[str, Shift] = field(default_factory=dict)  # by the name of the task whose images they are
+    # options that change the task; part of the identity
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    # by the name of the task whose images they are
+    shifts: Mapping[str, Shift] = field(default_factory=dict)
     unlabelled: Unlabelled | None = None  # that lie beside its labelled ones
 
     @property
@@ -145,7 +171,10 @@ class Task:
 
 @dataclass(frozen=True)
 class TaskFamily:
-    """Tasks that are made from an argument: `folder:PATH`. open(argument, **options) -> Task; raises UserError."""
+    """Tasks that are made from an argument: `folder:PATH`.
+
+    open(argument, **options) -> Task; raises UserError.
+    """
 
     name: str
     usage: str

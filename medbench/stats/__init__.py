@@ -13,7 +13,14 @@ from medbench.stats.estimates import (
 )
 from medbench.stats.estimates_batched import differences_to, means_over_seeds, p_values
 from medbench.stats.families import Comparison, Kind, compared
-from medbench.stats.hypothesis_tests import Verdict, holm, more_groups, permutation_p, swaps, verdicts
+from medbench.stats.hypothesis_tests import (
+    Verdict,
+    holm,
+    more_groups,
+    permutation_p,
+    swaps,
+    verdicts,
+)
 from medbench.stats.intervals import MAX_UNDEFINED, expanded_interval, interval
 from medbench.stats.label_curves import LabelEfficiency, area, label_efficiency
 from medbench.stats.number_format import format_p

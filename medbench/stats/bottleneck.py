@@ -1,4 +1,7 @@
-"""Which source of chance keeps two lines from being told apart: test groups, draws of labels, or pretrainings; and how many of it would do."""
+"""Which source of chance keeps two lines from being told apart.
+
+Test groups, draws of labels, or pretrainings; and how many of it would do.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,11 @@ Name = Literal["groups", "draws", "pretrainings"]
 
 @dataclass(frozen=True)
 class Source:
-    """One source of a difference's chance. variance: what it makes of the difference, with df degrees of freedom; n: how many there are of it."""
+    """One source of a difference's chance.
+
+    variance: what it makes of the difference, with df degrees of freedom; n: how many there are of
+    it.
+    """
 
     name: Name
     variance: float
@@ -28,7 +35,11 @@ class Source:
         More of them mean less variance, known better where it is known from few; of groups on the
         degrees of freedom at hand, as `more_groups` plans.
         """
-        return replace(self, variance=self.variance / factor, df=self.df if self.name == "groups" else self.df * factor)
+        return replace(
+            self,
+            variance=self.variance / factor,
+            df=self.df if self.name == "groups" else self.df * factor,
+        )
 
 
 @dataclass(frozen=True)
@@ -44,21 +55,37 @@ class Bottleneck:
     needed: float
 
 
-def bottleneck(difference: float, sources: Sequence[Source], alpha: float = 0.05) -> Bottleneck | None:
-    """Of one difference. alpha: the uncorrected p that decides it. None where no source has any variance that is known."""
+def bottleneck(
+    difference: float, sources: Sequence[Source], alpha: float = 0.05
+) -> Bottleneck | None:
+    """Of one difference.
+
+    alpha: the uncorrected p that decides it. None where no source has any variance that is known.
+    """
     from medbench.stats.intervals import t_quantile
 
-    known = [source for source in sources if source.variance > 0 and source.df > 0 and math.isfinite(source.variance)]
+    known = [
+        source
+        for source in sources
+        if source.variance > 0 and source.df > 0 and math.isfinite(source.variance)
+    ]
     squares = [source.variance * t_quantile(1 - alpha, source.df) ** 2 for source in known]
     if not known or not math.isfinite(sum(squares)):
         return None
     largest = max(range(len(known)), key=squares.__getitem__)
     rest = [source for place, source in enumerate(known) if place != largest]
-    return Bottleneck(known[largest], squares[largest] / sum(squares), needed(difference, known[largest], rest, alpha))
+    return Bottleneck(
+        known[largest],
+        squares[largest] / sum(squares),
+        needed(difference, known[largest], rest, alpha),
+    )
 
 
 def needed(difference: float, source: Source, rest: Sequence[Source], alpha: float) -> float:
-    """How many of a source, in all, would show this difference with POWER, the rest as it is; inf where OUT_OF_REACH times as many would not."""
+    """How many of a source, in all, would show this difference with POWER, the rest as it is.
+
+    Inf where OUT_OF_REACH times as many would not.
+    """
     from scipy.special import ndtri
 
     def enough(n: int) -> bool:

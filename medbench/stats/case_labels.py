@@ -1,4 +1,7 @@
-"""Which images are one case, and the label of a case whose images have several: one rule for runs by case and for tables of cases."""
+"""Which images are one case, and the label of a case whose images have several.
+
+One rule for runs by case and for tables of cases.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,10 @@ RULES: dict[CaseRule, str] = {
 
 @dataclass(frozen=True, eq=False)
 class CaseLabels:
-    """labels: (M,) int64 or (M, C) float64 of each case. kept: (M,) bool, which cases have a label. mixed: (M,) bool, whose images have several."""
+    """labels: (M,) int64 or (M, C) float64 of each case.
+
+    kept: (M,) bool, which cases have a label. mixed: (M,) bool, whose images have several.
+    """
 
     labels: np.ndarray
     kept: np.ndarray
@@ -26,7 +32,10 @@ class CaseLabels:
 
 
 def cases_of(groups: np.ndarray, bags: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """first (M,): the first image of each case, ascending; case (N,): whose each image is. A case is the images of one bag in one group."""
+    """first (M,): the first image of each case, ascending; case (N,): whose each image is.
+
+    A case is the images of one bag in one group.
+    """
     codes = [np.unique(names, return_inverse=True)[1] for names in (groups, bags)]
     _, first, case = np.unique(codes, axis=1, return_index=True, return_inverse=True)
     rank = np.argsort(np.argsort(first))
@@ -34,8 +43,10 @@ def cases_of(groups: np.ndarray, bags: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def label_cases(labels: np.ndarray, case: np.ndarray, rule: CaseRule) -> CaseLabels:
-    """A case's label is that of its images, and by `rule` where they have several. Several labels: unknown (NaN) where an image's is, unless the
-    rule is `any` and another image has it; kept is a case of which some label is known.
+    """A case's label is that of its images, and by `rule` where they have several.
+
+    Several labels: unknown (NaN) where an image's is, unless the rule is `any` and another image
+    has it; kept is a case of which some label is known.
 
     labels: (N,) int or (N, C) float of the images. case: (N,) as of `cases_of`.
     """
@@ -48,11 +59,16 @@ def label_cases(labels: np.ndarray, case: np.ndarray, rule: CaseRule) -> CaseLab
     hidden = np.zeros(found.shape, bool)
     np.logical_or.at(hidden, case, np.isnan(labels))
     found = np.where(hidden & (found == 0), np.nan, found)
-    return CaseLabels(found, np.asarray(~np.isnan(found).all(1)), np.asarray((mixed & ~none_known).any(1)))
+    return CaseLabels(
+        found, np.asarray(~np.isnan(found).all(1)), np.asarray((mixed & ~none_known).any(1))
+    )
 
 
 def _extremes(labels: np.ndarray, case: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The lowest and the highest label among the images of each case; of a label that no image knows, inf and -inf."""
+    """The lowest and the highest label among the images of each case.
+
+    Of a label that no image knows, inf and -inf.
+    """
     n = case.max() + 1
     ends = (np.inf, -np.inf) if labels.ndim == 2 else (labels.max(), labels.min())
     low, high = (np.full((n, *labels.shape[1:]), end) for end in ends)

@@ -12,7 +12,10 @@ BLOCKS = 128
 
 
 def label_marks(ids: Sequence[str], labels: Sequence[Any]) -> str:
-    """`BLOCKS` bytes in hex: of the images whose ids fall into a block, one byte of the hash of each with its label, combined by XOR.
+    """`BLOCKS` bytes in hex.
+
+    Of the images whose ids fall into a block, one byte of the hash of each with its label, combined
+    by XOR.
 
     labels: JSON values. The order of images does not matter.
     """

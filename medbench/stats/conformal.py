@@ -1,8 +1,10 @@
 """Sets of classes that hold the right one with a stated probability, whatever the model (split conformal prediction), calibrated by groups.
 
-An image's score is 1 - the probability of its right class; a set holds every class whose own score is at most a quantile of these (Sadinle, Lei &
-Wasserman 2019, JASA 114:223, the least ambiguous sets). Images of one patient are alike: each group counts once, whatever its number of images, as
-groups are what is exchangeable (Dunn, Wasserman & Ramdas 2022, JASA 118:2491, pooled CDFs). The promise is for an image of a new group.
+An image's score is 1 - the probability of its right class; a set holds every class whose own score
+is at most a quantile of these (Sadinle, Lei & Wasserman 2019, JASA 114:223, the least ambiguous
+sets). Images of one patient are alike: each group counts once, whatever its number of images, as
+groups are what is exchangeable (Dunn, Wasserman & Ramdas 2022, JASA 118:2491, pooled CDFs). The
+promise is for an image of a new group.
 """
 
 from __future__ import annotations
@@ -39,7 +41,10 @@ def calibrate(right: np.ndarray, groups: np.ndarray) -> dict[str, float | None]:
 
 
 def sets(probabilities: np.ndarray, quantile: float) -> np.ndarray:
-    """(M, C) bool: the classes in each image's set; the most probable one always is, so that none is empty."""
+    """(M, C) bool: the classes in each image's set.
+
+    The most probable one always is, so that none is empty.
+    """
     inside: np.ndarray = 1 - probabilities.astype(float) <= quantile + 1e-12
     inside[np.arange(len(inside)), probabilities.argmax(1)] = True
     return inside

@@ -1,4 +1,7 @@
-"""What a percentage of labels holds of each class beside what it holds of the images: a draw is stratified, a published fraction often is not."""
+"""What a percentage of labels holds of each class beside what it holds of the images.
+
+A draw is stratified, a published fraction often is not.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,10 @@ ALIKE = 0.05  # by how much a class's share may exceed that of the images withou
 
 @dataclass(frozen=True, eq=False)
 class Held:
-    """Images, and images of each class (C,): of a draw, or of the pool that it is drawn from. Several labels an image: its positives."""
+    """Images, and images of each class (C,): of a draw, or of the pool that it is drawn from.
+
+    Several labels an image: its positives.
+    """
 
     images: float
     of_class: np.ndarray
@@ -26,7 +32,13 @@ def held(labels: np.ndarray, classes: int) -> Held:
 
 
 def share_notes(
-    draws: Mapping[str, Iterable[Held]], pool: Held, classes: Sequence[str], *, several: bool, task: str = "", of: str = "image"
+    draws: Mapping[str, Iterable[Held]],
+    pool: Held,
+    classes: Sequence[str],
+    *,
+    several: bool,
+    task: str = "",
+    of: str = "image",
 ) -> list[Note]:
     """Write a note for each percentage below 100: the mean share of its draws.
 
@@ -46,13 +58,25 @@ def share_notes(
         (told if said else alike).append(f"{labels} {said}{means}" if said else labels)
     if not told and not alike:
         return []
-    rest = [f"{', '.join(alike)}: no class's share is more than {100 * ALIKE:.0f} % above that of the {of}s"] if alike else []
-    end = f". A published fraction that was drawn at random holds as much of each class as of the {of}s" if told else ""
+    rest = (
+        [
+            f"{', '.join(alike)}: no class's share is more than {100 * ALIKE:.0f} % above that of the {of}s"
+        ]
+        if alike
+        else []
+    )
+    end = (
+        f". A published fraction that was drawn at random holds as much of each class as of the {of}s"
+        if told
+        else ""
+    )
     return [Note("enriched", f"{task}{': ' if task else ''}{'; '.join([*told, *rest])}{end}.")]
 
 
 def _mean(drawn: Sequence[Held]) -> Held:
-    return Held(float(np.mean([of.images for of in drawn])), np.mean([of.of_class for of in drawn], axis=0))
+    return Held(
+        float(np.mean([of.images for of in drawn])), np.mean([of.of_class for of in drawn], axis=0)
+    )
 
 
 def _share_text(drawn: Held, pool: Held, classes: Sequence[str], several: bool, of: str) -> str:
@@ -69,7 +93,10 @@ def _share_text(drawn: Held, pool: Held, classes: Sequence[str], several: bool, 
     most, findings = int(np.argmax(shares)), float(drawn.of_class.sum() / pool.of_class.sum())
     if max(float(shares[most]), findings if several else 0.0) <= (1 + ALIKE) * images:
         return ""
-    parts = [f"{_percent(images)} of the {of}s", *([f"{_percent(findings)} of the findings"] if several else [])]
+    parts = [
+        f"{_percent(images)} of the {of}s",
+        *([f"{_percent(findings)} of the findings"] if several else []),
+    ]
     return f"holds {', '.join(parts)} and {_percent(float(shares[most]))} of {classes[int(there[most])]}"
 
 

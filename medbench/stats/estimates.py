@@ -1,10 +1,11 @@
 """Means over seeds, differences and other weighted sums of runs, with what chance in the test set and in the draws could have done.
 
-A run of S seeds scored on G test groups is a reader study: seeds are the readers, groups the cases. The variance of a mean is split as
-Obuchowski & Rockette (1995) do: what the test groups make, and what the seeds differ by beyond it. The first is read from the saved
-bootstrap resamples, the second from the seeds' own spread, on S - 1 degrees of freedom, so that three seeds are taken for the little
-evidence that they are. (A bootstrap of three seeds sees two thirds of their variance and none of its doubt.) The formula is `seed_variance`'s,
-the rule of an interval `intervals`'.
+A run of S seeds scored on G test groups is a reader study: seeds are the readers, groups the cases.
+The variance of a mean is split as Obuchowski & Rockette (1995) do: what the test groups make, and
+what the seeds differ by beyond it. The first is read from the saved bootstrap resamples, the second
+from the seeds' own spread, on S - 1 degrees of freedom, so that three seeds are taken for the
+little evidence that they are. (A bootstrap of three seeds sees two thirds of their variance and
+none of its doubt.) The formula is `seed_variance`'s, the rule of an interval `intervals`'.
 """
 
 from __future__ import annotations
@@ -42,13 +43,24 @@ class Sample:
     reference: ReferenceVariance | None = None
 
     def __post_init__(self) -> None:
-        if self.resamples.ndim != 2 or self.plain.shape != self.resamples.shape[:1] or 0 in self.resamples.shape or self.groups < 1:
+        if (
+            self.resamples.ndim != 2
+            or self.plain.shape != self.resamples.shape[:1]
+            or 0 in self.resamples.shape
+            or self.groups < 1
+        ):
             shapes = f"{self.plain.shape}, {self.resamples.shape} and {self.groups}"
-            raise ValueError(f"plain must be (S,), resamples (S, R), groups at least 1, none of them empty; got {shapes}")
+            raise ValueError(
+                f"plain must be (S,), resamples (S, R), groups at least 1, none of them empty; got {shapes}"
+            )
         if self.pretrainings < 1 or len(self.plain) % self.pretrainings:
-            raise ValueError(f"{len(self.plain)} runs are not all draws of {self.pretrainings} pretrainings")
+            raise ValueError(
+                f"{len(self.plain)} runs are not all draws of {self.pretrainings} pretrainings"
+            )
         if self.draws and len(self.draws) * self.pretrainings != len(self.plain):
-            raise ValueError(f"{len(self.plain)} runs are not {len(self.draws)} draws under {self.pretrainings} pretrainings")
+            raise ValueError(
+                f"{len(self.plain)} runs are not {len(self.draws)} draws under {self.pretrainings} pretrainings"
+            )
 
     @property
     def mean(self) -> float:
@@ -56,8 +68,11 @@ class Sample:
 
     @property
     def df(self) -> float:
-        """Degrees of freedom of what the test groups make: the reference's and its prior's more, as resamples of one run after another agree with the
-        textbook's variance; never more than all groups less one."""
+        """Degrees of freedom of what the test groups make.
+
+        The reference's and its prior's more, as resamples of one run after another agree with the
+        textbook's variance; never more than all groups less one.
+        """
         most = float(self.groups - 1)
         return min(self.reference.df + self.reference.prior, most) if self.reference else most
 
@@ -68,19 +83,31 @@ class Sample:
 
     def of(self, draws: Collection[int]) -> Sample:
         """Return the sample of these draws alone, in rising order."""
-        kept = sorted((place for place, draw in enumerate(self.named) if draw in draws), key=self.named.__getitem__)
+        kept = sorted(
+            (place for place, draw in enumerate(self.named) if draw in draws),
+            key=self.named.__getitem__,
+        )
         if kept == list(range(len(self.named))):
             return self
         rows = (np.arange(self.pretrainings)[:, None] * len(self.named) + kept).ravel()
-        return replace(self, plain=self.plain[rows], resamples=self.resamples[rows], draws=tuple(self.named[place] for place in kept))
+        return replace(
+            self,
+            plain=self.plain[rows],
+            resamples=self.resamples[rows],
+            draws=tuple(self.named[place] for place in kept),
+        )
 
     @property
     def faultless(self) -> bool:
         """1 in every resample: what chance could have done to it these groups do not show, as each of them would have to be wrong once."""
-        return bool((self.plain > 1 - 1e-6).all() and (self.resamples > 1 - 1e-6).all())  # a mean of ones may be rounded
+        # a mean of ones may be rounded
+        return bool((self.plain > 1 - 1e-6).all() and (self.resamples > 1 - 1e-6).all())
 
     def seeds(self) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-        """(source of chance, plain (n,), resamples (n, R)): means a draw of labels, and means a pretraining."""
+        """(source of chance, plain (n,), resamples (n, R)).
+
+        Means a draw of labels, and means a pretraining.
+        """
         plain = self.plain.reshape(self.pretrainings, -1)
         resamples = self.resamples.reshape(*plain.shape, -1)
         if self.pretrainings == 1:
@@ -113,7 +140,9 @@ class Estimate:
         """Half the width of the interval of that level."""
         return float(half_width(self.parts, level))
 
-    def interval(self, level: float = 0.95, within: tuple[float, float] = ANYWHERE) -> tuple[float, float]:
+    def interval(
+        self, level: float = 0.95, within: tuple[float, float] = ANYWHERE
+    ) -> tuple[float, float]:
         """(low, high), symmetric, cut at the two ends of `within`; NaN where undefined."""
         half = self.half(level)
         return cut(self.value - half, within), cut(self.value + half, within)
@@ -123,7 +152,10 @@ class Estimate:
         return 2 * self.tail(null, above=self.value > null)
 
     def tail(self, null: float, *, above: bool) -> float:
-        """One-sided p value: small where the truth is shown to lie above (else below) `null`. No error: the value alone decides."""
+        """One-sided p value: small where the truth is shown to lie above (else below) `null`.
+
+        No error: the value alone decides.
+        """
         gap = (self.value - null) if above else (null - self.value)
         error = self.error
         if np.isnan(gap) or np.isnan(error):
@@ -151,7 +183,8 @@ def beyond(gap: np.ndarray, variance: np.ndarray, df: np.ndarray) -> np.ndarray:
     """
     from scipy.special import stdtr, stdtrit
 
-    low = np.maximum(stdtr(df, -gap / np.sqrt(variance)).max(0), 1e-300)  # more variance, more doubt: p lies above that of any part alone
+    # more variance, more doubt: p lies above that of any part alone
+    low = np.maximum(stdtr(df, -gap / np.sqrt(variance)).max(0), 1e-300)
     high = np.full(len(gap), 0.5)
     for _ in range(26):  # to 1e-7 of p
         p = np.sqrt(low) * np.sqrt(high)
@@ -183,10 +216,11 @@ class Summary:
 def linear_contrast(terms: Sequence[tuple[float, Sample]]) -> Estimate:
     """Sum of coefficient x mean over seeds, of samples on the same test resamples.
 
-    Samples of the same draws are paired draw for draw (the same labelled images); others are independent, see `on_shared_draws`. One run that no seed
-    changes (S = 1) stands against every draw and brings no variance between them. Draws and pretrainings are two sources, each with
-    its own number; what only the two together make counts in both. Undefined where every sample is faultless. Raises ValueError where the resamples
-    are not the same.
+    Samples of the same draws are paired draw for draw (the same labelled images); others are
+    independent, see `on_shared_draws`. One run that no seed changes (S = 1) stands against every
+    draw and brings no variance between them. Draws and pretrainings are two sources, each with its
+    own number; what only the two together make counts in both. Undefined where every sample is
+    faultless. Raises ValueError where the resamples are not the same.
     """
     return across([terms])
 
@@ -201,13 +235,25 @@ def across(sets: Sequence[Sequence[tuple[float, Sample]]]) -> Estimate:
     value = float(sum(weight * sample.mean for terms in sets for weight, sample in terms))
     parts: list[tuple[float, float]] = []
     plains: dict[_Seeds, np.ndarray] = {}
-    each: dict[_Seeds, float] = {}  # what test groups make of one seed, and of the seeds' mean, all sets together
+    # what test groups make of one seed, and of the seeds' mean, all sets together
+    each: dict[_Seeds, float] = {}
     joint: dict[_Seeds, float] = {}
     for terms in sets:
         groups, by_seeds = _by_seeds(terms)
         df = min(sample.df for _, sample in terms)
-        total = np.sum([resamples.mean(0) for (source, _), (_, resamples) in by_seeds.items() if source == "draw"], axis=0)
-        if np.isnan(value) or np.isnan(total).mean() > MAX_UNDEFINED or all(sample.faultless for _, sample in terms):
+        total = np.sum(
+            [
+                resamples.mean(0)
+                for (source, _), (_, resamples) in by_seeds.items()
+                if source == "draw"
+            ],
+            axis=0,
+        )
+        if (
+            np.isnan(value)
+            or np.isnan(total).mean() > MAX_UNDEFINED
+            or all(sample.faultless for _, sample in terms)
+        ):
             return Estimate(value, ((float("nan"), float("nan")),))
         parts.append((from_groups(_variance(total), groups), df))
         for key, (plain, resamples) in by_seeds.items():
@@ -224,7 +270,9 @@ def across(sets: Sequence[Sequence[tuple[float, Sample]]]) -> Estimate:
     return Estimate(value, tuple((float(settled(variance, value)), df) for variance, df in parts))
 
 
-def on_shared_draws(sets: Sequence[Sequence[tuple[float, Sample]]]) -> Sequence[Sequence[tuple[float, Sample]]]:
+def on_shared_draws(
+    sets: Sequence[Sequence[tuple[float, Sample]]],
+) -> Sequence[Sequence[tuple[float, Sample]]]:
     """Restrict the terms to the draws that all samples of more than one draw share.
 
     They stay as they are where these are fewer than two.
@@ -235,15 +283,26 @@ def on_shared_draws(sets: Sequence[Sequence[tuple[float, Sample]]]) -> Sequence[
     shared = set(several[0]).intersection(*several[1:])
     if len(shared) < 2:
         return sets
-    return [[(weight, sample.of(shared) if len(sample.named) > 1 else sample) for weight, sample in terms] for terms in sets]
+    return [
+        [
+            (weight, sample.of(shared) if len(sample.named) > 1 else sample)
+            for weight, sample in terms
+        ]
+        for terms in sets
+    ]
 
 
 #: A source of chance and which seeds it has.
 _Seeds = tuple[str, tuple[int, ...]]
 
 
-def _by_seeds(terms: Sequence[tuple[float, Sample]]) -> tuple[int, dict[_Seeds, tuple[np.ndarray, np.ndarray]]]:
-    """How many groups the terms' one test set has; and of each source of chance and its seeds the weighted sums, plain and on resamples."""
+def _by_seeds(
+    terms: Sequence[tuple[float, Sample]],
+) -> tuple[int, dict[_Seeds, tuple[np.ndarray, np.ndarray]]]:
+    """How many groups the terms' one test set has.
+
+    And of each source of chance and its seeds the weighted sums, plain and on resamples.
+    """
     shapes = {(sample.resamples.shape[1], sample.groups) for _, sample in terms}
     if len(shapes) != 1:
         raise ValueError(f"not the same resamples: {sorted(shapes)}")
@@ -257,13 +316,18 @@ def _by_seeds(terms: Sequence[tuple[float, Sample]]) -> tuple[int, dict[_Seeds, 
 
 
 def mean_over_seeds(
-    sample: Sample, level: float = 0.95, within: tuple[float, float] = ANYWHERE, *, grows_by_chance: bool = False
+    sample: Sample,
+    level: float = 0.95,
+    within: tuple[float, float] = ANYWHERE,
+    *,
+    grows_by_chance: bool = False,
 ) -> Summary:
     """Mean over seeds, its sd over them, and its interval over test groups and seeds (`intervals.mean_interval`), cut at the two ends of `within`.
 
     grows_by_chance: as `Metric` has it.
 
-    Undefined for one group, of which all resamples are the same, and for a faultless sample without a `reference`.
+    Undefined for one group, of which all resamples are the same, and for a faultless sample without
+    a `reference`.
     """
     sd = float(np.std(sample.plain, ddof=1)) if len(sample.plain) > 1 else None
     if sample.faultless and sample.reference:
@@ -273,7 +337,9 @@ def mean_over_seeds(
         return Summary(sample.mean, sd, np.nan, np.nan)
     parts = [(np.array([variance]), df) for variance, df in estimate.parts]
     means, value = sample.resamples.mean(0)[None], np.array([sample.mean])
-    low, high = mean_interval(means, value, sample.groups, parts, level, sample.reference, grows_by_chance=grows_by_chance)
+    low, high = mean_interval(
+        means, value, sample.groups, parts, level, sample.reference, grows_by_chance=grows_by_chance
+    )
     return Summary(sample.mean, sd, cut(float(low[0]), within), cut(float(high[0]), within))
 
 
@@ -284,5 +350,6 @@ def paired_difference(a: Sample, b: Sample) -> Estimate:
 
 def _variance(values: np.ndarray) -> float:
     """Over the resamples (last axis) where it is defined; the mean over what is before it."""
-    variance = np.nanvar if np.isnan(values).any() else np.var  # the first takes three times as long
+    # the first takes three times as long
+    variance = np.nanvar if np.isnan(values).any() else np.var
     return float(np.mean(variance(values, axis=-1, ddof=1)))

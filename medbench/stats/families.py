@@ -1,19 +1,25 @@
-"""Which comparisons are one question, and p values corrected for their number: against the best, against a baseline, all pairs.
+"""Which comparisons are one question, and p values corrected for their number.
 
-Families are of one budget each. What a table says of 1 % and of 100 % are two answers to two questions: no one reads "A is better at some budget", and a
-study that adds a budget must not decide less at the others. Who does claim "better at one of B budgets, no matter which" multiplies p by B; "better
-at every budget" needs no correction (intersection-union).
+Against the best, against a baseline, all pairs.
 
-`best`: is a line shown to be worse than the best? The best is picked after looking, so that *any* two lines may be the pair in question. Hsu's multiple
-comparisons with the best (1984) asks for less evidence and says less: of lines of equal truth it may rule out several, as none of them is *alone* the
-best. Here a line is told from the best only if it differs, hence step-down max-T: the lines not yet told from the best and the best itself are a
-family of all their pairs, and it shrinks by one line a step. (A false step can first be made while every line as good as the best is still in
-the family, and then at the family's full price: no more than `level` of studies hold one.)
-`baseline`: step-down Dunnett. `all`: step-down over all pairs.
+Families are of one budget each. What a table says of 1 % and of 100 % are two answers to two
+questions: no one reads "A is better at some budget", and a study that adds a budget must not decide
+less at the others. Who does claim "better at one of B budgets, no matter which" multiplies p by B;
+"better at every budget" needs no correction (intersection-union).
 
-Max-T (Westfall & Young 1993): the largest of many standardised differences, under no difference at all, as they hang together. How they hang together is
-in the resamples that all lines share, drawn normal with their covariance; what a difference has of degrees of freedom is in its own p. Never above
-Holm's (1979), never below the uncorrected.
+`best`: is a line shown to be worse than the best? The best is picked after looking, so that *any*
+two lines may be the pair in question. Hsu's multiple comparisons with the best (1984) asks for less
+evidence and says less: of lines of equal truth it may rule out several, as none of them is *alone*
+the best. Here a line is told from the best only if it differs, hence step-down max-T: the lines not
+yet told from the best and the best itself are a family of all their pairs, and it shrinks by one
+line a step. (A false step can first be made while every line as good as the best is still in the
+family, and then at the family's full price: no more than `level` of studies hold one.) `baseline`:
+step-down Dunnett. `all`: step-down over all pairs.
+
+Max-T (Westfall & Young 1993): the largest of many standardised differences, under no difference at
+all, as they hang together. How they hang together is in the resamples that all lines share, drawn
+normal with their covariance; what a difference has of degrees of freedom is in its own p. Never
+above Holm's (1979), never below the uncorrected.
 """
 
 from __future__ import annotations
@@ -80,13 +86,21 @@ def compared(
     alone = p_values(methods)
     p_methods = p_weights if weights == methods else corrected(alone, pairs, found, kind)[0]
     n, groups = len(pairs), samples[0].groups
-    ends = np.maximum(tails(methods, -margin, [True] * n), tails(methods, margin, [False] * n)) if margin else np.ones(n)
+    ends = (
+        np.maximum(tails(methods, -margin, [True] * n), tails(methods, margin, [False] * n))
+        if margin
+        else np.ones(n)
+    )
     p_equal = holm(np.where([np.isnan(d.value) for d in methods], np.nan, ends).tolist())
     made = []
     for place, ((a, b), d) in enumerate(zip(pairs, methods, strict=True)):
         of_weights = p_weights[place] if weights[place] != d else None
         p = alone[place], p_methods[place], p_equal[place]
-        made.append(Comparison(a, b, verdict(d, *p, groups, margin, level, least=least, p_weights=of_weights)))
+        made.append(
+            Comparison(
+                a, b, verdict(d, *p, groups, margin, level, least=least, p_weights=of_weights)
+            )
+        )
     return made
 
 
@@ -101,12 +115,18 @@ def _pairs(merit: np.ndarray, kind: Kind, baseline: int | None) -> list[tuple[in
     if kind == "best":
         best = int(np.nanargmax(merit))
         return [(best, place) for place in places if place != best]
-    ordered = sorted(places, key=lambda place: -np.inf if np.isnan(merit[place]) else merit[place], reverse=True)
+    ordered = sorted(
+        places, key=lambda place: -np.inf if np.isnan(merit[place]) else merit[place], reverse=True
+    )
     return [(a, b) for i, a in enumerate(ordered) for b in ordered[i + 1 :]]
 
 
 def corrected(
-    p: Sequence[float], pairs: Sequence[tuple[int, int]], found: PairedLines, kind: Kind, alpha: float = 0.05
+    p: Sequence[float],
+    pairs: Sequence[tuple[int, int]],
+    found: PairedLines,
+    kind: Kind,
+    alpha: float = 0.05,
 ) -> tuple[list[float], float]:
     """Correct the p values of `pairs` of lines over the family of that kind; NaN stays NaN.
 
@@ -115,21 +135,30 @@ def corrected(
     values = np.asarray(p, float)
     known = np.flatnonzero(~np.isnan(values))
     adjusted = np.full(len(values), np.nan)
-    order = known[np.argsort(-values[known], kind="stable")]  # from the one with the least evidence on
+    # from the one with the least evidence on
+    order = known[np.argsort(-values[known], kind="stable")]
     if len(order) < 2:
         adjusted[order] = values[order]
         return adjusted.tolist(), alpha
-    counted, largest = _as_large(_standard(values[order]), [pairs[place] for place in order], found, kind)
+    counted, largest = _as_large(
+        _standard(values[order]), [pairs[place] for place in order], found, kind
+    )
     steps = np.arange(1, len(order) + 1)
-    sizes = steps * (steps + 1) / 2 if kind == "best" else steps  # comparisons in the family of each step
+    # comparisons in the family of each step
+    sizes = steps * (steps + 1) / 2 if kind == "best" else steps
     each = np.clip(counted, values[order], np.minimum(sizes * values[order], 1.0))
-    adjusted[order] = np.maximum.accumulate(each[::-1])[::-1]  # the least evidence last: none before it has more
+    # the least evidence last: none before it has more
+    adjusted[order] = np.maximum.accumulate(each[::-1])[::-1]
     from scipy.special import ndtr
 
-    return adjusted.tolist(), max(2 * float(ndtr(-np.quantile(largest, 1 - alpha))), alpha / float(sizes[-1]))
+    return adjusted.tolist(), max(
+        2 * float(ndtr(-np.quantile(largest, 1 - alpha))), alpha / float(sizes[-1])
+    )
 
 
-def _as_large(seen: np.ndarray, pairs: Sequence[tuple[int, int]], found: PairedLines, kind: Kind) -> tuple[np.ndarray, np.ndarray]:
+def _as_large(
+    seen: np.ndarray, pairs: Sequence[tuple[int, int]], found: PairedLines, kind: Kind
+) -> tuple[np.ndarray, np.ndarray]:
     """Count how often the largest difference of a family would be as large as the one seen.
 
     (n,): for each of `pairs`, with rising evidence, the share of draws in which, were nothing
@@ -138,7 +167,8 @@ def _as_large(seen: np.ndarray, pairs: Sequence[tuple[int, int]], found: PairedL
     """
     drawn, own = _drawn(found), np.diag(found.covariance)
     scale = np.sqrt(np.maximum(own[:, None] + own - 2 * found.covariance, 0.0))
-    scale[scale <= 1e-5 * np.sqrt(own.max())] = np.inf  # two lines of the same scores: rounding is no difference
+    # two lines of the same scores: rounding is no difference
+    scale[scale <= 1e-5 * np.sqrt(own.max())] = np.inf
     running = np.zeros(drawn.shape[1], np.float32)
     joined, counted = [pairs[0][0]], np.empty(len(pairs))
     for step, (a, b) in enumerate(pairs):

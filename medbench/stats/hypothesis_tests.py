@@ -21,9 +21,12 @@ Word = Literal["better", "worse", "practically equal", "not decidable"]
 
 
 def holm(p: Sequence[float], family: int | None = None) -> list[float]:
-    """P values corrected for their number (Holm 1979): at most `level` of all families holds one false finding where all below it are called.
+    """P values corrected for their number (Holm 1979).
 
-    family: how many comparisons could have been made, where only these are shown; default: these. NaN stays NaN and counts.
+    At most `level` of all families holds one false finding where all below it are called.
+
+    family: how many comparisons could have been made, where only these are shown; default: these.
+    NaN stays NaN and counts.
     """
     values = np.asarray(p, float)
     corrected = np.full(len(values), np.nan)
@@ -79,10 +82,18 @@ class Verdict:
         times = (self.groups + self.more_groups) / self.groups if self.groups else float("nan")
         if times > OUT_OF_REACH:
             return f"and no test set of this kind will do: that takes {more}, {_two_digits(times)} times as many as there are"
-        return f"{more} would decide it" + (f", {times:.1f} times as many as there are" if times >= 1.05 else "")
+        return f"{more} would decide it" + (
+            f", {times:.1f} times as many as there are" if times >= 1.05 else ""
+        )
 
 
-def verdicts(differences: Sequence[Estimate], groups: int, margin: float, level: float = 0.95, family: int | None = None) -> list[Verdict]:
+def verdicts(
+    differences: Sequence[Estimate],
+    groups: int,
+    margin: float,
+    level: float = 0.95,
+    family: int | None = None,
+) -> list[Verdict]:
     """Judge differences at a margin >= 0 in the metric's own unit, Holm-corrected over all of them.
 
     family: how many to correct for instead. practically equal: shown to lie within the margin,
@@ -94,11 +105,17 @@ def verdicts(differences: Sequence[Estimate], groups: int, margin: float, level:
         raise ValueError(f"a margin is at least 0; got {margin}")
     alone, n = p_values(differences), len(differences)
     p = holm(alone, family)
-    ends = np.maximum(tails(differences, -margin, [True] * n), tails(differences, margin, [False] * n)) if margin else np.ones(n)
+    ends = (
+        np.maximum(tails(differences, -margin, [True] * n), tails(differences, margin, [False] * n))
+        if margin
+        else np.ones(n)
+    )
     p_equal = holm(ends.tolist(), family)
     least = (1 - level) / max(family or 0, n, 1)
     each = zip(differences, alone, p, p_equal, strict=True)
-    return [verdict(d, own, one, same, groups, margin, level, least=least) for d, own, one, same in each]
+    return [
+        verdict(d, own, one, same, groups, margin, level, least=least) for d, own, one, same in each
+    ]
 
 
 def verdict(
@@ -130,8 +147,9 @@ def verdict(
 def more_groups(difference: Estimate, groups: int, margin: float, alpha: float = 0.05) -> float:
     """How many test groups beside the `groups` at hand would show the difference, or that it lies within the margin, with POWER.
 
-    At the difference that was seen and on the degrees of freedom at hand; both ways tried, the cheaper taken. Only the test groups' part of the
-    variance shrinks with their number. inf: the seeds' part is too large already.
+    At the difference that was seen and on the degrees of freedom at hand; both ways tried, the
+    cheaper taken. Only the test groups' part of the variance shrinks with their number. inf: the
+    seeds' part is too large already.
     """
     from scipy.special import ndtri
 
@@ -162,10 +180,14 @@ def more_groups(difference: Estimate, groups: int, margin: float, alpha: float =
 
 
 def swaps(groups: np.ndarray, n_permutations: int) -> np.ndarray:
-    """(N, P) uint8 of 0 and 1: the images whose answers two methods exchange in each of P permutations; whole groups, by fair coin.
+    """(N, P) uint8 of 0 and 1.
 
-    The two methods' answers stacked, (2N, ...), with weights [1 - s, s] and [s, 1 - s] are both sides of every permutation in one call of
-    `metrics.score`. Scores of two methods are on one scale only as ranks: see `permutation_p`.
+    The images whose answers two methods exchange in each of P permutations; whole groups, by fair
+    coin.
+
+    The two methods' answers stacked, (2N, ...), with weights [1 - s, s] and [s, 1 - s] are both
+    sides of every permutation in one call of `metrics.score`. Scores of two methods are on one
+    scale only as ranks: see `permutation_p`.
     """
     names, member = np.unique(groups, return_inverse=True)
     drawn = np.random.default_rng(0).integers(2, size=(len(names), n_permutations), dtype=np.uint8)
@@ -175,8 +197,9 @@ def swaps(groups: np.ndarray, n_permutations: int) -> np.ndarray:
 def permutation_p(observed: float, permuted: np.ndarray) -> float:
     """Two-sided p value of an observed difference among permuted ones (P,): (1 + how many are as far from 0) / (1 + P); NaN = undefined.
 
-    The groups' answers are exchanged in all seeds alike: the test is of these draws, seeds are not a second source of chance as in
-    `contrast`. For AUC the scores are first made ranks within each method (Bandos, Rockette & Gur 2005).
+    The groups' answers are exchanged in all seeds alike: the test is of these draws, seeds are not
+    a second source of chance as in `contrast`. For AUC the scores are first made ranks within each
+    method (Bandos, Rockette & Gur 2005).
     """
     permuted = permuted[~np.isnan(permuted)]
     if np.isnan(observed) or not len(permuted):

@@ -1,4 +1,6 @@
-"""How an interval is computed, and what a paper says of it: a rule that changes here changes in every row, table, figure and audit.
+"""How an interval is computed, and what a paper says of it.
+
+A rule that changes here changes in every row, table, figure and audit.
 
 An interval is none of a row's ingredients: tables work it out from the resamples that are saved.
 """
@@ -15,7 +17,8 @@ from medbench.stats.reference_variance import ReferenceVariance
 
 Numbers = TypeVar("Numbers", float, np.ndarray)
 
-#: An interval is undefined when more than this share of its resamples is: they could all lie beyond one of its ends.
+#: An interval is undefined when more than this share of its resamples is: they could all lie beyond
+#: one of its ends.
 MAX_UNDEFINED = 0.05
 #: What the methods paragraph says of `of_scores`: (words, the source behind them).
 RULE = (
@@ -40,7 +43,8 @@ RULE = (
 def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
     """(low, high): the percentile interval (Efron & Tibshirani 1993, chapter 13) of resampled values (R,), NaN = undefined.
 
-    Undefined resamples are left out; where they are more than MAX_UNDEFINED of all, both ends are NaN.
+    Undefined resamples are left out; where they are more than MAX_UNDEFINED of all, both ends are
+    NaN.
     """
     low, _, high = _percentiles(values[None], level)
     return float(low[0]), float(high[0])
@@ -73,18 +77,30 @@ def mean_interval(
     """
     if grows_by_chance:
         return of_biased_means(means, values, groups, parts, level)
-    return of_means(means, values, groups, parts, level) if reference is None else of_scores(values, parts, level, reference)
+    return (
+        of_means(means, values, groups, parts, level)
+        if reference is None
+        else of_scores(values, parts, level, reference)
+    )
 
 
 def of_scores(
-    values: np.ndarray, parts: Sequence[tuple[np.ndarray, float]], level: float, reference: ReferenceVariance
+    values: np.ndarray,
+    parts: Sequence[tuple[np.ndarray, float]],
+    level: float,
+    reference: ReferenceVariance,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(low, high), each (L,): the true values from which what was seen does not differ, by the standard error that each of *them* would have.
+    """(low, high), each (L,).
 
-    The textbook's variance at a true value, times how much larger or smaller than it the resamples' variance is at the value seen. That ratio has
-    the degrees of freedom of the rarer class (of a kappa: of all groups), and is drawn towards 1 by the textbook's own (`prior`), which count for
-    the quantile, too. What seeds add goes the same way towards the ends. A score interval (Wilson 1927; for the AUC Newcombe 2006): it never
-    leaves the range, is not flattered near 1, and exists where no resample moves the value. Of a perfect or a worthless score it is exact.
+    The true values from which what was seen does not differ, by the standard error that each of
+    *them* would have.
+
+    The textbook's variance at a true value, times how much larger or smaller than it the resamples'
+    variance is at the value seen. That ratio has the degrees of freedom of the rarer class (of a
+    kappa: of all groups), and is drawn towards 1 by the textbook's own (`prior`), which count for
+    the quantile, too. What seeds add goes the same way towards the ends. A score interval (Wilson
+    1927; for the AUC Newcombe 2006): it never leaves the range, is not flattered near 1, and exists
+    where no resample moves the value. Of a perfect or a worthless score it is exact.
     """
     (cases, _), *seeds = parts
     df, prior = reference.df, reference.prior
@@ -92,17 +108,24 @@ def of_scores(
     inside = np.clip(values, bottom + 1e-9, top - 1e-9)
     assumed = np.maximum(reference.at(inside), 1e-300)
     square = (cases / assumed + prior / df) / (1 + prior / df) * t_quantile(level, df + prior) ** 2
-    square = square + sum(variance / assumed * t_quantile(level, own) ** 2 for variance, own in seeds)
+    square = square + sum(
+        variance / assumed * t_quantile(level, own) ** 2 for variance, own in seeds
+    )
     low, high = (_end(values, square, end, reference) for end in (bottom, top))
     exact = reference.perfect(level)
-    low, high = np.where(values >= top - 1e-9, np.minimum(exact, values), low), np.where(values >= top - 1e-9, top, high)
+    low, high = (
+        np.where(values >= top - 1e-9, np.minimum(exact, values), low),
+        np.where(values >= top - 1e-9, top, high),
+    )
     if bottom == 0:
         low, high = np.where(values <= 1e-9, 0.0, low), np.where(values <= 1e-9, 1 - exact, high)
     unknown = np.isnan(values) | np.isnan(cases)
     return np.where(unknown, np.nan, low), np.where(unknown, np.nan, high)
 
 
-def _end(values: np.ndarray, square: np.ndarray, end: float, reference: ReferenceVariance) -> np.ndarray:
+def _end(
+    values: np.ndarray, square: np.ndarray, end: float, reference: ReferenceVariance
+) -> np.ndarray:
     """Find the end of a score interval between each of `values` and `end`.
 
     It is the true value that lies as far from the value seen as its own standard error, times the
@@ -118,7 +141,11 @@ def _end(values: np.ndarray, square: np.ndarray, end: float, reference: Referenc
 
 
 def of_means(
-    means: np.ndarray, values: np.ndarray, groups: int, parts: Sequence[tuple[np.ndarray, float]], level: float
+    means: np.ndarray,
+    values: np.ndarray,
+    groups: int,
+    parts: Sequence[tuple[np.ndarray, float]],
+    level: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return (low, high), each (L,), of L means over seeds by the expanded percentile bootstrap.
 
@@ -136,7 +163,11 @@ def of_means(
 
 
 def of_biased_means(
-    means: np.ndarray, values: np.ndarray, groups: int, parts: Sequence[tuple[np.ndarray, float]], level: float
+    means: np.ndarray,
+    values: np.ndarray,
+    groups: int,
+    parts: Sequence[tuple[np.ndarray, float]],
+    level: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the intervals of `of_means` for numbers >= 0 that chance makes larger, as an ECE.
 
@@ -149,20 +180,30 @@ def of_biased_means(
     the value where it lies outside. `tests/test_ece_interval.py` holds its coverage.
     """
     low, centre, high = _percentiles(means**2, expanded(level, groups))
-    down, up = _stretched(2 * values**2 - high, 2 * values**2 - centre, 2 * values**2 - low, parts, level)
+    down, up = _stretched(
+        2 * values**2 - high, 2 * values**2 - centre, 2 * values**2 - low, parts, level
+    )
     down, up = np.sqrt(np.maximum(down, 0)), np.sqrt(np.maximum(up, 0))  # of NaN: NaN
     flat, halves = _flat(low, high, parts), half_width(parts, level)
-    return np.where(flat, values - halves, np.minimum(down, values)), np.where(flat, values + halves, np.maximum(up, values))
+    return np.where(flat, values - halves, np.minimum(down, values)), np.where(
+        flat, values + halves, np.maximum(up, values)
+    )
 
 
-def _flat(low: np.ndarray, high: np.ndarray, parts: Sequence[tuple[np.ndarray, float]]) -> np.ndarray:
+def _flat(
+    low: np.ndarray, high: np.ndarray, parts: Sequence[tuple[np.ndarray, float]]
+) -> np.ndarray:
     """Whether no resample moves a number."""
     flat: np.ndarray = (low == high) | (parts[0][0] == 0)
     return flat
 
 
 def _stretched(
-    low: np.ndarray, centre: np.ndarray, high: np.ndarray, parts: Sequence[tuple[np.ndarray, float]], level: float
+    low: np.ndarray,
+    centre: np.ndarray,
+    high: np.ndarray,
+    parts: Sequence[tuple[np.ndarray, float]],
+    level: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Stretch the two halves of an interval over test groups to the width of all parts."""
     (variance, df), *_ = parts
@@ -206,7 +247,8 @@ def _percentiles(values: np.ndarray, level: float) -> np.ndarray:
     ends = [(1 - level) / 2, 0.5, (1 + level) / 2]
     undefined = np.isnan(values)
     if not undefined.any():
-        found: np.ndarray = np.quantile(np.sort(values), ends, axis=1)  # sorted, it takes a fifth of the time
+        # sorted, it takes a fifth of the time
+        found: np.ndarray = np.quantile(np.sort(values), ends, axis=1)
         return found
     found = np.full((3, len(values)), np.nan)
     for i in np.flatnonzero(undefined.mean(1) <= MAX_UNDEFINED):

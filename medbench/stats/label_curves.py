@@ -1,4 +1,7 @@
-"""Label curves: how many labels a method saves, and the area under its curve. Both on the logarithm of the number of labels."""
+"""Label curves: how many labels a method saves, and the area under its curve.
+
+Both on the logarithm of the number of labels.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +20,13 @@ _POINTS = 200  # of a curve where the interval is looked for
 
 @dataclass(frozen=True)
 class LabelEfficiency:
-    """At how many labels one method reaches another's score. In labelled images; inf: never in this range.
+    """At how many labels one method reaches another's score.
 
-    value, low, high: low = the fewest where nothing shows that it is still behind; high = the most where nothing shows that it is ahead.
-    first, last: the range that was looked at. Where value, low or high is `first`, it may be less.
+    In labelled images; inf: never in this range.
+
+    value, low, high: low = the fewest where nothing shows that it is still behind; high = the most
+    where nothing shows that it is ahead. first, last: the range that was looked at. Where value,
+    low or high is `first`, it may be less.
     """
 
     value: float
@@ -49,31 +55,47 @@ class LabelEfficiency:
             return f"may reach {reference} with {shown(self.low)} of the labels, or not even with {most}: more test images would tell"
         if np.isinf(self.low):
             return f"does not reach {reference} with {_all(self.last / of)} of the labels"
-        ends = f"95 %: {shown(self.low)} to {shown(self.high)}" if self.low != self.high else f"95 %: {shown(self.low)}"
+        ends = (
+            f"95 %: {shown(self.low)} to {shown(self.high)}"
+            if self.low != self.high
+            else f"95 %: {shown(self.low)}"
+        )
         if np.isinf(self.value):
             return f"did not reach {reference} with {_all(self.last / of)} of the labels, which may be chance ({ends})"
         return f"reaches {reference} with {shown(self.value)} of the labels ({ends})"
 
 
 def label_efficiency(
-    curve: Sequence[tuple[float, Sample]], reference: Sample, *, higher_is_better: bool = True, level: float = 0.95
+    curve: Sequence[tuple[float, Sample]],
+    reference: Sample,
+    *,
+    higher_is_better: bool = True,
+    level: float = 0.95,
 ) -> LabelEfficiency:
     """Where a curve first reaches the mean of `reference`, between budgets on a straight line over log labels.
 
-    curve: (labelled images, sample), at least two. The interval holds every number of labels at which the paired difference to the reference
-    is not shown to be other than 0 (a test turned round, as Fieller 1954 does for a ratio), from the first to the last such number. Raises
+    curve: (labelled images, sample), at least two. The interval holds every number of labels at
+    which the paired difference to the reference is not shown to be other than 0 (a test turned
+    round, as Fieller 1954 does for a ratio), from the first to the last such number. Raises
     ValueError for one budget or fewer.
     """
     points = _ordered(curve)
     where = np.geomspace(points[0][0], points[-1][0], _POINTS)
     where = np.unique(np.concatenate([where, [n for n, _ in points]]))
     sign = 1.0 if higher_is_better else -1.0
-    means = sign * np.interp(np.log(where), np.log([n for n, _ in points]), [sample.mean for _, sample in points])
+    means = sign * np.interp(
+        np.log(where), np.log([n for n, _ in points]), [sample.mean for _, sample in points]
+    )
     value = _first_crossing(where, means, sign * reference.mean)
     samples = [*(sample for _, sample in points), reference]
     ends = _together(samples, _weights_between(points, where), level)
     if ends is None:
-        ends = np.array([linear_contrast([*_between(points, n), (-1.0, reference)]).interval(level) for n in where])
+        ends = np.array(
+            [
+                linear_contrast([*_between(points, n), (-1.0, reference)]).interval(level)
+                for n in where
+            ]
+        )
     first, last = float(where[0]), float(where[-1])
     if np.isnan(ends).any():
         return LabelEfficiency(value, float("nan"), float("nan"), first, last)
@@ -82,7 +104,13 @@ def label_efficiency(
     low = float(where[np.argmin(behind)]) if not behind.all() else float("inf")
     open_ = np.flatnonzero(~ahead)
     high = float(where[open_[-1]]) if len(open_) else first
-    return LabelEfficiency(value, min(low, value), max(float("inf") if high == last else high, min(low, value)), first, last)
+    return LabelEfficiency(
+        value,
+        min(low, value),
+        max(float("inf") if high == last else high, min(low, value)),
+        first,
+        last,
+    )
 
 
 def area(curve: Sequence[tuple[float, Sample]]) -> Estimate:
@@ -90,13 +118,20 @@ def area(curve: Sequence[tuple[float, Sample]]) -> Estimate:
 
     The area under it by trapezoids, divided by its width. Raises ValueError as above.
     """
-    return linear_contrast([(weight, sample) for weight, (_, sample) in zip(*_weights(curve), strict=True)])
+    return linear_contrast(
+        [(weight, sample) for weight, (_, sample) in zip(*_weights(curve), strict=True)]
+    )
 
 
 def _weights_between(points: Sequence[tuple[float, Sample]], where: np.ndarray) -> np.ndarray:
     """(L, B + 1): the weight of each of B points in the curve's value at `where`, and -1 for a reference."""
     at = np.log([n for n, _ in points])
-    return np.column_stack([*(np.interp(np.log(where), at, unit) for unit in np.eye(len(at))), np.full(len(where), -1.0)])
+    return np.column_stack(
+        [
+            *(np.interp(np.log(where), at, unit) for unit in np.eye(len(at))),
+            np.full(len(where), -1.0),
+        ]
+    )
 
 
 def _together(samples: Sequence[Sample], weights: np.ndarray, level: float) -> np.ndarray | None:
@@ -106,18 +141,30 @@ def _together(samples: Sequence[Sample], weights: np.ndarray, level: float) -> n
     same resamples, one is faultless, or a resample is undefined.
     """
     groups, shape = samples[0].groups, samples[0].resamples.shape[1]
-    if groups < 2 or any((sample.groups, sample.resamples.shape[1]) != (groups, shape) for sample in samples):
+    if groups < 2 or any(
+        (sample.groups, sample.resamples.shape[1]) != (groups, shape) for sample in samples
+    ):
         return None
-    if any(sample.faultless or np.isnan(sample.plain).any() or np.isnan(sample.resamples).any() for sample in samples):
+    if any(
+        sample.faultless or np.isnan(sample.plain).any() or np.isnan(sample.resamples).any()
+        for sample in samples
+    ):
         return None
     value = weights @ np.array([sample.mean for sample in samples])
-    cases = from_groups(_variances(weights, np.stack([sample.resamples.mean(0, dtype=float) for sample in samples])), groups)
+    cases = from_groups(
+        _variances(
+            weights, np.stack([sample.resamples.mean(0, dtype=float) for sample in samples])
+        ),
+        groups,
+    )
     parts = [(settled(cases, value), min(sample.df for sample in samples))]
     for places, plain, resamples in _by_source(samples):
         own, seeds = weights[:, places], plain.shape[1]
         each = np.mean([_variances(own, resamples[:, s]) for s in range(seeds)], axis=0)
         joint = _variances(own, resamples.mean(1))
-        spread = beyond_groups(_variances(own, plain), from_groups(each, groups), from_groups(joint, groups), seeds)
+        spread = beyond_groups(
+            _variances(own, plain), from_groups(each, groups), from_groups(joint, groups), seeds
+        )
         parts.append((settled(spread, value), float(seeds - 1)))
     half = half_width(parts, level)
     return np.column_stack([value - half, value + half])
@@ -145,11 +192,15 @@ def _variances(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
 def _ordered(curve: Sequence[tuple[float, Sample]]) -> list[tuple[float, Sample]]:
     points = sorted(curve, key=lambda point: point[0])
     if len(points) < 2 or points[0][0] <= 0 or any(a[0] == b[0] for a, b in pairwise(points)):
-        raise ValueError(f"a curve has two budgets or more, all different; got {[n for n, _ in points]}")
+        raise ValueError(
+            f"a curve has two budgets or more, all different; got {[n for n, _ in points]}"
+        )
     return points
 
 
-def _weights(curve: Sequence[tuple[float, Sample]]) -> tuple[list[float], list[tuple[float, Sample]]]:
+def _weights(
+    curve: Sequence[tuple[float, Sample]],
+) -> tuple[list[float], list[tuple[float, Sample]]]:
     points = _ordered(curve)
     x = np.log([n for n, _ in points])
     steps = np.diff(x) / (x[-1] - x[0])
@@ -158,10 +209,16 @@ def _weights(curve: Sequence[tuple[float, Sample]]) -> tuple[list[float], list[t
 
 def _between(points: Sequence[tuple[float, Sample]], n: float) -> list[tuple[float, Sample]]:
     """Interpolate the curve at n labels, as a weighted sum of its two neighbours."""
-    i = min(max(int(np.searchsorted([m for m, _ in points], n, side="right")) - 1, 0), len(points) - 2)
+    i = min(
+        max(int(np.searchsorted([m for m, _ in points], n, side="right")) - 1, 0), len(points) - 2
+    )
     (left, a), (right, b) = points[i], points[i + 1]
     share = np.log(n / left) / np.log(right / left)
-    return [(weight, sample) for weight, sample in ((float(1 - share), a), (float(share), b)) if weight > 0]
+    return [
+        (weight, sample)
+        for weight, sample in ((float(1 - share), a), (float(share), b))
+        if weight > 0
+    ]
 
 
 def _first_crossing(where: np.ndarray, values: np.ndarray, target: float) -> float:
@@ -172,7 +229,11 @@ def _first_crossing(where: np.ndarray, values: np.ndarray, target: float) -> flo
     if i == 0:
         return float(where[0])
     x = np.log(where)
-    return float(np.exp(x[i - 1] + (x[i] - x[i - 1]) * (target - values[i - 1]) / (values[i] - values[i - 1])))
+    return float(
+        np.exp(
+            x[i - 1] + (x[i] - x[i - 1]) * (target - values[i - 1]) / (values[i] - values[i - 1])
+        )
+    )
 
 
 def _percent(share: float) -> str:

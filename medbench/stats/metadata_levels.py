@@ -1,4 +1,7 @@
-"""A metadata column as a few named levels, for audits and subgroups alike: what says that a value is missing, and how numbers are cut into bands."""
+"""A metadata column as a few named levels, for audits and subgroups alike.
+
+What says that a value is missing, and how numbers are cut into bands.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +14,47 @@ import numpy as np
 
 from medbench.schema import visible
 
-#: An empty cell of a table, as programs write one, in lower case: what a label, a group or a bag may not be. A class may be called "unknown" or "none".
+#: An empty cell of a table, as programs write one, in lower case: what a label, a group or a bag
+#: may not be. A class may be called "unknown" or "none".
 BLANK = frozenset(
     {
-        *("", "nan", "-nan", "na", "n/a", "#n/a", "#n/a n/a", "#na", "<na>", "null", "(null)", "<null>", "nat", "(blank)", "?"),
-        *("#ref!", "#value!", "#name?", "#div/0!", "#num!", "#null!", "#spill!", "#calc!", "#field!", "#getting_data"),
-        *("1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan", "pd.na", "n.a.", "[null]", "\\n", "."),  # C, pandas, MySQL, SAS and Stata
+        *(
+            "",
+            "nan",
+            "-nan",
+            "na",
+            "n/a",
+            "#n/a",
+            "#n/a n/a",
+            "#na",
+            "<na>",
+            "null",
+            "(null)",
+            "<null>",
+            "nat",
+            "(blank)",
+            "?",
+        ),
+        *(
+            "#ref!",
+            "#value!",
+            "#name?",
+            "#div/0!",
+            "#num!",
+            "#null!",
+            "#spill!",
+            "#calc!",
+            "#field!",
+            "#getting_data",
+        ),
+        # C, pandas, MySQL, SAS and Stata
+        *("1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan", "pd.na", "n.a.", "[null]", "\\n", "."),
     }
 )
 #: Of metadata these words say that nobody knows, too, in lower case.
 _UNKNOWN = frozenset({"unknown", "unk"})
-_PYTHON = "None"  # as Python and pandas write a missing value; "none" in lower case is a finding ("no artefact")
+# as Python and pandas write a missing value; "none" in lower case is a finding ("no artefact")
+_PYTHON = "None"
 FEW = 6  # numbers with so many different values at most are names
 QUARTERS = (0.25, 0.5, 0.75)
 AGES = (20, 40, 60, 80)  # years where an age band begins
@@ -39,7 +72,9 @@ def is_blank(text: str) -> bool:
 
 
 def is_missing(text: str) -> bool:
-    """Whether a text of a metadata column says that the value is missing. "-1" does not: a number is a number, as text too.
+    """Whether a text of a metadata column says that the value is missing.
+
+    "-1" does not: a number is a number, as text too.
 
     >>> [is_missing(text) for text in ("UNK", " n/a", "None", "none", "-1")]
     [True, True, True, False, False]
@@ -49,7 +84,10 @@ def is_missing(text: str) -> bool:
 
 def texts(column: np.ndarray) -> np.ndarray:
     """(N,) str of a column of words, blanks around them cut, "" where missing."""
-    words = (f"{value:g}" if isinstance(value, float) else str(value).strip() for value in column.tolist())
+    words = (
+        f"{value:g}" if isinstance(value, float) else str(value).strip()
+        for value in column.tolist()
+    )
     return np.array(["" if is_missing(word) else word for word in words], str)
 
 
@@ -82,25 +120,63 @@ def read_levels(name: str, column: np.ndarray) -> Levels:
     """
     if column.dtype.kind not in "iuf":
         words = texts(column)
-        return _coded(words, [str(word) for word in np.unique(words) if word], words != "", measured=False)
+        return _coded(
+            words, [str(word) for word in np.unique(words) if word], words != "", measured=False
+        )
     numbers = column.astype(float)
     known = np.isfinite(numbers)
     distinct = np.unique(numbers[known])
     if len(distinct) <= FEW:
-        return _coded(np.array([f"{value:g}" for value in numbers]), [f"{value:g}" for value in distinct], known)
+        return _coded(
+            np.array([f"{value:g}" for value in numbers]),
+            [f"{value:g}" for value in distinct],
+            known,
+        )
     if _AGE.search(name.lower()):
-        bands = [f"< {AGES[0]}", *(f"{low}-{high - 1}" for low, high in itertools.pairwise(AGES)), f"{AGES[-1]}+"]
+        bands = [
+            f"< {AGES[0]}",
+            *(f"{low}-{high - 1}" for low, high in itertools.pairwise(AGES)),
+            f"{AGES[-1]}+",
+        ]
         named = np.array(bands)[np.searchsorted(AGES, np.nan_to_num(numbers), side="right")]
-        return _coded(named, [band for band in bands if band in set(named[known])], known, cut="20 years")
+        return _coded(
+            named, [band for band in bands if band in set(named[known])], known, cut="20 years"
+        )
     edges = np.unique(np.quantile(numbers[known], QUARTERS, method="lower"))
     band = np.searchsorted(edges, numbers, side="left")
-    ends = {int(b): (numbers[known & (band == b)].min(), numbers[known & (band == b)].max()) for b in np.unique(band[known])}
-    title = {b: f"{low:g}" if low == high else f"{low:g} to {high:g}" for b, (low, high) in ends.items()}
-    return _coded(np.array([title.get(int(b), "") for b in band]), list(title.values()), known, cut="its quarters")
+    ends = {
+        int(b): (numbers[known & (band == b)].min(), numbers[known & (band == b)].max())
+        for b in np.unique(band[known])
+    }
+    title = {
+        b: f"{low:g}" if low == high else f"{low:g} to {high:g}" for b, (low, high) in ends.items()
+    }
+    return _coded(
+        np.array([title.get(int(b), "") for b in band]),
+        list(title.values()),
+        known,
+        cut="its quarters",
+    )
 
 
-def _coded(named: np.ndarray, values: Iterable[str], known: np.ndarray, *, measured: bool = True, cut: str = "") -> Levels:
-    """From the name (N,) of each image's level. values: the names in their order; of two numbers that read alike, one."""
+def _coded(
+    named: np.ndarray,
+    values: Iterable[str],
+    known: np.ndarray,
+    *,
+    measured: bool = True,
+    cut: str = "",
+) -> Levels:
+    """From the name (N,) of each image's level.
+
+    values: the names in their order; of two numbers that read alike, one.
+    """
     order = {value: code for code, value in enumerate(dict.fromkeys(values))}
-    codes = np.array([order[value] if there else -1 for value, there in zip(named.tolist(), known.tolist(), strict=True)], np.int64)
+    codes = np.array(
+        [
+            order[value] if there else -1
+            for value, there in zip(named.tolist(), known.tolist(), strict=True)
+        ],
+        np.int64,
+    )
     return Levels(codes, tuple(order), measured, cut)

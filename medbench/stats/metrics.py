@@ -1,8 +1,10 @@
 """(labels, scores) -> numbers, for a test set or for all its bootstrap resamples at once.
 
-A resample is a column of integer image weights: an image that was drawn twice has weight 2. Every metric except AUC and ECE is a ratio of
-integer sums over images, ECE is linear in the weights inside each bin: one matrix product gives them all. AUC sorts once a class, then
-needs one cumulative sum of the weights in that order. All sums are of integers (but ECE's) and exact. Nothing here draws a random number.
+A resample is a column of integer image weights: an image that was drawn twice has weight 2. Every
+metric except AUC and ECE is a ratio of integer sums over images, ECE is linear in the weights
+inside each bin: one matrix product gives them all. AUC sorts once a class, then needs one
+cumulative sum of the weights in that order. All sums are of integers (but ECE's) and exact. Nothing
+here draws a random number.
 """
 
 from __future__ import annotations
@@ -20,8 +22,9 @@ from medbench.schema import Kind
 class Metric:
     """What is known of a metric beside how `score` computes it.
 
-    title: in tables and figures. low, high: its range. kinds: of the tasks that have it; () for all. grows_by_chance: chance makes it larger on fewer
-    images, so that it is not compared between sets of unequal size. version: of its definition, an ingredient (`schema.ingredients`).
+    title: in tables and figures. low, high: its range. kinds: of the tasks that have it; () for
+    all. grows_by_chance: chance makes it larger on fewer images, so that it is not compared between
+    sets of unequal size. version: of its definition, an ingredient (`schema.ingredients`).
     """
 
     name: str
@@ -57,7 +60,8 @@ _ALL = (
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
 #: Guo et al. (2017), section 2 and table 1: 15 bins.
 ECE_BINS = 15
-#: Elements of one chunk of weights. The cumulative sums of a chunk of this size stay in the second-level cache.
+#: Elements of one chunk of weights. The cumulative sums of a chunk of this size stay in the
+#: second-level cache.
 _CHUNK = 200_000
 _NARROWEST = 40  # columns; below this numpy's cost a row outweighs the cache
 
@@ -77,56 +81,83 @@ def metric_names(kind: Kind) -> tuple[str, ...]:
     >>> metric_names("binary")
     ('accuracy', 'balanced_accuracy', 'auc', 'f1', 'kappa', 'ece')
     """
-    return tuple(metric.name for metric in METRICS.values() if not metric.kinds or kind in metric.kinds)
+    return tuple(
+        metric.name for metric in METRICS.values() if not metric.kinds or kind in metric.kinds
+    )
 
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """values: metric -> float without weights, (R,) float64 with them; each in its own range (not percent), NaN = undefined.
+    """values: metric -> float without weights, (R,) float64 with them.
 
-    auc_classes: over how many classes (labels, if multilabel) the mean AUC was taken: int, or (R,) int64. Less than all of them means
-    that a class had no positive or no negative image.
+    Each in its own range (not percent), NaN = undefined.
+
+    auc_classes: over how many classes (labels, if multilabel) the mean AUC was taken: int, or (R,)
+    int64. Less than all of them means that a class had no positive or no negative image.
     """
 
     values: dict[str, Any]
     auc_classes: Any
 
 
-def score(labels: np.ndarray, probabilities: np.ndarray, decisions: np.ndarray, kind: Kind, weights: np.ndarray | None = None) -> Result:
+def score(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    decisions: np.ndarray,
+    kind: Kind,
+    weights: np.ndarray | None = None,
+) -> Result:
     """Every metric of `metric_names(kind)` on N images, or on R weighted resamples of them.
 
-    labels: (N,) int in [0, C), or (N, C) float of 0, 1 and NaN if multilabel; an uncertain (NaN) label is left out of everything for that
-    label alone. probabilities: (N, C) float in [0, 1], C = 2 if binary. decisions: (N,) int in [0, C), or (N, C) of 0 and 1.
-    weights: (N, R) integers >= 0, as `stats.group_weights` makes them; None: each image once.
+    labels: (N,) int in [0, C), or (N, C) float of 0, 1 and NaN if multilabel; an uncertain (NaN)
+    label is left out of everything for that label alone. probabilities: (N, C) float in [0, 1], C =
+    2 if binary. decisions: (N,) int in [0, C), or (N, C) of 0 and 1. weights: (N, R) integers >= 0,
+    as `stats.group_weights` makes them; None: each image once.
 
     A class "occurs" where one of its images has a weight above 0:
     - accuracy: the share of right decisions. Multilabel: of each label, then the mean over labels.
-    - balanced_accuracy: mean recall over the classes that occur among the labels (Brodersen et al. 2010; scikit-learn's
-      `balanced_accuracy_score`). Multilabel: of each label's two classes, then the mean over labels.
-    - auc: the probability that a positive image scores above a negative one, ties counting half (Hanley & McNeil 1982). Binary: of class
-      1. Multiclass and ordinal: one class against the rest, unweighted mean over classes (scikit-learn's `multi_class="ovr"`,
-      `average="macro"`), not the pairwise mean of Hand & Till (2001). Multilabel: mean over labels. A class without a positive or
-      without a negative image is left out of the mean and not counted in `auc_classes`; it never enters as 0.5.
-    - f1: 2 TP / (2 TP + FP + FN), mean over the classes that occur among labels or decisions (scikit-learn's `average="macro"`,
-      `zero_division=0`). Binary: both classes. Multilabel: of each label's positive class, mean over the labels where it occurs.
-    - kappa: (p_o - p_e) / (1 - p_e) (Cohen 1960). Multilabel: of each label, then the mean over labels.
-    - weighted_kappa: with quadratic weights (i - j)^2 between class numbers (Cohen 1968; `cohen_kappa_score(weights="quadratic")` with
+    - balanced_accuracy: mean recall over the classes that occur among the labels (Brodersen et al.
+      2010; scikit-learn's
+      `balanced_accuracy_score`). Multilabel: of each label's two classes, then the mean over
+      labels.
+    - auc: the probability that a positive image scores above a negative one, ties counting half
+      (Hanley & McNeil 1982). Binary: of class
+      1. Multiclass and ordinal: one class against the rest, unweighted mean over classes
+         (scikit-learn's `multi_class="ovr"`,
+      `average="macro"`), not the pairwise mean of Hand & Till (2001). Multilabel: mean over labels.
+      A class without a positive or without a negative image is left out of the mean and not counted
+      in `auc_classes`; it never enters as 0.5.
+    - f1: 2 TP / (2 TP + FP + FN), mean over the classes that occur among labels or decisions
+      (scikit-learn's `average="macro"`,
+      `zero_division=0`). Binary: both classes. Multilabel: of each label's positive class, mean
+      over the labels where it occurs.
+    - kappa: (p_o - p_e) / (1 - p_e) (Cohen 1960). Multilabel: of each label, then the mean over
+      labels.
+    - weighted_kappa: with quadratic weights (i - j)^2 between class numbers (Cohen 1968;
+      `cohen_kappa_score(weights="quadratic")` with
       all C classes named). Ordinal only.
-    - ece: sum over bins of (bin's share) x |accuracy - mean confidence|, 15 bins (lower, upper] of equal width over [0, 1], confidence =
-      the largest probability, right = that class is the label's (Guo et al. 2017, eq. 3; the decisions play no part). Multilabel: pooled
-      over image-label pairs, confidence max(p, 1 - p), positive if p > 0.5.
-    What is undefined (0 / 0; no class left to average over) is NaN; a label where a metric is undefined is left out of its mean.
+    - ece: sum over bins of (bin's share) x |accuracy - mean confidence|, 15 bins (lower, upper] of
+      equal width over [0, 1], confidence =
+      the largest probability, right = that class is the label's (Guo et al. 2017, eq. 3; the
+      decisions play no part). Multilabel: pooled over image-label pairs, confidence max(p, 1 - p),
+      positive if p > 0.5.
+    What is undefined (0 / 0; no class left to average over) is NaN; a label where a metric is
+    undefined is left out of its mean.
 
-    Raises ValueError for shapes that do not fit, numbers out of range, and NaN where only labels may have it.
+    Raises ValueError for shapes that do not fit, numbers out of range, and NaN where only labels
+    may have it.
     """
     multilabel = kind == "multilabel"
     _check(labels, probabilities, decisions, kind)
     resampled = np.ones((len(labels), 1), np.uint8) if weights is None else weights
     _check_weights(resampled, len(labels))
-    # Every kind is Q problems with K classes each: multilabel Q = C and K = 2, all others Q = 1 and K = C.
+    # Every kind is Q problems with K classes each: multilabel Q = C and K = 2, all others Q = 1 and
+    # K = C.
     truth, decided = (labels.T, decisions.T) if multilabel else (labels[None], decisions[None])
     k = 2 if multilabel else probabilities.shape[1]
-    summands = np.concatenate([_counted(truth, decided, k), calibration_gaps(labels, probabilities, multilabel)], axis=1)
+    summands = np.concatenate(
+        [_counted(truth, decided, k), calibration_gaps(labels, probabilities, multilabel)], axis=1
+    )
     rankings = list(_rankings(labels, probabilities, kind))
     step = max(_NARROWEST, _CHUNK // len(labels))
     parts = []
@@ -144,7 +175,10 @@ def score(labels: np.ndarray, probabilities: np.ndarray, decisions: np.ndarray, 
         part["auc"] = _mean(aucs)
         part["auc_classes"] = (~np.isnan(aucs)).sum(0)
         parts.append(part)
-    whole = {name: np.concatenate([part[name] for part in parts]) for name in (*metric_names(kind), "auc_classes")}
+    whole = {
+        name: np.concatenate([part[name] for part in parts])
+        for name in (*metric_names(kind), "auc_classes")
+    }
     if weights is None:
         whole = {name: values[0].item() for name, values in whole.items()}
     counted = whole.pop("auc_classes")
@@ -152,43 +186,64 @@ def score(labels: np.ndarray, probabilities: np.ndarray, decisions: np.ndarray, 
 
 
 def decided(probabilities: np.ndarray, multilabel: bool) -> np.ndarray:
-    """Decisions of probabilities (N, C): the most probable class (N,) int64, or (N, C) int64 the labels from 0.5 on.
+    """Decisions of probabilities (N, C).
+
+    The most probable class (N,) int64, or (N, C) int64 the labels from 0.5 on.
 
     >>> decided(np.array([[0.5, 0.2], [0.1, 0.9]]), multilabel=True).tolist()
     [[1, 0], [0, 1]]
     """
-    decisions: np.ndarray = (probabilities >= 0.5).astype(np.int64) if multilabel else probabilities.argmax(1)
+    decisions: np.ndarray = (
+        (probabilities >= 0.5).astype(np.int64) if multilabel else probabilities.argmax(1)
+    )
     return decisions
 
 
-def _check(labels: np.ndarray, probabilities: np.ndarray, decisions: np.ndarray, kind: Kind) -> None:
+def _check(
+    labels: np.ndarray, probabilities: np.ndarray, decisions: np.ndarray, kind: Kind
+) -> None:
     if probabilities.ndim != 2:
         raise ValueError(f"probabilities must be (N, C); got {probabilities.shape}")
     n, c = probabilities.shape
     shape = (n, c) if kind == "multilabel" else (n,)
     if n == 0 or labels.shape != shape or decisions.shape != shape or (kind == "binary" and c != 2):
-        raise ValueError(f"shapes do not fit a {kind} task: labels {labels.shape}, probabilities {(n, c)}, decisions {decisions.shape}")
+        raise ValueError(
+            f"shapes do not fit a {kind} task: labels {labels.shape}, probabilities {(n, c)}, decisions {decisions.shape}"
+        )
     if not ((probabilities >= 0) & (probabilities <= 1)).all():
         raise ValueError("probabilities must lie in [0, 1]; NaN is not allowed")
     allowed = range(2) if kind == "multilabel" else range(c)
     known = labels[~np.isnan(labels)] if kind == "multilabel" else labels
     for what, values in (("labels", known), ("decisions", decisions)):
         if not np.isin(values, allowed).all():
-            raise ValueError(f"{what} of a {kind} task must be whole numbers from 0 to {allowed[-1]}")
+            raise ValueError(
+                f"{what} of a {kind} task must be whole numbers from 0 to {allowed[-1]}"
+            )
 
 
 def _check_weights(weights: np.ndarray, n: int) -> None:
-    if weights.ndim != 2 or weights.shape[0] != n or weights.shape[1] == 0 or not np.issubdtype(weights.dtype, np.integer):
-        raise ValueError(f"weights must be integers of shape ({n}, R), R > 0; got {weights.dtype} {weights.shape}")
-    if weights.min() < 0 or int(weights.max()) * n >= 2**30:  # twice a column's sum must fit an int32
+    if (
+        weights.ndim != 2
+        or weights.shape[0] != n
+        or weights.shape[1] == 0
+        or not np.issubdtype(weights.dtype, np.integer)
+    ):
+        raise ValueError(
+            f"weights must be integers of shape ({n}, R), R > 0; got {weights.dtype} {weights.shape}"
+        )
+    # twice a column's sum must fit an int32
+    if weights.min() < 0 or int(weights.max()) * n >= 2**30:
         raise ValueError("weights must be >= 0, and a resample smaller than 2^30 images")
 
 
 def _counted(truth: np.ndarray, decided: np.ndarray, k: int) -> np.ndarray:
-    """(N, 3 Q K + 1) float64: what each image adds to the integer sums, from truth (Q, N) with NaN where unknown and decided (Q, N).
+    """(N, 3 Q K + 1) float64.
 
-    Hits, support, predicted, each (Q, K): the image is of the class and was decided so, is of it, was decided to be it. Last:
-    (label - decision)^2.
+    What each image adds to the integer sums, from truth (Q, N) with NaN where unknown and decided
+    (Q, N).
+
+    Hits, support, predicted, each (Q, K): the image is of the class and was decided so, is of it,
+    was decided to be it. Last: (label - decision)^2.
     """
     known = ~np.isnan(truth)
     support = truth[..., None] == np.arange(k)  # (Q, N, K); NaN equals nothing
@@ -201,7 +256,8 @@ def _counted(truth: np.ndarray, decided: np.ndarray, k: int) -> np.ndarray:
 def calibration_gaps(labels: np.ndarray, probabilities: np.ndarray, multilabel: bool) -> np.ndarray:
     """(N, bins) float64: an image's confidence minus 1 where it is right (0 where not), in the bin of its confidence.
 
-    Summed over an image's labels if multilabel. The ECE needs no more: a bin's share x |accuracy - confidence| = |sum of these| / n.
+    Summed over an image's labels if multilabel. The ECE needs no more: a bin's share x |accuracy -
+    confidence| = |sum of these| / n.
     """
     p = probabilities.astype(np.float64)
     if multilabel:
@@ -212,11 +268,15 @@ def calibration_gaps(labels: np.ndarray, probabilities: np.ndarray, multilabel: 
         gap = confidence - (p.argmax(1) == labels)[:, None]
     upper = np.arange(1, ECE_BINS) / ECE_BINS  # the last bin has no end, the first no beginning
     table = np.zeros((len(p), ECE_BINS))
-    np.add.at(table, (np.arange(len(p))[:, None], np.searchsorted(upper, confidence, side="left")), gap)
+    np.add.at(
+        table, (np.arange(len(p))[:, None], np.searchsorted(upper, confidence, side="left")), gap
+    )
     return table
 
 
-def _agreement(hits: np.ndarray, support: np.ndarray, predicted: np.ndarray, multilabel: bool) -> dict[str, np.ndarray]:
+def _agreement(
+    hits: np.ndarray, support: np.ndarray, predicted: np.ndarray, multilabel: bool
+) -> dict[str, np.ndarray]:
     """accuracy, balanced_accuracy, f1, kappa, each (r,), from sums (Q, K, r)."""
     n = support.sum(1)
     chance = (support * predicted).sum(1)  # n^2 p_e
@@ -233,14 +293,21 @@ def _weighted_kappa(support: np.ndarray, predicted: np.ndarray, squares: np.ndar
     """1 - observed / expected disagreement, (r,), from sums (K, r) and (r,)."""
     n = support.sum(0)
     i = np.arange(len(support))
-    expected = n * (i**2 @ (support + predicted)) - 2 * (i @ support) * (i @ predicted)  # n sum_ij (i - j)^2 a_i b_j / n
+    # n sum_ij (i - j)^2 a_i b_j / n
+    expected = n * (i**2 @ (support + predicted)) - 2 * (i @ support) * (i @ predicted)
     return 1 - ratio(n * squares, expected)
 
 
-def _rankings(labels: np.ndarray, probabilities: np.ndarray, kind: Kind) -> Iterator[tuple[np.ndarray, ...]]:
+def _rankings(
+    labels: np.ndarray, probabilities: np.ndarray, kind: Kind
+) -> Iterator[tuple[np.ndarray, ...]]:
     """For each class that has an AUC of its own: what `_auc` needs beside the weights."""
     for c in [1] if kind == "binary" else range(probabilities.shape[1]):
-        known = np.flatnonzero(~np.isnan(labels[:, c])) if kind == "multilabel" else np.arange(len(labels))
+        known = (
+            np.flatnonzero(~np.isnan(labels[:, c]))
+            if kind == "multilabel"
+            else np.arange(len(labels))
+        )
         positive = labels[known, c] == 1 if kind == "multilabel" else labels == c
         order, positives, first, past = _ranking(positive, probabilities[known, c])
         yield known[order], known[positives], first, past
@@ -263,19 +330,30 @@ def auc(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.nda
     """
     ranking, step = _ranking(positive, scores), max(_NARROWEST, _CHUNK // max(len(scores), 1))
     chunks = (weights[:, start : start + step] for start in range(0, weights.shape[1], step))
-    return np.concatenate([_auc(np.ascontiguousarray(chunk, np.int32), *ranking) for chunk in chunks])
+    return np.concatenate(
+        [_auc(np.ascontiguousarray(chunk, np.int32), *ranking) for chunk in chunks]
+    )
 
 
-def _auc(weights: np.ndarray, order: np.ndarray, positives: np.ndarray, first: np.ndarray, past: np.ndarray) -> np.ndarray:
+def _auc(
+    weights: np.ndarray,
+    order: np.ndarray,
+    positives: np.ndarray,
+    first: np.ndarray,
+    past: np.ndarray,
+) -> np.ndarray:
     """AUC (r,) float64, NaN without positives or negatives. weights (N, r) int32.
 
-    order: images by rising score. positives: the positive ones, in that order. first, past: where the run of images with a positive's
-    score begins and ends in `order`. The weight below a positive plus half the weight tied with it is (T[first] + T[past]) / 2, T the
-    cumulative weight. Pairs of two positives add to exactly half the square of their weight, whatever the scores, and are taken off.
+    order: images by rising score. positives: the positive ones, in that order. first, past: where
+    the run of images with a positive's score begins and ends in `order`. The weight below a
+    positive plus half the weight tied with it is (T[first] + T[past]) / 2, T the cumulative weight.
+    Pairs of two positives add to exactly half the square of their weight, whatever the scores, and
+    are taken off.
     """
     cumulative = np.empty((len(order) + 1, weights.shape[1]), np.int32)
     cumulative[0] = 0
-    np.take(weights, order, axis=0, out=cumulative[1:], mode="clip")  # "raise", the default, would buffer the output
+    # "raise", the default, would buffer the output
+    np.take(weights, order, axis=0, out=cumulative[1:], mode="clip")
     np.cumsum(cumulative[1:], axis=0, out=cumulative[1:])
     own = weights[positives]
     doubled = np.multiply(own, cumulative[first] + cumulative[past], dtype=np.int64).sum(0)

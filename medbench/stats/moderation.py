@@ -1,25 +1,32 @@
 """Variances of few degrees of freedom each, steadied by one another (Smyth 2004, Statistical Applications in Genetics and Molecular Biology 3(1):3).
 
-Each variance is drawn towards what all have in common, by as much as their own differences allow: the prior's scale and degrees of freedom are estimated
-from the variances themselves. Of differences of every two of K lines only K - 1 are independent, and one line may be much less steady than the rest, so
-that the prior never counts more than `MOST` times what a variance has itself, and less where K is small (`benchmarks/decide_simulation.py` holds the
-false alarms without this limit, and with it).
+Each variance is drawn towards what all have in common, by as much as their own differences allow:
+the prior's scale and degrees of freedom are estimated from the variances themselves. Of differences
+of every two of K lines only K - 1 are independent, and one line may be much less steady than the
+rest, so that the prior never counts more than `MOST` times what a variance has itself, and less
+where K is small (`benchmarks/decide_simulation.py` holds the false alarms without this limit, and
+with it).
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-#: The prior's degrees of freedom are at most so many times a variance's own, and a third of them for each line beyond two.
+#: The prior's degrees of freedom are at most so many times a variance's own, and a third of them
+#: for each line beyond two.
 MOST, EACH_LINE = 2.0, 1 / 3
-#: Correlation of the sample variances of two differences that share a line: the square of their own, one half.
+#: Correlation of the sample variances of two differences that share a line: the square of their
+#: own, one half.
 SHARED = 0.25
 
 
-def moderated(variances: np.ndarray, df: np.ndarray, lines: int, correlation: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+def moderated(
+    variances: np.ndarray, df: np.ndarray, lines: int, correlation: float = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
     """(variances, degrees of freedom), each (n,), of variances (n,) with df (n,) > 0 degrees of freedom each, of so many independent lines.
 
-    correlation: of two of the variances, on average, as estimates. As they are where fewer than two are above 0 or lines are fewer than three.
+    correlation: of two of the variances, on average, as estimates. As they are where fewer than two
+    are above 0 or lines are fewer than three.
     """
     there = variances > 1e-16 * max(float(variances.max(initial=0.0)), 1e-300)
     most = min(MOST, EACH_LINE * (lines - 2)) * df

@@ -1,4 +1,7 @@
-"""How a number, an interval and a p value are written, in every table, sentence and page. Undefined is said, never left out."""
+"""How a number, an interval and a p value are written, in every table, sentence and page.
+
+Undefined is said, never left out.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Several methods on several tasks: mean ranks, whether they differ at all (Friedman), and which (Nemenyi), as Demsar (2006) compares them."""
+"""Several methods on several tasks.
+
+Mean ranks, whether they differ at all (Friedman), and which (Nemenyi), as Demsar (2006) compares
+them.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +18,15 @@ _COUNTED = 50_000  # orders of all tasks that are counted one by one
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """Of K methods on T tasks. mean, low, high: (K,), the mean rank (1 = best) and its 95 % interval over tasks, NaN for a single task.
+    """Of K methods on T tasks.
 
-    friedman: p value of "all methods rank alike", NaN for a single task: exact where the orders can be counted, else in the F form of Iman &
-    Davenport (1980), which takes two tasks that agree for proof. critical: the difference of two mean ranks that Nemenyi's test calls real at
-    5 %, over all pairs together.
+    mean, low, high: (K,), the mean rank (1 = best) and its 95 % interval over tasks, NaN for a
+    single task.
+
+    friedman: p value of "all methods rank alike", NaN for a single task: exact where the orders can
+    be counted, else in the F form of Iman & Davenport (1980), which takes two tasks that agree for
+    proof. critical: the difference of two mean ranks that Nemenyi's test calls real at 5 %, over
+    all pairs together.
     """
 
     mean: np.ndarray
@@ -30,22 +38,34 @@ class Ranking:
 
 
 def ranks(scores: np.ndarray, *, higher_is_better: bool = True) -> np.ndarray:
-    """(..., K) float: the rank of each of K methods, 1 = best, ties share their mean rank. scores (..., K), without NaN."""
-    better = scores[..., None, :] > scores[..., :, None] if higher_is_better else scores[..., None, :] < scores[..., :, None]
+    """(..., K) float: the rank of each of K methods, 1 = best, ties share their mean rank.
+
+    scores (..., K), without NaN.
+    """
+    better = (
+        scores[..., None, :] > scores[..., :, None]
+        if higher_is_better
+        else scores[..., None, :] < scores[..., :, None]
+    )
     equal = scores[..., None, :] == scores[..., :, None]
     ranked: np.ndarray = better.sum(-1) + (equal.sum(-1) + 1) / 2
     return ranked
 
 
 def ranking(scores: np.ndarray, *, higher_is_better: bool = True) -> Ranking:
-    """scores: (T, K), each method's mean on each task. Raises ValueError for NaN, or fewer than two methods or one task.
+    """scores: (T, K), each method's mean on each task.
 
-    The interval of a mean rank is Student's over tasks, cut at 1 and K: how well a rank is known on one task shows in how it changes
-    from task to task. Where all T tasks agree, the share u of other tasks that do not is at most 1 - 0.05^(1/T) (Clopper & Pearson 1934, of
-    none in T), and these may lie at either end. Friedman's statistic is corrected for ties.
+    Raises ValueError for NaN, or fewer than two methods or one task.
+
+    The interval of a mean rank is Student's over tasks, cut at 1 and K: how well a rank is known on
+    one task shows in how it changes from task to task. Where all T tasks agree, the share u of
+    other tasks that do not is at most 1 - 0.05^(1/T) (Clopper & Pearson 1934, of none in T), and
+    these may lie at either end. Friedman's statistic is corrected for ties.
     """
     if scores.ndim != 2 or len(scores) < 1 or scores.shape[1] < 2 or np.isnan(scores).any():
-        raise ValueError(f"scores must be (tasks, methods), at least (1, 2), without NaN; got {scores.shape}")
+        raise ValueError(
+            f"scores must be (tasks, methods), at least (1, 2), without NaN; got {scores.shape}"
+        )
     from scipy.special import stdtrit
 
     t, k = scores.shape
@@ -54,7 +74,10 @@ def ranking(scores: np.ndarray, *, higher_is_better: bool = True) -> Ranking:
     if t == 1:
         nothing = np.full(k, np.nan)
         return Ranking(mean, nothing, nothing, float("nan"), float("nan"), t)
-    half, agree = stdtrit(t - 1, 0.975) * each.std(0, ddof=1) / np.sqrt(t), np.ptp(each, axis=0) == 0
+    half, agree = (
+        stdtrit(t - 1, 0.975) * each.std(0, ddof=1) / np.sqrt(t),
+        np.ptp(each, axis=0) == 0,
+    )
     elsewhere = 1 - 0.05 ** (1 / t)
     low = np.where(agree, mean - elsewhere * (mean - 1), np.maximum(mean - half, 1.0))
     high = np.where(agree, mean + elsewhere * (k - mean), np.minimum(mean + half, float(k)))
@@ -73,11 +96,14 @@ def friedman(each: np.ndarray) -> float:
 
     t, k = each.shape
     sums = each.sum(0)
-    if factorial(k) ** (t - 1) <= _COUNTED:  # the first task's order may stay: turning all tasks alike changes nothing
+    # the first task's order may stay: turning all tasks alike changes nothing
+    if factorial(k) ** (t - 1) <= _COUNTED:
         drawn = each[:1]
         for task in each[1:]:
             drawn = (drawn[:, None] + np.array(list(permutations(task)))).reshape(-1, k)
-        return float((((drawn - sums.mean()) ** 2).sum(1) >= ((sums - sums.mean()) ** 2).sum() - 1e-9).mean())
+        return float(
+            (((drawn - sums.mean()) ** 2).sum(1) >= ((sums - sums.mean()) ** 2).sum() - 1e-9).mean()
+        )
     spread = ((each - (k + 1) / 2) ** 2).sum()
     chi2 = (k - 1) * ((sums - sums.mean()) ** 2).sum() / spread if spread else 0.0
     rest = t * (k - 1) - chi2
@@ -87,7 +113,8 @@ def friedman(each: np.ndarray) -> float:
 def _studentized_range_tail(q: np.ndarray, k: int) -> np.ndarray:
     """P(range of k standard normal numbers > q), elementwise: 1 - k times the integral of phi(z) (Phi(z) - Phi(z - q))^(k - 1) over z.
 
-    By hand because scipy.stats, which has it, takes a second to import. The trapezoid rule on 401 points errs by less than 1e-10.
+    By hand because scipy.stats, which has it, takes a second to import. The trapezoid rule on 401
+    points errs by less than 1e-10.
     """
     from scipy.special import ndtr
 
@@ -104,12 +131,17 @@ def _studentized_range_at(tail: float, k: int) -> float:
     low, high = 0.0, 50.0
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (middle, high) if _studentized_range_tail(np.array(middle), k) > tail else (low, middle)
+        low, high = (
+            (middle, high) if _studentized_range_tail(np.array(middle), k) > tail else (low, middle)
+        )
     return high
 
 
 def cliques(mean: np.ndarray, critical: float) -> list[tuple[int, int]]:
     """Which methods a critical-difference diagram joins: (first, last) places in rising order of mean rank, each as long as can be."""
     ordered = np.sort(mean)
-    spans = [(i, int(np.searchsorted(ordered, ordered[i] + critical, side="right")) - 1) for i in range(len(ordered))]
+    spans = [
+        (i, int(np.searchsorted(ordered, ordered[i] + critical, side="right")) - 1)
+        for i in range(len(ordered))
+    ]
     return [(i, j) for i, j in spans if j > i and not any(a < i and j <= b for a, b in spans)]

@@ -1,7 +1,10 @@
-"""What textbooks say of the variance of a metric whose true value and groups per class are known: the measure that an estimated one is held against.
+"""What textbooks say of the variance of a metric whose true value and groups per class are known.
 
-Near an end of its range, and where a class is rare, a metric's own variance is hardly known: of five positives it has four degrees of freedom, of a
-perfect score it is 0. How it changes with the true value is known, and so is about how large it is.
+The measure that an estimated one is held against.
+
+Near an end of its range, and where a class is rare, a metric's own variance is hardly known: of
+five positives it has four degrees of freedom, of a perfect score it is 0. How it changes with the
+true value is known, and so is about how large it is.
 """
 
 from __future__ import annotations
@@ -34,7 +37,11 @@ class ReferenceVariance:
     def _sides(self) -> list[tuple[int, int]]:
         """(groups with it, groups without it) of each class or label that has both."""
         each = [(n, max(self.total - n, 1)) for n in self.of_class]
-        pairs = [(self.of_class[1], self.of_class[0])] if self.binary and len(self.of_class) == 2 else each
+        pairs = (
+            [(self.of_class[1], self.of_class[0])]
+            if self.binary and len(self.of_class) == 2
+            else each
+        )
         return [pair for pair in pairs if min(pair) > 0]
 
     @cached_property
@@ -48,8 +55,11 @@ class ReferenceVariance:
 
     @cached_property
     def df(self) -> float:
-        """Degrees of freedom of a variance that is estimated from these groups (Welch & Satterthwaite): near the rarer class's groups less one where it
-        is rare, near all groups less two where two classes are equal. Of a kappa all groups less one: each of them moves its agreement by chance."""
+        """Degrees of freedom of a variance that is estimated from these groups (Welch &
+        Satterthwaite): near the rarer class's groups less one where it is rare, near all groups
+        less two where two classes are equal. Of a kappa all groups less one: each of them moves its
+        agreement by chance.
+        """
         if self.metric.endswith("kappa"):
             return float(max(self.total - 1, 1))
         parts = np.array(self._parts, float)
@@ -62,8 +72,11 @@ class ReferenceVariance:
 
     @property
     def prior(self) -> float:
-        """Degrees of freedom that this variance counts for beside the test groups' own: chosen by coverage (`benchmarks/decide_simulation.py`). A kappa's
-        counts for less, as it takes decisions to have the shares of the true classes."""
+        """Degrees of freedom that this variance counts for beside the test groups' own.
+
+        Chosen by coverage (`benchmarks/decide_simulation.py`). A kappa's counts for less, as it
+        takes decisions to have the shares of the true classes.
+        """
         return 2.0 if self.metric.endswith("kappa") else 8.0
 
     @property
@@ -78,14 +91,20 @@ class ReferenceVariance:
             return mean
         if self.metric.endswith("kappa"):
             return self._kappa(value)
-        variance: np.ndarray = value * (1 - value) * sum(1 / n for n in self._parts) / len(self._parts) ** 2
+        variance: np.ndarray = (
+            value * (1 - value) * sum(1 / n for n in self._parts) / len(self._parts) ** 2
+        )
         return variance
 
     def _kappa(self, value: np.ndarray) -> np.ndarray:
         """Of two raters with the same shares of classes (Bloch & Kraemer 1989, Biometrics 45:269)."""
         shares = np.array(self.of_class, float) / max(sum(self.of_class), 1)
         chance = max(1 - float((shares**2).sum()), 1e-3)  # of two raters to differ by chance
-        variance = (1 - value) * ((1 - value) * (1 - 2 * value) + value * (2 - value) / chance) / self.total
+        variance = (
+            (1 - value)
+            * ((1 - value) * (1 - 2 * value) + value * (2 - value) / chance)
+            / self.total
+        )
         known: np.ndarray = np.maximum(variance, 0.0)
         return known
 
@@ -100,11 +119,18 @@ class ReferenceVariance:
 def _auc(value: np.ndarray, positive: int, negative: int) -> np.ndarray:
     """Hanley & McNeil's (1982) variance in the form that holds its level in score intervals (Newcombe 2006, Statistics in Medicine 25:559, method 5)."""
     half = (positive + negative) / 2 - 1
-    variance: np.ndarray = value * (1 - value) * (1 + half * ((1 - value) / (2 - value) + value / (1 + value))) / (positive * negative)
+    variance: np.ndarray = (
+        value
+        * (1 - value)
+        * (1 + half * ((1 - value) / (2 - value) + value / (1 + value)))
+        / (positive * negative)
+    )
     return variance
 
 
-def reference(metric: str, of_class: Sequence[int], total: int, *, binary: bool = False) -> ReferenceVariance | None:
+def reference(
+    metric: str, of_class: Sequence[int], total: int, *, binary: bool = False
+) -> ReferenceVariance | None:
     """None of a metric that has none, and where no class's groups are known."""
     known = metric in KNOWN and any(of_class) and total > 0
     return ReferenceVariance(metric, tuple(map(int, of_class)), total, binary) if known else None

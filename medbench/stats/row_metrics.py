@@ -14,9 +14,15 @@ UNEVEN = 0.01  # of a sum of probabilities: rounding in half precision is a tent
 
 
 def row_metrics(
-    labels: np.ndarray, probabilities: np.ndarray, decisions: np.ndarray, kind: Kind, weights: np.ndarray
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    decisions: np.ndarray,
+    kind: Kind,
+    weights: np.ndarray,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """metric -> value, low, high (95 %; None: undefined), as `Row.metrics` has them; and metric -> (R,) of the resamples `weights` (N, R).
+    """metric -> value, low, high (95 %; None: undefined), as `Row.metrics` has them.
+
+    And metric -> (R,) of the resamples `weights` (N, R).
 
     The arrays are as `metrics.score` takes them.
     """

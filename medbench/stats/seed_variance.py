@@ -1,7 +1,8 @@
 """The one formula for what test groups and seeds each add to the variance of a mean over seeds (Obuchowski & Rockette 1995).
 
-`estimates` asks it for one weighted sum, `estimates_batched` for many samples, `label_curves` for many weighted sums of the same few samples. They
-differ in how they find the variances that go in, not in what is made of them. Numbers or arrays (L,) throughout.
+`estimates` asks it for one weighted sum, `estimates_batched` for many samples, `label_curves` for
+many weighted sums of the same few samples. They differ in how they find the variances that go in,
+not in what is made of them. Numbers or arrays (L,) throughout.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ def from_groups(variance: Numbers, groups: int) -> Numbers:
     return (groups / (groups - 1) if groups > 1 else np.nan) * variance
 
 
-def beyond_groups(spread: Numbers, each: Numbers, joint: Numbers, seeds: int | np.ndarray) -> Numbers:
+def beyond_groups(
+    spread: Numbers, each: Numbers, joint: Numbers, seeds: int | np.ndarray
+) -> Numbers:
     """Return the part of the variance of a mean over S > 1 seeds that test groups do not explain.
 
     It is negative or 0 where they explain all. spread: variance of the plain numbers over seeds.

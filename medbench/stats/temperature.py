@@ -6,12 +6,16 @@ import numpy as np
 
 from medbench.schema import Kind
 
-#: Below it a probability counts as this in a logarithm: the resolution of float32, in which scores are saved (scikit-learn's choice too).
+#: Below it a probability counts as this in a logarithm: the resolution of float32, in which scores
+#: are saved (scikit-learn's choice too).
 SMALLEST = float(np.finfo(np.float32).eps)
 
 
 def tempered(probabilities: np.ndarray, t: float, kind: Kind) -> np.ndarray:
-    """(M, C) float64 at temperature t; those below float32's resolution count as that, but a class without any probability keeps none."""
+    """(M, C) float64 at temperature t.
+
+    Those below float32's resolution count as that, but a class without any probability keeps none.
+    """
     p = np.clip(probabilities, SMALLEST, 1 - SMALLEST)
     if kind == "multilabel":
         scaled: np.ndarray = 1 / (1 + np.exp(-np.log(p / (1 - p)) / t))

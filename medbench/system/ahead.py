@@ -13,7 +13,10 @@ _END = object()
 
 
 def one_ahead(items: Iterator[T]) -> Iterator[T]:
-    """The same items. The next is made while the consumer has one; what making it raises comes when it is asked for."""
+    """The same items.
+
+    The next is made while the consumer has one; what making it raises comes when it is asked for.
+    """
     take = heard_in_threads(lambda: next(items, _END))
     with ThreadPoolExecutor(1, "medbench ahead") as thread:
         coming = thread.submit(take)

@@ -1,4 +1,6 @@
-"""The checksum of a zip archive (.npz, .pth) as its comment: it travels with the file, and every reader of zip files passes over it.
+"""The checksum of a zip archive (.npz, .pth) as its comment.
+
+It travels with the file, and every reader of zip files passes over it.
 
 A zip's own checksums are of its members alone, and torch's reader looks at none of them.
 """
@@ -14,7 +16,9 @@ from medbench.system import archive_errors
 
 _MARK = b"medbench CRC-32 "
 _COMMENT = len(_MARK) + 8  # bytes: the mark and eight hex digits
-_DIRECTORY_END = 22  # bytes of a zip's last record without a comment, whose length is its last two (PKWARE's APPNOTE 6.3, section 4.3.16)
+# bytes of a zip's last record without a comment, whose length is its last two (PKWARE's APPNOTE
+# 6.3, section 4.3.16)
+_DIRECTORY_END = 22
 _BLOCK = 1 << 22
 
 
@@ -45,7 +49,10 @@ def add(file: Path) -> None:
 
 
 def is_marked(end: bytes) -> bool:
-    """Whether the last bytes of an archive say that it has a checksum. Raises DamagedArchive where they are no archive's."""
+    """Whether the last bytes of an archive say that it has a checksum.
+
+    Raises DamagedArchive where they are no archive's.
+    """
     if end[-_COMMENT:][: len(_MARK)] == _MARK:
         return True
     if not _bare(end[-_DIRECTORY_END:]):
@@ -54,7 +61,10 @@ def is_marked(end: bytes) -> bool:
 
 
 def check(raw: bytes) -> bool:
-    """Whether an archive has a checksum; the right one. False: it is of an older medbench. Raises DamagedArchive for any other."""
+    """Whether an archive has a checksum; the right one.
+
+    False: it is of an older medbench. Raises DamagedArchive for any other.
+    """
     end = raw[-_COMMENT:]
     if is_marked(end):
         if zlib.crc32(memoryview(raw)[:-8]) != _digits(end):
@@ -64,7 +74,10 @@ def check(raw: bytes) -> bool:
 
 
 def check_file(file: Path) -> bool:
-    """`check` of a file that is too large for memory. One of an older medbench is read for its members' own checksums."""
+    """`check` of a file that is too large for memory.
+
+    One of an older medbench is read for its members' own checksums.
+    """
     with file.open("rb") as stream:
         size = stream.seek(0, 2)
         stream.seek(max(0, size - _COMMENT))

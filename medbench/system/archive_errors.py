@@ -1,4 +1,7 @@
-"""What readers of archives raise for a file that is cut, damaged, encrypted or of somebody else: each of them another error."""
+"""What readers of archives raise for a file that is cut, damaged, encrypted or of somebody else.
+
+Each of them another error.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +20,16 @@ _KINDS = (
     *(zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error, EOFError),
     MemoryError,  # a header that declares more than there is
     RuntimeError,  # a password; NotImplementedError is one: a compression that Python has not
-    *(ValueError, KeyError, IndexError, SyntaxError, TypeError),  # names, headers and members that are not what they should be
+    # names, headers and members that are not what they should be
+    *(ValueError, KeyError, IndexError, SyntaxError, TypeError),
 )
 
 
 @contextmanager
 def reading(says: Callable[[str], Exception]) -> Iterator[None]:
-    """Around the reading of an archive, and nothing else: raises says("BadZipFile: File is not a zip file") in place of what readers raise.
+    """Around the reading of an archive, and nothing else.
+
+    Raises says("BadZipFile: File is not a zip file") in place of what readers raise.
 
     Other errors of the disk (not there, not permitted, full) pass.
     """
@@ -32,6 +38,7 @@ def reading(says: Callable[[str], Exception]) -> Iterator[None]:
     except _KINDS as error:
         raise says(told(error)) from error
     except OSError as error:
-        if error.errno not in (None, errno.EINVAL, errno.EISDIR):  # of a decompressor; a seek to where a damaged directory points; a folder
+        # of a decompressor; a seek to where a damaged directory points; a folder
+        if error.errno not in (None, errno.EINVAL, errno.EISDIR):
             raise
         raise says(told(error)) from error

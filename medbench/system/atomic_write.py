@@ -1,4 +1,7 @@
-"""A file that is there whole or not at all, after a power cut too: a rename alone may reach the disk before what was renamed."""
+"""A file that is there whole or not at all, after a power cut too.
+
+A rename alone may reach the disk before what was renamed.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +20,18 @@ from typing import Any, BinaryIO
 from medbench.schema import with_checksum
 from medbench.system import archive_checksum
 
-#: NAME.MACHINE.PROCESS.RANDOM.partial: of processes with one number, as in two containers, each writes its own.
+#: NAME.MACHINE.PROCESS.RANDOM.partial: of processes with one number, as in two containers, each
+#: writes its own.
 _PARTIAL = re.compile(r".+\.([\w-]+)\.(\d+)\.[0-9a-f]{16}\.partial")
-_ABANDONED = 86_400.0  # seconds without a change, after which a partial file of a process that cannot be asked has no writer
+# seconds without a change, after which a partial file of a process that cannot be asked has no
+# writer
+_ABANDONED = 86_400.0
 
 
 def write(file: Path, make: Callable[[Path], object]) -> None:
-    """`make` writes a file beside it, which takes its place once it is on the disk, or is removed. Raises OSError.
+    """`make` writes a file beside it, which takes its place once it is on the disk, or is removed.
+
+    Raises OSError.
 
     A device or a pipe is written to: renamed over, it would be gone for everybody.
     """
@@ -36,9 +44,12 @@ def write(file: Path, make: Callable[[Path], object]) -> None:
 
 @contextmanager
 def written(file: Path, make: Callable[[Path], object]) -> Iterator[Callable[[], None]]:
-    """`write` in two steps: the content is on the disk, and what is given puts it in the file's place; else it is removed. For whoever must hold a lock
-    for the second step alone."""
-    partial = file.with_name(f"{file.name}.{machine()}.{os.getpid()}.{secrets.token_hex(8)}.partial")
+    """`write` in two steps: the content is on the disk, and what is given puts it in the file's
+    place; else it is removed. For whoever must hold a lock for the second step alone.
+    """
+    partial = file.with_name(
+        f"{file.name}.{machine()}.{os.getpid()}.{secrets.token_hex(8)}.partial"
+    )
 
     def put() -> None:
         with naming(file):
@@ -53,13 +64,30 @@ def written(file: Path, make: Callable[[Path], object]) -> Iterator[Callable[[],
         partial.unlink(missing_ok=True)
 
 
-def record(file: Path, content: Mapping[str, Any], *, indent: int | None = None, default: Callable[[Any], Any] | None = None) -> None:
-    """`write` of a JSON object with its checksum, which `schema.parsed` looks at; indent, default: as of json.dumps."""
-    write(file, lambda partial: partial.write_bytes(with_checksum(content, indent=indent, default=default) + b"\n"))
+def record(
+    file: Path,
+    content: Mapping[str, Any],
+    *,
+    indent: int | None = None,
+    default: Callable[[Any], Any] | None = None,
+) -> None:
+    """`write` of a JSON object with its checksum, which `schema.parsed` looks at; indent, default.
+
+    As of json.dumps.
+    """
+    write(
+        file,
+        lambda partial: partial.write_bytes(
+            with_checksum(content, indent=indent, default=default) + b"\n"
+        ),
+    )
 
 
 def archive(file: Path, dump: Callable[[BinaryIO], object]) -> None:
-    """`write` of a zip archive, as torch.save makes one, with its checksum. torch's RuntimeError hides a full disk, which is raised in its place."""
+    """`write` of a zip archive, as torch.save makes one, with its checksum.
+
+    torch's RuntimeError hides a full disk, which is raised in its place.
+    """
 
     def make(partial: Path) -> None:
         with partial.open("wb") as opened:
@@ -94,7 +122,10 @@ def sync(file: Path) -> None:
 
 
 def remove_abandoned(*folders: Path) -> None:
-    """Remove what killed writes left in these folders: of a process of this machine that is gone; of any other, after a day."""
+    """Remove what killed writes left in these folders.
+
+    Of a process of this machine that is gone; of any other, after a day.
+    """
     for folder in folders:
         for entry in os.scandir(folder) if folder.is_dir() else ():
             named = _PARTIAL.fullmatch(entry.name)
@@ -112,7 +143,8 @@ def _abandoned(entry: os.DirEntry[str], where: str, process: int) -> bool:
 
 
 def _runs(process: int) -> bool:
-    if sys.platform == "win32":  # os.kill ends a process there, whatever the signal: nobody can be asked
+    # os.kill ends a process there, whatever the signal: nobody can be asked
+    if sys.platform == "win32":
         return True
     try:
         os.kill(process, 0)
@@ -134,7 +166,9 @@ def machine() -> str:
     parts = [socket.gethostname()]
     for place in ("/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid"):
         try:
-            parts.append(os.readlink(place) if place.endswith("pid") else Path(place).read_text().strip())
+            parts.append(
+                os.readlink(place) if place.endswith("pid") else Path(place).read_text().strip()
+            )
         except OSError:  # not Linux: the name alone
             continue
     return f"{re.sub(r'[^a-zA-Z0-9-]+', '-', parts[0])[:24]}-{hashlib.sha256(' '.join(parts).encode()).hexdigest()[:8]}"

@@ -15,7 +15,9 @@ from medbench.schema import DiskError, UserError, user_path
 from medbench.system import archive_checksum, atomic_write, locks
 
 log = logging.getLogger("medbench")
-_MOVE = "set MEDBENCH_CACHE to a folder on a larger disk, or free some space (medbench cache --prune)"
+_MOVE = (
+    "set MEDBENCH_CACHE to a folder on a larger disk, or free some space (medbench cache --prune)"
+)
 #: Their presence says that an entry of the cache is finished, or how far it is.
 _MARKS = ("about.json", "done.json", "done.npy", "weights.pth")
 
@@ -32,7 +34,8 @@ def cache_folder(*, to_write: bool = True) -> Path:
     else:
         import platformdirs
 
-        folder = user_path(platformdirs.user_cache_dir("medbench", appauthor=False))  # with ~ where there is no home
+        # with ~ where there is no home
+        folder = user_path(platformdirs.user_cache_dir("medbench", appauthor=False))
     if not to_write:
         return folder
     try:
@@ -42,16 +45,19 @@ def cache_folder(*, to_write: bool = True) -> Path:
     except OSError as error:
         whose = "MEDBENCH_CACHE" if named else "the default"
         raise UserError(
-            f"The cache folder {folder} ({whose}) cannot be written: {error.strerror}.", then="set MEDBENCH_CACHE to a folder that can"
+            f"The cache folder {folder} ({whose}) cannot be written: {error.strerror}.",
+            then="set MEDBENCH_CACHE to a folder that can",
         ) from error
     return folder
 
 
 def _make_private(folder: Path, *, own: bool) -> None:
-    """Make the folder such that no other user can look into it: it holds images and the paths of patients' files.
+    """Make the folder such that no other user can look into it.
 
-    A folder that was there keeps its mode, as several users may share it; but for the default's own, of an older medbench, where others can only
-    read it.
+    It holds images and the paths of patients' files.
+
+    A folder that was there keeps its mode, as several users may share it; but for the default's
+    own, of an older medbench, where others can only read it.
     """
     try:
         folder.mkdir(mode=0o700, parents=True)
@@ -69,18 +75,24 @@ def check_space(folder: Path, needed: int) -> None:
     """
     free = shutil.disk_usage(folder).free
     if free < needed:
-        raise DiskError(f"{folder} needs {_size(needed)} of disk space and has {_size(free)}.", then=_MOVE)
+        raise DiskError(
+            f"{folder} needs {_size(needed)} of disk space and has {_size(free)}.", then=_MOVE
+        )
 
 
 def reserve(file: Path) -> None:
-    """Take a file's disk space now: a disk that fills up is an OSError here, not a crash while the file is mapped."""
+    """Take a file's disk space now.
+
+    A disk that fills up is an OSError here, not a crash while the file is mapped.
+    """
     if not hasattr(os, "posix_fallocate"):
         return
     with open(file, "r+b") as stream:
         try:
             os.posix_fallocate(stream.fileno(), 0, os.fstat(stream.fileno()).st_size)
         except OSError as error:
-            if error.errno in (errno.EOPNOTSUPP, errno.EINVAL):  # a file system that cannot: writing rows will tell
+            # a file system that cannot: writing rows will tell
+            if error.errno in (errno.EOPNOTSUPP, errno.EINVAL):
                 return
             file.unlink()  # or what was reserved would keep the disk full
             raise
@@ -96,16 +108,24 @@ def disk_errors(folder: Path, needed: int) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskError(f"The disk is full: {folder} needs {_size(needed)} in all.", then=_MOVE) from error
+            raise DiskError(
+                f"The disk is full: {folder} needs {_size(needed)} in all.", then=_MOVE
+            ) from error
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-            raise DiskError(f"{folder} cannot be written: {error.strerror}.", then="set MEDBENCH_CACHE to a folder that can") from error
+            raise DiskError(
+                f"{folder} cannot be written: {error.strerror}.",
+                then="set MEDBENCH_CACHE to a folder that can",
+            ) from error
         raise
 
 
 def archive_is_whole(file: Path, then: str, *, kept: bool = True) -> bool:
-    """Whether an archive of the cache is there as it was written; a damaged one is removed, with a line that says what happens `then`.
+    """Whether an archive of the cache is there as it was written.
 
-    kept: one of an older medbench gets a checksum. Each is read once a process, and again where it was written meanwhile.
+    A damaged one is removed, with a line that says what happens `then`.
+
+    kept: one of an older medbench gets a checksum. Each is read once a process, and again where it
+    was written meanwhile.
     """
     try:
         state = file.stat()
@@ -130,22 +150,35 @@ _WHOLE: dict[str, tuple[int, int, int]] = {}
 
 
 def cache_entries(cache_dir: Path, name: str) -> dict[str, int]:
-    """Entries of the cache `name` ("packs", "features"), finished or not -> bytes on disk. Entries without content are left out."""
+    """Entries of the cache `name` ("packs", "features"), finished or not -> bytes on disk.
+
+    Entries without content are left out.
+    """
     folder = cache_dir / name
-    sizes = {entry.name: _bytes(entry) for entry in sorted(folder.iterdir()) if entry.is_dir()} if folder.is_dir() else {}
+    sizes = (
+        {entry.name: _bytes(entry) for entry in sorted(folder.iterdir()) if entry.is_dir()}
+        if folder.is_dir()
+        else {}
+    )
     return {key: size for key, size in sizes.items() if size}
 
 
 def prune(cache_dir: Path, name: str) -> None:
-    """Empty every entry of the cache `name` that no other process is filling. The empty lock files stay: removing a held one breaks it."""
+    """Empty every entry of the cache `name` that no other process is filling.
+
+    The empty lock files stay: removing a held one breaks it.
+    """
     from filelock import Timeout
 
     for key in cache_entries(cache_dir, name):
         folder = cache_dir / name / key
         try:
             with locks.locked(folder / "lock", timeout=0):
-                # what says that the rest is finished goes first: a killed prune leaves nothing that looks whole
-                for file in sorted(folder.iterdir(), key=lambda file: (file.name not in _MARKS, file.name)):
+                # what says that the rest is finished goes first: a killed prune leaves nothing that
+                # looks whole
+                for file in sorted(
+                    folder.iterdir(), key=lambda file: (file.name not in _MARKS, file.name)
+                ):
                     if file.name != "lock":
                         file.unlink()
         except Timeout:

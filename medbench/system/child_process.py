@@ -1,6 +1,7 @@
 """A child interpreter that is given one thing to do and tells how far it is, message after message, until it ends or dies.
 
-As in `worker_pool` it never imports the parent's `__main__`, inherits no threads, and ends when the parent does, however that ends.
+As in `worker_pool` it never imports the parent's `__main__`, inherits no threads, and ends when the
+parent does, however that ends.
 """
 
 from __future__ import annotations
@@ -23,19 +24,42 @@ _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 class ChildProcess:
-    """`function` of its module is called with `given` and with tell(message), both picklable. What it tells comes to `heard` as (number, message), and None
-    once it has ended. Whatever it prints goes to the file `said`."""
+    """`function` of its module is called with `given` and with tell(message), both picklable.
 
-    def __init__(self, number: int, function: Callable[..., None], given: Any, heard: queue.SimpleQueue[Any], said: Path, threads: int):
-        command = [sys.executable, "-P", "-W", "ignore", "-c", f"from {__name__} import serve; serve()"]
+    What it tells comes to `heard` as (number, message), and None once it has ended. Whatever it
+    prints goes to the file `said`.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        function: Callable[..., None],
+        given: Any,
+        heard: queue.SimpleQueue[Any],
+        said: Path,
+        threads: int,
+    ):
+        command = [
+            sys.executable,
+            "-P",
+            "-W",
+            "ignore",
+            "-c",
+            f"from {__name__} import serve; serve()",
+        ]
         with said.open("ab") as printed:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=printed, env=environment(threads)
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=printed,
+                env=environment(threads),
             )
         assert self.process.stdin is not None
         self.number, self.heard = number, heard
         try:
-            pickle.dump((function, given), self.process.stdin)  # it stays open: its end is this process's end
+            # it stays open: its end is this process's end
+            pickle.dump((function, given), self.process.stdin)
             self.process.stdin.flush()
         except BrokenPipeError:
             pass  # it died at once, which is heard
@@ -62,7 +86,12 @@ class ChildProcess:
 
 def environment(threads: int) -> dict[str, str]:
     """Of a child that computes with so many threads, where the user named no number."""
-    return {**dict.fromkeys(_THREADS, str(threads)), "OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    return {
+        **dict.fromkeys(_THREADS, str(threads)),
+        "OMP_WAIT_POLICY": "PASSIVE",
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
 
 
 def threads_each(processes: int) -> int:
@@ -79,11 +108,13 @@ def how_it_ended(code: int) -> str:
 
 def serve() -> None:
     """A child's life."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; it ends this process
+    # Ctrl-C is the parent's to handle; it ends this process
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "SIGUSR2"):
         signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # so is SLURM's word that the time is over
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints must not mix with the messages
+    # what a library prints must not mix with the messages
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     function, given = pickle.load(sys.stdin.buffer)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     one_at_a_time = threading.Lock()

@@ -1,4 +1,7 @@
-"""A user's own code runs in this process: what it calls to end a script must not end a run, with exit code 0 and no word."""
+"""A user's own code runs in this process.
+
+What it calls to end a script must not end a run, with exit code 0 and no word.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +22,9 @@ class ExitCalled(UserError):
 def exits_are_errors() -> Iterator[None]:
     """Inside, `sys.exit`, `exit` and `os._exit` raise `ExitCalled`.
 
-    `os._exit` cannot be caught, so that its name holds another function meanwhile; in a forked child, which must end by it, it is itself. What ends
-    the process by other ways than Python's (C's `exit`, `os.execv`) is not seen; a signal has an exit code of its own.
+    `os._exit` cannot be caught, so that its name holds another function meanwhile; in a forked
+    child, which must end by it, it is itself. What ends the process by other ways than Python's
+    (C's `exit`, `os.execv`) is not seen; a signal has an exit code of its own.
     """
     owner, real = os.getpid(), os._exit
 
@@ -33,13 +37,21 @@ def exits_are_errors() -> Iterator[None]:
     try:
         yield
     except SystemExit as ending:
-        how = ending.code if str(ending.code).startswith("os._exit(") else f"sys.exit({'' if ending.code is None else repr(ending.code)})"
+        how = (
+            ending.code
+            if str(ending.code).startswith("os._exit(")
+            else f"sys.exit({'' if ending.code is None else repr(ending.code)})"
+        )
         raise ExitCalled(
-            f"it called {how}, which ends Python.", then="take that call out, or put it under if __name__ == '__main__':"
+            f"it called {how}, which ends Python.",
+            then="take that call out, or put it under if __name__ == '__main__':",
         ) from ending
     except (Exception, KeyboardInterrupt, CallbackError):
         raise
     except BaseException as ending:  # GeneratorExit, or a class of the user's own, which no one that expects errors would see
-        raise ExitCalled(f"it raised {type(ending).__name__}, which is no error but ends Python.", then="raise an Exception") from ending
+        raise ExitCalled(
+            f"it raised {type(ending).__name__}, which is no error but ends Python.",
+            then="raise an Exception",
+        ) from ending
     finally:
         os._exit = real

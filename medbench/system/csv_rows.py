@@ -19,7 +19,10 @@ _DECIMAL = re.compile(r"[+-]?\d+(,\d+)?")
 
 @dataclass(frozen=True, eq=False)
 class CsvRows:
-    """reader: at the header. delimiter: one character. skipped: lines before what the reader counts."""
+    """reader: at the header.
+
+    delimiter: one character. skipped: lines before what the reader counts.
+    """
 
     reader: Any  # csv.reader's type has no name
     delimiter: str
@@ -32,7 +35,10 @@ class CsvRows:
 
 
 def check_text(file: Path) -> None:
-    """Refuse a file that is no table of text, whatever its name says, by what it is. Raises UserError."""
+    """Refuse a file that is no table of text, whatever its name says, by what it is.
+
+    Raises UserError.
+    """
     with file.open("rb") as stream:
         kind = file_kinds.kind_of(stream.read(file_kinds.HEAD))
     if kind:
@@ -50,7 +56,11 @@ def csv_rows(stream: TextIO, column: str) -> CsvRows:
     if said:
         return CsvRows(csv.reader(stream, delimiter=said[1], strict=True), said[1], 1)
     stream.seek(0)
-    cuts = [mark for mark in _DELIMITERS if mark in head and column in map(spelling, next(csv.reader([head], delimiter=mark), []))]
+    cuts = [
+        mark
+        for mark in _DELIMITERS
+        if mark in head and column in map(spelling, next(csv.reader([head], delimiter=mark), []))
+    ]
     delimiter = cuts[0] if len(cuts) == 1 else max(_DELIMITERS, key=head.count)
     return CsvRows(csv.reader(stream, delimiter=delimiter, strict=True), delimiter, 0)
 
@@ -62,6 +72,10 @@ def with_points(column: Iterable[str], delimiter: str) -> list[str]:
     (['63.5', '7', ''], ['63,5', 'a'], ['63,500'])
     """
     texts = list(column)
-    if delimiter != ";" or not any("," in text for text in texts) or not all(_DECIMAL.fullmatch(text) for text in texts if text):
+    if (
+        delimiter != ";"
+        or not any("," in text for text in texts)
+        or not all(_DECIMAL.fullmatch(text) for text in texts if text)
+    ):
         return texts
     return [text.replace(",", ".") for text in texts]

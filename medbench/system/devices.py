@@ -24,7 +24,9 @@ def _check_there(device: str) -> None:
     count = torch.cuda.device_count()
     allowed = ["auto", "cpu", *(["cuda"] if count else []), *(f"cuda:{i}" for i in range(count))]
     if device not in allowed:
-        raise UserError(f"Device '{device}' is not there.", allowed=allowed, given=device, then="--device cpu")
+        raise UserError(
+            f"Device '{device}' is not there.", allowed=allowed, given=device, then="--device cpu"
+        )
 
 
 def resolve(device: str) -> str:

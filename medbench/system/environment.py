@@ -23,7 +23,10 @@ def machine(device: str) -> dict[str, Any]:
         "device": cpu if device == "cpu" else torch.cuda.get_device_name(device),
         "device_kind": torch.device(device).type,
         "vector_units": torch.backends.cpu.get_cpu_capability(),
-        "versions": {"python": platform.python_version(), **{package: _version(package) for package in packages}},
+        "versions": {
+            "python": platform.python_version(),
+            **{package: _version(package) for package in packages},
+        },
         "commit": _commit(),
     }
 
@@ -53,5 +56,7 @@ def _commit() -> str | None:
         return None
     git = ["git", "-C", str(source)]
     head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True)
-    changed = subprocess.run([*git, "status", "--porcelain", "--", "."], capture_output=True, text=True)
+    changed = subprocess.run(
+        [*git, "status", "--porcelain", "--", "."], capture_output=True, text=True
+    )
     return head.stdout.strip() + ("+" if changed.stdout else "") if head.returncode == 0 else None

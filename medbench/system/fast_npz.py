@@ -1,5 +1,7 @@
-"""Uncompressed .npz files, written with a checksum of the whole, and read without numpy's own reader, which spends ten times as long on a file of a
-few kilobytes: tables read thousands. Files of an older medbench have the checksums of their members alone."""
+"""Uncompressed .npz files, written with a checksum of the whole, and read without numpy's own
+reader, which spends ten times as long on a file of a few kilobytes: tables read thousands. Files of
+an older medbench have the checksums of their members alone.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,13 @@ def _entries(tail: bytes) -> Iterator[tuple[bytes, bool, int, int, int]]:
     at = end - _u32(tail, end + 12) if end >= 0 else -1
     while at >= 0 and tail[at : at + 4] == b"PK\1\2":
         name = tail[at + 46 : at + 46 + _u16(tail, at + 28)]
-        yield name, bool(_u16(tail, at + 10)), _u32(tail, at + 16), _u32(tail, at + 24), _u32(tail, at + 42)
+        yield (
+            name,
+            bool(_u16(tail, at + 10)),
+            _u32(tail, at + 16),
+            _u32(tail, at + 24),
+            _u32(tail, at + 42),
+        )
         at += 46 + _u16(tail, at + 28) + _u16(tail, at + 30) + _u16(tail, at + 32)
 
 
@@ -92,7 +100,13 @@ def member(file: int, name: bytes) -> bytes:
     for called, compressed, checksum, count, offset in _entries(raw):
         start = offset + 30 + _u16(raw, offset + 26) + _u16(raw, offset + 28)
         content = raw[start : start + count]
-        if compressed or (not marked and (raw[offset + 30 : offset + 30 + len(called)] != called or zlib.crc32(content) != checksum)):
+        if compressed or (
+            not marked
+            and (
+                raw[offset + 30 : offset + 30 + len(called)] != called
+                or zlib.crc32(content) != checksum
+            )
+        ):
             break
         found = content if called == name else found
     else:

@@ -6,7 +6,9 @@ import re
 
 
 def as_file_name(text: str) -> str:
-    """The text with what some file system refuses as hyphens; spaces and dots at its end, which Windows leaves out, are left out.
+    """The text with what some file system refuses as hyphens.
+
+    Spaces and dots at its end, which Windows leaves out, are left out.
 
     >>> as_file_name("folder:moles"), as_file_name("simclr:chest"), as_file_name("vit@x/last4")
     ('folder-moles', 'simclr-chest', 'vit@x-last4')

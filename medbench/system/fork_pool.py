@@ -1,6 +1,9 @@
-"""A function of each job, in copies of this process: they hold what it holds (thousands of rows) without reading or sending anything.
+"""A function of each job, in copies of this process.
 
-Only where the caller knows that forking is safe: a command's own process on Linux. `system.worker_pool` is for everything else.
+They hold what it holds (thousands of rows) without reading or sending anything.
+
+Only where the caller knows that forking is safe: a command's own process on Linux.
+`system.worker_pool` is for everything else.
 """
 
 from __future__ import annotations
@@ -31,11 +34,13 @@ def possible(processes: int) -> int:
 
 
 def each(function: Callable[[J], R], jobs: Sequence[J], processes: int, stage: str = "") -> list[R]:
-    """[function(job)] in the order of `jobs`, the last begun first; results and errors must be picklable, `function` and jobs need not.
+    """[function(job)] in the order of `jobs`, the last begun first.
 
-    This process is one of `processes`: a copy less to make. stage: as which it reports how many were begun, if
-    it is given; what `function` itself reports is not heard, as a copy has no screen. Raises what `function` raises, and UserError
-    where a process was killed.
+    Results and errors must be picklable, `function` and jobs need not.
+
+    This process is one of `processes`: a copy less to make. stage: as which it reports how many
+    were begun, if it is given; what `function` itself reports is not heard, as a copy has no
+    screen. Raises what `function` raises, and UserError where a process was killed.
     """
     count = min(possible(processes), len(jobs))
     if count < 2:
@@ -45,18 +50,27 @@ def each(function: Callable[[J], R], jobs: Sequence[J], processes: int, stage: s
     reader, writer = os.pipe()  # of places: whoever is free takes the next
     os.write(writer, b"".join(map(_PLACE.pack, reversed(range(len(jobs))))))
     os.close(writer)
-    pool = ProcessPoolExecutor(count - 1, mp_context=get_context("fork"), initializer=_begin, initargs=(function, jobs, reader))
+    pool = ProcessPoolExecutor(
+        count - 1,
+        mp_context=get_context("fork"),
+        initializer=_begin,
+        initargs=(function, jobs, reader),
+    )
     try:
-        with warnings.catch_warnings():  # Python 3.12 warns of threads: numpy's, which are made to be forked
+        # Python 3.12 warns of threads: numpy's, which are made to be forked
+        with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)
             others = [pool.submit(_work) for _ in range(count - 1)]
         done = _take(function, jobs, reader, stage)
         for other in others:
             done |= other.result()
         if stage:
-            report_progress(stage, len(jobs), len(jobs), "parts")  # this process may have had no part in it
+            # this process may have had no part in it
+            report_progress(stage, len(jobs), len(jobs), "parts")
     except BrokenProcessPool as gone:
-        raise UserError("A worker process was killed, most likely because memory ran out.", then="run again") from gone
+        raise UserError(
+            "A worker process was killed, most likely because memory ran out.", then="run again"
+        ) from gone
     finally:
         pool.shutdown()
         os.close(reader)

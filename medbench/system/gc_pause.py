@@ -1,4 +1,7 @@
-"""Python's search for garbage, put off while there is none: over a million small objects that all stay it takes a third of a command's time."""
+"""Python's search for garbage, put off while there is none.
+
+Over a million small objects that all stay it takes a third of a command's time.
+"""
 
 from __future__ import annotations
 

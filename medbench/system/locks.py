@@ -1,4 +1,7 @@
-"""A lock between processes, by a file, on file systems that have locks; on others one line that says so."""
+"""A lock between processes, by a file, on file systems that have locks.
+
+On others one line that says so.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,19 @@ from pathlib import Path
 
 from medbench.schema import DiskError
 
-#: What file systems without locks answer: NFS without its lock daemon, some FUSE and overlay file systems, and the kernel itself.
+#: What file systems without locks answer: NFS without its lock daemon, some FUSE and overlay file
+#: systems, and the kernel itself.
 _NONE = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
 
 
 @contextmanager
 def locked(file: Path | str, timeout: float = -1) -> Iterator[None]:
-    """Hold the lock of `file`, which is made where it is missing. timeout: seconds to wait for it; -1: as long as it takes.
+    """Hold the lock of `file`, which is made where it is missing.
 
-    Raises filelock.Timeout, and DiskError on a file system that has no locks: without them two runs would write into one file.
+    timeout: seconds to wait for it; -1: as long as it takes.
+
+    Raises filelock.Timeout, and DiskError on a file system that has no locks: without them two runs
+    would write into one file.
     """
     from filelock import FileLock, Timeout
 
@@ -62,7 +69,10 @@ def held(file: Path | str) -> bool:
 
 
 def exclude(folder: Path) -> bool:
-    """Whether a lock in `folder` keeps a second handle out, as some network disks pretend. Raises DiskError on a disk without locks."""
+    """Whether a lock in `folder` keeps a second handle out, as some network disks pretend.
+
+    Raises DiskError on a disk without locks.
+    """
     file = folder / "lock-test"
     with locked(file), attempted(file) as second:
         return not second

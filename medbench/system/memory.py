@@ -5,12 +5,16 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-#: What torch's libraries say of it where they raise a plain RuntimeError: its CPU allocator, cuBLAS, cuDNN and cuSOLVER.
+#: What torch's libraries say of it where they raise a plain RuntimeError: its CPU allocator,
+#: cuBLAS, cuDNN and cuSOLVER.
 _WORDS = ("out of memory", "not enough memory", "can't allocate memory", "STATUS_ALLOC_FAILED")
 
 
 def ran_out(error: BaseException) -> bool:
-    """Whether an error says that memory, of a GPU or of the machine, did not suffice: of the same input another time, or elsewhere, it may."""
+    """Whether an error says that memory, of a GPU or of the machine, did not suffice.
+
+    Of the same input another time, or elsewhere, it may.
+    """
     import torch
 
     told = isinstance(error, RuntimeError) and any(word in str(error) for word in _WORDS)
@@ -19,7 +23,11 @@ def ran_out(error: BaseException) -> bool:
 
 @contextlib.contextmanager
 def advised(what: str, then: str) -> Iterator[None]:
-    """Around work that takes memory: where it runs out, the error says of what, and what would take less. Raises torch.OutOfMemoryError."""
+    """Around work that takes memory.
+
+    Where it runs out, the error says of what, and what would take less. Raises
+    torch.OutOfMemoryError.
+    """
     try:
         yield
     except Exception as error:
@@ -27,7 +35,9 @@ def advised(what: str, then: str) -> Iterator[None]:
             raise
         import torch
 
-        raise torch.OutOfMemoryError(f"{what} does not fit into memory ({' '.join(str(error).split())[:200]}). {then}") from error
+        raise torch.OutOfMemoryError(
+            f"{what} does not fit into memory ({' '.join(str(error).split())[:200]}). {then}"
+        ) from error
 
 
 def release() -> None:

@@ -1,4 +1,8 @@
-"""How exactly an encoder multiplies. On a GPU torch rounds the factors of a float32 convolution unless it is told not to: here it is told."""
+"""How exactly an encoder multiplies.
+
+On a GPU torch rounds the factors of a float32 convolution unless it is told not to: here it is
+told.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +16,9 @@ from medbench.schema import UserError
 if TYPE_CHECKING:
     import torch
 
-#: fp32: float32 factors as they are, on every device. tf32: a GPU rounds them to 10 bits (NVIDIA's TF32) and adds in float32. bf16: torch's
-#: autocast to bfloat16; what it leaves in float32 is computed as in fp32.
+#: fp32: float32 factors as they are, on every device. tf32: a GPU rounds them to 10 bits (NVIDIA's
+#: TF32) and adds in float32. bf16: torch's autocast to bfloat16; what it leaves in float32 is
+#: computed as in fp32.
 PRECISIONS = ("fp32", "tf32", "bf16")
 
 
@@ -33,7 +38,9 @@ def products(precision: str) -> Iterator[None]:
 
     def turn(values: list[str]) -> None:
         with warnings.catch_warnings():  # torch 2.9 says once that there are newer switches
-            warnings.filterwarnings("ignore", message="Please use the new API settings", category=UserWarning)
+            warnings.filterwarnings(
+                "ignore", message="Please use the new API settings", category=UserWarning
+            )
             # the older switch: torch refuses to answer code that asks it while they disagree
             backends.cudnn.allow_tf32 = values[0] == "tf32"
         for switch, value in zip((*gpu, *cpu), values, strict=True):

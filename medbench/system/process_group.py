@@ -1,4 +1,7 @@
-"""Processes that work together, as torchrun starts them: which this one is, who goes first, and that none works on when another has died."""
+"""Processes that work together, as torchrun starts them.
+
+Which this one is, who goes first, and that none works on when another has died.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,10 @@ _POLL = 0.5  # seconds between two questions to the others
 
 @dataclass(frozen=True, eq=False)
 class ProcessGroup:
-    """This process among those that work together. board: where all of them read and write, outside of what they compute; None for one alone."""
+    """This process among those that work together.
+
+    board: where all of them read and write, outside of what they compute; None for one alone.
+    """
 
     device: str
     rank: int = 0
@@ -29,8 +35,10 @@ class ProcessGroup:
     board: Any = None
 
     def in_turn(self, work: Callable[[], T]) -> T:
-        """What `work` gives: the first process does it, then all others, who find in the caches what it made. Nobody waits in a collective, which would
-        be taken for lost after some minutes."""
+        """What `work` gives: the first process does it, then all others, who find in the caches
+        what it made. Nobody waits in a collective, which would be taken for lost after some
+        minutes.
+        """
         if self.size == 1 or self.rank == 0:
             found = work()
             if self.board is not None:
@@ -53,10 +61,13 @@ class ProcessGroup:
             self._leave(over)
         except BaseException as error:
             over.set()
-            mine = f"process {self.rank}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            mine = (
+                f"process {self.rank}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            )
             if self.board.compare_set("failed", "", mine).decode() != mine:
                 raise SystemExit(1) from None  # of all it is told once
-            time.sleep(2 * _POLL)  # the others read it, some of them with the board that ends with this process
+            # the others read it, some of them with the board that ends with this process
+            time.sleep(2 * _POLL)
             raise
         finally:
             over.set()
@@ -68,7 +79,11 @@ class ProcessGroup:
             except RuntimeError as error:  # the board lies with the first process
                 failed = f"the first process is gone ({str(error).splitlines()[0][:100]})"
             if failed and not over.is_set():
-                print(f"Stopped with all processes of this training. {failed}", file=sys.stderr, flush=True)
+                print(
+                    f"Stopped with all processes of this training. {failed}",
+                    file=sys.stderr,
+                    flush=True,
+                )
                 os._exit(1)
 
     def _leave(self, over: threading.Event) -> None:
@@ -78,7 +93,9 @@ class ProcessGroup:
         if self.rank:
             over.set()
         self.board.set(f"left {self.rank}", "yes")
-        while self.rank == 0 and not self.board.check([f"left {rank}" for rank in range(self.size)]):
+        while self.rank == 0 and not self.board.check(
+            [f"left {rank}" for rank in range(self.size)]
+        ):
             time.sleep(_POLL)
         if distributed.is_initialized():
             distributed.destroy_process_group()
@@ -87,7 +104,8 @@ class ProcessGroup:
 def join(device: str) -> ProcessGroup:
     """Under torchrun: join the other processes. Else a group of one.
 
-    Raises UserError where the surroundings speak of several processes that torchrun, or what takes its place, has not started.
+    Raises UserError where the surroundings speak of several processes that torchrun, or what takes
+    its place, has not started.
     """
     processes = _number("WORLD_SIZE", 1)
     if processes == 1:
@@ -98,7 +116,8 @@ def join(device: str) -> ProcessGroup:
         raise UserError(what, then=_ALONE)
     import torch
 
-    distributed: Any = torch.distributed  # which exports what its documentation names by other ways than mypy knows
+    # which exports what its documentation names by other ways than mypy knows
+    distributed: Any = torch.distributed
     if device != "cpu":
         device = _own_gpu(torch.cuda.device_count())
         torch.cuda.set_device(device)  # what is told to all goes over it
@@ -107,7 +126,9 @@ def join(device: str) -> ProcessGroup:
     place = None if device == "cpu" else torch.device(device)
     meeting = distributed.PrefixStore("collectives", board)
     backend = "gloo" if device == "cpu" else "nccl"
-    distributed.init_process_group(backend, store=meeting, rank=rank, world_size=processes, device_id=place)
+    distributed.init_process_group(
+        backend, store=meeting, rank=rank, world_size=processes, device_id=place
+    )
     return ProcessGroup(device, rank, processes, distributed.PrefixStore("medbench", board))
 
 
@@ -119,7 +140,9 @@ def _own_gpu(there: int) -> str:
     local = _number("LOCAL_RANK", 0)
     if local >= there:
         what = f"LOCAL_RANK is {local}, and this machine has {there} GPU{'' if there == 1 else 's'}: a process takes one."
-        raise UserError(what, then=f"torchrun --nproc-per-node {max(there, 1)} -m medbench pretrain")
+        raise UserError(
+            what, then=f"torchrun --nproc-per-node {max(there, 1)} -m medbench pretrain"
+        )
     return f"cuda:{local}"
 
 
@@ -127,5 +150,7 @@ def _number(name: str, default: int) -> int:
     """Read a number from the environment. Raises UserError for what is no number."""
     given = os.environ.get(name, str(default))
     if not given.isdecimal():
-        raise UserError(f"{name} is '{given}'.", allowed=["a number, as torchrun sets it"], then=_ALONE)
+        raise UserError(
+            f"{name} is '{given}'.", allowed=["a number, as torchrun sets it"], then=_ALONE
+        )
     return max(int(given), 1) if name == "WORLD_SIZE" else int(given)

@@ -1,4 +1,6 @@
-"""Who hears how far long work is. The listener is ambient: whatever works long reports, and no signature carries a callback.
+"""Who hears how far long work is.
+
+The listener is ambient: whatever works long reports, and no signature carries a callback.
 
 with listening(print):
     report_progress("packing derm at 224 px", 32, 10015, "images")
@@ -32,7 +34,10 @@ def listening(listener: Callable[[Progress], None] | None) -> Iterator[None]:
 
 
 class CallbackError(BaseException):
-    """Carries what a user's callback raised past everything that survives exceptions: it is no failure of the work."""
+    """Carries what a user's callback raised past everything that survives exceptions.
+
+    It is no failure of the work.
+    """
 
     def __init__(self, raised: Exception):
         super().__init__(raised)
@@ -53,7 +58,10 @@ def user_callback(callback: Callable[P, None]) -> Callable[P, None]:
 
 @contextmanager
 def calling(callback: ProgressCallback | None) -> Iterator[None]:
-    """Inside, reports reach callback(stage, done, total); None leaves the listener as it is. What it, or a `user_callback`, raises comes out."""
+    """Inside, reports reach callback(stage, done, total); None leaves the listener as it is.
+
+    What it, or a `user_callback`, raises comes out.
+    """
     raised = None
     try:
         if callback is None:
@@ -68,7 +76,9 @@ def calling(callback: ProgressCallback | None) -> Iterator[None]:
         raise raised
 
 
-def report_progress(stage: str, done: int, total: int, unit: str = "images", detail: str = "") -> None:
+def report_progress(
+    stage: str, done: int, total: int, unit: str = "images", detail: str = ""
+) -> None:
     """Tell the listener, if there is one. See `Progress`."""
     listener = _listener.get()
     if listener is not None:
@@ -98,13 +108,17 @@ def heard_in_threads(function: Callable[..., R]) -> Callable[..., R]:
     here = copy_context()
 
     def run(*args: Any) -> R:
-        return here.copy().run(partial(function, *args))  # a context can be entered by one thread at a time
+        # a context can be entered by one thread at a time
+        return here.copy().run(partial(function, *args))
 
     return run
 
 
 def report_megabytes(stage: str) -> Callable[[int, int], None]:
-    """progress(done, total) in bytes that reports the stage in whole megabytes, once for each. Small files are passed over."""
+    """progress(done, total) in bytes that reports the stage in whole megabytes, once for each.
+
+    Small files are passed over.
+    """
     last = -1
 
     def told(done: int, total: int) -> None:

@@ -1,4 +1,7 @@
-"""A .npy file of rows with a checksum a block of rows: what is read of gigabytes is checked, and no more."""
+"""A .npy file of rows with a checksum a block of rows.
+
+What is read of gigabytes is checked, and no more.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,10 @@ class DamagedArray(ValueError):
 
 @dataclass(frozen=True)
 class RowChecksums:
-    """The file of a C-ordered array. rows: of a block; crc32: of each block's bytes, the last of which may hold fewer rows."""
+    """The file of a C-ordered array.
+
+    rows: of a block; crc32: of each block's bytes, the last of which may hold fewer rows.
+    """
 
     shape: tuple[int, ...]
     dtype: str
@@ -39,16 +45,28 @@ class RowChecksums:
         rows = rows or max(1, (1 << 20) // max(1, array[:1].nbytes))
         starts = range(0, len(array), rows)
         with ThreadPoolExecutor(os.cpu_count() or 1) as threads:  # zlib works without Python's lock
-            return RowChecksums(array.shape, array.dtype.str, rows, tuple(threads.map(lambda i: crc32(array[i : i + rows]), starts)))
+            return RowChecksums(
+                array.shape,
+                array.dtype.str,
+                rows,
+                tuple(threads.map(lambda i: crc32(array[i : i + rows]), starts)),
+            )
 
     @staticmethod
     def from_json(record: Any) -> RowChecksums:
         """Read checksums. Raises TypeError or ValueError for a record that has none."""
         checked(record, {"shape": list, "dtype": str, "rows": int, "crc32": list})
-        return RowChecksums(tuple(record["shape"]), record["dtype"], record["rows"], tuple(record["crc32"]))
+        return RowChecksums(
+            tuple(record["shape"]), record["dtype"], record["rows"], tuple(record["crc32"])
+        )
 
     def to_json(self) -> dict[str, Any]:
-        return {"shape": list(self.shape), "dtype": self.dtype, "rows": self.rows, "crc32": list(self.crc32)}
+        return {
+            "shape": list(self.shape),
+            "dtype": self.dtype,
+            "rows": self.rows,
+            "crc32": list(self.crc32),
+        }
 
     def open(self, file: Path, mode: str = "r") -> np.memmap[Any, Any]:
         """Map the array from its file.
@@ -81,14 +99,26 @@ def crc32(rows: np.ndarray, before: int = 0) -> int:
 class CheckedRows:
     """Rows of a mapped array, a block of which is checked when one of its rows is first read, in this process and of this file.
 
-    It is read as an array is, by slice and index; `part` gives rows without reading them. repair(block): is called with the number of a block
-    that is damaged, and returns once the file holds what it should.
+    It is read as an array is, by slice and index; `part` gives rows without reading them.
+    repair(block): is called with the number of a block that is damaged, and returns once the file
+    holds what it should.
     """
 
-    def __init__(self, array: np.ndarray, sums: RowChecksums, seen: np.ndarray, repair: Callable[[int], None], where: range | None = None):
+    def __init__(
+        self,
+        array: np.ndarray,
+        sums: RowChecksums,
+        seen: np.ndarray,
+        repair: Callable[[int], None],
+        where: range | None = None,
+    ):
         self.array, self.sums, self.seen, self.repair = array, sums, seen, repair
         self.where = range(len(array)) if where is None else where
-        self.shape, self.dtype, self.ndim = (len(self.where), *array.shape[1:]), array.dtype, array.ndim
+        self.shape, self.dtype, self.ndim = (
+            (len(self.where), *array.shape[1:]),
+            array.dtype,
+            array.ndim,
+        )
         self.nbytes = prod(self.shape) * array.dtype.itemsize
 
     def __len__(self) -> int:
@@ -120,7 +150,8 @@ class CheckedRows:
         """The rows at `index` (n,) int, copied once."""
         rows = self._rows(index)
         self._checked(rows)
-        np.take(self.array, rows, axis=0, out=out, mode="clip")  # "raise", the default, would copy twice; `_rows` has raised
+        # "raise", the default, would copy twice; `_rows` has raised
+        np.take(self.array, rows, axis=0, out=out, mode="clip")
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         found = np.asarray(self[:], dtype)
@@ -147,7 +178,10 @@ def rows_into(array: Any, index: np.ndarray, out: np.ndarray) -> None:
 
 
 def seen_blocks(file: Path, sums: RowChecksums) -> np.ndarray:
-    """(blocks,) bool, shared by all readers of this file in this process: the blocks that were checked since it was last written."""
+    """(blocks,) bool, shared by all readers of this file in this process.
+
+    The blocks that were checked since it was last written.
+    """
     state = file.stat()
     key = (state.st_ino, state.st_mtime_ns, state.st_ctime_ns, state.st_size, sums)
     known = _SEEN.get(str(file))

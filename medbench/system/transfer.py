@@ -1,4 +1,6 @@
-"""From the host to a GPU and back without waiting for it: out of pinned memory, in as few copies as there are moments, one step behind or ahead.
+"""From the host to a GPU and back without waiting for it.
+
+Out of pinned memory, in as few copies as there are moments, one step behind or ahead.
 
 On a CPU everything here is the thing itself.
 """
@@ -17,7 +19,10 @@ _ALIGNED = 16  # bytes: a tensor in a shared block begins at a multiple, where e
 
 
 def sent(tensors: Sequence[torch.Tensor], device: torch.device) -> list[torch.Tensor]:
-    """Small tensors of the CPU, of any types, on the device: one copy for all of them, for which nobody waits."""
+    """Small tensors of the CPU, of any types, on the device.
+
+    One copy for all of them, for which nobody waits.
+    """
     import torch
 
     if device.type != "cuda":
@@ -33,7 +38,9 @@ def sent(tensors: Sequence[torch.Tensor], device: torch.device) -> list[torch.Te
         host[start : start + len(values)] = values
     there = block.to(device, non_blocking=True)
     return [
-        there[start : start + tensor.numel() * tensor.element_size()].view(tensor.dtype).view(tensor.shape)
+        there[start : start + tensor.numel() * tensor.element_size()]
+        .view(tensor.dtype)
+        .view(tensor.shape)
         for start, tensor in zip(starts, tensors, strict=True)
     ]
 
@@ -46,7 +53,10 @@ def array_sent(array: np.ndarray, device: torch.device) -> torch.Tensor:
 
 
 class SideStream:
-    """Blocks of pinned memory on their way to a GPU, beside what it computes. They arrive in the order in which they were sent."""
+    """Blocks of pinned memory on their way to a GPU, beside what it computes.
+
+    They arrive in the order in which they were sent.
+    """
 
     def __init__(self, device: torch.device):
         import torch
@@ -77,12 +87,16 @@ class SideStream:
         if arrived is not None:
             here = torch.cuda.current_stream(self.device)
             here.wait_event(arrived)
-            block.record_stream(here)  # its memory belongs to the side stream, which must not take it back too soon
+            # its memory belongs to the side stream, which must not take it back too soon
+            block.record_stream(here)
         return block
 
 
 class Fetched:
-    """A tensor on its way to the host, queued behind what makes it. `array` waits for that alone, not for what was queued since."""
+    """A tensor on its way to the host, queued behind what makes it.
+
+    `array` waits for that alone, not for what was queued since.
+    """
 
     def __init__(self, values: torch.Tensor):
         import torch
@@ -93,7 +107,8 @@ class Fetched:
             self.host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
             self.host.copy_(values, non_blocking=True)
             self.arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            self.arrived.record(torch.cuda.current_stream(values.device))  # which need not be the process's first GPU
+            # which need not be the process's first GPU
+            self.arrived.record(torch.cuda.current_stream(values.device))
 
     def array(self) -> np.ndarray:
         if self.arrived is not None:

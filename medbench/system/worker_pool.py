@@ -1,7 +1,8 @@
 """Jobs over processes that import nothing but what the job needs.
 
-Plain child interpreters instead of `multiprocessing`: they never import the parent's `__main__` (a script without a guard, a notebook
-or a Ray worker may call us), never inherit torch's threads, and end by themselves when the parent does, however it ends.
+Plain child interpreters instead of `multiprocessing`: they never import the parent's `__main__` (a
+script without a guard, a notebook or a Ray worker may call us), never inherit torch's threads, and
+end by themselves when the parent does, however it ends.
 """
 
 from __future__ import annotations
@@ -23,11 +24,16 @@ J = TypeVar("J")
 R = TypeVar("R")
 
 
-def run_jobs(function: Callable[[J], R], jobs: Sequence[J], workers: int | None = None) -> Generator[tuple[J, R], None, None]:
-    """Yield (job, function(job)) as each is done, in any order. `workers`: None = one a core; 1 = here, without a process.
+def run_jobs(
+    function: Callable[[J], R], jobs: Sequence[J], workers: int | None = None
+) -> Generator[tuple[J, R], None, None]:
+    """Yield (job, function(job)) as each is done, in any order.
 
-    Jobs, results and `function` must be picklable; jobs that are not (a drawing defined in `__main__`) are done here. An OSError of a job
-    is raised as it is, anything else as RuntimeError with the worker's traceback. Raises UserError where a worker was killed.
+    `workers`: None = one a core; 1 = here, without a process.
+
+    Jobs, results and `function` must be picklable; jobs that are not (a drawing defined in
+    `__main__`) are done here. An OSError of a job is raised as it is, anything else as RuntimeError
+    with the worker's traceback. Raises UserError where a worker was killed.
     """
     count = min(workers or cores(), len(jobs))
     if count <= 1 or not _sendable(jobs[0]):
@@ -62,9 +68,11 @@ def run_jobs(function: Callable[[J], R], jobs: Sequence[J], workers: int | None 
 
 def serve() -> None:
     """Serve as a worker: read (function, job), write (result, error), until the input ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; it ends this process
+    # Ctrl-C is the parent's to handle; it ends this process
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints must not mix with the answers
+    # what a library prints must not mix with the answers
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     while True:
         try:
             function, job = pickle.load(sys.stdin.buffer)

@@ -1,7 +1,10 @@
-"""Images that are rows of one large file: an array in an .npz, a data set in an .h5. Each becomes a `Drawn` whose drawing reads its row.
+"""Images that are rows of one large file: an array in an .npz, a data set in an .h5.
 
-A row's content identity is the SHA-256 of the file with the member's name and the row's number: known without decoding anything. Two
-rows with the same pixels therefore have two identities; comparing pixels is the audit's work.
+Each becomes a `Drawn` whose drawing reads its row.
+
+A row's content identity is the SHA-256 of the file with the member's name and the row's number:
+known without decoding anything. Two rows with the same pixels therefore have two identities;
+comparing pixels is the audit's work.
 """
 
 from __future__ import annotations
@@ -29,10 +32,14 @@ def from_npz(file: Path, members: Sequence[str], md5: str, again: str) -> list[l
     broken archive, a missing member, and a full disk.
     """
     content = identity(file)
-    folders = [images.cache_folder() / "packs" / fingerprint("npz", content, member) for member in members]
+    folders = [
+        images.cache_folder() / "packs" / fingerprint("npz", content, member) for member in members
+    ]
     if not all((folder / "images.npy").exists() for folder in folders):
         _check_md5(file, md5, again)
-        with archive_errors.reading(lambda why: UserError(f"{file} is no archive of MedMNIST's kind ({why}).", then=again)):
+        with archive_errors.reading(
+            lambda why: UserError(f"{file} is no archive of MedMNIST's kind ({why}).", then=again)
+        ):
             for folder, member in zip(folders, members, strict=True):
                 _unpack(file, member, folder)
     places = [folder / "images.npy" for folder in folders]
@@ -48,7 +55,9 @@ def from_h5(file: Path, member: str) -> list[Drawn]:
     Raises UserError for a file that is no HDF5, or holds no such data set.
     """
     content = identity(file)
-    return _drawn(partial(h5_row, str(file), member), len(h5_values(file, member)), f"{content}:{member}")
+    return _drawn(
+        partial(h5_row, str(file), member), len(h5_values(file, member)), f"{content}:{member}"
+    )
 
 
 def _drawn(draw: Callable[[int], np.ndarray], n: int, content: str) -> list[Drawn]:
@@ -61,7 +70,10 @@ def h5_values(file: Path, member: str) -> Any:
     try:
         return _h5(str(file), member)
     except (OSError, KeyError) as error:
-        raise UserError(f"{file} is no HDF5 file with a data set '{member}' ({error}).", then="download and unpack it again") from error
+        raise UserError(
+            f"{file} is no HDF5 file with a data set '{member}' ({error}).",
+            then="download and unpack it again",
+        ) from error
 
 
 def identity(file: Path) -> str:
@@ -94,15 +106,21 @@ def _h5(file: str, member: str) -> Any:
     try:
         import h5py
     except ImportError as error:
-        raise UserError("Images in an .h5 file need the package h5py.", then="pip install 'medbench[h5]'") from error
-    # The cache of decompressed chunks belongs to the open data set, so that is what is kept. Rows are read in order.
+        raise UserError(
+            "Images in an .h5 file need the package h5py.", then="pip install 'medbench[h5]'"
+        ) from error
+    # The cache of decompressed chunks belongs to the open data set, so that is what is kept. Rows
+    # are read in order.
     return h5py.File(file, "r", rdcc_nbytes=64 << 20)[member]
 
 
 def _check_md5(file: Path, md5: str, again: str) -> None:
     found = download.file_digest(file, "md5", f"comparing {file.name} with its MD5")
     if found != md5:
-        raise UserError(f"{file} is not the official file: its MD5 is {found}, the published one {md5}.", then=again)
+        raise UserError(
+            f"{file} is not the official file: its MD5 is {found}, the published one {md5}.",
+            then=again,
+        )
 
 
 def _unpack(file: Path, member: str, folder: Path) -> None:

@@ -1,6 +1,9 @@
-"""What the readers of official downloads share: find the folder, read a table, match its rows to files, divide by group.
+"""What the readers of official downloads share.
 
-A download that is not as its publisher describes it gives one UserError: what was expected, what is there, the nearest of it, what to do.
+Find the folder, read a table, match its rows to files, divide by group.
+
+A download that is not as its publisher describes it gives one UserError: what was expected, what is
+there, the nearest of it, what to do.
 """
 
 from __future__ import annotations
@@ -37,7 +40,11 @@ def folder(root: Path, names: Sequence[str], marks: Sequence[str]) -> Path | Non
     """
     named = [root / name for name in names]
     holding = (place for place in (root, *named) if any((place / mark).exists() for mark in marks))
-    by_name = (place for place in (*named, root) if place.is_dir() and (place != root or root.name in names))
+    by_name = (
+        place
+        for place in (*named, root)
+        if place.is_dir() and (place != root or root.name in names)
+    )
     return next(holding, None) or next(by_name, None)
 
 
@@ -48,14 +55,20 @@ def first_existing(root: Path, names: Sequence[str], task: str) -> Path:
             return root / name
     beside = sorted(entry.name for entry in root.iterdir() if not entry.name.startswith("."))
     raise UserError(
-        f"{root} holds no {' or '.join(names[:_ALTERNATIVES])}{_near(names[0], beside)}; it holds: {_listed(beside)}.", then=_then(task)
+        f"{root} holds no {' or '.join(names[:_ALTERNATIVES])}{_near(names[0], beside)}; it holds: {_listed(beside)}.",
+        then=_then(task),
     )
 
 
-def read_table(file: Path, needed: Sequence[str], task: str, *, also: Sequence[str] = (), delimiter: str = ",") -> dict[str, np.ndarray]:
-    """Column name -> (N,) str, stripped, of a CSV (or .csv.gz): all of `needed`, and those of `also` that are there.
+def read_table(
+    file: Path, needed: Sequence[str], task: str, *, also: Sequence[str] = (), delimiter: str = ","
+) -> dict[str, np.ndarray]:
+    """Column name -> (N,) str, stripped, of a CSV (or .csv.gz).
 
-    Raises UserError for a file that is no such table, lacks a column, ends in the middle of a row, or lists nothing.
+    All of `needed`, and those of `also` that are there.
+
+    Raises UserError for a file that is no such table, lacks a column, ends in the middle of a row,
+    or lists nothing.
     """
     try:
         with (
@@ -67,10 +80,15 @@ def read_table(file: Path, needed: Sequence[str], task: str, *, also: Sequence[s
             header = [name.strip() for name in next(reader, [])]
             rows = [row for row in reader if row]
     except (UnicodeDecodeError, csv.Error, OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{file} is not a table of UTF-8 text ({error}).", then=_then(task)) from error
+        raise UserError(
+            f"{file} is not a table of UTF-8 text ({error}).", then=_then(task)
+        ) from error
     lacking = [name for name in needed if name not in header]
     if lacking:
-        raise UserError(f"{file} lacks the column '{lacking[0]}'{_near(lacking[0], header)}; it has: {_listed(header)}.", then=_then(task))
+        raise UserError(
+            f"{file} lacks the column '{lacking[0]}'{_near(lacking[0], header)}; it has: {_listed(header)}.",
+            then=_then(task),
+        )
     where = {name: header.index(name) for name in (*needed, *also) if name in header}
     last = max(where.values())
     short = next((row for row in rows if len(row) <= last), None)
@@ -80,7 +98,9 @@ def read_table(file: Path, needed: Sequence[str], task: str, *, also: Sequence[s
     return {name: np.array([row[c].strip() for row in rows]) for name, c in where.items()}
 
 
-def metadata(rows: Mapping[str, np.ndarray], columns: Mapping[str, str], age: str = "") -> dict[str, np.ndarray]:
+def metadata(
+    rows: Mapping[str, np.ndarray], columns: Mapping[str, str], age: str = ""
+) -> dict[str, np.ndarray]:
     """Short name -> the column, of those of `columns` (short name -> column name) that are there; `age` as a number, in years."""
     found = {short: rows[name] for short, name in columns.items() if name in rows}
     return {**found, "age": numbers(rows[age])} if age in rows else found
@@ -88,11 +108,19 @@ def metadata(rows: Mapping[str, np.ndarray], columns: Mapping[str, str], age: st
 
 def numbers(column: np.ndarray) -> np.ndarray:
     """(N,) float64 of (N,) str, NaN where there is no number."""
-    return np.array([float(text) if text.replace(".", "", 1).isdecimal() else np.nan for text in column.tolist()])
+    return np.array(
+        [
+            float(text) if text.replace(".", "", 1).isdecimal() else np.nan
+            for text in column.tolist()
+        ]
+    )
 
 
 def codes(column: np.ndarray, classes: Sequence[str], file: Path) -> np.ndarray:
-    """(N,) int64 index into `classes` of (N,) str. Raises UserError for an unknown value, with the nearest class."""
+    """(N,) int64 index into `classes` of (N,) str.
+
+    Raises UserError for an unknown value, with the nearest class.
+    """
     return values(column, {name: c for c, name in enumerate(classes)}, file).astype(np.int64)
 
 
@@ -101,7 +129,9 @@ def values(column: np.ndarray, meaning: Mapping[str, float], file: Path) -> np.n
     unknown = sorted(set(column.tolist()) - set(meaning))
     if unknown:
         allowed = [name or "blank" for name in meaning]
-        raise UserError(f"{file} has the unknown label '{unknown[0]}'.", allowed=allowed, given=unknown[0])
+        raise UserError(
+            f"{file} has the unknown label '{unknown[0]}'.", allowed=allowed, given=unknown[0]
+        )
     return np.array([meaning[text] for text in column.tolist()], float)
 
 
@@ -131,21 +161,36 @@ def walk(folder: Path) -> Iterator[Path]:
         yield from (Path(place, name) for name in names if is_image(name))
 
 
-def listed_files(names: Iterable[str], places: Mapping[str, Path], data: str, root: Path, task: str) -> list[Image]:
+def listed_files(
+    names: Iterable[str], places: Mapping[str, Path], data: str, root: Path, task: str
+) -> list[Image]:
     """Return the file of each name. Raises UserError that counts those without one."""
     wanted = list(names)
-    return require_images([places.get(name, root / name) for name in wanted], data, root, task, known=set(places.values()))
+    return require_images(
+        [places.get(name, root / name) for name in wanted],
+        data,
+        root,
+        task,
+        known=set(places.values()),
+    )
 
 
-def require_images(paths: Sequence[Path], data: str, root: Path, task: str, known: set[Path] | None = None) -> list[Image]:
+def require_images(
+    paths: Sequence[Path], data: str, root: Path, task: str, known: set[Path] | None = None
+) -> list[Image]:
     """Return the paths, all of which exist (those in `known` are not looked for).
 
     Raises UserError that counts the others.
     """
-    missing = [path for path in paths if not (path in known if known is not None else os.path.isfile(path))]
+    missing = [
+        path for path in paths if not (path in known if known is not None else os.path.isfile(path))
+    ]
     if missing:
         shown = _listed([path.relative_to(root).as_posix() for path in missing], 3)
-        raise UserError(f"{data} in {root} lacks {len(missing)} of {len(paths)} images: {shown}.", then=_then(task))
+        raise UserError(
+            f"{data} in {root} lacks {len(missing)} of {len(paths)} images: {shown}.",
+            then=_then(task),
+        )
     return list(paths)
 
 
@@ -159,7 +204,10 @@ def once(ids: np.ndarray, file: Path) -> np.ndarray:
 
 @contextmanager
 def as_listed() -> Iterator[None]:
-    """Inside, `load` gives what the publisher lists: copies are not joined, none is left out, and no pixel is read for that."""
+    """Inside, `load` gives what the publisher lists.
+
+    Copies are not joined, none is left out, and no pixel is read for that.
+    """
     token = AS_LISTED.set(True)
     try:
         yield
@@ -168,22 +216,32 @@ def as_listed() -> Iterator[None]:
 
 
 def divide(whole: Split, key: str, shares: Sequence[float] = SHARES) -> dict[str, Split]:
-    """train, val, test by whole groups, each class in proportion; `key` names the split. The order of the images does not matter.
+    """train, val, test by whole groups, each class in proportion; `key` names the split.
 
-    Byte-identical images are one group, so that none stands in two parts; where their labels differ, all of them are left out.
+    The order of the images does not matter.
+
+    Byte-identical images are one group, so that none stands in two parts; where their labels
+    differ, all of them are left out.
     """
     whole = whole.take(np.argsort(whole.ids, kind="stable"))
     if not AS_LISTED.get():
         whole = _settle_copies(whole)
     part = splits.partition(whole.labels, whole.groups, shares, key=key)
-    return {name: whole.take(np.flatnonzero(part == p)) for p, name in enumerate(PARTS[: len(shares)]) if shares[p]}
+    return {
+        name: whole.take(np.flatnonzero(part == p))
+        for p, name in enumerate(PARTS[: len(shares)])
+        if shares[p]
+    }
 
 
 def no_options(task: str, options: Mapping[str, object]) -> None:
     """Raise UserError for an option that describes a user's own folder."""
     if options:
         flags = ", ".join(f"--{name}" for name in options)
-        raise UserError(f"{flags} describes a folder of your own; task '{task}' is what it is.", then=f"medbench run --task {task}")
+        raise UserError(
+            f"{flags} describes a folder of your own; task '{task}' is what it is.",
+            then=f"medbench run --task {task}",
+        )
 
 
 def _settle_copies(whole: Split) -> Split:

@@ -1,8 +1,9 @@
 """CheXpert: five findings on chest radiographs (Irvin et al. 2019, arXiv:1901.07031), the labels of Azizi et al. 2021.
 
-Layout as downloaded from Stanford: `CheXpert-v1.0/` or `CheXpert-v1.0-small/` with `train.csv`, `valid.csv`, and images
-`train/patient00001/study1/view1_frontal.jpg`. Columns `Path,Sex,Age,Frontal/Lateral,AP/PA`, then 14 findings: 1 present, 0 absent, blank not
-mentioned, which is read as absent as the authors do, -1 uncertain.
+Layout as downloaded from Stanford: `CheXpert-v1.0/` or `CheXpert-v1.0-small/` with `train.csv`,
+`valid.csv`, and images `train/patient00001/study1/view1_frontal.jpg`. Columns
+`Path,Sex,Age,Frontal/Lateral,AP/PA`, then 14 findings: 1 present, 0 absent, blank not mentioned,
+which is read as absent as the authors do, -1 uncertain.
 """
 
 from __future__ import annotations
@@ -18,17 +19,29 @@ from medbench.tasks import _reading as reading
 from medbench.tasks import phantoms
 
 CLASSES = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
-#: What -1 becomes. `ignore` is the default: it invents no label, and what Azizi et al. did was NOT FOUND.
+#: What -1 becomes. `ignore` is the default: it invents no label, and what Azizi et al. did was NOT
+#: FOUND.
 POLICIES = {"ignore": np.nan, "ones": 1.0, "zeros": 0.0}
 #: Labels of 1 and of -1 in train.csv, in the order of CLASSES.
-POSITIVE, UNCERTAIN = (33_376, 27_000, 14_783, 52_246, 86_187), (33_739, 8_087, 27_742, 12_984, 11_628)
+POSITIVE, UNCERTAIN = (
+    (33_376, 27_000, 14_783, 52_246, 86_187),
+    (33_739, 8_087, 27_742, 12_984, 11_628),
+)
 _NIH = "another hospital, frontal views alone, labels mined from reports by other rules"
 _META = {"sex": "Sex", "view": "Frontal/Lateral", "projection": "AP/PA"}
-_FOLDERS = ("CheXpert-v1.0-small", "CheXpert-v1.0", "chexpert", "chexpert/CheXpert-v1.0-small", "chexpert/CheXpert-v1.0")
+_FOLDERS = (
+    "CheXpert-v1.0-small",
+    "CheXpert-v1.0",
+    "chexpert",
+    "chexpert/CheXpert-v1.0-small",
+    "chexpert/CheXpert-v1.0",
+)
 
 
 def load(uncertain: str, root: Path) -> dict[str, Split]:
-    """train and val: 9 to 1 of the patients of train.csv. test: the official validation set, read by radiologists, without uncertain labels.
+    """train and val: 9 to 1 of the patients of train.csv.
+
+    test: the official validation set, read by radiologists, without uncertain labels.
 
     Labels (N, 5) float64; uncertain: a name in POLICIES. Bags are studies. Raises UserError.
     """
@@ -39,13 +52,29 @@ def load(uncertain: str, root: Path) -> dict[str, Split]:
 def _read(root: Path, name: str, uncertain: str) -> Split:
     file = reading.first_existing(root, [name], "chexpert")
     rows = reading.read_table(file, ("Path", *CLASSES), "chexpert", also=("Age", *_META.values()))
-    paths = [text.split("/")[1:] for text in rows["Path"].tolist()]  # the first is the folder's name, which may have been changed
-    strange = next((text for text, path in zip(rows["Path"], paths, strict=True) if len(path) != 4), None)
+    # the first is the folder's name, which may have been changed
+    paths = [text.split("/")[1:] for text in rows["Path"].tolist()]
+    strange = next(
+        (text for text, path in zip(rows["Path"], paths, strict=True) if len(path) != 4), None
+    )
     if strange is not None:
-        raise UserError(f"{file}: the Path '{strange}' is not .../train/patient00001/study1/view1_frontal.jpg.", then="download it again")
-    meaning = {"": 0.0, "0": 0.0, "0.0": 0.0, "1": 1.0, "1.0": 1.0, "-1": POLICIES[uncertain], "-1.0": POLICIES[uncertain]}
+        raise UserError(
+            f"{file}: the Path '{strange}' is not .../train/patient00001/study1/view1_frontal.jpg.",
+            then="download it again",
+        )
+    meaning = {
+        "": 0.0,
+        "0": 0.0,
+        "0.0": 0.0,
+        "1": 1.0,
+        "1.0": 1.0,
+        "-1": POLICIES[uncertain],
+        "-1.0": POLICIES[uncertain],
+    }
     return Split(
-        images=reading.require_images([root.joinpath(*path) for path in paths], "CheXpert", root, "chexpert"),
+        images=reading.require_images(
+            [root.joinpath(*path) for path in paths], "CheXpert", root, "chexpert"
+        ),
         ids=reading.once(np.array(["/".join(path[1:]).rsplit(".", 1)[0] for path in paths]), file),
         labels=np.column_stack([reading.values(rows[name], meaning, file) for name in CLASSES]),
         groups=np.array([path[1] for path in paths]),
@@ -59,7 +88,10 @@ def open_chexpert(policy: str, **options: object) -> Task:
     reading.no_options(f"chexpert:{policy}", options)
     if policy not in POLICIES:
         raise UserError(
-            f"Unknown policy '{policy}' for uncertain labels.", allowed=POLICIES, given=policy, then="medbench run --task chexpert:ones"
+            f"Unknown policy '{policy}' for uncertain labels.",
+            allowed=POLICIES,
+            given=policy,
+            then="medbench run --task chexpert:ones",
         )
     return CHEXPERT if policy == "ignore" else _task(f"chexpert:{policy}", policy)
 
@@ -90,17 +122,28 @@ def _task(name: str, uncertain: str) -> Task:
         official=Official(
             images={"train+val": 223_414, "test": 234},
             classes={
-                "train+val": tuple(sure + (uncertain == "ones") * doubtful for sure, doubtful in zip(POSITIVE, UNCERTAIN, strict=True))
+                "train+val": tuple(
+                    sure + (uncertain == "ones") * doubtful
+                    for sure, doubtful in zip(POSITIVE, UNCERTAIN, strict=True)
+                )
             },
         ),
         citation="Irvin et al. 2019, CheXpert: A Large Chest Radiograph Dataset with Uncertainty Labels, AAAI, arXiv:1901.07031",
         licence="research agreement with Stanford, accepted on registration",
         marks=(
             Mark("remark", f"uncertain labels: {uncertain}; not mentioned: absent"),
-            Mark("remark", "tested on the official validation set, read by radiologists; the other labels were mined from reports"),
+            Mark(
+                "remark",
+                "tested on the official validation set, read by radiologists; the other labels were mined from reports",
+            ),
         ),
         settings={"uncertain": uncertain},
-        shifts={"nih14": Shift({**{name: (name,) for name in CLASSES[:-1]}, "Pleural Effusion": ("Effusion",)}, _NIH)},
+        shifts={
+            "nih14": Shift(
+                {**{name: (name,) for name in CLASSES[:-1]}, "Pleural Effusion": ("Effusion",)},
+                _NIH,
+            )
+        },
     )
 
 
@@ -108,5 +151,8 @@ CHEXPERT = _task("chexpert", "ignore")
 #: The default chest task.
 CHEST = replace(CHEXPERT, name="chest")
 CHEXPERT_FAMILY = TaskFamily(
-    "chexpert", usage="chexpert:POLICY", title="CheXpert with uncertain labels read as ones or zeros, not ignored", open=open_chexpert
+    "chexpert",
+    usage="chexpert:POLICY",
+    title="CheXpert with uncertain labels read as ones or zeros, not ignored",
+    open=open_chexpert,
 )

@@ -1,8 +1,10 @@
 """HAM10000: seven kinds of pigmented skin lesion in dermoscopy (Tschandl, Rosendahl & Kittler 2018, doi:10.1038/sdata.2018.161).
 
-Layout as on Harvard Dataverse, doi:10.7910/DVN/DBW86T, and Kaggle, kmader/skin-cancer-mnist-ham10000: `HAM10000_images_part_1/` and
-`HAM10000_images_part_2/` with `ISIC_*.jpg` (Kaggle writes them in small letters too; one folder `HAM10000_images/` or `images/` is read as well), and
-`HAM10000_metadata`, `.csv` or `.tab`, with `lesion_id,image_id,dx,dx_type,age,sex,localization`, on Dataverse also `dataset`.
+Layout as on Harvard Dataverse, doi:10.7910/DVN/DBW86T, and Kaggle,
+kmader/skin-cancer-mnist-ham10000: `HAM10000_images_part_1/` and `HAM10000_images_part_2/` with
+`ISIC_*.jpg` (Kaggle writes them in small letters too; one folder `HAM10000_images/` or `images/` is
+read as well), and `HAM10000_metadata`, `.csv` or `.tab`, with
+`lesion_id,image_id,dx,dx_type,age,sex,localization`, on Dataverse also `dataset`.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from medbench.tasks._reading import numbers
 
 CLASSES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
 SHARES = (0.7, 0.1, 0.2)
-#: What the official 10,015 images give: `splits.ids_hash` of each part. Raise DERM.version with any change.
+#: What the official 10,015 images give: `splits.ids_hash` of each part. Raise DERM.version with any
+#: change.
 SPLIT = {
     "train": "fe9c5cca1921d8ecb7386b3c63b8c794794ca0ca494d273f2f9fc8ba8da4bd26",
     "val": "8e41cd008db4697b4b177f4e23285a21e50757f47c050d4025236e2e8f591ea4",
@@ -37,7 +40,8 @@ _IMAGE_FOLDERS = (
     "HAM10000_images",
 )
 _METADATA = ("HAM10000_metadata.csv", "HAM10000_metadata", "HAM10000_metadata.tab")
-_DATAVERSE = "https://dataverse.harvard.edu/api/access/datafile"  # the files of doi:10.7910/DVN/DBW86T
+# the files of doi:10.7910/DVN/DBW86T
+_DATAVERSE = "https://dataverse.harvard.edu/api/access/datafile"
 _FOLDERS = ("ham10000", "HAM10000", "derm", "skin-cancer-mnist-ham10000")
 
 
@@ -87,8 +91,12 @@ def load(root: Path) -> dict[str, Split]:
     )
     part = splits.partition(labels, lesions, SHARES, key="derm 1")
     parts = {name: whole.take(np.flatnonzero(part == p)) for p, name in enumerate(PARTS)}
-    if len(records) == _OFFICIAL and any(splits.ids_hash(parts[name].ids) != SPLIT[name] for name in PARTS):
-        raise UserError(f"The metadata in {root} gives another split than the official one: its ids, diagnoses or lesions were changed.")
+    if len(records) == _OFFICIAL and any(
+        splits.ids_hash(parts[name].ids) != SPLIT[name] for name in PARTS
+    ):
+        raise UserError(
+            f"The metadata in {root} gives another split than the official one: its ids, diagnoses or lesions were changed."
+        )
     return parts
 
 
@@ -99,7 +107,9 @@ def _metadata_file(folder: Path) -> Path | None:
 def _read_metadata(root: Path) -> list[dict[str, str]]:
     file = _metadata_file(root)
     if file is None:
-        raise UserError(f"{root} holds no HAM10000 metadata.", allowed=_METADATA, then="medbench data list derm")
+        raise UserError(
+            f"{root} holds no HAM10000 metadata.", allowed=_METADATA, then="medbench data list derm"
+        )
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:
             head = stream.readline()
@@ -111,24 +121,39 @@ def _read_metadata(root: Path) -> list[dict[str, str]]:
     columns = set(records[0]) if records else set()
     if not needed <= columns:
         raise UserError(
-            f"{file} is not HAM10000's metadata: column(s) {', '.join(sorted(needed - columns))} missing.", then="medbench data list derm"
+            f"{file} is not HAM10000's metadata: column(s) {', '.join(sorted(needed - columns))} missing.",
+            then="medbench data list derm",
         )
     unknown = sorted({r["dx"] for r in records} - set(CLASSES))
     if unknown:
-        raise UserError(f"{file} has the unknown diagnosis '{unknown[0]}'.", allowed=CLASSES, given=unknown[0])
+        raise UserError(
+            f"{file} has the unknown diagnosis '{unknown[0]}'.", allowed=CLASSES, given=unknown[0]
+        )
     unnamed = [r["image_id"] for r in records if not r["lesion_id"]]
     if unnamed:
-        raise UserError(f"{file} gives no lesion_id for {len(unnamed)} images: {unnamed[0]} is the first.", then="download it again")
+        raise UserError(
+            f"{file} gives no lesion_id for {len(unnamed)} images: {unnamed[0]} is the first.",
+            then="download it again",
+        )
     if len({r["image_id"] for r in records}) < len(records):
         raise UserError(f"{file} lists an image twice.", then="download HAM10000_metadata again")
     return sorted(records, key=lambda r: r["image_id"])
 
 
-#: HAM10000 calls actinic keratoses and intraepithelial carcinoma (Bowen's disease) `akiec`; ISIC 2019 has `AK` and `SCC`, PAD-UFES-20 `ACK` and an
-#: `SCC` that Bowen's disease was put into (doi:10.17632/zr7vgbcyr2). SCC, which mixes them with invasive tumours, means no class here.
+#: HAM10000 calls actinic keratoses and intraepithelial carcinoma (Bowen's disease) `akiec`; ISIC
+#: 2019 has `AK` and `SCC`, PAD-UFES-20 `ACK` and an `SCC` that Bowen's disease was put into
+#: (doi:10.17632/zr7vgbcyr2). SCC, which mixes them with invasive tumours, means no class here.
 SHIFTS = {
     "isic2019": Shift(
-        {"akiec": ("AK",), "bcc": ("BCC",), "bkl": ("BKL",), "df": ("DF",), "mel": ("MEL",), "nv": ("NV",), "vasc": ("VASC",)},
+        {
+            "akiec": ("AK",),
+            "bcc": ("BCC",),
+            "bkl": ("BKL",),
+            "df": ("DF",),
+            "mel": ("MEL",),
+            "nv": ("NV",),
+            "vasc": ("VASC",),
+        },
         "other clinics and dermatoscopes; it holds HAM10000's images, which are left out with all images of their lesions",
         shared_ids=True,
     ),

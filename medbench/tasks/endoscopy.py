@@ -1,10 +1,12 @@
 """HyperKvasir: endoscopy of the upper and lower tract in 23 classes (Borgli et al. 2020, doi:10.1038/s41597-020-00622-y).
 
-Layout as on datasets.simula.no/hyper-kvasir: `labeled-images/{lower,upper}-gi-tract/<group>/<class>/*.jpg`, and the official five folds of
-github.com/simula/hyper-kvasir, `5_fold_split.csv`: `file-name;class-name;split-index`, separated by semicolons. Eight classes have one name in
-the folders and another in the folds; both are read.
+Layout as on datasets.simula.no/hyper-kvasir:
+`labeled-images/{lower,upper}-gi-tract/<group>/<class>/*.jpg`, and the official five folds of
+github.com/simula/hyper-kvasir, `5_fold_split.csv`: `file-name;class-name;split-index`, separated by
+semicolons. Eight classes have one name in the folders and another in the folds; both are read.
 
-Fold 4 is the test part, fold 3 val, 0 to 2 train: fold 4 holds the remainder, and so most images of the rarest classes (5 of 9 ilea).
+Fold 4 is the test part, fold 3 val, 0 to 2 train: fold 4 holds the remainder, and so most images of
+the rarest classes (5 of 9 ilea).
 """
 
 from __future__ import annotations
@@ -71,26 +73,39 @@ def load(classes: Sequence[str], task: str, root: Path) -> dict[str, Split]:
     rows = reading.read_table(file, ("file-name", "class-name", "split-index"), task, delimiter=";")
     names = np.array([FOLDER_NAMES.get(name, name) for name in rows["class-name"].tolist()])
     reading.codes(names, CLASSES, file)  # raises for an unknown one
-    folds = reading.codes(rows["split-index"], [fold for part in FOLDS.values() for fold in part], file)
+    folds = reading.codes(
+        rows["split-index"], [fold for part in FOLDS.values() for fold in part], file
+    )
     tree = reading.first_existing(root, ["labeled-images"], task)
     places = _class_folders(tree)
     there = np.isin(names, [name for name in classes if name in places])
     if not there.any():
         wanted = f"{tree}/{{lower,upper}}-gi-tract/GROUP/CLASS"
         raise UserError(
-            f"No class folder is in {wanted}.", allowed=classes, given=next(iter(places), ""), then=f"medbench data list {task}"
+            f"No class folder is in {wanted}.",
+            allowed=classes,
+            given=next(iter(places), ""),
+            then=f"medbench data list {task}",
         )
     listed = rows["file-name"][there].tolist()
-    paths = [places[name] / image for name, image in zip(names[there].tolist(), listed, strict=True)]
+    paths = [
+        places[name] / image for name, image in zip(names[there].tolist(), listed, strict=True)
+    ]
     ids = reading.once(np.array([image.rsplit(".", 1)[0] for image in listed]), file)
     images = reading.require_images(paths, "HyperKvasir", root, task)
     whole = Split(images, ids, reading.codes(names[there], classes, file), ids, ids)
     fold = folds[there]
-    return {part: whole.take(np.flatnonzero(np.isin(fold, [int(name) for name in wanted]))) for part, wanted in FOLDS.items()}
+    return {
+        part: whole.take(np.flatnonzero(np.isin(fold, [int(name) for name in wanted])))
+        for part, wanted in FOLDS.items()
+    }
 
 
 def _class_folders(tree: Path) -> dict[str, Path]:
-    """Class -> its folder, of those in `{lower,upper}-gi-tract/GROUP`; what systems leave there is none."""
+    """Class -> its folder, of those in `{lower,upper}-gi-tract/GROUP`.
+
+    What systems leave there is none.
+    """
     found = (place for place in sorted(tree.glob("*/*/*")) if place.is_dir())
     return {
         FOLDER_NAMES.get(place.name, place.name): place
@@ -106,10 +121,16 @@ def missing_classes(classes: Sequence[str], root: Path) -> str:
     """
     there = _class_folders(root / "labeled-images")
     gone = [name for name in classes if name not in there]
-    return f"{len(gone)} of {len(classes)} classes are not there ({', '.join(gone[:3])}{' ...' if len(gone) > 3 else ''})" if gone else ""
+    return (
+        f"{len(gone)} of {len(classes)} classes are not there ({', '.join(gone[:3])}{' ...' if len(gone) > 3 else ''})"
+        if gone
+        else ""
+    )
 
 
-def _task(name: str, title: str, kind: Kind, classes: tuple[str, ...], n_images: int, official: Official) -> Task:
+def _task(
+    name: str, title: str, kind: Kind, classes: tuple[str, ...], n_images: int, official: Official
+) -> Task:
     return Task(
         name,
         version=1,
@@ -126,7 +147,10 @@ def _task(name: str, title: str, kind: Kind, classes: tuple[str, ...], n_images:
         get="download hyper-kvasir-labeled-images.zip from datasets.simula.no/hyper-kvasir and 5_fold_split.csv from "
         "github.com/simula/hyper-kvasir, and unpack them into one folder",
         downloads=(
-            Download("https://datasets.simula.no/downloads/hyper-kvasir/hyper-kvasir-labeled-images.zip", unpack="zip"),
+            Download(
+                "https://datasets.simula.no/downloads/hyper-kvasir/hyper-kvasir-labeled-images.zip",
+                unpack="zip",
+            ),
             Download(
                 f"https://raw.githubusercontent.com/simula/hyper-kvasir/49c0d0f915b57ac0b6cb18b49776ffa61c5512e3/official_splits/{_SPLIT}",
                 _SPLIT,
@@ -146,7 +170,31 @@ def _task(name: str, title: str, kind: Kind, classes: tuple[str, ...], n_images:
 
 
 #: Of each class of CLASSES, and of the folds: 2,122 in each of the first four, 2,174 in the last.
-_COUNTS = (41, 53, 646, 1_148, 1_009, 1_002, 989, 403, 260, 6, 9, 131, 1_028, 999, 391, 764, 35, 201, 11, 443, 28, 133, 932)
+_COUNTS = (
+    41,
+    53,
+    646,
+    1_148,
+    1_009,
+    1_002,
+    989,
+    403,
+    260,
+    6,
+    9,
+    131,
+    1_028,
+    999,
+    391,
+    764,
+    35,
+    201,
+    11,
+    443,
+    28,
+    133,
+    932,
+)
 _FOLDS = {"train": 3 * 2_122, "val": 2_122, "test": 2_174}
 ENDOSCOPY = _task(
     "endoscopy",

@@ -1,7 +1,10 @@
-"""ISIC 2019: eight kinds of skin lesion in dermoscopy. The challenge's training set; its test set has no public labels.
+"""ISIC 2019: eight kinds of skin lesion in dermoscopy.
 
-Layout as on challenge.isic-archive.com/data/#2019: `ISIC_2019_Training_Input/*.jpg`, `ISIC_2019_Training_GroundTruth.csv` with `image` and
-one column of 0.0 and 1.0 for each class, `ISIC_2019_Training_Metadata.csv` with `image,age_approx,anatom_site_general,lesion_id,sex`. Some
+The challenge's training set; its test set has no public labels.
+
+Layout as on challenge.isic-archive.com/data/#2019: `ISIC_2019_Training_Input/*.jpg`,
+`ISIC_2019_Training_GroundTruth.csv` with `image` and one column of 0.0 and 1.0 for each class,
+`ISIC_2019_Training_Metadata.csv` with `image,age_approx,anatom_site_general,lesion_id,sex`. Some
 names end in `_downsampled`, not always in both places.
 """
 
@@ -43,17 +46,34 @@ def load(root: Path) -> dict[str, Split]:
     row = {_name(text): i for i, text in enumerate(about["image"])}
     unknown = [name for name in ids if name not in row]
     if unknown:
-        raise UserError(f"{_METADATA} in {root} lacks {len(unknown)} of {len(ids)} images: {unknown[0]}.", then="download it again")
+        raise UserError(
+            f"{_METADATA} in {root} lacks {len(unknown)} of {len(ids)} images: {unknown[0]}.",
+            then="download it again",
+        )
     chosen = np.column_stack([truth[name].astype(float) for name in CLASSES]) == 1
     if (chosen.sum(1) != 1).any():
-        raise UserError(f"{file} gives '{ids[chosen.sum(1) != 1][0]}' no class, or several.", allowed=CLASSES, then="download it again")
+        raise UserError(
+            f"{file} gives '{ids[chosen.sum(1) != 1][0]}' no class, or several.",
+            allowed=CLASSES,
+            then="download it again",
+        )
     order = np.array([row[name] for name in ids])
-    lesions = np.array([lesion or name for lesion, name in zip(about["lesion_id"][order], ids, strict=True)])
+    lesions = np.array(
+        [lesion or name for lesion, name in zip(about["lesion_id"][order], ids, strict=True)]
+    )
     lesions = joined(ids, lesions, same.same_lesion())
-    places = {_name(name): path for name, path in reading.files(root, [_INPUT, f"{_INPUT}/{_INPUT}"], "isic2019").items()}
-    meta = {name: column[order] for name, column in reading.metadata(about, _META, age="age_approx").items()}
+    places = {
+        _name(name): path
+        for name, path in reading.files(root, [_INPUT, f"{_INPUT}/{_INPUT}"], "isic2019").items()
+    }
+    meta = {
+        name: column[order]
+        for name, column in reading.metadata(about, _META, age="age_approx").items()
+    }
     images = reading.listed_files(ids, places, "ISIC 2019", root, "isic2019")
-    return reading.divide(Split(images, ids, chosen.argmax(1), lesions, lesions, meta), key="isic2019 1")
+    return reading.divide(
+        Split(images, ids, chosen.argmax(1), lesions, lesions, meta), key="isic2019 1"
+    )
 
 
 def _name(text: str) -> str:

@@ -1,8 +1,10 @@
 """PatchCamelyon: metastasis in lymph node patches of 96 pixels (Veeling et al. 2018, arXiv:1806.03962): the original and Kaggle's.
 
-Original, doi:10.5281/zenodo.2546921 and github.com/basveeling/pcam: `camelyonpatch_level_2_split_{train,valid,test}_{x,y}.h5` (published as .gz),
-data sets `x` (N, 96, 96, 3) uint8 and `y` (N, 1, 1, 1); slides are disjoint between parts. Kaggle's histopathologic-cancer-detection:
-`train_labels.csv` with `id,label`, images `train/<id>.tif`; duplicates were removed, and nothing says which slide a patch is from.
+Original, doi:10.5281/zenodo.2546921 and github.com/basveeling/pcam:
+`camelyonpatch_level_2_split_{train,valid,test}_{x,y}.h5` (published as .gz), data sets `x` (N, 96,
+96, 3) uint8 and `y` (N, 1, 1, 1); slides are disjoint between parts. Kaggle's
+histopathologic-cancer-detection: `train_labels.csv` with `id,label`, images `train/<id>.tif`;
+duplicates were removed, and nothing says which slide a patch is from.
 """
 
 from __future__ import annotations
@@ -22,9 +24,7 @@ _NAME = "camelyonpatch_level_2_split_{}_{}.h5"
 _PARTS = {"train": "train", "val": "valid", "test": "test"}
 _ORIGINAL = ("pcam", "pcamv1", "PCam", "lymph")
 _KAGGLE = ("histopathologic-cancer-detection", "pcam-kaggle", "lymph-kaggle")
-_CITATION = (
-    "Veeling et al. 2018, Rotation Equivariant CNNs for Digital Pathology, MICCAI, arXiv:1806.03962; Bejnordi et al. 2017, JAMA 318:2199"
-)
+_CITATION = "Veeling et al. 2018, Rotation Equivariant CNNs for Digital Pathology, MICCAI, arXiv:1806.03962; Bejnordi et al. 2017, JAMA 318:2199"
 
 
 def load(root: Path) -> dict[str, Split]:
@@ -40,13 +40,19 @@ def _read(root: Path, name: str) -> Split:
     for file in (x, y):
         packed = file.with_name(f"{file.name}.gz")
         if not file.exists() and packed.exists():
-            raise UserError(f"{packed} is still packed: no row of it can be read by itself.", then=f"gunzip {packed}")
+            raise UserError(
+                f"{packed} is still packed: no row of it can be read by itself.",
+                then=f"gunzip {packed}",
+            )
         reading.first_existing(root, [file.name], "lymph")
     images = rows.from_h5(x, "x")
     shape = rows.h5_values(x, "x").shape
     labels = np.asarray(rows.h5_values(y, "y")[...], np.int64).reshape(-1)
     if len(labels) != len(images) or shape[1:] != (96, 96, 3) or not np.isin(labels, (0, 1)).all():
-        raise UserError(f"{x} holds {shape}, and {y.name} {len(labels)} labels: not PCam's (N, 96, 96, 3) and N of 0 and 1.", then=_AGAIN)
+        raise UserError(
+            f"{x} holds {shape}, and {y.name} {len(labels)} labels: not PCam's (N, 96, 96, 3) and N of 0 and 1.",
+            then=_AGAIN,
+        )
     ids = np.array([f"{name}_{i}" for i in range(len(images))])
     return Split(images, ids, labels, ids, ids)
 
@@ -56,8 +62,13 @@ def load_kaggle(root: Path) -> dict[str, Split]:
     file = reading.first_existing(root, ["train_labels.csv"], "lymph-kaggle")
     table = reading.read_table(file, ("id", "label"), "lymph-kaggle")
     ids = reading.once(table["id"], file)
-    images = reading.listed_files(ids, reading.files(root, ["train"], "lymph-kaggle"), "PCam (Kaggle)", root, "lymph-kaggle")
-    return reading.divide(Split(images, ids, reading.codes(table["label"], ("0", "1"), file), ids, ids), key="lymph-kaggle 1")
+    images = reading.listed_files(
+        ids, reading.files(root, ["train"], "lymph-kaggle"), "PCam (Kaggle)", root, "lymph-kaggle"
+    )
+    return reading.divide(
+        Split(images, ids, reading.codes(table["label"], ("0", "1"), file), ids, ids),
+        key="lymph-kaggle 1",
+    )
 
 
 #: SHA-256 and bytes of each .h5.gz: tensorflow/datasets, url_checksums/patch_camelyon.txt.
@@ -73,7 +84,13 @@ _HASHES = {
 
 def _download(part: str) -> Download:
     name, (sha256, size) = _NAME.format(*part.split("_")), _HASHES[part]
-    return Download(f"https://zenodo.org/record/2546921/files/{name}.gz", name, unpack="gzip", sha256=sha256, size=size)
+    return Download(
+        f"https://zenodo.org/record/2546921/files/{name}.gz",
+        name,
+        unpack="gzip",
+        sha256=sha256,
+        size=size,
+    )
 
 
 _AGAIN = "download it again from doi:10.5281/zenodo.2546921"
@@ -86,7 +103,11 @@ LYMPH = Task(
     data="PCam",
     n_images=262_144 + 32_768 + 32_768,
     load=load,
-    find=partial(reading.folder, names=_ORIGINAL, marks=[_NAME.format("train", "x"), _NAME.format("train", "x") + ".gz"]),
+    find=partial(
+        reading.folder,
+        names=_ORIGINAL,
+        marks=[_NAME.format("train", "x"), _NAME.format("train", "x") + ".gz"],
+    ),
     groups=None,
     modality="histology",
     phantom=phantoms.lymph,
@@ -98,7 +119,9 @@ LYMPH = Task(
     citation=_CITATION,
     licence="CC0",
     marks=(
-        Mark("remark", "slide unknown to a label budget: patches of one slide count as independent"),
+        Mark(
+            "remark", "slide unknown to a label budget: patches of one slide count as independent"
+        ),
         Mark("remark", "holds duplicate patches (probabilistic sampling)"),
     ),
 )

@@ -1,7 +1,8 @@
 """Bone marrow cells in 21 classes (Matek et al. 2021, doi:10.1182/blood.2020010568), from 945 patients.
 
-Layout as on TCIA, doi:10.7937/TCIA.AXH3-T579: `BM_cytomorphology_data/<CLASS>/<range>/<CLASS>_00001.jpg`; rare classes have no range folder.
-No path carries a patient, so that none can be kept on one side.
+Layout as on TCIA, doi:10.7937/TCIA.AXH3-T579:
+`BM_cytomorphology_data/<CLASS>/<range>/<CLASS>_00001.jpg`; rare classes have no range folder. No
+path carries a patient, so that none can be kept on one side.
 """
 
 from __future__ import annotations
@@ -39,7 +40,13 @@ CLASSES = (
     "PMO",
 )
 _DATA = "BM_cytomorphology_data"
-_FOLDERS = (_DATA, f"bone_marrow/{_DATA}", f"Bone-Marrow-Cytomorphology/{_DATA}", f"matek/{_DATA}", f"marrow/{_DATA}")
+_FOLDERS = (
+    _DATA,
+    f"bone_marrow/{_DATA}",
+    f"Bone-Marrow-Cytomorphology/{_DATA}",
+    f"matek/{_DATA}",
+    f"marrow/{_DATA}",
+)
 
 
 def load(root: Path) -> dict[str, Split]:
@@ -47,15 +54,29 @@ def load(root: Path) -> dict[str, Split]:
 
     Classes whose folder is missing stay empty. Raises UserError for a folder of no class.
     """
-    strange = [e.name for e in sorted(root.iterdir()) if e.is_dir() and e.name not in CLASSES and not leftovers.left_behind(e.name)]
+    strange = [
+        e.name
+        for e in sorted(root.iterdir())
+        if e.is_dir() and e.name not in CLASSES and not leftovers.left_behind(e.name)
+    ]
     if strange:
-        raise UserError(f"{root} holds the folder '{strange[0]}', no class of Matek et al.", allowed=CLASSES, given=strange[0], then=_THEN)
+        raise UserError(
+            f"{root} holds the folder '{strange[0]}', no class of Matek et al.",
+            allowed=CLASSES,
+            given=strange[0],
+            then=_THEN,
+        )
     found = [(c, file) for c, label in enumerate(CLASSES) for file in reading.walk(root / label)]
     if not found:
-        raise UserError(f"{root} holds no images.", allowed=[f"{name}/" for name in CLASSES], then=_THEN)
+        raise UserError(
+            f"{root} holds no images.", allowed=[f"{name}/" for name in CLASSES], then=_THEN
+        )
     ids = np.array([path.stem for _, path in found])
     labels = np.array([c for c, _ in found], np.int64)
-    return reading.divide(Split([path for _, path in found], reading.once(ids, root), labels, ids, ids), key="marrow 1")
+    return reading.divide(
+        Split([path for _, path in found], reading.once(ids, root), labels, ids, ids),
+        key="marrow 1",
+    )
 
 
 _THEN = "medbench data list marrow"

@@ -1,13 +1,17 @@
 """NIH ChestX-ray14: fourteen findings mined from reports (Wang et al. 2017, arXiv:1705.02315), and four that experts labelled anew.
 
-Layout as on nihcc.app.box.com/v/ChestXray-NIHCC: `images_001/` to `images_012/` (each perhaps with `images/` in it) or one flat `images/`,
-`Data_Entry_2017_v2020.csv`, `train_val_list.txt`, `test_list.txt`. Columns of the table: `Image Index,Finding Labels,Follow-up #,Patient ID,
-Patient Age,Patient Gender,View Position,OriginalImage[Width,Height],...`. Its header looks broken (`OriginalImage[Width,Height]` counts as two
-names), so that columns are found by name and those behind are not used. Labels are joined by `|`.
+Layout as on nihcc.app.box.com/v/ChestXray-NIHCC: `images_001/` to `images_012/` (each perhaps with
+`images/` in it) or one flat `images/`, `Data_Entry_2017_v2020.csv`, `train_val_list.txt`,
+`test_list.txt`. Columns of the table: `Image Index,Finding Labels,Follow-up #,Patient ID, Patient
+Age,Patient Gender,View Position,OriginalImage[Width,Height],...`. Its header looks broken
+(`OriginalImage[Width,Height]` counts as two names), so that columns are found by name and those
+behind are not used. Labels are joined by `|`.
 
-Expert labels (Majkowska et al. 2020, doi:10.1148/radiol.2019191293), from gs://gcs-public-data--healthcare-nih-chest-xray-labels: in the folder
-`four_findings_expert_labels` the files `validation_labels.csv` and `test_labels.csv` (saved alone: `four_findings_expert_labels_test_labels.csv`), with
-`Image Index`, `Patient Age`, `Patient Gender`, `View Position` and others of NIH's columns, and a column of YES and NO for each finding.
+Expert labels (Majkowska et al. 2020, doi:10.1148/radiol.2019191293), from
+gs://gcs-public-data--healthcare-nih-chest-xray-labels: in the folder `four_findings_expert_labels`
+the files `validation_labels.csv` and `test_labels.csv` (saved alone:
+`four_findings_expert_labels_test_labels.csv`), with `Image Index`, `Patient Age`, `Patient Gender`,
+`View Position` and others of NIH's columns, and a column of YES and NO for each finding.
 """
 
 from __future__ import annotations
@@ -37,9 +41,18 @@ CLASSES = (
     "Hernia",
 )
 #: Column of the experts' table -> class of Truong et al. 2021, who also have `other`: no finding.
-FINDINGS = {"Pneumothorax": "pneumothorax", "Nodule or mass": "nodule or mass", "Airspace opacity": "opacity", "Fracture": "fracture"}
+FINDINGS = {
+    "Pneumothorax": "pneumothorax",
+    "Nodule or mass": "nodule or mass",
+    "Airspace opacity": "opacity",
+    "Fracture": "fracture",
+}
 _TABLE = "Data_Entry_2017_v2020.csv"
-_EXPERT = ("four_findings_expert_labels/{}_labels.csv", "four_findings_expert_labels_{}_labels.csv", "{}_labels.csv")
+_EXPERT = (
+    "four_findings_expert_labels/{}_labels.csv",
+    "four_findings_expert_labels_{}_labels.csv",
+    "{}_labels.csv",
+)
 _NUMBERED = [f"images_{i:03d}" for i in range(1, 13)]
 _IMAGES = ("images", *_NUMBERED, *(f"{name}/images" for name in _NUMBERED))
 _META = {"sex": "Patient Gender", "view": "View Position"}
@@ -62,21 +75,34 @@ _BOX = (
     "ioqwiy20ihqwyr8pf4c24eazhh281pbu",
 )
 _DOWNLOADS = tuple(
-    Download(f"https://nihcc.box.com/shared/static/{name}.gz", folder, unpack="tar") for name, folder in zip(_BOX, _NUMBERED, strict=True)
+    Download(f"https://nihcc.box.com/shared/static/{name}.gz", folder, unpack="tar")
+    for name, folder in zip(_BOX, _NUMBERED, strict=True)
 )
-_LICENCE = "free; name NIH as the source, link to nihcc.app.box.com/v/ChestXray-NIHCC and cite the paper"
+_LICENCE = (
+    "free; name NIH as the source, link to nihcc.app.box.com/v/ChestXray-NIHCC and cite the paper"
+)
 
 
 def load(root: Path) -> dict[str, Split]:
-    """train and val: 9 to 1 of the patients of the official training list; test: the official list. Labels (N, 14). Raises UserError."""
+    """train and val: 9 to 1 of the patients of the official training list; test: the official list.
+
+    Labels (N, 14). Raises UserError.
+    """
     file = reading.first_existing(root, [_TABLE], "nih14")
-    rows = reading.read_table(file, ("Image Index", "Finding Labels", "Patient ID"), "nih14", also=("Patient Age", *_META.values()))
+    rows = reading.read_table(
+        file,
+        ("Image Index", "Finding Labels", "Patient ID"),
+        "nih14",
+        also=("Patient Age", *_META.values()),
+    )
     names = reading.once(rows["Image Index"], file)
     found = [set(text.split("|")) - {"No Finding"} for text in rows["Finding Labels"].tolist()]
     reading.codes(np.array(sorted(set().union(*found))), CLASSES, file)  # raises for an unknown one
     ids = np.array([name.removesuffix(".png") for name in names])
     whole = Split(
-        images=reading.listed_files(ids, reading.files(root, _IMAGES, "nih14"), "NIH ChestX-ray14", root, "nih14"),
+        images=reading.listed_files(
+            ids, reading.files(root, _IMAGES, "nih14"), "NIH ChestX-ray14", root, "nih14"
+        ),
         ids=ids,
         labels=np.array([[float(name in labels) for name in CLASSES] for labels in found]),
         groups=rows["Patient ID"],
@@ -93,29 +119,48 @@ def _listed(root: Path, name: str, row: dict[str, int]) -> np.ndarray:
     names = file.read_text(encoding="utf-8").split()
     unknown = [name for name in names if name not in row]
     if unknown or not names:
-        problem = f"lists {len(unknown)} images that {_TABLE} does not have: {unknown[0]}" if unknown else "is empty"
+        problem = (
+            f"lists {len(unknown)} images that {_TABLE} does not have: {unknown[0]}"
+            if unknown
+            else "is empty"
+        )
         raise UserError(f"{file} {problem}.", then="download both again")
     return np.array([row[name] for name in names])
 
 
 def load_expert(root: Path) -> dict[str, Split]:
-    """train: the experts' validation set, as Truong et al. 2021 use it; test: their test set. No val. Raises UserError.
+    """train: the experts' validation set, as Truong et al. 2021 use it; test: their test set.
+
+    No val. Raises UserError.
 
     Images with several findings are left out, as there; those without any are `other`.
     """
-    return {part: _read_expert(root, name) for part, name in (("train", "validation"), ("test", "test"))}
+    return {
+        part: _read_expert(root, name) for part, name in (("train", "validation"), ("test", "test"))
+    }
 
 
 def _read_expert(root: Path, part: str) -> Split:
     file = reading.first_existing(root, [pattern.format(part) for pattern in _EXPERT], "nih-expert")
-    rows = reading.read_table(file, ("Image Index", *FINDINGS), "nih-expert", also=("Patient Age", *_META.values()))
-    present = np.column_stack([reading.values(rows[name], {"YES": 1, "NO": 0}, file) for name in FINDINGS])
+    rows = reading.read_table(
+        file, ("Image Index", *FINDINGS), "nih-expert", also=("Patient Age", *_META.values())
+    )
+    present = np.column_stack(
+        [reading.values(rows[name], {"YES": 1, "NO": 0}, file) for name in FINDINGS]
+    )
     kept = present.sum(1) <= 1
     labels = np.where(present.any(1), present.argmax(1), len(FINDINGS))[kept]
-    ids = np.array([name.removesuffix(".png") for name in reading.once(rows["Image Index"], file)[kept]])
-    images = reading.listed_files(ids, reading.files(root, _IMAGES, "nih-expert"), "NIH ChestX-ray14", root, "nih-expert")
+    ids = np.array(
+        [name.removesuffix(".png") for name in reading.once(rows["Image Index"], file)[kept]]
+    )
+    images = reading.listed_files(
+        ids, reading.files(root, _IMAGES, "nih-expert"), "NIH ChestX-ray14", root, "nih-expert"
+    )
     patients = np.array([name.split("_")[0] for name in ids])  # 00000013_005: patient, follow-up
-    meta = {name: column[kept] for name, column in reading.metadata(rows, _META, age="Patient Age").items()}
+    meta = {
+        name: column[kept]
+        for name, column in reading.metadata(rows, _META, age="Patient Age").items()
+    }
     return Split(images, ids, labels, patients, ids, meta)
 
 
@@ -138,7 +183,26 @@ NIH14 = Task(
         "open https://nihcc.app.box.com/v/ChestXray-NIHCC, where the tables have no address of their own",
         f"download {_TABLE}, train_val_list.txt and test_list.txt into the folder nih, beside images_001",
     ),
-    official=Official(classes={"all": (11_559, 2_776, 13_317, 19_894, 5_782, 6_331, 1_431, 5_302, 4_667, 2_303, 2_516, 1_686, 3_385, 227)}),
+    official=Official(
+        classes={
+            "all": (
+                11_559,
+                2_776,
+                13_317,
+                19_894,
+                5_782,
+                6_331,
+                1_431,
+                5_302,
+                4_667,
+                2_303,
+                2_516,
+                1_686,
+                3_385,
+                227,
+            )
+        }
+    ),
     citation=_CITATION,
     licence=_LICENCE,
     marks=(Mark("remark", "labels were mined from reports"),),
@@ -152,7 +216,11 @@ NIH_EXPERT = Task(
     data="NIH ChestX-ray14, expert labels",
     n_images=2_167 + 1_613,  # of 2,414 and 1,962, after the exclusion
     load=load_expert,
-    find=partial(reading.folder, names=_FOLDERS, marks=tuple(pattern.format("validation") for pattern in _EXPERT)),
+    find=partial(
+        reading.folder,
+        names=_FOLDERS,
+        marks=tuple(pattern.format("validation") for pattern in _EXPERT),
+    ),
     groups="patient",
     modality="x-ray",
     folders=_FOLDERS,

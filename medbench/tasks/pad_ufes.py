@@ -1,8 +1,9 @@
 """PAD-UFES-20: six kinds of skin lesion in smartphone photographs (Pacheco et al. 2020, doi:10.1016/j.dib.2020.106221).
 
-Layout as on Mendeley Data, doi:10.17632/zr7vgbcyr2: `metadata.csv` with `patient_id,lesion_id,...,diagnostic,...,img_id,...` and of the
-patient `age`, `gender`, `region` (of the body), `fitspatrick` (sic, the skin type), and images
-`images/PAT_*_*_*.png` (three zips, `imgs_part_1` to `imgs_part_3`, which may stay folders). `img_id` carries the suffix.
+Layout as on Mendeley Data, doi:10.17632/zr7vgbcyr2: `metadata.csv` with
+`patient_id,lesion_id,...,diagnostic,...,img_id,...` and of the patient `age`, `gender`, `region`
+(of the body), `fitspatrick` (sic, the skin type), and images `images/PAT_*_*_*.png` (three zips,
+`imgs_part_1` to `imgs_part_3`, which may stay folders). `img_id` carries the suffix.
 """
 
 from __future__ import annotations
@@ -29,13 +30,27 @@ def load(root: Path) -> dict[str, Split]:
     away.
     """
     file = reading.first_existing(root, ["metadata.csv"], "pad-ufes")
-    rows = reading.read_table(file, ("patient_id", "lesion_id", "diagnostic", "img_id"), "pad-ufes", also=("age", *_META.values()))
+    rows = reading.read_table(
+        file,
+        ("patient_id", "lesion_id", "diagnostic", "img_id"),
+        "pad-ufes",
+        also=("age", *_META.values()),
+    )
     ids = reading.once(np.array([name.removesuffix(".png") for name in rows["img_id"]]), file)
     labels = reading.codes(rows["diagnostic"], CLASSES, file)
-    bags = np.array([f"{patient}_{lesion}" for patient, lesion in zip(rows["patient_id"], rows["lesion_id"], strict=True)])
+    bags = np.array(
+        [
+            f"{patient}_{lesion}"
+            for patient, lesion in zip(rows["patient_id"], rows["lesion_id"], strict=True)
+        ]
+    )
     meta = reading.metadata(rows, _META, age="age")
-    images = reading.listed_files(ids, reading.files(root, _IMAGES, "pad-ufes"), "PAD-UFES-20", root, "pad-ufes")
-    return reading.divide(Split(images, ids, labels, rows["patient_id"], bags, meta), key="pad-ufes 1")
+    images = reading.listed_files(
+        ids, reading.files(root, _IMAGES, "pad-ufes"), "PAD-UFES-20", root, "pad-ufes"
+    )
+    return reading.divide(
+        Split(images, ids, labels, rows["patient_id"], bags, meta), key="pad-ufes 1"
+    )
 
 
 PAD_UFES = Task(
@@ -53,8 +68,13 @@ PAD_UFES = Task(
     folders=_FOLDERS,
     get="download doi:10.17632/zr7vgbcyr2 and unpack it: metadata.csv beside images/",
     downloads=(
-        # version 1, as Mendeley Data's "Download All" gives it: metadata.csv and images/imgs_part_{1,2,3}.zip
-        Download("https://prod-dcd-datasets-cache-zipfiles.s3.eu-west-1.amazonaws.com/zr7vgbcyr2-1.zip", unpack="zip", nested=True),
+        # version 1, as Mendeley Data's "Download All" gives it: metadata.csv and
+        # images/imgs_part_{1,2,3}.zip
+        Download(
+            "https://prod-dcd-datasets-cache-zipfiles.s3.eu-west-1.amazonaws.com/zr7vgbcyr2-1.zip",
+            unpack="zip",
+            nested=True,
+        ),
     ),
     citation="Pacheco et al. 2020, PAD-UFES-20, Data in Brief 32:106221, doi:10.1016/j.dib.2020.106221",
     licence="see doi:10.17632/zr7vgbcyr2",

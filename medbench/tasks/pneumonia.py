@@ -1,8 +1,10 @@
 """Kermany: pneumonia in chest radiographs of children (Kermany et al. 2018, doi:10.1016/j.cell.2018.02.010).
 
-Layout as on Kaggle, paultimothymooney/chest-xray-pneumonia: `chest_xray/{train,val,test}/{NORMAL,PNEUMONIA}/*.jpeg`. Names are reported to
-carry the patient: `person63_bacteria_306`, `IM-0115-0001`, `NORMAL2-IM-1427-0001`, and on Mendeley Data (doi:10.17632/rscbjbr9sj)
-`BACTERIA-1135262-0001`. Small numbers start anew in the test folder: `person1` there is another child than in train.
+Layout as on Kaggle, paultimothymooney/chest-xray-pneumonia:
+`chest_xray/{train,val,test}/{NORMAL,PNEUMONIA}/*.jpeg`. Names are reported to carry the patient:
+`person63_bacteria_306`, `IM-0115-0001`, `NORMAL2-IM-1427-0001`, and on Mendeley Data
+(doi:10.17632/rscbjbr9sj) `BACTERIA-1135262-0001`. Small numbers start anew in the test folder:
+`person1` there is another child than in train.
 """
 
 from __future__ import annotations
@@ -13,23 +15,43 @@ from pathlib import Path
 
 import numpy as np
 
-from medbench.schema import NOTHING, Download, Mark, Official, Shift, Split, Task, UserError, join_parts
+from medbench.schema import (
+    NOTHING,
+    Download,
+    Mark,
+    Official,
+    Shift,
+    Split,
+    Task,
+    UserError,
+    join_parts,
+)
 from medbench.tasks import _reading as reading
 
 CLASSES = ("NORMAL", "PNEUMONIA")
-_PATIENT = re.compile(r"(?P<number>person\d+(?=_)|(?:NORMAL\d-)?IM-\d+(?=-))|(?P<record>(?:BACTERIA|VIRUS|NORMAL)-\d+(?=-))")
+_PATIENT = re.compile(
+    r"(?P<number>person\d+(?=_)|(?:NORMAL\d-)?IM-\d+(?=-))|(?P<record>(?:BACTERIA|VIRUS|NORMAL)-\d+(?=-))"
+)
 _INSIDE = ("", "chest_xray", "chest_xray/chest_xray")
 _FOLDERS = ("kermany", "chest_xray", "chest-xray-pneumonia", "ChestXRay2017")
 
 
 def load(root: Path) -> dict[str, Split]:
-    """test: the official part. train and val: 9 to 1 of the patients of the official train and val (of 16 images). Raises UserError.
+    """test: the official part.
 
-    Where the test part alone was downloaded it is split 70/10/20: another task, which needs --allow-partial and is marked on every table.
+    train and val: 9 to 1 of the patients of the official train and val (of 16 images). Raises
+    UserError.
+
+    Where the test part alone was downloaded it is split 70/10/20: another task, which needs
+    --allow-partial and is marked on every table.
     """
     here = _inside(root)
     if here is None:
-        raise UserError(f"{root} holds no chest_xray/test.", allowed=["chest_xray/{train,val,test}/{NORMAL,PNEUMONIA}"], then=_THEN)
+        raise UserError(
+            f"{root} holds no chest_xray/test.",
+            allowed=["chest_xray/{train,val,test}/{NORMAL,PNEUMONIA}"],
+            then=_THEN,
+        )
     test = _read(here, "test")
     if not (here / "train").is_dir():
         if reading.AS_LISTED.get():
@@ -43,7 +65,11 @@ def missing_parts(root: Path) -> str:
     """Answer `Task.partial`: tell whether the official test part lies there alone."""
     here = _inside(root)
     alone = here is not None and not (here / "train").is_dir()
-    return "the official test part alone, split 70/10/20 by patient; scores compare with nothing published" if alone else ""
+    return (
+        "the official test part alone, split 70/10/20 by patient; scores compare with nothing published"
+        if alone
+        else ""
+    )
 
 
 def _inside(root: Path) -> Path | None:
@@ -82,7 +108,9 @@ PNEUMONIA = Task(
     data="Kermany",
     n_images=5_216 + 16 + 624,
     load=load,
-    find=partial(reading.folder, names=_FOLDERS, marks=("chest_xray/test", "test/NORMAL", "train/NORMAL")),
+    find=partial(
+        reading.folder, names=_FOLDERS, marks=("chest_xray/test", "test/NORMAL", "train/NORMAL")
+    ),
     partial=missing_parts,
     groups="patient",
     bags="patient",
@@ -90,7 +118,8 @@ PNEUMONIA = Task(
     folders=_FOLDERS,
     get="kaggle datasets download paultimothymooney/chest-xray-pneumonia, or ChestXRay2017.zip from doi:10.17632/rscbjbr9sj, and unpack it",
     downloads=(
-        # ChestXRay2017.zip of version 2; the address is the one that Mendeley Data's own page links to
+        # ChestXRay2017.zip of version 2; the address is the one that Mendeley Data's own page links
+        # to
         Download(
             "https://data.mendeley.com/public-files/datasets/rscbjbr9sj/files/f12eaf6d-6023-432f-acc9-80c9d7393433/file_downloaded",
             unpack="zip",
@@ -99,7 +128,12 @@ PNEUMONIA = Task(
     official=Official(images={"train+val": 5_216 + 16, "test": 624}, classes={"test": (234, 390)}),
     citation="Kermany et al. 2018, Identifying Medical Diagnoses and Treatable Diseases by Image-Based Deep Learning, Cell 172:1122",
     licence="CC BY 4.0",
-    marks=(Mark("remark", "patients are read from file names; where a name carries none, an image is a patient of its own"),),
+    marks=(
+        Mark(
+            "remark",
+            "patients are read from file names; where a name carries none, an image is a patient of its own",
+        ),
+    ),
     shifts={
         "nih14": Shift(
             {"NORMAL": (NOTHING,), "PNEUMONIA": ("Pneumonia",)},

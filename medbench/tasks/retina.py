@@ -1,8 +1,10 @@
 """Diabetic retinopathy in fundus photographs, graded 0 to 4: APTOS 2019 and EyePACS, both Kaggle competitions.
 
-APTOS, kaggle.com/c/aptos2019-blindness-detection: `train.csv` with `id_code,diagnosis`, images `train_images/<id_code>.png`.
-EyePACS, kaggle.com/c/diabetic-retinopathy-detection: `trainLabels.csv` with `image,level`, images `<patient>_left.jpeg` and `<patient>_right.jpeg`,
-in `train/` or beside the table. The grades are the same: no, mild, moderate, severe, proliferative retinopathy.
+APTOS, kaggle.com/c/aptos2019-blindness-detection: `train.csv` with `id_code,diagnosis`, images
+`train_images/<id_code>.png`. EyePACS, kaggle.com/c/diabetic-retinopathy-detection:
+`trainLabels.csv` with `image,level`, images `<patient>_left.jpeg` and `<patient>_right.jpeg`, in
+`train/` or beside the table. The grades are the same: no, mild, moderate, severe, proliferative
+retinopathy.
 """
 
 from __future__ import annotations
@@ -30,8 +32,13 @@ def load_aptos(root: Path) -> dict[str, Split]:
     file = reading.first_existing(root, ["train.csv"], "retina")
     rows = reading.read_table(file, ("id_code", "diagnosis"), "retina")
     ids = reading.once(rows["id_code"], file)
-    images = reading.listed_files(ids, reading.files(root, ["train_images"], "retina"), "APTOS 2019", root, "retina")
-    return reading.divide(Split(images, ids, reading.codes(rows["diagnosis"], _GRADES, file), ids, ids), key="retina 1")
+    images = reading.listed_files(
+        ids, reading.files(root, ["train_images"], "retina"), "APTOS 2019", root, "retina"
+    )
+    return reading.divide(
+        Split(images, ids, reading.codes(rows["diagnosis"], _GRADES, file), ids, ids),
+        key="retina 1",
+    )
 
 
 def load_eyepacs(root: Path) -> dict[str, Split]:
@@ -43,13 +50,27 @@ def load_eyepacs(root: Path) -> dict[str, Split]:
     rows = reading.read_table(file, ("image", "level"), "eyepacs")
     ids = reading.once(rows["image"], file)
     names = [name.rpartition("_") for name in ids.tolist()]
-    strange = next((name for name, (_, _, side) in zip(ids, names, strict=True) if side not in ("left", "right")), None)
+    strange = next(
+        (
+            name
+            for name, (_, _, side) in zip(ids, names, strict=True)
+            if side not in ("left", "right")
+        ),
+        None,
+    )
     if strange is not None:
-        raise UserError(f"{file}: the image '{strange}' is neither PATIENT_left nor PATIENT_right.", then="download it again")
+        raise UserError(
+            f"{file}: the image '{strange}' is neither PATIENT_left nor PATIENT_right.",
+            then="download it again",
+        )
     patients, sides = (np.array([name[i] for name in names]) for i in (0, 2))
-    images = reading.listed_files(ids, reading.files(root, ["train", ""], "eyepacs"), "EyePACS", root, "eyepacs")
+    images = reading.listed_files(
+        ids, reading.files(root, ["train", ""], "eyepacs"), "EyePACS", root, "eyepacs"
+    )
     labels = reading.codes(rows["level"], _GRADES, file)
-    return reading.divide(Split(images, ids, labels, patients, patients, {"eye": sides}), key="eyepacs 1")
+    return reading.divide(
+        Split(images, ids, labels, patients, patients, {"eye": sides}), key="eyepacs 1"
+    )
 
 
 RETINA = Task(

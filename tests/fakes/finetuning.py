@@ -19,7 +19,10 @@ SHORT = replace(MODERN, steps=30, epochs=1, evaluations=3, rates=(1e-3, 1e-2), b
 
 
 class Tiny(nn.Module):
-    """Two convolutions with batch norm and dropout: everything whose state a resumed run must bring back."""
+    """Two convolutions with batch norm and dropout.
+
+    Everything whose state a resumed run must bring back.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,17 +54,32 @@ def pictures(labels: np.ndarray, seed: int = 0) -> np.ndarray:
     """Noise on a tint of the label: (N, S, S, 3) uint8."""
     rng = np.random.default_rng(seed)
     tint = np.eye(4)[labels][:, :3] * 60 if labels.ndim == 1 else np.nan_to_num(labels)[:, :3] * 60
-    return (rng.integers(0, 180, (len(labels), SIZE, SIZE, 3)) + tint[:, None, None]).astype(np.uint8)
+    return (rng.integers(0, 180, (len(labels), SIZE, SIZE, 3)) + tint[:, None, None]).astype(
+        np.uint8
+    )
 
 
-def job(labels: np.ndarray, kind: Any, n_classes: int, folder: Path, seed: int = 0, **changes: Any) -> Train:
+def job(
+    labels: np.ndarray, kind: Any, n_classes: int, folder: Path, seed: int = 0, **changes: Any
+) -> Train:
     groups = np.array([f"p{i // 2}" for i in range(len(labels))])
-    train = Train(pictures(labels), labels, groups, kind, n_classes, seeds=[seed], folders=[folder], network=NETWORK)
+    train = Train(
+        pictures(labels),
+        labels,
+        groups,
+        kind,
+        n_classes,
+        seeds=[seed],
+        folders=[folder],
+        network=NETWORK,
+    )
     return replace(train, **changes)
 
 
 def scored(train: Train, pixels: np.ndarray, recipe: FineTuneRecipe = SHORT) -> Scores:
-    (answer,) = finetune.evaluate(train, {"test": pixels}, [np.arange(len(train.labels))], recipe=recipe)
+    (answer,) = finetune.evaluate(
+        train, {"test": pixels}, [np.arange(len(train.labels))], recipe=recipe
+    )
     return answer["test"]
 
 
@@ -70,7 +88,9 @@ LABELS = {
     "multiclass": (np.arange(120) % 3, 3),
     "ordinal": (np.arange(120) % 3, 3),
     "multilabel": (
-        np.column_stack([np.arange(120) % 2, np.arange(120) // 2 % 2, np.where(np.arange(120) % 5, 1.0, np.nan)]).astype(float),
+        np.column_stack(
+            [np.arange(120) % 2, np.arange(120) // 2 % 2, np.where(np.arange(120) % 5, 1.0, np.nan)]
+        ).astype(float),
         3,
     ),
 }

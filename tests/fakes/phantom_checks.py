@@ -1,4 +1,7 @@
-"""What is asked of every phantom: frozen pixels, and a class that mean colour and size do not give away."""
+"""What is asked of every phantom.
+
+Frozen pixels, and a class that mean colour and size do not give away.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +25,14 @@ def pixel_hash(draw: Callable[[int], np.ndarray], seeds: list[int]) -> str:
 
 
 def colour_and_size(images: np.ndarray) -> np.ndarray:
-    """(N, 6): mean red, green, blue, and the share of pixels darker than three fractions of the image's bright level."""
+    """(N, 6): mean red, green, blue, and the share of pixels darker than three fractions of the
+    image's bright level."""
     image = images / 255.0
     grey = image.mean(-1)
     bright = np.quantile(grey, 0.9, axis=(1, 2))[:, None, None]
-    return np.column_stack([image.mean((1, 2)), *((grey < bright * share).mean((1, 2)) for share in (0.6, 0.75, 0.85))])
+    return np.column_stack(
+        [image.mean((1, 2)), *((grey < bright * share).mean((1, 2)) for share in (0.6, 0.75, 0.85))]
+    )
 
 
 def auc_of_colour_and_size(pixels: dict[str, np.ndarray], labels: dict[str, np.ndarray]) -> float:
@@ -36,7 +42,11 @@ def auc_of_colour_and_size(pixels: dict[str, np.ndarray], labels: dict[str, np.n
     if truth.ndim == 1:
         model.fit(train, truth)
         scores = model.predict_proba(test)
-        return float(roc_auc_score(labels["test"], scores[:, 1] if scores.shape[1] == 2 else scores, multi_class="ovr"))
+        return float(
+            roc_auc_score(
+                labels["test"], scores[:, 1] if scores.shape[1] == 2 else scores, multi_class="ovr"
+            )
+        )
     aucs = []
     for c in range(truth.shape[1]):
         known = ~np.isnan(truth[:, c])

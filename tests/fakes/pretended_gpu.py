@@ -1,8 +1,13 @@
-"""A GPU that is pretended: its tensors say that they lie on cuda:0 and hold a CPU tensor, so that all code for a GPU runs where there is none.
+"""A GPU that is pretended.
 
-Devices are compared as torch compares them, numbers are the CPU's, and what a GPU would do is counted: kernels, copies with their bytes, and the
-waits of the host. A copy of memory that is not pinned waits for all work before it, as torch's own does (`aten/src/ATen/native/cuda/Copy.cu`), and so
-does reading a value, and an index by a mask. What it cannot show: kernels that CUDA lacks, cuSOLVER, NCCL, real streams, time.
+Its tensors say that they lie on cuda:0 and hold a CPU tensor, so that all code for a GPU runs where
+there is none.
+
+Devices are compared as torch compares them, numbers are the CPU's, and what a GPU would do is
+counted: kernels, copies with their bytes, and the waits of the host. A copy of memory that is not
+pinned waits for all work before it, as torch's own does (`aten/src/ATen/native/cuda/Copy.cu`), and
+so does reading a value, and an index by a mask. What it cannot show: kernels that CUDA lacks,
+cuSOLVER, NCCL, real streams, time.
 """
 
 from __future__ import annotations
@@ -23,15 +28,65 @@ from torch.utils._pytree import tree_flatten, tree_map_only
 
 SOURCE = str(Path(__file__).resolve().parents[2] / "medbench")
 GPU = torch.device("cuda", 0)
-#: Operations that wait for the host wherever they run: they read a value, or the shape of their result depends on one.
-WAITING = {"_local_scalar_dense", "nonzero", "masked_select", "unique_dim", "_unique2", "equal", "is_nonzero", "_linalg_eigh", "linalg_eig"}
+#: Operations that wait for the host wherever they run: they read a value, or the shape of their
+#: result depends on one.
+WAITING = {
+    "_local_scalar_dense",
+    "nonzero",
+    "masked_select",
+    "unique_dim",
+    "_unique2",
+    "equal",
+    "is_nonzero",
+    "_linalg_eigh",
+    "linalg_eig",
+}
 WAITING |= {"_linalg_svd", "repeat_interleave.Tensor", "bincount"}
 INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index"}
 #: Operations without a kernel: they give another view of the same memory, or new memory.
-FREE = {"detach", "lift_fresh", "_reshape_alias", "alias", "empty", "empty_strided", "empty_like", "new_empty", "new_empty_strided"}
-FREE |= {"_local_scalar_dense", "is_same_size", "record_stream", "is_pinned", "_fused_sdp_choice", "set_"}
-MADE = {"arange", "zeros", "ones", "full", "empty", "eye", "scalar_tensor", "rand", "randn", "empty_strided", "linspace"}
-FACTORIES = {torch.zeros, torch.ones, torch.full, torch.arange, torch.eye, torch.rand, torch.randn, torch.randperm, torch.linspace}
+FREE = {
+    "detach",
+    "lift_fresh",
+    "_reshape_alias",
+    "alias",
+    "empty",
+    "empty_strided",
+    "empty_like",
+    "new_empty",
+    "new_empty_strided",
+}
+FREE |= {
+    "_local_scalar_dense",
+    "is_same_size",
+    "record_stream",
+    "is_pinned",
+    "_fused_sdp_choice",
+    "set_",
+}
+MADE = {
+    "arange",
+    "zeros",
+    "ones",
+    "full",
+    "empty",
+    "eye",
+    "scalar_tensor",
+    "rand",
+    "randn",
+    "empty_strided",
+    "linspace",
+}
+FACTORIES = {
+    torch.zeros,
+    torch.ones,
+    torch.full,
+    torch.arange,
+    torch.eye,
+    torch.rand,
+    torch.randn,
+    torch.randperm,
+    torch.linspace,
+}
 FACTORIES |= {
     torch.tensor,
     torch.as_tensor,
@@ -45,8 +100,10 @@ FACTORIES |= {
 
 
 class Counts:
-    """What a GPU was asked to do: `of` kind -> how often, `places` (kind, line of medbench) -> how often. `late` counts events that were waited for,
-    whose work lies a batch back. inside: CPU seconds that went into pretending, which a GPU would take over."""
+    """What a GPU was asked to do: `of` kind -> how often, `places` (kind, line of medbench) -> how
+    often. `late` counts events that were waited for, whose work lies a batch back. inside: CPU
+    seconds that went into pretending, which a GPU would take over.
+    """
 
     def __init__(self) -> None:
         self.of: Counter[str] = Counter()
@@ -63,7 +120,11 @@ class Counts:
 
     def told(self) -> str:
         """The waits, by the line that asked for each: what a test that fails shows."""
-        return "\n".join(f"{n} {kind} {place}" for (kind, place), n in self.places.most_common() if kind.startswith("waits: "))
+        return "\n".join(
+            f"{n} {kind} {place}"
+            for (kind, place), n in self.places.most_common()
+            if kind.startswith("waits: ")
+        )
 
     def clear(self) -> None:
         self.of.clear()
@@ -85,16 +146,22 @@ def _place() -> str:
 
 
 _counts: list[Counts] = []
-_inside = [False]  # whether the call of torch at work is of tensors of the GPU: what its C++ makes beside them lies there
+# whether the call of torch at work is of tensors of the GPU: what its C++ makes beside them lies
+# there
+_inside = [False]
 
 
 class OnGpu(torch.Tensor):
-    """A tensor of the pretended GPU. To torch's C++ it lies on the CPU, where its values do; to Python on cuda:0."""
+    """A tensor of the pretended GPU.
+
+    To torch's C++ it lies on the CPU, where its values do; to Python on cuda:0.
+    """
 
     @staticmethod
     def __new__(cls, inner: torch.Tensor) -> OnGpu:
         assert not isinstance(inner, OnGpu)
-        with torch.inference_mode(False):  # a view of a plain tensor must be one, in inference mode, too
+        # a view of a plain tensor must be one, in inference mode, too
+        with torch.inference_mode(False):
             made: OnGpu = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
                 cls,
                 inner.shape,
@@ -127,7 +194,9 @@ class OnGpu(torch.Tensor):
         self.inner = value.inner
 
     def numpy(self, **_: Any) -> Any:
-        raise TypeError("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory first.")
+        raise TypeError(
+            "can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory first."
+        )
 
     def __array__(self, *_: Any) -> Any:
         self.numpy()
@@ -145,7 +214,9 @@ class OnGpu(torch.Tensor):
 
 
 def _on_gpu(device: Any) -> bool:
-    return device is not None and not isinstance(device, int) and torch.device(device).type == "cuda"
+    return (
+        device is not None and not isinstance(device, int) and torch.device(device).type == "cuda"
+    )
 
 
 def _pinned(x: object) -> bool:
@@ -168,25 +239,41 @@ def _moved(source: torch.Tensor, to_gpu: bool, non_blocking: bool, host: object)
 
 
 def _check_devices(name: str, flat: list[Any]) -> None:
-    """Raises RuntimeError where torch would: a scalar of the CPU, and an index of whole numbers, may meet tensors of a GPU."""
+    """Raises RuntimeError where torch would.
+
+    A scalar of the CPU, and an index of whole numbers, may meet tensors of a GPU.
+    """
     tensors = [x for x in flat if isinstance(x, torch.Tensor)]
-    there, here = [x for x in tensors if isinstance(x, OnGpu)], [x for x in tensors if not isinstance(x, OnGpu)]
+    there, here = (
+        [x for x in tensors if isinstance(x, OnGpu)],
+        [x for x in tensors if not isinstance(x, OnGpu)],
+    )
     if not there or not here or name == "copy_":
         return
-    if name in INDEXING and isinstance(tensors[0], OnGpu) and all(not x.dtype.is_floating_point for x in here if x.dim()):
+    if (
+        name in INDEXING
+        and isinstance(tensors[0], OnGpu)
+        and all(not x.dtype.is_floating_point for x in here if x.dim())
+    ):
         if any(x.dim() for x in here):
             _counts[-1].add("waits: index of the CPU")
         return
     if any(x.dim() for x in here):
         shapes = [tuple(x.shape) for x in there], [tuple(x.shape) for x in here]
-        raise RuntimeError(f"Expected all tensors to be on the same device: {name} of cuda {shapes[0]} and cpu {shapes[1]}")
+        raise RuntimeError(
+            f"Expected all tensors to be on the same device: {name} of cuda {shapes[0]} and cpu {shapes[1]}"
+        )
 
 
 def _count_operation(func: Any, name: str, args: Any, flat: list[Any]) -> None:
     count = _counts[-1]
     if name in WAITING or f"{name}.{func._schema.overload_name}" in WAITING:
         count.add(f"waits: {name}")
-    if name in INDEXING and any(isinstance(i, OnGpu) and i.dtype in (torch.bool, torch.uint8) for i in args[1] if i is not None):
+    if name in INDEXING and any(
+        isinstance(i, OnGpu) and i.dtype in (torch.bool, torch.uint8)
+        for i in args[1]
+        if i is not None
+    ):
         count.add("waits: index by a mask")
     if func.is_view or name in FREE:
         return
@@ -201,7 +288,9 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     flat, _ = tree_flatten((args, kwargs))
     if not any(isinstance(x, OnGpu) for x in flat):
         out = func(*args, **kwargs)
-        made_there = _inside[-1] and name in MADE and not any(isinstance(x, torch.Tensor) for x in flat)
+        made_there = (
+            _inside[-1] and name in MADE and not any(isinstance(x, torch.Tensor) for x in flat)
+        )
         return OnGpu(out) if made_there and isinstance(out, torch.Tensor) else out
     start = time.thread_time()
     try:
@@ -226,7 +315,12 @@ def _pretend(func: Any, name: str, args: Any, kwargs: dict[str, Any], flat: list
     if to_cpu:
         return args[0]
     out = tree_map_only(torch.Tensor, lambda x: x if isinstance(x, OnGpu) else OnGpu(x), out)
-    if func._schema.is_mutable and args and isinstance(args[0], OnGpu) and isinstance(out, torch.Tensor):
+    if (
+        func._schema.is_mutable
+        and args
+        and isinstance(args[0], OnGpu)
+        and isinstance(out, torch.Tensor)
+    ):
         return args[0]
     return return_and_correct_aliasing(func, args, kwargs, out) if func.is_view else out
 
@@ -252,11 +346,18 @@ class _Calls(TorchFunctionMode):
             return _to(func, args, kwargs)
         if func is torch.Tensor.is_pinned:
             return _pinned(args[0])
-        if func in (torch.Tensor.__getitem__, torch.Tensor.__setitem__) and isinstance(args[0], OnGpu):
+        if func in (torch.Tensor.__getitem__, torch.Tensor.__setitem__) and isinstance(
+            args[0], OnGpu
+        ):
             args = (args[0], _listed(args[1]), *args[2:])
         if _on_gpu(kwargs.get("device")) or kwargs.get("pin_memory"):
             return _made(func, args, kwargs)
-        if func in FACTORIES and kwargs.get("device") is not None and args and isinstance(args[0], OnGpu):
+        if (
+            func in FACTORIES
+            and kwargs.get("device") is not None
+            and args
+            and isinstance(args[0], OnGpu)
+        ):
             return func(args[0].cpu(), *args[1:], **kwargs)
         _inside.append(any(isinstance(x, OnGpu) for x in tree_flatten((args, kwargs))[0]))
         try:
@@ -306,7 +407,10 @@ def _to(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
 
 
 def _made(func: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
-    """A new tensor, on the GPU or in pinned memory. What Python gives is a copy that waits; what a kernel fills is none."""
+    """A new tensor, on the GPU or in pinned memory.
+
+    What Python gives is a copy that waits; what a kernel fills is none.
+    """
     there, pinned = _on_gpu(kwargs.pop("device", None)), kwargs.pop("pin_memory", False)
     if func is torch.as_tensor and isinstance(args[0], OnGpu):
         return args[0].to(kwargs.get("dtype") or args[0].dtype)
@@ -357,7 +461,8 @@ def _grouped(group: Callable[..., Any]) -> Callable[..., Any]:
     return grouped
 
 
-#: Kernels that torch.compile makes of pointwise work, counted on the CPU: see `test_fused_steps_compile_to_few_kernels_without_a_break`.
+#: Kernels that torch.compile makes of pointwise work, counted on the CPU: see
+#: `test_fused_steps_compile_to_few_kernels_without_a_break`.
 FUSED = {"colour_step": 2, "gray_step": 1, "last_step": 1, "filters": 4, "grid": 2, "_trial": 1}
 
 
@@ -443,13 +548,22 @@ def pretended_gpu(memory: int = 140 << 30) -> Iterator[Counts]:
     }
     from medbench.images.augment import fused
 
-    looks = [name for name in vars(torch.optim.Optimizer) if name.endswith("_graph_capture_health_check")]
+    looks = [
+        name for name in vars(torch.optim.Optimizer) if name.endswith("_graph_capture_health_check")
+    ]
     places: list[tuple[Any, dict[str, Any]]] = [
         (torch.cuda, cuda),
         (torch, whole),
         (torch.Tensor, {"new_tensor": _new_tensor, "pin_memory": lambda self: _pin(self.clone())}),
         (torch.optim.Optimizer, dict.fromkeys(looks, nothing)),
-        (torch._C, {"_group_tensors_by_device_and_dtype": _grouped(torch._C._group_tensors_by_device_and_dtype)}),
+        (
+            torch._C,
+            {
+                "_group_tensors_by_device_and_dtype": _grouped(
+                    torch._C._group_tensors_by_device_and_dtype
+                )
+            },
+        ),
         (fused, {"compiled": _few_kernels}),
     ]
     before = [(place, {name: getattr(place, name) for name in new}) for place, new in places]

@@ -10,8 +10,23 @@ SHORT, LONG = 3, 4
 _FORMATS = {"u": 1, "i": 2, "f": 3}
 
 
-def write_tiff(file, x, photometric, *, order="<", bits=None, planes=False, compression=1, predictor=1, tags=None):
-    """x: (H, W) or (H, W, S) samples of any type. bits: of packed samples, fewer than the type's. tags: more of them, or others (number -> values)."""
+def write_tiff(
+    file,
+    x,
+    photometric,
+    *,
+    order="<",
+    bits=None,
+    planes=False,
+    compression=1,
+    predictor=1,
+    tags=None,
+):
+    """x: (H, W) or (H, W, S) samples of any type.
+
+    bits: of packed samples, fewer than the type's. tags: more of them, or others (number ->
+    values).
+    """
     samples = 1 if x.ndim == 2 else x.shape[2]
     bits = bits or 8 * x.dtype.itemsize
     known = {
@@ -29,19 +44,28 @@ def write_tiff(file, x, photometric, *, order="<", bits=None, planes=False, comp
     if predictor == 1:
         del known[317]
     known |= {number: (SHORT, values) for number, values in (tags or {}).items()}
-    strips = [np.ascontiguousarray(x[..., s]) for s in range(samples)] if planes and samples > 1 else [x]
+    strips = (
+        [np.ascontiguousarray(x[..., s]) for s in range(samples)] if planes and samples > 1 else [x]
+    )
     data = [_packed(strip, order, bits, compression, predictor) for strip in strips]
     known[273] = (LONG, [0] * len(data))
     known[279] = (LONG, [len(one) for one in data])
     start = 8 + _directory_size(known)
     known[273] = (LONG, [start + sum(map(len, data[:i])) for i in range(len(data))])
-    file.write_bytes((b"II*\0" if order == "<" else b"MM\0*") + _number(8, 4, order) + _directory(known, order) + b"".join(data))
+    file.write_bytes(
+        (b"II*\0" if order == "<" else b"MM\0*")
+        + _number(8, 4, order)
+        + _directory(known, order)
+        + b"".join(data)
+    )
     return file
 
 
 def _packed(x, order, bits, compression, predictor):
     if bits < 8 * x.dtype.itemsize:
-        each = np.unpackbits(x.astype(">u2").view(np.uint8).reshape(*x.shape, 2), axis=-1)[..., 16 - bits :]
+        each = np.unpackbits(x.astype(">u2").view(np.uint8).reshape(*x.shape, 2), axis=-1)[
+            ..., 16 - bits :
+        ]
         raw = np.packbits(each.reshape(len(x), -1), axis=1).tobytes()
     else:
         if predictor == 2:
@@ -55,7 +79,16 @@ def _number(value, size, order):
 
 
 def _directory_size(known):
-    return 2 + 12 * len(known) + 4 + sum(n for kind, values in known.values() if (n := len(values) * (2 if kind == SHORT else 4)) > 4)
+    return (
+        2
+        + 12 * len(known)
+        + 4
+        + sum(
+            n
+            for kind, values in known.values()
+            if (n := len(values) * (2 if kind == SHORT else 4)) > 4
+        )
+    )
 
 
 def _directory(known, order):
@@ -68,5 +101,10 @@ def _directory(known, order):
             place, after = _number(at + len(after), 4, order), after + value
         else:
             place = value.ljust(4, b"\0")
-        head += _number(number, 2, order) + _number(kind, 2, order) + _number(len(values), 4, order) + place
+        head += (
+            _number(number, 2, order)
+            + _number(kind, 2, order)
+            + _number(len(values), 4, order)
+            + place
+        )
     return head + bytes(4) + after

@@ -1,6 +1,9 @@
-"""Wrong input drawn by `hypothesis`, a function a kind: it spoils one thing among good ones, and hands it to who reads it.
+"""Wrong input drawn by `hypothesis`, a function a kind.
 
-Each takes `draw` (of `st.data()`), `good`, a folder of whole files that stays as it is, and `work`, an empty folder, which is the working folder.
+It spoils one thing among good ones, and hands it to who reads it.
+
+Each takes `draw` (of `st.data()`), `good`, a folder of whole files that stays as it is, and `work`,
+an empty folder, which is the working folder.
 """
 
 from __future__ import annotations
@@ -47,9 +50,11 @@ Draw = Callable[[st.SearchStrategy[Any]], Any]
 LONGEST = 4500  # characters of an answer, which a terminal shows on one page
 SECONDS = 60  # after which a case hangs
 
-# Values ----------------------------------------------------------------------------------------------------------------------------
+# Values
+# ----------------------------------------------------------------------------------------------------------------------------
 
-#: What people type, paste and forget, what programs write for them, and what means something elsewhere.
+#: What people type, paste and forget, what programs write for them, and what means something
+#: elsewhere.
 WORDS = st.sampled_from(
     [
         *(
@@ -74,7 +79,23 @@ WORDS = st.sampled_from(
             "5/class",
             "n50",
         ),
-        *("x" * 5000, "é" * 300, "\x1b[2J", "a\nb", "a\x00b", "\u202e", "\udcff", "=1+1", "<b>", "'", '"', "--", "-", "a b", "A\tB"),
+        *(
+            "x" * 5000,
+            "é" * 300,
+            "\x1b[2J",
+            "a\nb",
+            "a\x00b",
+            "\u202e",
+            "\udcff",
+            "=1+1",
+            "<b>",
+            "'",
+            '"',
+            "--",
+            "-",
+            "a b",
+            "A\tB",
+        ),
         *(
             "..",
             "../..",
@@ -105,7 +126,19 @@ WORDS = st.sampled_from(
             "labels=10%",
             "method=",
         ),
-        *("folder:good", "folder:", "features:good.npz", "good.py:net", "resnet50", "test_resnet", "test", "cpu", "cuda", "bf16", "site:x"),
+        *(
+            "folder:good",
+            "folder:",
+            "features:good.npz",
+            "good.py:net",
+            "resnet50",
+            "test_resnet",
+            "test",
+            "cpu",
+            "cuda",
+            "bf16",
+            "site:x",
+        ),
     ]
 ) | st.text(max_size=12)
 JSON = st.recursive(
@@ -114,7 +147,9 @@ JSON = st.recursive(
     | st.integers(-(2**70), 2**70)
     | st.floats(allow_nan=False, allow_infinity=False)
     | WORDS.map(lambda w: w.replace("\udcff", "")),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
     max_leaves=4,
 )
 TENSORS: list[Callable[[], Any]] = [
@@ -131,7 +166,8 @@ TENSORS: list[Callable[[], Any]] = [
     lambda: np.float64(3),
 ]
 
-# Good files ------------------------------------------------------------------------------------------------------------------------
+# Good files
+# ------------------------------------------------------------------------------------------------------------------------
 
 
 class Net(nn.Module):
@@ -156,7 +192,11 @@ def make_good(place: Path) -> Path:
         "import torch\ndef net(size=32, mean=(0, 0, 0), std=(1, 1, 1)):\n"
         "    return torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())\n"
     )
-    np.savez(place / "good.npz", ids=[row[0].removeprefix("good/") for row in listed[1:]], features=rng.normal(size=(12, 3)))
+    np.savez(
+        place / "good.npz",
+        ids=[row[0].removeprefix("good/") for row in listed[1:]],
+        features=rng.normal(size=(12, 3)),
+    )
     _make_model(place / "model")
     _make_archives(place)
     _make_images(place / "images")
@@ -169,17 +209,52 @@ def _make_model(folder: Path) -> None:
     with torch.random.fork_rng(devices=[]):
         net = timm.create_model("test_resnet", num_classes=0)
     width = net.num_features
-    head = {"weight": np.zeros((1, 1, width)), "bias": np.zeros((1, 1)), "mean": np.zeros(width), "scale": np.ones(width)}
+    head = {
+        "weight": np.zeros((1, 1, width)),
+        "bias": np.zeros((1, 1)),
+        "mean": np.zeros(width),
+        "scale": np.ones(width),
+    }
     head |= {"limit": np.full(1, 9.0), "columns": np.arange(1), "base": np.zeros(1)}
-    encoder = Encoder("test_resnet", "test_resnet", "", 32, (0.0,) * 3, (1.0,) * 3, "bilinear", "pool")
-    points = {"temperature": 2.0, "held_out_images": 0, "points": {"own": {"compare": ">", "thresholds": {"a": 0.5}}}}
+    encoder = Encoder(
+        "test_resnet", "test_resnet", "", 32, (0.0,) * 3, (1.0,) * 3, "bilinear", "pool"
+    )
+    points = {
+        "temperature": 2.0,
+        "held_out_images": 0,
+        "points": {"own": {"compare": ">", "thresholds": {"a": 0.5}}},
+    }
     folder.mkdir()
     half = [0.5, 0.4, 0.6]
-    of_class = {"n": 5, "prevalence": half, "auc": half, "own": {"sensitivity": half, "specificity": half}}
-    evidence = {"target": "test", "images": 9, "groups": 9, "auc": half, "calibration": {"ece": half}, "classes": {"a": of_class}}
+    of_class = {
+        "n": 5,
+        "prevalence": half,
+        "auc": half,
+        "own": {"sensitivity": half, "specificity": half},
+    }
+    evidence = {
+        "target": "test",
+        "images": 9,
+        "groups": 9,
+        "auc": half,
+        "calibration": {"ece": half},
+        "classes": {"a": of_class},
+    }
     solved = LinearHead.of(head, "binary", 2)
     write(
-        folder, Parts(encoder, with_readout(net, "pool").eval(), solved, "linear", ("a", "b"), "binary", "fp32", points, evidence), "# card"
+        folder,
+        Parts(
+            encoder,
+            with_readout(net, "pool").eval(),
+            solved,
+            "linear",
+            ("a", "b"),
+            "binary",
+            "fp32",
+            points,
+            evidence,
+        ),
+        "# card",
     )
 
 
@@ -214,11 +289,20 @@ def _make_images(place: Path) -> None:
         Image.fromarray(pixels).save(place / name, **options)
     Image.fromarray(pixels[..., 0]).save(place / "f.png")
     Image.fromarray(pixels[..., 0]).convert("P").save(place / "g.tif")
-    write_dicom(place, pixels[..., 0], "h.dcm", WindowCenter="100", WindowWidth="50", RescaleSlope="2", RescaleIntercept="")
+    write_dicom(
+        place,
+        pixels[..., 0],
+        "h.dcm",
+        WindowCenter="100",
+        WindowWidth="50",
+        RescaleSlope="2",
+        RescaleIntercept="",
+    )
     write_dicom(place, pixels, "i.dcm")
 
 
-# The answer ------------------------------------------------------------------------------------------------------------------------
+# The answer
+# ------------------------------------------------------------------------------------------------------------------------
 
 
 class Wrong(AssertionError):
@@ -245,7 +329,11 @@ def _in_time(what: str) -> Iterator[None]:
 
 
 def called(*arguments: str) -> None:
-    """Run a command. Raises Wrong for a traceback, an unknown exit code, bad input in none or several lines, an order to the terminal, a long answer."""
+    """Run a command.
+
+    Raises Wrong for a traceback, an unknown exit code, bad input in none or several lines, an order
+    to the terminal, a long answer.
+    """
     what = str([one[:60] for one in arguments])
     errors, output, before = io.StringIO(), io.StringIO(), sys.argv
     sys.argv = ["medbench", *arguments]
@@ -263,10 +351,14 @@ def called(*arguments: str) -> None:
         sys.argv = before
     said, shown = errors.getvalue(), output.getvalue()
     lines = [line for line in said.splitlines() if line.startswith("medbench: ")]
-    asked_for_help = (not lines and shown.startswith("Usage: ")) or said.startswith("Usage: ")  # no command was named
+    # no command was named
+    asked_for_help = (not lines and shown.startswith("Usage: ")) or said.startswith("Usage: ")
     wrong = [
         code not in (0, 1, 2, 3) and f"exit {code}",
-        code == 2 and not asked_for_help and (len(lines) != 1 or not said.endswith(f"{lines[0]}\n")) and "not one line at the end",
+        code == 2
+        and not asked_for_help
+        and (len(lines) != 1 or not said.endswith(f"{lines[0]}\n"))
+        and "not one line at the end",
         any(len(line) > LONGEST for line in lines) and "a long answer",
         bool(set(said + shown) & set("\x1b\x9b\u202e\x00")) and "an order to the terminal",
         "Traceback" in said and "a traceback",
@@ -276,7 +368,10 @@ def called(*arguments: str) -> None:
 
 
 def read(reader: Callable[[], object], what: str) -> None:
-    """Call a reader. Raises Wrong for another error than UserError, and for one of several lines."""
+    """Call a reader.
+
+    Raises Wrong for another error than UserError, and for one of several lines.
+    """
     try:
         with _in_time(what):
             reader()
@@ -290,12 +385,17 @@ def read(reader: Callable[[], object], what: str) -> None:
 
 
 def _story(error: BaseException) -> str:
-    own = [step for step in traceback.extract_tb(error.__traceback__) if "medbench/" in step.filename]
-    where = f"{re.sub(r'.*medbench/', 'medbench/', own[-1].filename)}:{own[-1].lineno}" if own else "?"
+    own = [
+        step for step in traceback.extract_tb(error.__traceback__) if "medbench/" in step.filename
+    ]
+    where = (
+        f"{re.sub(r'.*medbench/', 'medbench/', own[-1].filename)}:{own[-1].lineno}" if own else "?"
+    )
     return f"{type(error).__name__} at {where}: {str(error)[:300]}"
 
 
-# Kinds -----------------------------------------------------------------------------------------------------------------------------
+# Kinds
+# -----------------------------------------------------------------------------------------------------------------------------
 
 READERS = [
     ["table"],
@@ -309,7 +409,8 @@ READERS = [
     ["export", "--out", "model"],
     ["shift"],
 ]
-#: What a command is given beside the option that is drawn, so that none trains, downloads or takes long.
+#: What a command is given beside the option that is drawn, so that none trains, downloads or takes
+#: long.
 COMMANDS: dict[str, list[str]] = {
     "run": ["--plan", "--task", "folder:good", "--encoder", "good.py:net"],
     "fetch": ["--task", "folder:good", "--encoder", "good.py:net"],
@@ -328,7 +429,10 @@ COMMANDS: dict[str, list[str]] = {
     "data verify": ["folder:good"],
     "data show": ["folder:good", "--out", "s.png"],
     "data split": ["folder:good"],
-    **{name: ["results"] for name in ("table", "compare", "plot", "report", "clinical", "merge", "shift", "status")},
+    **{
+        name: ["results"]
+        for name in ("table", "compare", "plot", "report", "clinical", "merge", "shift", "status")
+    },
 }
 
 
@@ -337,7 +441,15 @@ def options() -> dict[str, list[str]]:
 
     def walk(group: Any, path: str = "") -> Iterator[tuple[str, list[str]]]:
         for name, command in getattr(group, "commands", {}).items():
-            yield f"{path}{name}", [flag for option in command.params if option.param_type_name == "option" for flag in option.opts]
+            yield (
+                f"{path}{name}",
+                [
+                    flag
+                    for option in command.params
+                    if option.param_type_name == "option"
+                    for flag in option.opts
+                ],
+            )
             yield from walk(command, f"{path}{name} ")
 
     return dict(walk(typer.main.get_command(app)))
@@ -347,18 +459,24 @@ OPTIONS = options()
 
 
 def an_option(draw: Draw, good: Path, work: Path) -> None:
-    """Any option of any command, once or twice, with any word; or words in the place of its arguments."""
+    """Any option of any command, once or twice, with any word.
+
+    Or words in the place of its arguments.
+    """
     for name in ("good", "results", "model"):
         (work / name).symlink_to(good / name)
     for name in ("good.csv", "good.py", "good.npz"):
         shutil.copy(good / name, work / name)
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as bound:  # which no command may take for a file, or replace
+    # which no command may take for a file, or replace
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as bound:
         bound.bind("socket")
     command = draw(st.sampled_from(sorted(OPTIONS)))
     words = list(COMMANDS.get(command, ["results"]))
     for _ in range(draw(st.integers(1, 2))):
         flag = draw(st.sampled_from([*OPTIONS[command], ""]))
-        words.insert(draw(st.integers(0, len(words))) if not flag else len(words), flag or draw(WORDS))
+        words.insert(
+            draw(st.integers(0, len(words))) if not flag else len(words), flag or draw(WORDS)
+        )
         if flag:
             words.append(draw(WORDS))
     called(*command.split(), *words)
@@ -368,8 +486,14 @@ def a_json_field(draw: Draw, good: Path, work: Path) -> None:
     """A field of rows, plans, failures, or of an exported model's files."""
     folder = draw(st.sampled_from(["results", "model"]))
     shutil.copytree(good / folder, work / folder)
-    file = draw(st.sampled_from(sorted(file for file in (work / folder).iterdir() if file.suffix in (".json", ".jsonl"))))
-    first, *others = file.read_text().splitlines() if file.suffix == ".jsonl" else [file.read_text()]
+    file = draw(
+        st.sampled_from(
+            sorted(file for file in (work / folder).iterdir() if file.suffix in (".json", ".jsonl"))
+        )
+    )
+    first, *others = (
+        file.read_text().splitlines() if file.suffix == ".jsonl" else [file.read_text()]
+    )
     record = parsed(first)
     parent, key = draw(st.sampled_from(list(places(record))))
     if isinstance(parent, dict) and draw(st.integers(0, 4)) == 0:
@@ -386,7 +510,13 @@ def a_json_field(draw: Draw, good: Path, work: Path) -> None:
 
 def places(value: Any) -> Iterator[tuple[Any, Any]]:
     """Each place of a record that can be replaced: its container and key."""
-    for key, inner in value.items() if isinstance(value, dict) else enumerate(value[:2]) if isinstance(value, list) else ():
+    for key, inner in (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value[:2])
+        if isinstance(value, list)
+        else ()
+    ):
         yield value, key
         yield from places(inner)
 
@@ -429,10 +559,16 @@ def a_csv_cell(draw: Draw, good: Path, work: Path) -> None:
     rows = list(csv.reader((good / "good.csv").read_text().splitlines()))
     for _ in range(draw(st.integers(1, 3))):
         row = rows[draw(st.integers(0, len(rows) - 1))]
-        row[draw(st.integers(0, 3))] = draw(WORDS | st.sampled_from(["label:a", "label:", "path", "id", "sex"]))
+        row[draw(st.integers(0, 3))] = draw(
+            WORDS | st.sampled_from(["label:a", "label:", "path", "id", "sex"])
+        )
     mark = draw(st.sampled_from([",", ";", "\t"]))
-    text = draw(st.sampled_from(["", "sep=;\n", "\ufeff", "\n\n"])) + "\n".join(mark.join(row) for row in rows)
-    (work / "list.csv").write_bytes(text.encode(draw(st.sampled_from(["utf-8", "utf-8", "utf-16"])), "surrogatepass"))
+    text = draw(st.sampled_from(["", "sep=;\n", "\ufeff", "\n\n"])) + "\n".join(
+        mark.join(row) for row in rows
+    )
+    (work / "list.csv").write_bytes(
+        text.encode(draw(st.sampled_from(["utf-8", "utf-8", "utf-16"])), "surrogatepass")
+    )
     reader = draw(st.sampled_from(["read", "run", "predict", "audit"]))
     if reader == "read":
         read(lambda: csv_listing.read_csv(work / "list.csv"), "list.csv")
@@ -446,10 +582,15 @@ def a_csv_cell(draw: Draw, good: Path, work: Path) -> None:
 
 def a_checkpoint_entry(draw: Draw, good: Path, work: Path) -> None:
     """An entry of a checkpoint, wherever it stands."""
-    tree: dict[Any, Any] = {draw(st.sampled_from(["model", "state_dict", "ema", "x", 3])): dict(Net().state_dict()), "epoch": 3}
+    tree: dict[Any, Any] = {
+        draw(st.sampled_from(["model", "state_dict", "ema", "x", 3])): dict(Net().state_dict()),
+        "epoch": 3,
+    }
     if draw(st.booleans()):
         tree = next(iter(tree.values()))
-    inner = draw(st.sampled_from([tree, *(value for value in tree.values() if isinstance(value, dict))]))
+    inner = draw(
+        st.sampled_from([tree, *(value for value in tree.values() if isinstance(value, dict))])
+    )
     key = draw(st.sampled_from([*inner, "c", "fc.weight", None, (1,), "x" * 5000, "\x1b[2J"]))
     value = draw(st.sampled_from(TENSORS) | JSON.map(lambda value: lambda: value))()
     inner[key] = inner if draw(st.integers(0, 9)) == 0 else value
@@ -466,15 +607,22 @@ def _fit(file: Path) -> None:
 #: Who reads a file of `good`: of each suffix.
 BY_SUFFIX: dict[str, Callable[[Path, Path], None]] = {
     ".zip": lambda file, work: read(lambda: archives.unpack(file, "zip", work / "into"), file.name),
-    **{end: lambda file, work: read(lambda: archives.unpack(file, "tar", work / "into"), file.name) for end in (".tar", ".gz", ".xz")},
+    **{
+        end: lambda file, work: read(lambda: archives.unpack(file, "tar", work / "into"), file.name)
+        for end in (".tar", ".gz", ".xz")
+    },
     **{end: lambda file, work: _fit(file) for end in (".pth", ".safetensors")},
     ".npz": lambda file, work: read(lambda: features_table.read(file), file.name),
-    **{end: lambda file, work: read(lambda: decoding.decode(file), file.name) for end in (".png", ".jpg", ".tif", ".bmp", ".webp", ".dcm")},
+    **{
+        end: lambda file, work: read(lambda: decoding.decode(file), file.name)
+        for end in (".png", ".jpg", ".tif", ".bmp", ".webp", ".dcm")
+    },
 }
 
 
 def a_byte(draw: Draw, good: Path, work: Path) -> None:
-    """Bytes of an archive, a checkpoint, features or an image: flipped, overwritten, cut, repeated."""
+    """Bytes of an archive, a checkpoint, features or an image: flipped, overwritten, cut,
+    repeated."""
     files = [*(good / "archives").iterdir(), *(good / "images").iterdir(), good / "good.npz"]
     file = draw(st.sampled_from(sorted(files)))
     content = bytearray(file.read_bytes())
@@ -488,7 +636,9 @@ def a_byte(draw: Draw, good: Path, work: Path) -> None:
         elif how == "insert":
             content[at:at] = draw(st.binary(max_size=8))
         elif how == "word":
-            content[at : at + 4] = struct.pack("<I", draw(st.sampled_from([0, 1, 0xFFFFFFFF, 0x7FFFFFFF, 0x10000])))
+            content[at : at + 4] = struct.pack(
+                "<I", draw(st.sampled_from([0, 1, 0xFFFFFFFF, 0x7FFFFFFF, 0x10000]))
+            )
         elif content:
             content[at] ^= 1 << draw(st.integers(0, 7))
     copy = work / file.name

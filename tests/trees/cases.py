@@ -25,9 +25,17 @@ def spread(rng: np.random.Generator, positive: int, images: np.ndarray) -> np.nd
 
 
 def write_cases(
-    place: Path, sign: Sign, train: int = 100, test: int = 100, size: int = 5, columns: Sequence[tuple[str, Callable[[int], str]]] = ()
+    place: Path,
+    sign: Sign,
+    train: int = 100,
+    test: int = 100,
+    size: int = 5,
+    columns: Sequence[tuple[str, Callable[[int], str]]] = (),
 ) -> tuple[str, str]:
-    """(task, encoder) of cases of `size` images, half of them positive, a patient each. columns: name and value by the number of a case."""
+    """(task, encoder) of cases of `size` images, half of them positive, a patient each.
+
+    columns: name and value by the number of a case.
+    """
     rng = np.random.default_rng(0)
     place.mkdir(parents=True)
     rows, features = [], []
@@ -37,8 +45,23 @@ def write_cases(
         for i in range(size):
             name = f"c{case}-{i}.png"
             Image.fromarray(rng.integers(0, 255, (8, 8, 3), np.uint8)).save(place / name)
-            rows.append([name, "sick" if positive else "healthy", f"p{case}", f"b{case}", part, *(value(case) for _, value in columns)])
+            rows.append(
+                [
+                    name,
+                    "sick" if positive else "healthy",
+                    f"p{case}",
+                    f"b{case}",
+                    part,
+                    *(value(case) for _, value in columns),
+                ]
+            )
     with (place / "t.csv").open("w", newline="") as stream:
-        csv.writer(stream).writerows([["path", "label", "group", "bag", "split", *(name for name, _ in columns)], *rows])
-    np.savez(place / "f.npz", ids=np.array([row[0] for row in rows]), features=np.concatenate(features).astype(np.float32))
+        csv.writer(stream).writerows(
+            [["path", "label", "group", "bag", "split", *(name for name, _ in columns)], *rows]
+        )
+    np.savez(
+        place / "f.npz",
+        ids=np.array([row[0] for row in rows]),
+        features=np.concatenate(features).astype(np.float32),
+    )
     return f"folder:{place / 't.csv'}", f"features:{place / 'f.npz'}"

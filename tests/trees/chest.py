@@ -1,4 +1,5 @@
-"""Small trees of the true layouts of CheXpert, NIH ChestX-ray14 with its expert labels, and Kermany."""
+"""Small trees of the true layouts of CheXpert, NIH ChestX-ray14 with its expert labels, and
+Kermany."""
 
 from __future__ import annotations
 
@@ -20,9 +21,15 @@ NIH_HEADER = (
 
 
 def make_chexpert(root: Path, name: str = "CheXpert-v1.0-small") -> Path:
-    """train: 40 patients with 1 or 2 studies of 1 or 2 views; valid: 10 patients. Labels go 1.0, 0.0, blank, -1.0 in train, 1.0, 0.0 in valid."""
+    """train: 40 patients with 1 or 2 studies of 1 or 2 views; valid: 10 patients.
+
+    Labels go 1.0, 0.0, blank, -1.0 in train, 1.0, 0.0 in valid.
+    """
     number, columns = 0, CHEXPERT_HEADER.split(",")
-    for part, table, patients in (("train", "train.csv", range(1, 41)), ("valid", "valid.csv", range(100, 110))):
+    for part, table, patients in (
+        ("train", "train.csv", range(1, 41)),
+        ("valid", "valid.csv", range(100, 110)),
+    ):
         rows = []
         for p in patients:
             for study in range(1, 2 + (p % 3 == 0)):
@@ -31,16 +38,32 @@ def make_chexpert(root: Path, name: str = "CheXpert-v1.0-small") -> Path:
                     picture(root / path, number)
                     number += 1
                     row = dict.fromkeys(columns, "")
-                    row.update({"Path": f"{name}/{path}", "Sex": "Female", "Age": str(p), "Frontal/Lateral": "Frontal", "AP/PA": "AP"})
+                    row.update(
+                        {
+                            "Path": f"{name}/{path}",
+                            "Sex": "Female",
+                            "Age": str(p),
+                            "Frontal/Lateral": "Frontal",
+                            "AP/PA": "AP",
+                        }
+                    )
                     values = ("1.0", "0.0", "", "-1.0") if part == "train" else ("1.0", "0.0")
-                    row.update({label: values[(p + c) % len(values)] for c, label in enumerate(CHEXPERT_LABELS)})
+                    row.update(
+                        {
+                            label: values[(p + c) % len(values)]
+                            for c, label in enumerate(CHEXPERT_LABELS)
+                        }
+                    )
                     rows.append([row[column] for column in columns])
         write_csv(root / table, columns, rows)
     return root
 
 
 def make_nih(root: Path, flat: bool = False) -> Path:
-    """60 patients with 1 to 3 images; the last 15 are the official test list. The header is written as it is published, with split names."""
+    """60 patients with 1 to 3 images; the last 15 are the official test list.
+
+    The header is written as it is published, with split names.
+    """
     lines, lists = [NIH_HEADER], {"train_val_list.txt": [], "test_list.txt": []}
     number = 0
     for p in range(1, 61):
@@ -49,7 +72,9 @@ def make_nih(root: Path, flat: bool = False) -> Path:
             picture(root / ("images" if flat else f"images_{1 + p % 12:03d}/images") / name, number)
             number += 1
             first = nih14.CLASSES[p % 15] if p % 15 < 14 else "No Finding"
-            found = f"{first}|{nih14.CLASSES[(p + 3) % 14]}" if p % 5 == 0 and p % 15 < 14 else first
+            found = (
+                f"{first}|{nih14.CLASSES[(p + 3) % 14]}" if p % 5 == 0 and p % 15 < 14 else first
+            )
             lines.append(f"{name},{found},{follow},{p},{20 + p},M,PA,2682,2749,0.143,0.143")
             lists["test_list.txt" if p > 45 else "train_val_list.txt"].append(name)
     (root / "Data_Entry_2017_v2020.csv").write_text("\n".join(lines) + "\n")
@@ -59,8 +84,15 @@ def make_nih(root: Path, flat: bool = False) -> Path:
 
 
 def make_nih_expert(root: Path, pattern: str = "four_findings_expert_labels/{}_labels.csv") -> Path:
-    """validation: 30 images of 30 patients, test: 15 others; the combinations of findings go none, each alone, two of them."""
-    combinations = [("NO",) * 4, *(tuple("YES" if i == c else "NO" for i in range(4)) for c in range(4)), ("YES", "NO", "YES", "NO")]
+    """validation: 30 images of 30 patients, test: 15 others.
+
+    The combinations of findings go none, each alone, two of them.
+    """
+    combinations = [
+        ("NO",) * 4,
+        *(tuple("YES" if i == c else "NO" for i in range(4)) for c in range(4)),
+        ("YES", "NO", "YES", "NO"),
+    ]
     for part, patients in (("validation", range(1, 31)), ("test", range(31, 46))):
         rows = []
         for p in patients:
@@ -82,10 +114,15 @@ def make_nih_expert(root: Path, pattern: str = "four_findings_expert_labels/{}_l
 
 
 def make_kermany(root: Path) -> Path:
-    """chest_xray/: in train 20 children with pneumonia (two images each) and 20 normal; one of them again in val; person1 and others in test."""
+    """chest_xray/: in train 20 children with pneumonia (two images each) and 20 normal.
+
+    One of them again in val; person1 and others in test.
+    """
     here, number = root / "chest_xray", 0
     names = {
-        "train/PNEUMONIA": [f"person{p}_bacteria_{2 * p + k}" for p in range(1, 21) for k in range(2)],
+        "train/PNEUMONIA": [
+            f"person{p}_bacteria_{2 * p + k}" for p in range(1, 21) for k in range(2)
+        ],
         "train/NORMAL": [f"IM-{p:04d}-0001" for p in range(100, 120)],
         "val/PNEUMONIA": ["person20_bacteria_99"],
         "val/NORMAL": ["NORMAL2-IM-1427-0001"],

@@ -1,4 +1,5 @@
-"""Repositories as the Hugging Face hub's own cache holds them, with networks of two layers: blobs/, snapshots/COMMIT/, refs/main."""
+"""Repositories as the Hugging Face hub's own cache holds them, with networks of two layers: blobs/,
+snapshots/COMMIT/, refs/main."""
 
 from __future__ import annotations
 
@@ -24,7 +25,11 @@ class Hub:
         class Handler(BaseHTTPRequestHandler):
             def respond(self) -> None:
                 found = re.fullmatch(r"/([\w.-]+)/([\w.-]+)/resolve/([\w.-]+)/([\w.-]+)", self.path)
-                place = cache / f"models--{found[1]}--{found[2]}" / "snapshots" / COMMIT / found[4] if found else cache
+                place = (
+                    cache / f"models--{found[1]}--{found[2]}" / "snapshots" / COMMIT / found[4]
+                    if found
+                    else cache
+                )
                 content = place.read_bytes() if place.is_file() else b""
                 self.send_response(200 if content or self.path == "/" else 404)
                 if not content:
@@ -54,7 +59,10 @@ Content = bytes | dict[str, Any] | Callable[[Path], None]
 
 
 def repository(cache: Path, name: str, files: Mapping[str, Content], commit: str = COMMIT) -> Path:
-    """A snapshot's folder, with these files, of which `main` is the commit. A dict is JSON; a function writes the file."""
+    """A snapshot's folder, with these files, of which `main` is the commit.
+
+    A dict is JSON; a function writes the file.
+    """
     place = cache / f"models--{name.replace('/', '--')}"
     snapshot = place / "snapshots" / commit
     (place / "blobs").mkdir(parents=True, exist_ok=True)
@@ -64,7 +72,9 @@ def repository(cache: Path, name: str, files: Mapping[str, Content], commit: str
         if callable(content):
             content(partial)
         else:
-            partial.write_bytes(json.dumps(content).encode() if isinstance(content, dict) else content)
+            partial.write_bytes(
+                json.dumps(content).encode() if isinstance(content, dict) else content
+            )
         blob = partial.rename(partial.with_name(hashlib.sha256(partial.read_bytes()).hexdigest()))
         (snapshot / file).symlink_to(blob)
     (place / "refs").mkdir(exist_ok=True)
@@ -78,17 +88,31 @@ def drawn(net: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
     with torch.no_grad():
         for name, value in net.named_parameters():
             noise = torch.randn(value.shape, generator=generator)
-            value.copy_(1 + 0.1 * noise if "norm" in name and name.endswith("weight") else 0.2 * noise)
+            value.copy_(
+                1 + 0.1 * noise if "norm" in name and name.endswith("weight") else 0.2 * noise
+            )
     return net.eval()
 
 
 def saved(state: Mapping[str, torch.Tensor]) -> Callable[[Path], None]:
-    return lambda file: save_file({name: value.contiguous().clone() for name, value in state.items()}, file, metadata={"format": "pt"})
+    return lambda file: save_file(
+        {name: value.contiguous().clone() for name, value in state.items()},
+        file,
+        metadata={"format": "pt"},
+    )
 
 
-def processor(size: int, mean: tuple[float, ...], std: tuple[float, ...], **more: Any) -> dict[str, Any]:
+def processor(
+    size: int, mean: tuple[float, ...], std: tuple[float, ...], **more: Any
+) -> dict[str, Any]:
     """`preprocessor_config.json` of a square."""
-    values = {"image_mean": list(mean), "image_std": list(std), "do_normalize": True, "do_rescale": True, "rescale_factor": 1 / 255}
+    values = {
+        "image_mean": list(mean),
+        "image_std": list(std),
+        "do_normalize": True,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+    }
     return {
         "image_processor_type": "ViTImageProcessor",
         "do_resize": True,
@@ -99,7 +123,13 @@ def processor(size: int, mean: tuple[float, ...], std: tuple[float, ...], **more
     }
 
 
-TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "patch_size": 8, "image_size": 32}
+TINY = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "patch_size": 8,
+    "image_size": 32,
+}
 
 
 #: Of fewer tokens at 224 px.
@@ -110,7 +140,11 @@ def registers(cache: Path, name: str = "lab/registers", tiny: Mapping[str, int] 
     """DINOv2 with registers, and its own mean and std."""
     from transformers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel
 
-    net = drawn(Dinov2WithRegistersModel(Dinov2WithRegistersConfig(**tiny, mlp_ratio=2, num_register_tokens=4)))
+    net = drawn(
+        Dinov2WithRegistersModel(
+            Dinov2WithRegistersConfig(**tiny, mlp_ratio=2, num_register_tokens=4)
+        )
+    )
     files = {
         "config.json": net.config.to_dict(),
         "preprocessor_config.json": processor(32, (0.5307,) * 3, (0.2583,) * 3),
@@ -123,25 +157,52 @@ def clip(cache: Path, name: str = "lab/clip", tiny: Mapping[str, int] = TINY) ->
     """CLIP with both towers, as its authors publish it."""
     from transformers import CLIPConfig, CLIPModel
 
-    text = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 50}
-    net = drawn(CLIPModel(CLIPConfig(text_config=text, vision_config={**tiny, "intermediate_size": 64}, projection_dim=16)))
+    text = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "vocab_size": 50,
+    }
+    net = drawn(
+        CLIPModel(
+            CLIPConfig(
+                text_config=text, vision_config={**tiny, "intermediate_size": 64}, projection_dim=16
+            )
+        )
+    )
     return repository(
         cache,
         name,
         {
             "config.json": net.config.to_dict(),
-            "preprocessor_config.json": {"image_processor_type": "CLIPImageProcessor", "crop_size": 32, "size": {"shortest_edge": 36}},
+            "preprocessor_config.json": {
+                "image_processor_type": "CLIPImageProcessor",
+                "crop_size": 32,
+                "size": {"shortest_edge": 36},
+            },
             "model.safetensors": saved(net.state_dict()),
         },
     )
 
 
-def timm_vit(cache: Path, name: str = "lab/timm", arguments: Mapping[str, Any] | None = None, **stated: Any) -> Path:
+def timm_vit(
+    cache: Path, name: str = "lab/timm", arguments: Mapping[str, Any] | None = None, **stated: Any
+) -> Path:
     """A ViT with registers, as timm writes it."""
     import timm
 
-    words = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2, "reg_tokens": 4}
-    net = drawn(timm.create_model("vit_tiny_patch16_224", num_classes=3, **{**words, **(arguments or {})}))
+    words = {
+        "img_size": 32,
+        "patch_size": 8,
+        "embed_dim": 32,
+        "depth": 2,
+        "num_heads": 2,
+        "reg_tokens": 4,
+    }
+    net = drawn(
+        timm.create_model("vit_tiny_patch16_224", num_classes=3, **{**words, **(arguments or {})})
+    )
     words |= {word: value for word, value in (arguments or {}).items() if word in words}
     seen = {
         "input_size": [3, 32, 32],
@@ -157,7 +218,9 @@ def timm_vit(cache: Path, name: str = "lab/timm", arguments: Mapping[str, Any] |
         "model_args": words,
         "pretrained_cfg": {**seen, "crop_pct": 1.0, **stated},
     }
-    return repository(cache, name, {"config.json": config, "model.safetensors": saved(net.state_dict())})
+    return repository(
+        cache, name, {"config.json": config, "model.safetensors": saved(net.state_dict())}
+    )
 
 
 def open_clip(cache: Path, name: str = "lab/openclip") -> Path:
@@ -167,14 +230,28 @@ def open_clip(cache: Path, name: str = "lab/openclip") -> Path:
 
     model = {
         "embed_dim": 16,
-        "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},
+        "vision_cfg": {
+            "image_size": 32,
+            "layers": 2,
+            "width": 32,
+            "head_width": 16,
+            "patch_size": 8,
+        },
         "text_cfg": {"context_length": 8, "vocab_size": 50, "width": 16, "heads": 2, "layers": 1},
     }
     net = drawn(CLIP(**model))
     assert open_clip.__version__
-    seen = {"mean": [0.4, 0.4, 0.4], "std": [0.3, 0.3, 0.3], "interpolation": "bicubic", "resize_mode": "squash"}
+    seen = {
+        "mean": [0.4, 0.4, 0.4],
+        "std": [0.3, 0.3, 0.3],
+        "interpolation": "bicubic",
+        "resize_mode": "squash",
+    }
     return repository(
         cache,
         name,
-        {"open_clip_config.json": {"model_cfg": model, "preprocess_cfg": seen}, "open_clip_model.safetensors": saved(net.state_dict())},
+        {
+            "open_clip_config.json": {"model_cfg": model, "preprocess_cfg": seen},
+            "open_clip_model.safetensors": saved(net.state_dict()),
+        },
     )

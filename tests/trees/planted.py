@@ -1,4 +1,7 @@
-"""A task of drawn images that can be told apart in part, and a small encoder: a run of it takes a second, so that errors can be planted in it."""
+"""A task of drawn images that can be told apart in part, and a small encoder.
+
+A run of it takes a second, so that errors can be planted in it.
+"""
 
 from __future__ import annotations
 
@@ -32,24 +35,42 @@ def small(size=32, mean=(0.5, 0.4, 0.3), std=(0.25, 0.2, 0.3)):
 
 
 def draw(seed: int) -> np.ndarray:
-    """(40, 40, 3) uint8. The class shows in a colour, weakly beside the lesion's own, and in how coarse the grain is."""
+    """(40, 40, 3) uint8.
+
+    The class shows in a colour, weakly beside the lesion's own, and in how coarse the grain is.
+    """
     lesion = seed // VIEWS
     of_lesion, of_view = np.random.default_rng(lesion), np.random.default_rng([seed, 1])
     c = lesion % 3
     colour = 120 + 14 * np.eye(3)[c] + of_lesion.normal(0, 14, 3)
-    grain = of_view.normal(0, 1, (20, 20, 3)).repeat(2, 0).repeat(2, 1) * (14 + 3 * c) + of_view.normal(0, 8, (40, 40, 3))
+    grain = of_view.normal(0, 1, (20, 20, 3)).repeat(2, 0).repeat(2, 1) * (
+        14 + 3 * c
+    ) + of_view.normal(0, 8, (40, 40, 3))
     return np.clip(colour + grain, 0, 255).astype(np.uint8)
 
 
 def parts(*, groups_are_images: bool = False, shuffled: bool = False) -> dict[str, Split]:
-    """Two views a lesion, split by lesion, 60:40. groups_are_images: split by image. shuffled: the training labels of another image each."""
+    """Two views a lesion, split by lesion, 60:40.
+
+    groups_are_images: split by image. shuffled: the training labels of another image each.
+    """
     seeds = np.arange(LESIONS * VIEWS)
     lesions = np.array([f"lesion{s // VIEWS:03d}" for s in seeds])
     ids = np.array([f"image{s:03d}" for s in seeds])
     labels = seeds // VIEWS % 3
-    whole = Split([Drawn(draw, int(s), f"planted 1 {s}") for s in seeds], ids, labels, ids if groups_are_images else lesions, lesions)
+    whole = Split(
+        [Drawn(draw, int(s), f"planted 1 {s}") for s in seeds],
+        ids,
+        labels,
+        ids if groups_are_images else lesions,
+        lesions,
+    )
     place = splits.partition(labels, whole.groups, (0.6, 0, 0.4), key="planted")
-    found = {name: whole.take(np.flatnonzero(place == p)) for p, name in enumerate(PARTS) if name != "val"}
+    found = {
+        name: whole.take(np.flatnonzero(place == p))
+        for p, name in enumerate(PARTS)
+        if name != "val"
+    }
     if shuffled:
         train = found["train"]
         mixed = np.random.default_rng(0).permutation(train.labels)
@@ -59,7 +80,18 @@ def parts(*, groups_are_images: bool = False, shuffled: bool = False) -> dict[st
 
 def task(load: object = parts) -> Task:
     nowhere = lambda root: None
-    return Task("planted", 1, "Planted", "multiclass", CLASSES, "Planted", lambda root: {}, nowhere, "lesion", phantom=load)  # type: ignore[arg-type]
+    return Task(
+        "planted",
+        1,
+        "Planted",
+        "multiclass",
+        CLASSES,
+        "Planted",
+        lambda root: {},
+        nowhere,
+        "lesion",
+        phantom=load,
+    )  # type: ignore[arg-type]
 
 
 def encoder(folder: Path) -> str:

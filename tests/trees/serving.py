@@ -11,7 +11,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class Served:
-    """A file at a path. cut: the connection ends after so many bytes of an answer, once for each entry. ranges: are they known here?"""
+    """A file at a path.
+
+    cut: the connection ends after so many bytes of an answer, once for each entry. ranges: are they
+    known here?
+    """
 
     body: bytes
     mark: str = '"1"'  # ETag

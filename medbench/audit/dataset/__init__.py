@@ -6,4 +6,13 @@ from medbench.audit.dataset.audited_data import Subject, of_data, of_list, of_ta
 from medbench.audit.dataset.auditing import audit, audited
 from medbench.audit.dataset.report import DatasetFinding, DatasetReport
 
-__all__ = ["DatasetFinding", "DatasetReport", "Subject", "audit", "audited", "of_data", "of_list", "of_task"]
+__all__ = [
+    "DatasetFinding",
+    "DatasetReport",
+    "Subject",
+    "audit",
+    "audited",
+    "of_data",
+    "of_list",
+    "of_task",
+]

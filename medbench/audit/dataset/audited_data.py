@@ -14,7 +14,17 @@ from medbench import images
 from medbench.data.audit_record import content_key
 from medbench.data.task_data import TaskData, open_task
 from medbench.images import decoding, leftovers
-from medbench.schema import Grid, Image, Kind, Note, UserError, fingerprint, join_parts, registry, user_path
+from medbench.schema import (
+    Grid,
+    Image,
+    Kind,
+    Note,
+    UserError,
+    fingerprint,
+    join_parts,
+    registry,
+    user_path,
+)
 from medbench.system.csv_rows import check_text, csv_rows
 
 _PARTS = {"train", "val", "test"}
@@ -24,8 +34,9 @@ _PARTS = {"train", "val", "test"}
 class Subject:
     """N images and what is known of each.
 
-    ids, parts, groups: (N,) str; an id may occur twice. labels: (N,) int64, or (N, C) float64 with NaN = uncertain, or None.
-    hashes: of the images' content. sha256: of all of this. refused: why a run would not take it, "" where it would.
+    ids, parts, groups: (N,) str; an id may occur twice. labels: (N,) int64, or (N, C) float64 with
+    NaN = uncertain, or None. hashes: of the images' content. sha256: of all of this. refused: why a
+    run would not take it, "" where it would.
     """
 
     name: str
@@ -57,7 +68,12 @@ class Subject:
             return ""
         if self.labels.ndim == 1:
             return self.classes[int(self.labels[i])]
-        return "+".join(name for name, value in zip(self.classes, self.labels[i], strict=True) if value == 1) or "none"
+        return (
+            "+".join(
+                name for name, value in zip(self.classes, self.labels[i], strict=True) if value == 1
+            )
+            or "none"
+        )
 
 
 def of_task(name: str, data: str | None, cache_dir: Path, **reading: Any) -> Subject:
@@ -69,11 +85,14 @@ def of_task(name: str, data: str | None, cache_dir: Path, **reading: Any) -> Sub
     notes: list[Note] = []
     try:
         task = registry.task(name, **reading)
-        opened = open_task(task, Grid(data=data, allow_leak=True, allow_partial=True), cache_dir, notes)
+        opened = open_task(
+            task, Grid(data=data, allow_leak=True, allow_partial=True), cache_dir, notes
+        )
     except UserError as error:
         head, _, argument = name.partition(":")
         place = user_path(argument) if head == "folder" and argument else None
-        if place is None or not place.exists() or any(reading.values()):  # the option may be what is wrong
+        # the option may be what is wrong
+        if place is None or not place.exists() or any(reading.values()):
             raise
         return of_list(place, cache_dir, refused=str(error))
     return of_data(opened, refused=refusal(opened))
@@ -81,7 +100,9 @@ def of_task(name: str, data: str | None, cache_dir: Path, **reading: Any) -> Sub
 
 def refusal(data: TaskData) -> str:
     """Why a run takes this data only with --allow-leak or --allow-partial; "" where it takes it."""
-    return "; ".join(str(mark) for mark in data.marks if mark.kind in ("leak", "conflict", "partial", "absent"))
+    return "; ".join(
+        str(mark) for mark in data.marks if mark.kind in ("leak", "conflict", "partial", "absent")
+    )
 
 
 def of_data(data: TaskData, refused: str = "") -> Subject:
@@ -97,7 +118,11 @@ def of_data(data: TaskData, refused: str = "") -> Subject:
         classes=task.classes,
         hashes=data.hashes,
         sha256=fingerprint(
-            "data", data.sha256, task.classes, task.groups, [[name, column.astype(str).tolist()] for name, column in whole.meta.items()]
+            "data",
+            data.sha256,
+            task.classes,
+            task.groups,
+            [[name, column.astype(str).tolist()] for name, column in whole.meta.items()],
         ),
         grouped=task.groups or "",
         meta=whole.meta,
@@ -116,7 +141,10 @@ def of_list(place: Path, cache_dir: Path, *, refused: str = "") -> Subject:
         rows = _walk(place)
         root = place
     else:
-        rows, root = (_table(place) if place.suffix.lower() in (".csv", ".tsv") else _lines(place)), place.parent
+        rows, root = (
+            (_table(place) if place.suffix.lower() in (".csv", ".tsv") else _lines(place)),
+            place.parent,
+        )
     if not rows:
         raise UserError(f"{place} lists no image.", allowed=decoding.SUFFIXES)
     files = [root / row["path"] for row in rows]
@@ -149,7 +177,10 @@ def of_list(place: Path, cache_dir: Path, *, refused: str = "") -> Subject:
 
 
 def _walk(root: Path) -> list[dict[str, str]]:
-    """Every image file below a folder. Raises OSError. A folder above it that is called train, val or test is its part."""
+    """Every image file below a folder.
+
+    Raises OSError. A folder above it that is called train, val or test is its part.
+    """
     rows = []
     for place, inner, names in leftovers.folders_below(root):
         inner[:] = sorted(name for name in inner if not leftovers.left_behind(name))
@@ -164,10 +195,15 @@ def _walk(root: Path) -> list[dict[str, str]]:
 
 def _lines(file: Path) -> list[dict[str, str]]:
     try:
-        return [{"path": line.strip()} for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        return [
+            {"path": line.strip()}
+            for line in file.read_text(encoding="utf-8-sig").splitlines()
+            if line.strip()
+        ]
     except (UnicodeDecodeError, OSError) as error:
         raise UserError(
-            f"{file} is no list of paths ({type(error).__name__}).", then="one path a line, or a .csv with a column path"
+            f"{file} is no list of paths ({type(error).__name__}).",
+            then="one path a line, or a .csv with a column path",
         ) from error
 
 
@@ -180,7 +216,13 @@ def _table(file: Path) -> list[dict[str, str]]:
             rows = list(csv.DictReader(stream, names, delimiter=table.delimiter))
     except (UnicodeDecodeError, csv.Error, OSError) as error:
         raise UserError(f"{file} is not a CSV file of UTF-8 text ({error}).") from error
-    rows = [{str(name).strip().lower(): (value or "").strip() for name, value in row.items() if name} for row in rows]
+    rows = [
+        {str(name).strip().lower(): (value or "").strip() for name, value in row.items() if name}
+        for row in rows
+    ]
     if rows and "path" not in rows[0]:
-        raise UserError(f"{file} has no column path; it has: {', '.join(rows[0])}.", then="name the column with the files path")
+        raise UserError(
+            f"{file} has no column path; it has: {', '.join(rows[0])}.",
+            then="name the column with the files path",
+        )
     return [row for row in rows if row["path"]]

@@ -12,7 +12,15 @@ from typing import Any
 import numpy as np
 
 from medbench import images
-from medbench.audit.dataset import blank_images, checks, closer_look, duplicates, label_errors, pack_rows, saved_reports
+from medbench.audit.dataset import (
+    blank_images,
+    checks,
+    closer_look,
+    duplicates,
+    label_errors,
+    pack_rows,
+    saved_reports,
+)
 from medbench.audit.dataset.audited_data import Subject, of_data
 from medbench.audit.dataset.report import BY_HASHES, DatasetReport, worst_first
 from medbench.data import audit_record
@@ -22,9 +30,11 @@ from medbench.models import features as embed
 from medbench.schema import Encoder, Grid, Mark, Note, ProgressCallback, UserError, registry
 from medbench.system.progress_listener import calling
 
-SIZES = (112, 64, 32)  # px: the embedded encoder's own size, and what smaller images are compared at
+# px: the embedded encoder's own size, and what smaller images are compared at
+SIZES = (112, 64, 32)
 _SAMPLED = 24  # images whose size is looked at
-AT_PLAN = 20_000  # images: a larger folder is audited by a command of its own, not while a run is planned
+# images: a larger folder is audited by a command of its own, not while a run is planned
+AT_PLAN = 20_000
 
 
 def audit(
@@ -39,18 +49,30 @@ def audit(
 ) -> DatasetReport:
     """Search the data for copies, torn groups, contradicting labels and images to look at.
 
-    depth: "full", or "hashes" without features and points: no suspicious labels and no cropped
-    or padded copies. effort: how long the search for copies goes on, else as the depth has it.
-    forms: of packs that a run needs, made in the same reading. Memory: the features (N x 1280 float32,
+    depth: "full", or "hashes" without features and points: no suspicious labels and no cropped or
+    padded copies. effort: how long the search for copies goes on, else as the depth has it. forms:
+    of packs that a run needs, made in the same reading. Memory: the features (N x 1280 float32,
     mapped), the points (10 KB an image) and blocks of 80 MB. The report is kept in the cache.
     Raises UserError for images that cannot be decoded.
     """
     with calling(progress):
-        return _audit(subject, cache_dir, depth, effort or (duplicates.Effort() if depth == "full" else duplicates.QUICK), device, forms)
+        return _audit(
+            subject,
+            cache_dir,
+            depth,
+            effort or (duplicates.Effort() if depth == "full" else duplicates.QUICK),
+            device,
+            forms,
+        )
 
 
 def _audit(
-    subject: Subject, cache_dir: Path, depth: str, effort: duplicates.Effort, device: str, forms: Sequence[images.PackForm]
+    subject: Subject,
+    cache_dir: Path,
+    depth: str,
+    effort: duplicates.Effort,
+    device: str,
+    forms: Sequence[images.PackForm],
 ) -> DatasetReport:
     began = time.perf_counter()
     same = duplicates.identical(subject.hashes)
@@ -60,12 +82,24 @@ def _audit(
     wanted = list(dict.fromkeys([images.PackForm(encoder.size, encoder.interpolation), *forms]))
     sizes = " and ".join(str(size) for size in dict.fromkeys(form.size for form in wanted))
     # of copies too: a run needs the same ones, and their features
-    pack, *_ = images.packs(subject.images, subject.hashes, wanted, cache_dir, stage=f"packing {subject.name} at {sizes} px")
-    features = _features(pack, encoder, subject.name, cache_dir, device) if depth == "full" and subject.labels is not None else None
+    pack, *_ = images.packs(
+        subject.images,
+        subject.hashes,
+        wanted,
+        cache_dir,
+        stage=f"packing {subject.name} at {sizes} px",
+    )
+    features = (
+        _features(pack, encoder, subject.name, cache_dir, device)
+        if depth == "full" and subject.labels is not None
+        else None
+    )
     if features is not None and len(first) < len(subject):
         features = features[first]
     read = closer_look.reader_for([subject.images[i] for i in first], typical)
-    found = duplicates.near(pack_rows.Rows(pack.array, first), _compared_groups(subject, first), effort, read)
+    found = duplicates.near(
+        pack_rows.Rows(pack.array, first), _compared_groups(subject, first), effort, read
+    )
     near = [replace(pair, i=int(first[pair.i]), j=int(first[pair.j])) for pair in found.pairs]
     every = [*same, *near]
     suspects: list[label_errors.Suspect] = []
@@ -91,7 +125,9 @@ def _audit(
         findings=worst_first(findings),
         pairs=tuple(_pair(subject, pair) for pair in every),
         suspects=tuple(_suspect(subject, suspect) for suspect in suspects),
-        columns=tuple({"column": c.name, "auc": c.auc, "low": c.low, "high": c.high} for c in columns),
+        columns=tuple(
+            {"column": c.name, "auc": c.auc, "low": c.low, "high": c.high} for c in columns
+        ),
         settings={
             "size": encoder.size,
             "threshold": round(found.threshold.sure, 3),
@@ -105,18 +141,29 @@ def _audit(
         },
         seconds=round(time.perf_counter() - began, 1),
     )
-    saved_reports.save_report(cache_dir, report, subject.hashes, subject.content, table_marks(report))
+    saved_reports.save_report(
+        cache_dir, report, subject.hashes, subject.content, table_marks(report)
+    )
     return report
 
 
 def _compared_groups(subject: Subject, rows: np.ndarray) -> np.ndarray:
-    """(n,) int64 of these rows. A group that stands in two parts is torn: its images must be compared across them."""
+    """(n,) int64 of these rows.
+
+    A group that stands in two parts is torn: its images must be compared across them.
+    """
     keys = np.char.add(np.char.add(subject.parts[rows], "\n"), subject.groups[rows])
     groups: np.ndarray = np.unique(keys, return_inverse=True)[1]
     return groups
 
 
-def audited(data: TaskData, grid: Grid, cache_dir: Path, notes: list[Note], forms: Sequence[images.PackForm] = ()) -> TaskData:
+def audited(
+    data: TaskData,
+    grid: Grid,
+    cache_dir: Path,
+    notes: list[Note],
+    forms: Sequence[images.PackForm] = (),
+) -> TaskData:
     """Add to the data of a run what its audit says.
 
     Its findings, and marks for images of a single colour and for each leak that the checks of every
@@ -137,13 +184,24 @@ def audited(data: TaskData, grid: Grid, cache_dir: Path, notes: list[Note], form
     leaks = [mark for mark in data.marks if mark.kind == "leak"]
     if report is not None:
         if report.depth == "hashes":
-            notes.append(Note("unaudited", f"{data.task.name}: {BY_HASHES}. Next: medbench audit {data.task.name}"))
+            notes.append(
+                Note(
+                    "unaudited",
+                    f"{data.task.name}: {BY_HASHES}. Next: medbench audit {data.task.name}",
+                )
+            )
         new = table_marks(report)
         leaks += (found := [mark for mark in new if mark.kind == "leak"])
-        notes += [Note("leak", f"{data.task.name}: {mark.text}. Next: medbench audit {data.task.name}") for mark in found]
+        notes += [
+            Note("leak", f"{data.task.name}: {mark.text}. Next: medbench audit {data.task.name}")
+            for mark in found
+        ]
         data = replace(data, marks=(*data.marks, *new), audit=report.marks())
     if leaks and grid.strict:
-        raise UserError(f"{data.task.name}: {leaks[0]}.", then="mend the split, or run without --strict, which marks every table")
+        raise UserError(
+            f"{data.task.name}: {leaks[0]}.",
+            then="mend the split, or run without --strict, which marks every table",
+        )
     return data
 
 
@@ -152,14 +210,29 @@ def table_marks(report: DatasetReport) -> list[Mark]:
 
     Leaks that no run sees by itself, and images of a single colour.
     """
-    leaks = [audit_record.table_mark(Mark("leak", found.sentence)) for found in report.leaks if found.check not in checks.AT_PLAN]
-    return [*leaks, *(Mark("blank", found.sentence) for found in report.findings if found.check == checks.BLANK)]
+    leaks = [
+        audit_record.table_mark(Mark("leak", found.sentence))
+        for found in report.leaks
+        if found.check not in checks.AT_PLAN
+    ]
+    return [
+        *leaks,
+        *(
+            Mark("blank", found.sentence)
+            for found in report.findings
+            if found.check == checks.BLANK
+        ),
+    ]
 
 
-def _features(pack: images.Pack, encoder: Encoder, name: str, cache_dir: Path, device: str) -> np.ndarray:
+def _features(
+    pack: images.Pack, encoder: Encoder, name: str, cache_dir: Path, device: str
+) -> np.ndarray:
     """(N, D) float32 of the embedded encoder with its supervised weights, cached as those of a run are."""
     method = registry.method("supervised")
-    assert method.weights is not None and method.encoder is not None, "the supervised method has both"
+    assert method.weights is not None and method.encoder is not None, (
+        "the supervised method has both"
+    )
     weights = method.weights(encoder, method.sources[0], 0, cache_dir)
     key = embed.feature_key(pack.key, encoder, weights, method, "fp32", device)
     found = embed.extract_features(

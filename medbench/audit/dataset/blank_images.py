@@ -16,7 +16,9 @@ def blank(pack: CheckedRows | np.ndarray) -> np.ndarray:
     """Rows of a pack (N, S, S, 3) uint8 of a single colour."""
     found = [np.zeros(0, np.int64)]
     for start in range(0, len(pack), _BLOCK):
-        pixels = np.asarray(pack[start : start + _BLOCK]).reshape(-1, pack.shape[1] * pack.shape[2], 3)
+        pixels = np.asarray(pack[start : start + _BLOCK]).reshape(
+            -1, pack.shape[1] * pack.shape[2], 3
+        )
         some = pixels[:, :: max(1, pixels.shape[1] // _SAMPLE)]
         colour = np.median(some, axis=1, keepdims=True)
         likely = np.flatnonzero(_same(some, colour) > 0.9)  # few of a usual set

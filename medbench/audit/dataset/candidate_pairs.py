@@ -1,8 +1,10 @@
 """Which pairs of N images are worth a closer look, without an N x N matrix: by perceptual hash.
 
-The hash is the sign of the 63 lowest cosine frequencies of the grey image against their median (pHash: Zauner 2010, Implementation and
-benchmarking of perceptual image hash functions). Own code, because mirrored and turned images only flip signs of frequencies and swap their
-axes: all eight hashes of an image come from one transform, which a library that hashes one image at a time cannot give.
+The hash is the sign of the 63 lowest cosine frequencies of the grey image against their median
+(pHash: Zauner 2010, Implementation and benchmarking of perceptual image hash functions). Own code,
+because mirrored and turned images only flip signs of frequencies and swap their axes: all eight
+hashes of an image come from one transform, which a library that hashes one image at a time cannot
+give.
 """
 
 from __future__ import annotations
@@ -32,7 +34,12 @@ def hashes(pack: np.ndarray | Rows) -> np.ndarray:
         grey = torch.from_numpy(np.array(pack[start : start + 512])).float().mean(-1)[:, None]
         small = functional.interpolate(grey, size=(32, 32), mode="area")[:, 0].numpy()
         low = fft.dctn(small, axes=(1, 2), norm="ortho")[:, :8, :8]
-        ways = [way * rows * columns for way in (low, low.transpose(0, 2, 1)) for rows in (1, sign[:, None]) for columns in (1, sign)]
+        ways = [
+            way * rows * columns
+            for way in (low, low.transpose(0, 2, 1))
+            for rows in (1, sign[:, None])
+            for columns in (1, sign)
+        ]
         for way, values in zip(found, ways, strict=True):
             flat = values.reshape(len(values), 64)[:, 1:]
             way[start : start + 512] = flat > np.median(flat, axis=1, keepdims=True)

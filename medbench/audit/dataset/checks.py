@@ -1,4 +1,8 @@
-"""One function a question: groups across parts, copies, conflicts, labels to look at, metadata that gives the label away, empty classes."""
+"""One function a question.
+
+Groups across parts, copies, conflicts, labels to look at, metadata that gives the label away, empty
+classes.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,8 @@ _SPELLED = "groups spelled in two ways"
 #: What `check_parts` says of a run, too.
 AT_PLAN = ("groups across parts", "identical copies across parts", _SPELLED)
 BLANK = "images of a single colour"  # the name of the check
-GIVEN_AWAY = 0.9  # lower end of the interval of the AUC from metadata alone: the label stands in the column
+# lower end of the interval of the AUC from metadata alone: the label stands in the column
+GIVEN_AWAY = 0.9
 HELPED = 0.6  # above it, a model that sees the column needs few pixels
 
 
@@ -29,13 +34,22 @@ def torn_groups(subject: Subject) -> list[DatasetFinding]:
     """Find groups that stand in two parts."""
     found = []
     word = subject.grouped or "image"
-    members = {part: set(subject.groups[subject.parts == part].tolist()) for part in _parts(subject)}
+    members = {
+        part: set(subject.groups[subject.parts == part].tolist()) for part in _parts(subject)
+    }
     for a, b in combinations(members, 2):
         torn = sorted(members[a] & members[b])
         if torn:
             sentence = f"{len(torn)} {word}s stand in both {a} and {b}, of {len(members[b])} in {b}"
             found.append(
-                DatasetFinding("groups across parts", "leak", len(torn), sentence, tuple(torn[:_EXAMPLES]), "split by whole groups")
+                DatasetFinding(
+                    "groups across parts",
+                    "leak",
+                    len(torn),
+                    sentence,
+                    tuple(torn[:_EXAMPLES]),
+                    "split by whole groups",
+                )
             )
     return found
 
@@ -48,15 +62,27 @@ def spellings(subject: Subject) -> list[DatasetFinding]:
     if not subject.grouped:
         return []
     pairs = alike(subject.groups.tolist())
-    where = {name: set(subject.parts[subject.groups == name].tolist()) for pair in pairs for name in pair}
+    where = {
+        name: set(subject.parts[subject.groups == name].tolist()) for pair in pairs for name in pair
+    }
     apart = sum(len(where[one] | where[other]) > 1 for one, other in pairs)
     if not pairs:
         return []
-    sentence = f"{len(pairs)} {subject.grouped}s look like another one that is spelled otherwise" + (
-        f", and {apart} of these pairs stand in two parts" if apart else ""
+    sentence = (
+        f"{len(pairs)} {subject.grouped}s look like another one that is spelled otherwise"
+        + (f", and {apart} of these pairs stand in two parts" if apart else "")
     )
     shown = tuple(f"{one!r} = {other!r}" for one, other in pairs[:_EXAMPLES])
-    return [DatasetFinding(_SPELLED, "leak" if apart else "look", len(pairs), sentence, shown, "spell each of them in one way")]
+    return [
+        DatasetFinding(
+            _SPELLED,
+            "leak" if apart else "look",
+            len(pairs),
+            sentence,
+            shown,
+            "spell each of them in one way",
+        )
+    ]
 
 
 def copies(subject: Subject, pairs: Sequence[DuplicatePair]) -> list[DatasetFinding]:
@@ -74,37 +100,60 @@ def copies(subject: Subject, pairs: Sequence[DuplicatePair]) -> list[DatasetFind
                 a, b = sorted((str(subject.parts[pair.i]), str(subject.parts[pair.j])), key=_order)
                 between[a, b].append(pair)
         for (a, b), those in sorted(between.items(), key=lambda item: tuple(map(_order, item[0]))):
-            found.append(_across(subject, kind, word, those, a, b) if a != b else _within(subject, kind, word, those, a))
+            found.append(
+                _across(subject, kind, word, those, a, b)
+                if a != b
+                else _within(subject, kind, word, those, a)
+            )
     return found
 
 
-def _across(subject: Subject, kind: str, word: str, those: list[DuplicatePair], a: str, b: str) -> DatasetFinding:
+def _across(
+    subject: Subject, kind: str, word: str, those: list[DuplicatePair], a: str, b: str
+) -> DatasetFinding:
     rows = {row for pair in those for row in (pair.i, pair.j) if subject.parts[row] == b}
     total = int((subject.parts == b).sum())
     examples = tuple(_show(subject, pair) for pair in those[:_EXAMPLES])
     if kind == "possible":
         sentence = f"{len(rows)} of {total} images of {b} may also be in {a}, {word}"
         return DatasetFinding(
-            f"{kind} copies across parts", "look", len(rows), sentence, examples, "look at them (--sheet draws the pairs)"
+            f"{kind} copies across parts",
+            "look",
+            len(rows),
+            sentence,
+            examples,
+            "look at them (--sheet draws the pairs)",
         )
     sentence = f"{len(rows)} of {total} images of {b} {'are' if len(rows) != 1 else 'is'} also in {a}, {word}"
     then = f"put both into one part ({_joining(subject)}), or take one out"
-    return DatasetFinding(f"{kind} copies across parts", "leak", len(rows), sentence, examples, then)
+    return DatasetFinding(
+        f"{kind} copies across parts", "leak", len(rows), sentence, examples, then
+    )
 
 
-def _within(subject: Subject, kind: str, word: str, those: list[DuplicatePair], part: str) -> DatasetFinding:
+def _within(
+    subject: Subject, kind: str, word: str, those: list[DuplicatePair], part: str
+) -> DatasetFinding:
     apart = sum(subject.groups[pair.i] != subject.groups[pair.j] for pair in those)
     rest = f", {apart} of them of two groups" if subject.grouped and apart else ""
     sentence = f"{len(those)} {'pairs' if len(those) != 1 else 'pair'} of one picture within {part}, {word}{rest}"
     severity: Severity = "look" if apart and subject.grouped and kind != "possible" else "note"
-    then = f"{_joining(subject)}, so that no other split can part them" if severity == "look" else ""
+    then = (
+        f"{_joining(subject)}, so that no other split can part them" if severity == "look" else ""
+    )
     examples = tuple(_show(subject, pair) for pair in those[:_EXAMPLES])
-    return DatasetFinding(f"{kind} copies within {part}", severity, len(those), sentence, examples, then)
+    return DatasetFinding(
+        f"{kind} copies within {part}", severity, len(those), sentence, examples, then
+    )
 
 
 def _joining(subject: Subject) -> str:
     """How a person joins the groups of copies; of a folder there is a command for it."""
-    return "join their groups" + (f": medbench audit {subject.name} --groups FILE.csv" if subject.name.startswith("folder:") else "")
+    return "join their groups" + (
+        f": medbench audit {subject.name} --groups FILE.csv"
+        if subject.name.startswith("folder:")
+        else ""
+    )
 
 
 def conflicts(subject: Subject, pairs: Sequence[DuplicatePair]) -> list[DatasetFinding]:
@@ -112,13 +161,27 @@ def conflicts(subject: Subject, pairs: Sequence[DuplicatePair]) -> list[DatasetF
     labels = subject.labels
     if labels is None:
         return []
-    those = [pair for pair in pairs if not np.array_equal(labels[pair.i], labels[pair.j], equal_nan=labels.ndim > 1)]
+    those = [
+        pair
+        for pair in pairs
+        if not np.array_equal(labels[pair.i], labels[pair.j], equal_nan=labels.ndim > 1)
+    ]
     if not those:
         return []
-    examples = tuple(f"{_show(subject, pair)}: {subject.label(pair.i)} / {subject.label(pair.j)}" for pair in those[:_EXAMPLES])
+    examples = tuple(
+        f"{_show(subject, pair)}: {subject.label(pair.i)} / {subject.label(pair.j)}"
+        for pair in those[:_EXAMPLES]
+    )
     sentence = f"{len(those)} {'pairs of copies have' if len(those) != 1 else 'pair of copies has'} two labels"
     return [
-        DatasetFinding("label conflicts", "conflict", len(those), sentence, examples, "look at both and mend the label, or take both out")
+        DatasetFinding(
+            "label conflicts",
+            "conflict",
+            len(those),
+            sentence,
+            examples,
+            "look at both and mend the label, or take both out",
+        )
     ]
 
 
@@ -136,7 +199,12 @@ def suspicious(subject: Subject, suspects: Sequence[Suspect], count: int) -> lis
     )
     return [
         DatasetFinding(
-            "suspicious labels", "look" if count else "note", count, sentence, examples, "look at the first ones (--json has 50)"
+            "suspicious labels",
+            "look" if count else "note",
+            count,
+            sentence,
+            examples,
+            "look at the first ones (--json has 50)",
         )
     ]
 
@@ -148,7 +216,16 @@ def given_away(columns: Sequence[ColumnAuc]) -> list[DatasetFinding]:
         what = f"{column.name} without the image: AUC {column.auc:.2f} (95 % {column.low:.2f} to {column.high:.2f}) for the label"
         if column.low > GIVEN_AWAY:
             then = "do not give it to a model; ask whether what it records came after the diagnosis, and whether it shows in the pixels"
-            found.append(DatasetFinding("metadata predicts the label", "look", 1, f"{what}: it gives the label away", (), then))
+            found.append(
+                DatasetFinding(
+                    "metadata predicts the label",
+                    "look",
+                    1,
+                    f"{what}: it gives the label away",
+                    (),
+                    then,
+                )
+            )
         elif column.low > HELPED:
             then = "report scores by this column too; a model may read it off the pixels"
             found.append(DatasetFinding("metadata predicts the label", "note", 1, what, (), then))
@@ -180,7 +257,14 @@ def classes(subject: Subject) -> list[DatasetFinding]:
         if absent:
             sentence = f"{name} has no image of {', '.join(absent)}"
             found.append(
-                DatasetFinding("classes a part", "look", len(absent), sentence, (), "add images, or leave the class out of the task")
+                DatasetFinding(
+                    "classes a part",
+                    "look",
+                    len(absent),
+                    sentence,
+                    (),
+                    "add images, or leave the class out of the task",
+                )
             )
     return found
 
@@ -191,8 +275,18 @@ def counts(subject: Subject) -> dict[str, Any]:
     for part in _parts(subject):
         rows = subject.parts == part
         labels = subject.labels
-        each = {} if labels is None else {name: int(of_class(labels[rows], c).sum()) for c, name in enumerate(subject.classes)}
-        found[part] = {"images": int(rows.sum()), "groups": len(np.unique(subject.groups[rows])), "classes": each}
+        each = (
+            {}
+            if labels is None
+            else {
+                name: int(of_class(labels[rows], c).sum()) for c, name in enumerate(subject.classes)
+            }
+        )
+        found[part] = {
+            "images": int(rows.sum()),
+            "groups": len(np.unique(subject.groups[rows])),
+            "classes": each,
+        }
     return found
 
 
@@ -207,9 +301,14 @@ def _order(part: str) -> tuple[int, str]:
 
 def _show(subject: Subject, pair: DuplicatePair) -> str:
     a, b = (f"{_called(subject, row)} ({subject.parts[row]})" for row in (pair.i, pair.j))
-    return f"{a} = {b}" + (f", correlation {pair.correlation:.2f}" if pair.kind != "identical" else "")
+    return f"{a} = {b}" + (
+        f", correlation {pair.correlation:.2f}" if pair.kind != "identical" else ""
+    )
 
 
 def _called(subject: Subject, row: int) -> str:
-    """An image's name as a shell takes it: one that holds spaces is quoted, so that a line of several names has one reading."""
+    """An image's name as a shell takes it.
+
+    One that holds spaces is quoted, so that a line of several names has one reading.
+    """
     return shlex.quote(str(subject.ids[row]))

@@ -1,6 +1,9 @@
-"""The detail of an image, which two pictures of one thing share: a band of spatial frequencies in units of its local contrast.
+"""The detail of an image, which two pictures of one thing share.
 
-A dark frame that touches the image's border, as dermatoscopes, endoscopes and fundus cameras leave it, is no part of the picture.
+A band of spatial frequencies in units of its local contrast.
+
+A dark frame that touches the image's border, as dermatoscopes, endoscopes and fundus cameras leave
+it, is no part of the picture.
 """
 
 from __future__ import annotations
@@ -13,10 +16,13 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-#: Bands in px: finest and coarsest standard deviation. The finer one is the fine one in `closer_look.SIZE` px.
+#: Bands in px: finest and coarsest standard deviation. The finer one is the fine one in
+#: `closer_look.SIZE` px.
 WIDE, FINE, FINER = (1.0, 6.0), (0.7, 3.0), (1.0, 4.3)
 _FLOOR = 0.01  # of the grey range: contrast below it is noise of the camera or the compression
-_CLIP = 4.5  # median amplitudes of the image: a line of text or a marker has more, and must not hide what lies around it
+# median amplitudes of the image: a line of text or a marker has more, and must not hide what lies
+# around it
+_CLIP = 4.5
 _BLACK, _DARK, _RIM = (
     0.06,
     0.35,
@@ -26,7 +32,10 @@ _MOST = 0.85  # of the image, for a frame
 
 
 class Detail(NamedTuple):
-    """values (P, 1, s, s): a band of the image over its local contrast, 0 in the frame. seen: 1.0 where there is a picture, 0.0 in the frame."""
+    """values (P, 1, s, s): a band of the image over its local contrast, 0 in the frame.
+
+    seen: 1.0 where there is a picture, 0.0 in the frame.
+    """
 
     values: torch.Tensor
     seen: torch.Tensor
@@ -73,14 +82,22 @@ def detail_of(grey: torch.Tensor, seen: torch.Tensor, band: tuple[float, float])
 
 def _clipped(x: torch.Tensor) -> torch.Tensor:
     """Within a few of the image's median amplitudes, which leaves out NaN; that becomes 0."""
-    most = _CLIP * (x.abs().flatten(2).nanmedian(2).values[..., None, None].nan_to_num() + _FLOOR / 2)
+    most = _CLIP * (
+        x.abs().flatten(2).nanmedian(2).values[..., None, None].nan_to_num() + _FLOOR / 2
+    )
     return x.nan_to_num().clamp(-most, most)
 
 
 def resized(x: torch.Tensor, size: int) -> torch.Tensor:
     from torch.nn import functional
 
-    return x if x.shape[-1] == size else functional.interpolate(x, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
+    return (
+        x
+        if x.shape[-1] == size
+        else functional.interpolate(
+            x, size=(size, size), mode="bilinear", antialias=True, align_corners=False
+        )
+    )
 
 
 def blur(x: torch.Tensor, sigma: float) -> torch.Tensor:
@@ -98,4 +115,6 @@ def _smoothing(size: int, sigma: float) -> torch.Tensor:
     at = torch.arange(-radius, radius + 1, dtype=torch.float32)
     kernel = torch.exp(-0.5 * (at / sigma) ** 2)
     padded = functional.pad(torch.eye(size)[None], (radius, radius), mode="reflect")
-    return functional.conv1d(padded.view(size, 1, -1), (kernel / kernel.sum()).view(1, 1, -1))[:, 0].T.contiguous()
+    return functional.conv1d(padded.view(size, 1, -1), (kernel / kernel.sum()).view(1, 1, -1))[
+        :, 0
+    ].T.contiguous()

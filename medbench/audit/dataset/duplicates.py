@@ -1,15 +1,22 @@
-"""Pairs of one picture: byte for byte, or resized, recompressed, mirrored, turned, cropped. Candidates come from `candidate_pairs` and
-`local_points`, `registration` lays one over the other, and their `likeness` decides; where that leaves it open, a `closer_look`.
+"""Pairs of one picture: byte for byte, or resized, recompressed, mirrored, turned, cropped.
 
-A lesion or a chest that was taken twice within minutes is found too: for a split it is the same thing.
+Candidates come from `candidate_pairs` and `local_points`, `registration` lays one over the other,
+and their `likeness` decides; where that leaves it open, a `closer_look`.
 
-The candidates are tried nearest first, and the search goes on while it finds: it ends after `Effort.patience` in a row that are none, or at a limit.
+A lesion or a chest that was taken twice within minutes is found too: for a split it is the same
+thing.
 
-What likeness means one picture differs between modalities, so it is measured: pairs of different groups, drawn at random and laid over each other in
-the same way, say what two different pictures of this data set come to. In Fisher's z they are taken as normal, with their median and the spread from it
-to their ninth tenth. N images have N (N - 1) / 2 pairs: a pair is a copy from where less than `SURE` of a false pair an image is to be expected among
-all of them, and a possible one from `POSSIBLE` on. Neither is less than `Effort.lowest`. Pairs about the threshold, some of the random ones among them, are
-read again finer, and judged by thresholds of that look. How the constants were chosen and judged: benchmarks/copies.py.
+The candidates are tried nearest first, and the search goes on while it finds: it ends after
+`Effort.patience` in a row that are none, or at a limit.
+
+What likeness means one picture differs between modalities, so it is measured: pairs of different
+groups, drawn at random and laid over each other in the same way, say what two different pictures of
+this data set come to. In Fisher's z they are taken as normal, with their median and the spread from
+it to their ninth tenth. N images have N (N - 1) / 2 pairs: a pair is a copy from where less than
+`SURE` of a false pair an image is to be expected among all of them, and a possible one from
+`POSSIBLE` on. Neither is less than `Effort.lowest`. Pairs about the threshold, some of the random
+ones among them, are read again finer, and judged by thresholds of that look. How the constants were
+chosen and judged: benchmarks/copies.py.
 """
 
 from __future__ import annotations
@@ -33,8 +40,10 @@ _TAIL, _CLOSER_TAIL = (
     1.3,
 )  # likeness of different pictures reaches further than a normal one, of those in doubt furthest; a spread is an estimate
 _LESS_SURE = 0.935  # of `Effort.lowest`, for a possible copy
-_USUAL, _WEIGHT = (1.0, 0.2), 20  # median and spread in Fisher's z of other data sets, and of how many pairs they are worth
-_IN_DOUBT = (0.5, 1.5)  # of the way from random pairs to the threshold, in Fisher's z: between these, a pair is read again
+# median and spread in Fisher's z of other data sets, and of how many pairs they are worth
+_USUAL, _WEIGHT = (1.0, 0.2), 20
+# of the way from random pairs to the threshold, in Fisher's z: between these, a pair is read again
+_IN_DOUBT = (0.5, 1.5)
 _AHEAD = 0.25  # of that way, by which a pair that is in doubt must be ahead of others of its images
 _NEIGHBOURS = 4  # candidates an image, by points
 _BLOCK = 64
@@ -42,9 +51,13 @@ _BLOCK = 64
 
 @dataclass(frozen=True)
 class Effort:
-    """far: bits between hashes of a candidate. points: whether images that share places are candidates too. random: pairs for the threshold.
-    lowest: of the threshold. patience: see above. limit, per_image: aligned pairs at most. closer: pairs for the threshold of the closer look; and
-    that many others are read again, and one for ten images more."""
+    """far: bits between hashes of a candidate.
+
+    points: whether images that share places are candidates too. random: pairs for the threshold.
+    lowest: of the threshold. patience: see above. limit, per_image: aligned pairs at most. closer:
+    pairs for the threshold of the closer look; and that many others are read again, and one for ten
+    images more.
+    """
 
     far: int = 14
     points: bool = True
@@ -56,14 +69,18 @@ class Effort:
     closer: int = 160
 
 
-#: While a run is planned: seconds for some thousand images, most of them for decoding. Copies alone: two films of one patient are for a person to judge.
+#: While a run is planned: seconds for some thousand images, most of them for decoding. Copies
+#: alone: two films of one patient are for a person to judge.
 QUICK = Effort(far=8, points=False, random=160, patience=128, limit=400, per_image=0, closer=96)
 
 
 @dataclass(frozen=True)
 class DuplicatePair:
-    """i < j: rows. bits: in which their hashes differ (of 63; -1: not among the near). correlation: their likeness after
-    alignment, at the size at which they were judged; 1 for the same bytes."""
+    """i < j: rows.
+
+    bits: in which their hashes differ (of 63; -1: not among the near). correlation: their likeness
+    after alignment, at the size at which they were judged; 1 for the same bytes.
+    """
 
     i: int
     j: int
@@ -75,7 +92,10 @@ class DuplicatePair:
 
 @dataclass(frozen=True)
 class Threshold:
-    """Correlations from which on a pair is a copy and a possible one. random: the median of pairs drawn at random."""
+    """Correlations from which on a pair is a copy and a possible one.
+
+    random: the median of pairs drawn at random.
+    """
 
     sure: float
     possible: float
@@ -93,8 +113,12 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Found:
-    """pairs: best first. aligned: pairs that were laid over each other. complete: False where the limit ended the search before patience did.
-    closer: the threshold of pairs that were read again, of which there are `reread`; None where none was."""
+    """pairs: best first.
+
+    aligned: pairs that were laid over each other. complete: False where the limit ended the search
+    before patience did. closer: the threshold of pairs that were read again, of which there are
+    `reread`; None where none was.
+    """
 
     pairs: list[DuplicatePair]
     threshold: Threshold
@@ -121,13 +145,23 @@ class _Tried(NamedTuple):
 def identical(hashes: Sequence[str]) -> list[DuplicatePair]:
     """Each image with the first one of the same bytes."""
     first: dict[str, int] = {}
-    return [DuplicatePair(j, i, "identical", 0, 1.0, 1.0) for i, name in enumerate(hashes) if (j := first.setdefault(name, i)) != i]
+    return [
+        DuplicatePair(j, i, "identical", 0, 1.0, 1.0)
+        for i, name in enumerate(hashes)
+        if (j := first.setdefault(name, i)) != i
+    ]
 
 
-def near(pack: np.ndarray | Rows, groups: np.ndarray, effort: Effort, read: closer_look.Read | None = None) -> Found:
+def near(
+    pack: np.ndarray | Rows,
+    groups: np.ndarray,
+    effort: Effort,
+    read: closer_look.Read | None = None,
+) -> Found:
     """Find pairs of different groups that show one picture.
 
-    pack (N, S, S, 3) uint8, groups (N,) int64. read: images again, finer; None where that shows no more.
+    pack (N, S, S, 3) uint8, groups (N,) int64. read: images again, finer; None where that shows no
+    more.
     """
     n = len(pack)
     nothing = Found([], _threshold(np.zeros(0), n, effort.lowest))
@@ -135,14 +169,16 @@ def near(pack: np.ndarray | Rows, groups: np.ndarray, effort: Effort, read: clos
         return nothing
     by_hash = candidate_pairs.by_hash(candidate_pairs.hashes(pack), groups, effort.far)
     by_points = local_points.by_points(pack, groups, _NEIGHBOURS) if effort.points else []
-    lists = [[(i, j) for i, j, _ in found] for found in (by_points, by_hash)]  # points first: they tell copies from look-alikes better
+    # points first: they tell copies from look-alikes better
+    lists = [[(i, j) for i, j, _ in found] for found in (by_points, by_hash)]
     if not any(lists):
         return nothing
     judge = _Judge(pack)
     random = judge.random(groups, effort.random)
     threshold = _threshold(random.likeness, n, effort.lowest)
     limit = effort.limit + effort.per_image * n
-    complete = all(judge.search(order, threshold.sure, effort.patience, limit) for order in lists)  # a limit ends them all
+    # a limit ends them all
+    complete = all(judge.search(order, threshold.sure, effort.patience, limit) for order in lists)
     report_progress("aligning pairs", limit, limit, "pairs")
     verdicts = judge.verdicts(threshold)
     doubtful = judge.doubtful(threshold)[: effort.closer + n // 10] if read else []
@@ -150,19 +186,31 @@ def near(pack: np.ndarray | Rows, groups: np.ndarray, effort: Effort, read: clos
     if read and doubtful:
         seen = _looked_at_closer(read, random, doubtful, judge.tried, effort.closer)
         closer = _threshold(seen[: -len(doubtful)], n, effort.lowest, _CLOSER_TAIL)
-        verdicts |= {pair: (own, closer.kind(own)) for pair, own in zip(doubtful, seen[-len(doubtful) :].tolist(), strict=True)}
+        verdicts |= {
+            pair: (own, closer.kind(own))
+            for pair, own in zip(doubtful, seen[-len(doubtful) :].tolist(), strict=True)
+        }
     bits = {(i, j): distance for i, j, distance in by_hash}
     pairs = [
-        DuplicatePair(i, j, kind, bits.get((i, j), -1), own, judge.tried[i, j].overlap) for (i, j), (own, kind) in verdicts.items() if kind
+        DuplicatePair(i, j, kind, bits.get((i, j), -1), own, judge.tried[i, j].overlap)
+        for (i, j), (own, kind) in verdicts.items()
+        if kind
     ]
     pairs.sort(key=lambda pair: (pair.kind != "near", -pair.correlation, pair.i, pair.j))
     return Found(pairs, threshold, len(judge.tried), complete, closer, len(doubtful))
 
 
 def _looked_at_closer(
-    read: closer_look.Read, random: _Pairs, doubtful: list[tuple[int, int]], tried: dict[tuple[int, int], _Tried], most: int
+    read: closer_look.Read,
+    random: _Pairs,
+    doubtful: list[tuple[int, int]],
+    tried: dict[tuple[int, int], _Tried],
+    most: int,
 ) -> np.ndarray:
-    """Compare `most` random pairs, and the doubtful ones after them, in images read again: likeness (P,)."""
+    """Compare `most` random pairs, and the doubtful ones after them, in images read again.
+
+    Likeness (P,).
+    """
     pairs = np.concatenate([random.pairs[:most], np.array(doubtful)])
     maps = np.concatenate([random.maps[:most], np.stack([tried[pair].map for pair in doubtful])])
     return closer_look.likeness_of(read, pairs, maps)
@@ -186,14 +234,15 @@ class _Judge:
         """List pairs too near the threshold to be judged at this size, the likest first."""
         low, high = map(threshold.on_the_way, _IN_DOUBT)
         return sorted(
-            (pair for pair, tried in self.tried.items() if low <= tried.likeness < high), key=lambda pair: -self.tried[pair].likeness
+            (pair for pair, tried in self.tried.items() if low <= tried.likeness < high),
+            key=lambda pair: -self.tried[pair].likeness,
         )
 
     def verdicts(self, threshold: Threshold) -> dict[tuple[int, int], tuple[float, str]]:
         """Judge each pair at this size: its likeness and kind.
 
-        Of a pair in doubt one image may be nearly as much like a third one: then many pictures of this data set are alike in that way, and it is no
-        more than possible.
+        Of a pair in doubt one image may be nearly as much like a third one: then many pictures of
+        this data set are alike in that way, and it is no more than possible.
         """
         high = threshold.on_the_way(_IN_DOUBT[1])
         beside: dict[int, dict[int, float]] = defaultdict(dict)
@@ -204,14 +253,32 @@ class _Judge:
         for pair, tried in self.tried.items():
             kind = threshold.kind(tried.likeness)
             if kind == "near" and tried.likeness < high:
-                rival = max((other for row in pair for third, other in beside[row].items() if third not in pair), default=threshold.random)
+                rival = max(
+                    (
+                        other
+                        for row in pair
+                        for third, other in beside[row].items()
+                        if third not in pair
+                    ),
+                    default=threshold.random,
+                )
                 ahead = np.arctanh(tried.likeness) - np.arctanh(rival)
-                kind = kind if ahead >= _AHEAD * np.subtract(*np.arctanh([threshold.sure, threshold.random])) else "possible"
+                kind = (
+                    kind
+                    if ahead
+                    >= _AHEAD * np.subtract(*np.arctanh([threshold.sure, threshold.random]))
+                    else "possible"
+                )
             found[pair] = (tried.likeness, kind)
         return found
 
-    def search(self, order: Sequence[tuple[int, int]], sure: float, patience: int, limit: int) -> bool:
-        """Try pairs in this order while copies are among them. False where the limit of tried pairs ended it."""
+    def search(
+        self, order: Sequence[tuple[int, int]], sure: float, patience: int, limit: int
+    ) -> bool:
+        """Try pairs in this order while copies are among them.
+
+        False where the limit of tried pairs ended it.
+        """
         vain, step = 0, min(_BLOCK, patience)
         queue = [pair for pair in order if pair not in self.tried]
         for start in range(0, len(queue), step):
@@ -231,12 +298,17 @@ class _Judge:
         own = np.zeros(len(block))
         on = whole > 0  # else no plausible map was found, or the pair was left on the way
         own[on] = likeness(self.pack, index[on], maps[on])
-        self.tried.update(zip(block, map(_Tried, own.tolist(), overlap.tolist(), maps), strict=True))
+        self.tried.update(
+            zip(block, map(_Tried, own.tolist(), overlap.tolist(), maps), strict=True)
+        )
         return own
 
 
 def _threshold(random: np.ndarray, images: int, lowest: float, tail: float = _TAIL) -> Threshold:
-    """Of the likeness of pairs of different groups. Median and ninth tenth: a few of the pairs may be copies."""
+    """Of the likeness of pairs of different groups.
+
+    Median and ninth tenth: a few of the pairs may be copies.
+    """
     from scipy.stats import norm
 
     z = np.arctanh(np.clip(random, -0.999, 0.999))

@@ -12,26 +12,38 @@ from medbench.schema import Image
 from medbench.system import atomic_write
 
 MOST = 48  # pairs on a sheet: across parts first, then the best
-_SIDE, _TEXT, _COLUMNS = 160, 30, 3  # px of an image's longer side, of the two lines above it, pairs in a row
+# px of an image's longer side, of the two lines above it, pairs in a row
+_SIDE, _TEXT, _COLUMNS = 160, 30, 3
 
 
 def draw_duplicates(report: DatasetReport, subject: Subject, file: Path) -> int:
-    """Write the pairs as a PNG and return how many it shows. Each: ids, parts, labels, and the correlation, above both images."""
+    """Write the pairs as a PNG and return how many it shows.
+
+    Each: ids, parts, labels, and the correlation, above both images.
+    """
     import PIL.Image
     import PIL.ImageDraw
 
     shown = sorted(report.pairs, key=lambda pair: pair["part"] == pair["other_part"])[:MOST]
     width, height = 2 * _SIDE + 14, _SIDE + _TEXT + 10
     rows = -(-len(shown) // _COLUMNS)
-    canvas = PIL.Image.new("RGB", (min(_COLUMNS, max(1, len(shown))) * width, max(1, rows) * height), "white")
+    canvas = PIL.Image.new(
+        "RGB", (min(_COLUMNS, max(1, len(shown))) * width, max(1, rows) * height), "white"
+    )
     pen = PIL.ImageDraw.Draw(canvas)
     for k, pair in enumerate(shown):
         x, y = (k % _COLUMNS) * width, (k // _COLUMNS) * height
-        for side, (name, part, label) in enumerate((("image", "part", "label"), ("other", "other_part", "other_label"))):
+        for side, (name, part, label) in enumerate(
+            (("image", "part", "label"), ("other", "other_part", "other_label"))
+        ):
             left = x + side * (_SIDE + 4)
             pen.text((left + 2, y + 2), _short(pair[name]), fill="black")
             differs = pair["label"] != pair["other_label"] or pair["part"] != pair["other_part"]
-            pen.text((left + 2, y + 15), _short(_words(pair, part, label, side)), fill="#b00020" if differs else "#555555")
+            pen.text(
+                (left + 2, y + 15),
+                _short(_words(pair, part, label, side)),
+                fill="#b00020" if differs else "#555555",
+            )
             canvas.paste(_thumb(subject.images[pair["rows"][side]]), (left + 2, y + _TEXT))
     file.parent.mkdir(parents=True, exist_ok=True)
     atomic_write.write(file, lambda partial: canvas.save(partial, "PNG"))

@@ -1,10 +1,13 @@
 """The nearest of N codes of 63 bits to each image, by Hamming distance, without comparing all pairs.
 
-Multi-index hashing (Norouzi, Punjani & Fleet 2012, doi:10.1109/CVPR.2012.6248043): codes are cut into four chunks, and of two codes that differ in at most
-4 w + 3 bits one chunk differs in at most w. So codes that share a chunk are looked up, then those one bit away in a chunk, and so on; an image whose
-neighbours are nearer than all that was not looked up is done. Where looking up would take longer than comparing, all codes are compared.
+Multi-index hashing (Norouzi, Punjani & Fleet 2012, doi:10.1109/CVPR.2012.6248043): codes are cut
+into four chunks, and of two codes that differ in at most 4 w + 3 bits one chunk differs in at most
+w. So codes that share a chunk are looked up, then those one bit away in a chunk, and so on; an
+image whose neighbours are nearer than all that was not looked up is done. Where looking up would
+take longer than comparing, all codes are compared.
 
-Own code: none of the packages that medbench needs searches codes exactly, and eight ways of an image are eight searches to all that do.
+Own code: none of the packages that medbench needs searches codes exactly, and eight ways of an
+image are eight searches to all that do.
 """
 
 from __future__ import annotations
@@ -56,7 +59,10 @@ def _whole(packed: np.ndarray) -> np.ndarray:
 
 
 class _Index:
-    """Codes by the value of one of their chunks: those with value v are order[start[v] : start[v] + count[v]], in `codes` too."""
+    """Codes by the value of one of their chunks.
+
+    Those with value v are order[start[v] : start[v] + count[v]], in `codes` too.
+    """
 
     def __init__(self, packed: np.ndarray, chunk: int):
         self.order = np.argsort(packed[:, chunk], kind="stable")
@@ -67,7 +73,11 @@ class _Index:
 
 
 class _Search:
-    """See `nearest`. radii: of each chunk, how many bits away it is looked up at most: two codes that differ by `far` have one as near."""
+    """See `nearest`.
+
+    radii: of each chunk, how many bits away it is looked up at most: two codes that differ by `far`
+    have one as near.
+    """
 
     def __init__(self, packed: np.ndarray, groups: np.ndarray, k: int, far: int):
         self.packed, self.groups, self.k, self.far = packed, groups, k, far
@@ -99,7 +109,9 @@ class _Search:
         done: np.ndarray = near[rows] >= self.k
         return done
 
-    def _looked_up(self, rows: np.ndarray, chunk: int, weight: int, price: int) -> list[np.ndarray] | None:
+    def _looked_up(
+        self, rows: np.ndarray, chunk: int, weight: int, price: int
+    ) -> list[np.ndarray] | None:
         """Look up what the images' codes give that differ in so many bits of a chunk.
 
         None where that costs more than `price` comparisons per image and way.
@@ -125,7 +137,9 @@ class _Search:
                 within = np.arange(len(repeated)) - np.repeat(before, counts[part])
                 place = index.start[found[repeated]] + within
                 query = hits[repeated] % len(values)
-                given.append(self._kept(codes[query] ^ index.codes[place], images[query], index.order[place]))
+                given.append(
+                    self._kept(codes[query] ^ index.codes[place], images[query], index.order[place])
+                )
         return given
 
     def _compared(self, rows: np.ndarray) -> Iterator[np.ndarray]:
@@ -138,10 +152,15 @@ class _Search:
                 np.minimum(bits, np.bitwise_count(way[part, None] ^ self.codes[0]), out=bits)
             i, j = np.nonzero(bits <= self.far)
             other = self.groups[part[i]] != self.groups[j]
-            yield np.column_stack([part[i[other]], bits[i[other], j[other]], j[other]]).astype(np.int64)
+            yield np.column_stack([part[i[other]], bits[i[other], j[other]], j[other]]).astype(
+                np.int64
+            )
 
     def _kept(self, differing: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
-        """(P, 3) of those pairs (i, j) that are near and of other groups. differing: their codes, exclusive or."""
+        """(P, 3) of those pairs (i, j) that are near and of other groups.
+
+        differing: their codes, exclusive or.
+        """
         bits = np.bitwise_count(differing)
         near = np.flatnonzero(bits <= self.far)
         near = near[self.groups[i[near]] != self.groups[j[near]]]
@@ -162,7 +181,10 @@ class _Search:
 
 def _split(counts: np.ndarray, most: int) -> Iterator[slice]:
     """Places of counts whose sum is about `most`."""
-    ends = np.searchsorted(np.cumsum(counts), np.arange(most, counts.sum() + most, most), side="left") + 1
+    ends = (
+        np.searchsorted(np.cumsum(counts), np.arange(most, counts.sum() + most, most), side="left")
+        + 1
+    )
     start = 0
     for end in ends.tolist():
         if start < min(end, len(counts)):
@@ -172,4 +194,7 @@ def _split(counts: np.ndarray, most: int) -> Iterator[slice]:
 
 def _masks(weight: int) -> np.ndarray:
     """(M,) uint16 with so many bits set."""
-    return np.array([sum(1 << bit for bit in bits) for bits in combinations(range(CHUNK_BITS), weight)], np.uint16)
+    return np.array(
+        [sum(1 << bit for bit in bits) for bits in combinations(range(CHUNK_BITS), weight)],
+        np.uint16,
+    )

@@ -1,4 +1,7 @@
-"""Images whose label the others contradict, and columns that give the label away. Everything is cross-validated over whole groups."""
+"""Images whose label the others contradict, and columns that give the label away.
+
+Everything is cross-validated over whole groups.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,8 @@ from medbench.stats import metrics, splits
 from medbench.stats.metadata_levels import texts
 from medbench.system.progress_listener import report_progress
 
-MOST = 20_000  # images that the probe learns from: beyond, a part of the groups, the same ones each time
+# images that the probe learns from: beyond, a part of the groups, the same ones each time
+MOST = 20_000
 SHOWN = 50
 _FOLDS = 5
 _RARE = 10  # images with one value of a column: with fewer it counts as missing
@@ -21,7 +25,10 @@ _RARE = 10  # images with one value of a column: with fewer it counts as missing
 
 @dataclass(frozen=True)
 class Suspect:
-    """An image whose label is not what its features say. margin: how much more probable the other class is, in [-1, 1]; own: the given one."""
+    """An image whose label is not what its features say.
+
+    margin: how much more probable the other class is, in [-1, 1]; own: the given one.
+    """
 
     row: int
     label: str
@@ -38,18 +45,27 @@ class Suspect:
 def suspects(subject: Subject, rows: np.ndarray, features: np.ndarray) -> tuple[list[Suspect], int]:
     """Images to look at, most suspicious first, and how many confident learning would call mislabelled.
 
-    Scores are out of fold: of the suite's linear probe, by grouped cross-validation on the images `rows` (n,) with features (n, D). An
-    image is counted where another class is more probable than it is, on average, among that class's own images, and its own is not (Northcutt,
-    Jiang & Chuang 2021, doi:10.1613/jair.1.12125, section 3.1); the ranking is by margin. ([], 0) where classes are too small to be held out.
+    Scores are out of fold: of the suite's linear probe, by grouped cross-validation on the images
+    `rows` (n,) with features (n, D). An image is counted where another class is more probable than
+    it is, on average, among that class's own images, and its own is not (Northcutt, Jiang & Chuang
+    2021, doi:10.1613/jair.1.12125, section 3.1); the ranking is by margin. ([], 0) where classes
+    are too small to be held out.
     """
     from medbench.protocols.linear import LINEAR
 
     assert subject.labels is not None, "no labels, no suspects"
     labels, groups = subject.labels[rows], subject.groups[rows]
     chosen = _at_most(groups, MOST)
-    rows, labels, groups, features = rows[chosen], labels[chosen], groups[chosen], np.asarray(features)[chosen]
+    rows, labels, groups, features = (
+        rows[chosen],
+        labels[chosen],
+        groups[chosen],
+        np.asarray(features)[chosen],
+    )
     train = Train(features, labels, groups, subject.kind, len(subject.classes), seeds=[0])
-    scores = next(iter(LINEAR.evaluate(train, {"none": features[:1]}, [np.arange(len(rows))])))["none"]
+    scores = next(iter(LINEAR.evaluate(train, {"none": features[:1]}, [np.arange(len(rows))])))[
+        "none"
+    ]
     if scores.held_out is None:
         return [], 0
     index, probabilities = scores.held_out.index, scores.held_out.probabilities
@@ -57,10 +73,16 @@ def suspects(subject: Subject, rows: np.ndarray, features: np.ndarray) -> tuple[
     for c, name in enumerate(subject.classes if labels.ndim > 1 else ("",)):
         own_labels = labels[index, c] if labels.ndim > 1 else labels[index]
         known = ~np.isnan(own_labels) if labels.ndim > 1 else np.ones(len(index), bool)
-        p = np.column_stack([1 - probabilities[:, c], probabilities[:, c]]) if labels.ndim > 1 else probabilities
+        p = (
+            np.column_stack([1 - probabilities[:, c], probabilities[:, c]])
+            if labels.ndim > 1
+            else probabilities
+        )
         usable = known & np.isfinite(p).all(1)
         y, p, at = own_labels[usable].astype(int), p[usable], rows[index[usable]]
-        usual = np.array([p[y == k, k].mean() if (y == k).any() else np.inf for k in range(p.shape[1])])
+        usual = np.array(
+            [p[y == k, k].mean() if (y == k).any() else np.inf for k in range(p.shape[1])]
+        )
         own = p[np.arange(len(y)), y]
         others = np.where(np.arange(p.shape[1]) == y[:, None], -1.0, p)
         likely = others.argmax(1)
@@ -69,14 +91,19 @@ def suspects(subject: Subject, rows: np.ndarray, features: np.ndarray) -> tuple[
         words = ("no", "yes") if labels.ndim > 1 else subject.classes
         ranked = np.argsort(own - other, kind="stable")[:SHOWN]
         found += [
-            Suspect(int(at[i]), words[y[i]], words[likely[i]], float(own[i]), float(other[i]), name) for i in ranked if other[i] > own[i]
+            Suspect(int(at[i]), words[y[i]], words[likely[i]], float(own[i]), float(other[i]), name)
+            for i in ranked
+            if other[i] > own[i]
         ]
     return sorted(found, key=lambda suspect: -suspect.margin)[:SHOWN], count
 
 
 @dataclass(frozen=True)
 class ColumnAuc:
-    """How well metadata alone, a column or all of them, predicts the label. auc, low, high: mean AUC over classes and its 95 % interval."""
+    """How well metadata alone, a column or all of them, predicts the label.
+
+    auc, low, high: mean AUC over classes and its 95 % interval.
+    """
 
     name: str
     auc: float
@@ -87,8 +114,9 @@ class ColumnAuc:
 def columns(subject: Subject) -> list[ColumnAuc]:
     """AUC of a logistic regression on each metadata column, and on all of them, out of fold over whole groups; best first.
 
-    A text column becomes one indicator a value (those of fewer than 10 images are joined), a number its value and whether it is missing. Constant
-    columns are left out. [] where there are no columns, no labels or too few groups.
+    A text column becomes one indicator a value (those of fewer than 10 images are joined), a number
+    its value and whether it is missing. Constant columns are left out. [] where there are no
+    columns, no labels or too few groups.
     """
     if subject.labels is None or not subject.meta:
         return []
@@ -107,11 +135,15 @@ def columns(subject: Subject) -> list[ColumnAuc]:
     return sorted(found, key=lambda column: -column.auc)
 
 
-def _auc(name: str, matrix: np.ndarray, labels: np.ndarray, groups: np.ndarray, kind: Kind) -> ColumnAuc | None:
+def _auc(
+    name: str, matrix: np.ndarray, labels: np.ndarray, groups: np.ndarray, kind: Kind
+) -> ColumnAuc | None:
     from sklearn.linear_model import LogisticRegression
 
     fold = splits.folds(labels, groups, _FOLDS)
-    scores = np.full((len(labels), int(labels.max()) + 1) if labels.ndim == 1 else labels.shape, np.nan)
+    scores = np.full(
+        (len(labels), int(labels.max()) + 1) if labels.ndim == 1 else labels.shape, np.nan
+    )
     for c in range(labels.shape[-1]) if labels.ndim > 1 else (0,):
         y = labels[:, c] if labels.ndim > 1 else labels
         for held in range(_FOLDS):
@@ -127,7 +159,9 @@ def _auc(name: str, matrix: np.ndarray, labels: np.ndarray, groups: np.ndarray, 
     scores = np.nan_to_num(scores, nan=0.0)
     decisions = metrics.decided(scores, labels.ndim > 1)
     auc = metrics.score(labels, scores, decisions, kind).values["auc"]
-    resampled = metrics.score(labels, scores, decisions, kind, stats.group_weights(groups)).values["auc"]
+    resampled = metrics.score(labels, scores, decisions, kind, stats.group_weights(groups)).values[
+        "auc"
+    ]
     low, high = stats.expanded_interval(resampled, len(np.unique(groups)))
     if auc is None or not np.isfinite([auc, low, high]).all():
         return None
@@ -145,8 +179,16 @@ def _encoded(column: np.ndarray) -> np.ndarray:
         known = column[~missing].astype(float)
         if not len(known) or (known.std() == 0 and not missing.any()):
             return np.empty((len(column), 0))
-        value = np.where(missing, 0.0, (np.nan_to_num(column.astype(float)) - known.mean()) / (known.std() or 1.0))
-        return np.column_stack([value, value**2, missing]) if missing.any() else np.column_stack([value, value**2])
+        value = np.where(
+            missing,
+            0.0,
+            (np.nan_to_num(column.astype(float)) - known.mean()) / (known.std() or 1.0),
+        )
+        return (
+            np.column_stack([value, value**2, missing])
+            if missing.any()
+            else np.column_stack([value, value**2])
+        )
     names, member, counts = np.unique(texts(column), return_inverse=True, return_counts=True)
     common = np.flatnonzero(counts >= _RARE)
     if not len(common) or len(common) == len(names) == 1:

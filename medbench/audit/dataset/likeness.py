@@ -1,10 +1,12 @@
 """How alike two images are, once one lies over the other, so that a copy stands out from what all images of a data set share.
 
-Agreement of the directions of the grey levels' gradients in three octaves, block by block. A direction stays where it is in a copy that was lit otherwise,
-equalised or compressed; and each place counts alike, however strong its contrast is: aligned chests share their ribs, a few strong edges, but not the
-faint texture between them, of which there is more. The quarter of the blocks that agrees least is left out: a label, a ruler or a box of text that was put
-over a copy hides no more than that. What is shared by all (a dark frame) is no part of it, and how much two different images of this data set agree
-is measured by whoever calls this: see `duplicates`.
+Agreement of the directions of the grey levels' gradients in three octaves, block by block. A
+direction stays where it is in a copy that was lit otherwise, equalised or compressed; and each
+place counts alike, however strong its contrast is: aligned chests share their ribs, a few strong
+edges, but not the faint texture between them, of which there is more. The quarter of the blocks
+that agrees least is left out: a label, a ruler or a box of text that was put over a copy hides no
+more than that. What is shared by all (a dark frame) is no part of it, and how much two different
+images of this data set agree is measured by whoever calls this: see `duplicates`.
 """
 
 from __future__ import annotations
@@ -21,11 +23,15 @@ if TYPE_CHECKING:
     from medbench.audit.dataset.pack_rows import Rows
 
 _OCTAVES = 3  # the image, and the same at half and at a quarter of its size
-_SMOOTH, _AROUND = 0.7, 4.0  # px: standard deviations of what a gradient is taken of, and of the place whose contrast it is measured by
-_FAINT, _FLOOR = 0.5, 0.003  # of that contrast, and of the grey range: a gradient below counts less, for its direction is noise
+# px: standard deviations of what a gradient is taken of, and of the place whose contrast it is
+# measured by
+_SMOOTH, _AROUND = 0.7, 4.0
+# of that contrast, and of the grey range: a gradient below counts less, for its direction is noise
+_FAINT, _FLOOR = 0.5, 0.003
 _EDGE = 2  # px about what does not show both images, whose gradients are cut
 _BLOCKS = 8  # along a side
-_FULL, _LEFT_OUT = 0.1, 0.25  # share of a block that must show both images; of the blocks, the least alike
+# share of a block that must show both images; of the blocks, the least alike
+_FULL, _LEFT_OUT = 0.1, 0.25
 _MOST = 0.9995  # agreement: above it, one copy is no better than another
 _BATCH = 32  # pairs
 
@@ -35,7 +41,10 @@ def likeness(pack: np.ndarray | Rows, pairs: np.ndarray, maps: np.ndarray) -> np
     import torch
 
     with torch.inference_mode():
-        found = [_likeness(pack, pairs[at : at + _BATCH], maps[at : at + _BATCH]) for at in range(0, len(pairs), _BATCH)]
+        found = [
+            _likeness(pack, pairs[at : at + _BATCH], maps[at : at + _BATCH])
+            for at in range(0, len(pairs), _BATCH)
+        ]
     return np.concatenate(found) if found else np.zeros(0)
 
 
@@ -47,7 +56,9 @@ def _likeness(pack: np.ndarray | Rows, pairs: np.ndarray, maps: np.ndarray) -> n
     grey = grey_of(pack[each])
     seen = picture_of(grey)
     first, second = torch.from_numpy(index.reshape(-1, 2)).T
-    net = functional.affine_grid(torch.from_numpy(maps).float(), [len(pairs), *grey.shape[1:]], align_corners=False)
+    net = functional.affine_grid(
+        torch.from_numpy(maps).float(), [len(pairs), *grey.shape[1:]], align_corners=False
+    )
     there = functional.grid_sample(torch.cat([grey, seen], 1)[second], net, align_corners=False)
     both = torch.cat([grey[first], there[:, :1]], 1)
     mask = (there[:, 1:] > 0.5) * seen[first]
@@ -66,12 +77,21 @@ def _directions(both: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, t
     import torch
     from torch.nn import functional
 
-    smooth = functional.pad(blur(both * mask, _SMOOTH) / blur(mask, _SMOOTH).clamp_min(1e-3), (1, 1, 1, 1), mode="replicate")
-    across, down = smooth[:, :, 1:-1, 2:] - smooth[:, :, 1:-1, :-2], smooth[:, :, 2:, 1:-1] - smooth[:, :, :-2, 1:-1]
+    smooth = functional.pad(
+        blur(both * mask, _SMOOTH) / blur(mask, _SMOOTH).clamp_min(1e-3),
+        (1, 1, 1, 1),
+        mode="replicate",
+    )
+    across, down = (
+        smooth[:, :, 1:-1, 2:] - smooth[:, :, 1:-1, :-2],
+        smooth[:, :, 2:, 1:-1] - smooth[:, :, :-2, 1:-1],
+    )
     whole = 1 - functional.max_pool2d(1 - mask, 2 * _EDGE + 1, 1, _EDGE)
     power = across**2 + down**2
     around = blur(power * whole, _AROUND) / blur(whole, _AROUND).clamp_min(1e-3)
-    return torch.stack([across, down], 2) / (power + _FAINT**2 * around + _FLOOR**2).sqrt()[:, :, None], whole
+    return torch.stack([across, down], 2) / (power + _FAINT**2 * around + _FLOOR**2).sqrt()[
+        :, :, None
+    ], whole
 
 
 def _agreement(both: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -80,10 +100,21 @@ def _agreement(both: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     from torch.nn import functional
 
     one, other = (both * mask[:, None]).unbind(1)
-    sums = torch.cat([(left * right).sum(1, keepdim=True) for left, right in ((one, other), (one, one), (other, other))] + [mask], 1)
-    product, power, other_power, shown = functional.avg_pool2d(sums, max(1, mask.shape[-1] // _BLOCKS)).flatten(2).unbind(1)
+    sums = torch.cat(
+        [
+            (left * right).sum(1, keepdim=True)
+            for left, right in ((one, other), (one, one), (other, other))
+        ]
+        + [mask],
+        1,
+    )
+    product, power, other_power, shown = (
+        functional.avg_pool2d(sums, max(1, mask.shape[-1] // _BLOCKS)).flatten(2).unbind(1)
+    )
     counts = shown > _FULL
-    alike = torch.where(counts, product / (power * other_power).sqrt().clamp_min(1e-9), torch.full((), -2.0))
+    alike = torch.where(
+        counts, product / (power * other_power).sqrt().clamp_min(1e-9), torch.full((), -2.0)
+    )
     kept = counts.sum(1, keepdim=True) - (_LEFT_OUT * counts.sum(1, keepdim=True)).floor()
     chosen = alike.argsort(1, descending=True).argsort(1) < kept
     inner, left, right = ((part * chosen).sum(1) for part in (product, power, other_power))

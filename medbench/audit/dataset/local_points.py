@@ -1,11 +1,17 @@
-"""Which images share places: points of an image, described so that turning and mirroring it change nothing, and looked for in all others.
+"""Which images share places.
 
-A copy that was cropped, padded or written on has lost its hash and its nearest neighbours in feature space wherever all images of a data set are taken
-alike; but most of its points are still there. Points are the extremes of differences of Gaussians (Lowe 2004, doi:10.1023/B:VISI.0000029664.99615.94);
-what lies around one is read on rings, and the products of the rings' angular frequencies are the description: a turn changes the phases of all rings
-alike, a mirror turns their sign, so that the real part of a product stays. Neighbours are looked for in the leaves of a few random projection trees
-(Dasgupta & Freund 2008, doi:10.1145/1374376.1374452): n log n in the number of points. A match counts by how much nearer it is than what else the leaf
-holds, so that places that many images have, as a rib or the rim of an eye, count little.
+Points of an image, described so that turning and mirroring it change nothing, and looked for in all
+others.
+
+A copy that was cropped, padded or written on has lost its hash and its nearest neighbours in
+feature space wherever all images of a data set are taken alike; but most of its points are still
+there. Points are the extremes of differences of Gaussians (Lowe 2004,
+doi:10.1023/B:VISI.0000029664.99615.94); what lies around one is read on rings, and the products of
+the rings' angular frequencies are the description: a turn changes the phases of all rings alike, a
+mirror turns their sign, so that the real part of a product stays. Neighbours are looked for in the
+leaves of a few random projection trees (Dasgupta & Freund 2008, doi:10.1145/1374376.1374452): n log
+n in the number of points. A match counts by how much nearer it is than what else the leaf holds, so
+that places that many images have, as a rib or the rim of an eye, count little.
 """
 
 from __future__ import annotations
@@ -34,8 +40,14 @@ _MATCHES = 3  # of a point in a leaf; the next one is what the leaf holds anyway
 _STEP = 64  # images, or leaves, at a time
 
 
-def by_points(pack: np.ndarray | Rows, groups: np.ndarray, neighbours: int) -> list[tuple[int, int, float]]:
-    """(i, j, votes) with i < j, what stands out first: each image's `neighbours` of another group that do most. pack (N, S, S, 3) uint8, groups (N,) int."""
+def by_points(
+    pack: np.ndarray | Rows, groups: np.ndarray, neighbours: int
+) -> list[tuple[int, int, float]]:
+    """(i, j, votes) with i < j, what stands out first.
+
+    Each image's `neighbours` of another group that do most. pack (N, S, S, 3) uint8, groups (N,)
+    int.
+    """
     import torch
 
     n = len(pack)
@@ -47,7 +59,9 @@ def by_points(pack: np.ndarray | Rows, groups: np.ndarray, neighbours: int) -> l
     order = np.argsort(-_standing_out(first, second, votes, n), kind="stable")
     room = np.full(n, neighbours)
     found = []
-    for i, j, value in zip(first[order].tolist(), second[order].tolist(), votes[order].tolist(), strict=True):
+    for i, j, value in zip(
+        first[order].tolist(), second[order].tolist(), votes[order].tolist(), strict=True
+    ):
         if room[i] > 0 or room[j] > 0:
             room[i], room[j] = room[i] - 1, room[j] - 1
             found.append((i, j, value))
@@ -55,11 +69,17 @@ def by_points(pack: np.ndarray | Rows, groups: np.ndarray, neighbours: int) -> l
 
 
 def _standing_out(first: np.ndarray, second: np.ndarray, votes: np.ndarray, n: int) -> np.ndarray:
-    """(P,): by how much a pair's votes exceed the most that one of its n images has with any other; more votes count for more. Of aligned images all have
-    many votes with all, and a crop has few, but hardly any with others."""
+    """(P,): by how much a pair's votes exceed the most that one of its n images has with any other.
+
+    More votes count for more. Of aligned images all have many votes with all, and a crop has few,
+    but hardly any with others.
+    """
     owner, value = np.concatenate([first, second]), np.concatenate([votes, votes])
     order = np.lexsort((-value, owner))
-    owner, value = np.concatenate([owner[order], [n, n]]), np.concatenate([value[order], [0.0, 0.0]])
+    owner, value = (
+        np.concatenate([owner[order], [n, n]]),
+        np.concatenate([value[order], [0.0, 0.0]]),
+    )
     at = np.searchsorted(owner, np.arange(n))
     best, next_best = value[at], np.where(owner[at + 1] == np.arange(n), value[at + 1], 0.0)
     other = [np.where(votes >= best[side], next_best[side], best[side]) for side in (first, second)]
@@ -72,13 +92,18 @@ def _described(pack: np.ndarray | Rows) -> tuple[torch.Tensor, torch.Tensor]:
     import torch
 
     n = len(pack)
-    sample = torch.cat([_descriptions(pack[rows])[0] for rows in _blocks(np.arange(0, n, max(1, n // _SAMPLE)))])
+    sample = torch.cat(
+        [_descriptions(pack[rows])[0] for rows in _blocks(np.arange(0, n, max(1, n // _SAMPLE)))]
+    )
     if not len(sample):
         return torch.zeros(0, _KEPT, dtype=torch.float16), torch.zeros(0, dtype=torch.int32)
     mean = sample.mean(0)
     covariance = (sample - mean).T @ (sample - mean) / len(sample)
-    variance, directions = (found.float() for found in torch.linalg.eigh(covariance.double()))  # equal values do not converge in float32
-    scale = directions[:, -_KEPT:] / (variance[-_KEPT:] + 1e-3 * variance[-1]).clamp_min(1e-12).sqrt()
+    # equal values do not converge in float32
+    variance, directions = (found.float() for found in torch.linalg.eigh(covariance.double()))
+    scale = (
+        directions[:, -_KEPT:] / (variance[-_KEPT:] + 1e-3 * variance[-1]).clamp_min(1e-12).sqrt()
+    )
     points, owner = [], []
     for rows in _blocks(np.arange(n)):
         each, own = _descriptions(pack[rows])
@@ -108,7 +133,9 @@ def _descriptions(pixels: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
     return described[there], owner[there]
 
 
-def _points(grey: torch.Tensor, blurred: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+def _points(
+    grey: torch.Tensor, blurred: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Level, row and column of `POINTS` extremes of each image, strongest in their surroundings first, and which of them are any: (P, POINTS) each."""
     import torch
     from torch.nn import functional
@@ -116,7 +143,9 @@ def _points(grey: torch.Tensor, blurred: torch.Tensor) -> tuple[torch.Tensor, to
     size = grey.shape[-1]
     around = blur((grey - blur(grey, 4.0)) ** 2, 6.0).clamp_min(0).sqrt()
     strength = (blurred[:, :-1] - blurred[:, 1:]).abs() / (around + _NOISE) * picture_of(grey)
-    strength = torch.where(strength == functional.max_pool2d(strength, 3, 1, 1), strength, torch.zeros(()))
+    strength = torch.where(
+        strength == functional.max_pool2d(strength, 3, 1, 1), strength, torch.zeros(())
+    )
     inner = torch.zeros(size, size)
     inner[2:-2, 2:-2] = 1
     value, at = (strength * inner).flatten(1).topk(min(_TRIED * POINTS, strength[0].numel()), 1)
@@ -126,8 +155,10 @@ def _points(grey: torch.Tensor, blurred: torch.Tensor) -> tuple[torch.Tensor, to
 
 
 def _roundness(blurred: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
-    """(P, n) in [0, 1]: 1 for a disc, 0 along a line, as a rib or a vessel is, where one place looks like the next (the ratio of principal curvatures of
-    Lowe 2004). blurred (P, levels, s, s), at (P, n): places in its differences, none at the border."""
+    """(P, n) in [0, 1]: 1 for a disc, 0 along a line, as a rib or a vessel is, where one place
+    looks like the next (the ratio of principal curvatures of Lowe 2004). blurred (P, levels, s, s),
+    at (P, n): places in its differences, none at the border.
+    """
 
     size = blurred.shape[-1]
     flat = (blurred[:, :-1] - blurred[:, 1:]).flatten(1)
@@ -141,8 +172,13 @@ def _roundness(blurred: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
     return (4 * (xx * yy - xy**2) / ((xx + yy) ** 2).clamp_min(1e-12)).clamp(0, 1)
 
 
-def _rings(levels: torch.Tensor, level: torch.Tensor, y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """(P, n, rings, angles): what lies on the rings about each point, in its own level, with mean 0 and length 1."""
+def _rings(
+    levels: torch.Tensor, level: torch.Tensor, y: torch.Tensor, x: torch.Tensor
+) -> torch.Tensor:
+    """(P, n, rings, angles).
+
+    What lies on the rings about each point, in its own level, with mean 0 and length 1.
+    """
     import torch
     from torch.nn import functional
 
@@ -151,16 +187,25 @@ def _rings(levels: torch.Tensor, level: torch.Tensor, y: torch.Tensor, x: torch.
     angle = torch.arange(_ANGLES) * (2 * math.pi / _ANGLES)
     radius = (torch.tensor(_BLURS)[level][..., None] * torch.tensor(_RINGS))[..., None]
     across = (x[..., None, None] + radius * angle.cos()).clamp(0, size - 1)
-    down = (y[..., None, None] + radius * angle.sin()).clamp(0, size - 1) + level[..., None, None] * size
-    net = torch.stack([(across + 0.5) * 2 / size - 1, (down + 0.5) * 2 / (high * size) - 1], -1).view(p, n, -1, 2)
-    tall = levels.reshape(p, 1, high * size, size)  # the levels one below the other: one lookup for all
+    down = (y[..., None, None] + radius * angle.sin()).clamp(0, size - 1) + level[
+        ..., None, None
+    ] * size
+    net = torch.stack(
+        [(across + 0.5) * 2 / size - 1, (down + 0.5) * 2 / (high * size) - 1], -1
+    ).view(p, n, -1, 2)
+    # the levels one below the other: one lookup for all
+    tall = levels.reshape(p, 1, high * size, size)
     found = functional.grid_sample(tall, net, align_corners=False, padding_mode="border")[:, 0]
     found = found - found.mean(-1, keepdim=True)
-    rings: torch.Tensor = (found / found.norm(dim=-1, keepdim=True).clamp_min(1e-4)).view(p, n, len(_RINGS), _ANGLES)
+    rings: torch.Tensor = (found / found.norm(dim=-1, keepdim=True).clamp_min(1e-4)).view(
+        p, n, len(_RINGS), _ANGLES
+    )
     return rings
 
 
-def _votes(points: torch.Tensor, owner: torch.Tensor, groups: torch.Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _votes(
+    points: torch.Tensor, owner: torch.Tensor, groups: torch.Tensor
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pairs of images of two groups that share points, i < j, and how much they do: (P,) each."""
     import torch
 
@@ -186,18 +231,25 @@ def _votes(points: torch.Tensor, owner: torch.Tensor, groups: torch.Tensor) -> t
 
 
 def _tree(points: torch.Tensor, random: torch.Generator) -> torch.Tensor:
-    """(leaves, at most `_LEAF`) rows of points (M, D): halved again and again at the median along random directions. Some rows stand twice."""
+    """(leaves, at most `_LEAF`) rows of points (M, D).
+
+    Halved again and again at the median along random directions. Some rows stand twice.
+    """
     import torch
 
     m = len(points)
     depth = max(0, math.ceil(math.log2(m / _LEAF)))
     more = -m % 2**depth
-    nodes = torch.cat([torch.randperm(m, generator=random), torch.randint(m, (more,), generator=random)])[None]
+    nodes = torch.cat(
+        [torch.randperm(m, generator=random), torch.randint(m, (more,), generator=random)]
+    )[None]
     for _ in range(depth):
         direction = torch.randn(len(nodes), points.shape[1], generator=random)
         halves = [
             (points[node].float() @ along[..., None])[..., 0].argsort(1)
-            for node, along in zip(torch.split(nodes, _STEP), torch.split(direction, _STEP), strict=True)
+            for node, along in zip(
+                torch.split(nodes, _STEP), torch.split(direction, _STEP), strict=True
+            )
         ]
         nodes = nodes.gather(1, torch.cat(halves)).view(2 * len(nodes), -1)
     return nodes

@@ -1,4 +1,7 @@
-"""What an audit found, as values: what is counted, how bad it is, which images, what to do. JSON, CSV and lines are made from these."""
+"""What an audit found, as values: what is counted, how bad it is, which images, what to do.
+
+JSON, CSV and lines are made from these.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,21 @@ from medbench.schema import Mark, csv_cell
 Severity = Literal["leak", "conflict", "look", "note"]
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 _EXAMPLES = 5
-BY_HASHES = "copies were looked for by hashes alone: cropped, padded or squeezed ones are not found so"
-PAIR_COLUMNS = ("image", "other", "kind", "part", "other_part", "label", "other_label", "correlation", "overlap", "bits")
+BY_HASHES = (
+    "copies were looked for by hashes alone: cropped, padded or squeezed ones are not found so"
+)
+PAIR_COLUMNS = (
+    "image",
+    "other",
+    "kind",
+    "part",
+    "other_part",
+    "label",
+    "other_label",
+    "correlation",
+    "overlap",
+    "bits",
+)
 
 
 @dataclass(frozen=True)
@@ -32,9 +48,12 @@ class DatasetFinding:
 
 @dataclass(frozen=True)
 class DatasetReport:
-    """parts: name -> {"images", "groups", "classes": {class: images}}. pairs, suspects, columns: rows as the CSV and JSON have them.
+    """parts: name -> {"images", "groups", "classes": {class: images}}.
 
-    depth: "full", or "hashes" where no features were compared. settings: thresholds and how much was looked at. seconds: the audit took.
+    pairs, suspects, columns: rows as the CSV and JSON have them.
+
+    depth: "full", or "hashes" where no features were compared. settings: thresholds and how much
+    was looked at. seconds: the audit took.
     """
 
     name: str
@@ -58,7 +77,10 @@ class DatasetReport:
     @staticmethod
     def from_record(record: Mapping[str, Any]) -> DatasetReport:
         """Read a report. Raises TypeError or KeyError for a record that is none."""
-        findings = [DatasetFinding(**{**found, "examples": tuple(found["examples"])}) for found in record["findings"]]
+        findings = [
+            DatasetFinding(**{**found, "examples": tuple(found["examples"])})
+            for found in record["findings"]
+        ]
         lists = {name: tuple(record[name]) for name in ("pairs", "suspects", "columns")}
         return DatasetReport(**{**record, **lists, "findings": tuple(findings)})
 
@@ -67,19 +89,28 @@ class DatasetReport:
         stream = io.StringIO()
         writer = csv.DictWriter(stream, PAIR_COLUMNS, lineterminator="\n", extrasaction="ignore")
         writer.writeheader()
-        writer.writerows({name: csv_cell(value) for name, value in pair.items()} for pair in self.pairs)
+        writer.writerows(
+            {name: csv_cell(value) for name, value in pair.items()} for pair in self.pairs
+        )
         return stream.getvalue()
 
     def marks(self) -> tuple[Mark, ...]:
         """For the plan of a run: what was found, the worst first, without notes."""
-        return tuple(Mark(found.severity, found.sentence) for found in self.findings if found.severity != "note")
+        return tuple(
+            Mark(found.severity, found.sentence)
+            for found in self.findings
+            if found.severity != "note"
+        )
 
     def lines(self) -> list[str]:
         """Return the lines that a terminal shows."""
         shown = [f"{self.name}: {sum(part['images'] for part in self.parts.values())} images"]
         for name, part in self.parts.items():
             classes = ", ".join(f"{label} {n}" for label, n in part["classes"].items())
-            shown.append(f"  {name}: {part['images']} images, {part['groups']} groups" + (f" ({classes})" if classes else ""))
+            shown.append(
+                f"  {name}: {part['images']} images, {part['groups']} groups"
+                + (f" ({classes})" if classes else "")
+            )
         for found in self.findings:
             shown += ["", f"{found.severity.upper()}  {found.sentence}"]
             shown += [f"  {example}" for example in found.examples[:_EXAMPLES]]
@@ -87,8 +118,15 @@ class DatasetReport:
                 shown.append(f"  ... {found.count} in all")
             if found.then:
                 shown.append(f"  Next: {found.then}")
-        counts = {severity: sum(found.severity == severity for found in self.findings) for severity in SEVERITIES}
-        words = ", ".join(f"{n} {severity}{'s' if n != 1 and severity != 'look' else ''}" for severity, n in counts.items() if n)
+        counts = {
+            severity: sum(found.severity == severity for found in self.findings)
+            for severity in SEVERITIES
+        }
+        words = ", ".join(
+            f"{n} {severity}{'s' if n != 1 and severity != 'look' else ''}"
+            for severity, n in counts.items()
+            if n
+        )
         if self.depth == "hashes":
             shown += ["", BY_HASHES]
         return [*shown, "", f"{words or 'nothing found'}; {self.seconds:.0f} s"]

@@ -20,7 +20,11 @@ from medbench.system import atomic_write
 def file_of(cache_dir: Path, sha256: str, hashes: Sequence[str] = ()) -> Path:
     """sha256: of the data; hashes: of their images, whose decoders an audit depends on."""
     made_by = {**pixel_ingredients(hashes), "folds": splits.FOLDS, "features": features.EMBEDDING}
-    return cache_dir / "audits" / f"{fingerprint('audit', VERSION, sha256, *raised(made_by))[:32]}.json"
+    return (
+        cache_dir
+        / "audits"
+        / f"{fingerprint('audit', VERSION, sha256, *raised(made_by))[:32]}.json"
+    )
 
 
 def load_report(cache_dir: Path, sha256: str, hashes: Sequence[str] = ()) -> DatasetReport | None:
@@ -31,8 +35,17 @@ def load_report(cache_dir: Path, sha256: str, hashes: Sequence[str] = ()) -> Dat
         return None
 
 
-def save_report(cache_dir: Path, report: DatasetReport, hashes: Sequence[str] = (), content: str = "", marks: Sequence[Mark] = ()) -> None:
-    """Keep it, unless a deeper one of the same data is there. content: names the images for the tables of their runs, which say `marks`."""
+def save_report(
+    cache_dir: Path,
+    report: DatasetReport,
+    hashes: Sequence[str] = (),
+    content: str = "",
+    marks: Sequence[Mark] = (),
+) -> None:
+    """Keep it, unless a deeper one of the same data is there.
+
+    content: names the images for the tables of their runs, which say `marks`.
+    """
     known = load_report(cache_dir, report.sha256, hashes)
     if known and known.depth == "full" and report.depth != "full":
         return
@@ -41,4 +54,6 @@ def save_report(cache_dir: Path, report: DatasetReport, hashes: Sequence[str] = 
     atomic_write.remove_abandoned(file.parent)
     atomic_write.record(file, asdict(report), indent=1)
     if content:
-        audit_record.keep(cache_dir, content, AuditRecord(report.depth, tuple(marks), report.marks()))
+        audit_record.keep(
+            cache_dir, content, AuditRecord(report.depth, tuple(marks), report.marks())
+        )

@@ -1,6 +1,7 @@
 """A task's images without labels, less what would make a score too good.
 
-Left out and counted: every copy of a validation or test image, by the audit's own search, and every image of a group that stands there.
+Left out and counted: every copy of a validation or test image, by the audit's own search, and every
+image of a group that stands there.
 """
 
 from __future__ import annotations
@@ -28,22 +29,38 @@ VERSION = 2  # raise it with every change of what is left out
 
 
 def with_unlabelled(data: TaskData, grid: Grid, tasks: Sequence[str], cache_dir: Path) -> TaskData:
-    """Give the data of a run its images without labels: those of the task itself, and those that the user names. Raises UserError."""
+    """Give the data of a run its images without labels.
+
+    Those of the task itself, and those that the user names. Raises UserError.
+    """
     found = _collected(data, grid, tasks, cache_dir)
     if found is None:
         return data
     word = data.task.groups or "patient"
-    names = {spelling(name) for part, split in data.parts.items() if part != "train" for name in np.unique(split.groups).tolist()}
-    theirs = np.array([found.grouped and spelling(name) in names for name in found.groups.tolist()], bool)
+    names = {
+        spelling(name)
+        for part, split in data.parts.items()
+        if part != "train"
+        for name in np.unique(split.groups).tolist()
+    }
+    theirs = np.array(
+        [found.grouped and spelling(name) in names for name in found.groups.tolist()], bool
+    )
     copies = _copies(found, data, cache_dir)
     kept = np.flatnonzero(~(copies | theirs))
     if not len(kept):
-        raise UserError(f"Every unlabelled image of '{data.task.name}' is a copy, or of a {word}, of its validation and test parts.")
-    left = replace(_taken(found, kept), copies=int(copies.sum()), patients=int((theirs & ~copies).sum()))
+        raise UserError(
+            f"Every unlabelled image of '{data.task.name}' is a copy, or of a {word}, of its validation and test parts."
+        )
+    left = replace(
+        _taken(found, kept), copies=int(copies.sum()), patients=int((theirs & ~copies).sum())
+    )
     return replace(data, unlabelled=left)
 
 
-def _collected(data: TaskData, grid: Grid, tasks: Sequence[str], cache_dir: Path) -> UnlabelledPool | None:
+def _collected(
+    data: TaskData, grid: Grid, tasks: Sequence[str], cache_dir: Path
+) -> UnlabelledPool | None:
     """Read all that there is; None where nothing was given."""
     every: list[Image] = []
     hashes: list[str] = []
@@ -54,28 +71,46 @@ def _collected(data: TaskData, grid: Grid, tasks: Sequence[str], cache_dir: Path
         names.append(own.name)
         every += own.images
         hashes += images.content_hashes(own.images, cache_dir, f"reading {own.name}")
-        groups += [f"{own.name}/{one}" for one in own.ids.tolist()] if own.groups is None else own.groups.tolist()
+        groups += (
+            [f"{own.name}/{one}" for one in own.ids.tolist()]
+            if own.groups is None
+            else own.groups.tolist()
+        )
         named.append(own.groups is not None)
     for name, place in sources(grid, data.task.name, tasks, cache_dir):
         listed = of_list(place, cache_dir)
         names.append(name)
         every += listed.images
         hashes += listed.hashes
-        groups += listed.groups.tolist() if listed.grouped else [f"{name}/{one}" for one in listed.ids.tolist()]
+        groups += (
+            listed.groups.tolist()
+            if listed.grouped
+            else [f"{name}/{one}" for one in listed.ids.tolist()]
+        )
         named.append(bool(listed.grouped))
     if not every:
         return None
     grouped = all(named) and data.task.groups is not None
-    return UnlabelledPool(tuple(names), every, hashes, np.array(groups), grouped, data.task.groups or "patient")
+    return UnlabelledPool(
+        tuple(names), every, hashes, np.array(groups), grouped, data.task.groups or "patient"
+    )
 
 
 def _taken(pool: UnlabelledPool, index: np.ndarray) -> UnlabelledPool:
     # a list of content hashes knows each image's format, and keeps it
-    return replace(pool, images=[pool.images[i] for i in index], hashes=[pool.hashes[i] for i in index], groups=pool.groups[index])
+    return replace(
+        pool,
+        images=[pool.images[i] for i in index],
+        hashes=[pool.hashes[i] for i in index],
+        groups=pool.groups[index],
+    )
 
 
 def _copies(pool: UnlabelledPool, data: TaskData, cache_dir: Path) -> np.ndarray:
-    """(N,) bool: which images of a pool show what a validation or test image shows. From the cache where it was searched before."""
+    """(N,) bool: which images of a pool show what a validation or test image shows.
+
+    From the cache where it was searched before.
+    """
     file = (
         cache_dir
         / "audits"
@@ -89,7 +124,15 @@ def _copies(pool: UnlabelledPool, data: TaskData, cache_dir: Path) -> np.ndarray
         return found
     except (FileNotFoundError, ValueError, TypeError, IndexError):  # a broken entry is made anew
         found[:] = False
-    held = np.array([row for part in data.parts if part != "train" for row in range(*data.where(part).indices(len(data.hashes)))], int)
+    held = np.array(
+        [
+            row
+            for part in data.parts
+            if part != "train"
+            for row in range(*data.where(part).indices(len(data.hashes)))
+        ],
+        int,
+    )
     theirs = {data.hashes[row] for row in held}
     found[:] = [name in theirs for name in pool.hashes]
     rest = np.flatnonzero(~found)
@@ -100,16 +143,35 @@ def _copies(pool: UnlabelledPool, data: TaskData, cache_dir: Path) -> np.ndarray
     return found
 
 
-def _like(pool: UnlabelledPool, rest: np.ndarray, data: TaskData, held: np.ndarray, cache_dir: Path) -> np.ndarray:
-    """(n,) int, positions in `rest`: images of the pool that are a held image resized, compressed again, mirrored or turned."""
+def _like(
+    pool: UnlabelledPool, rest: np.ndarray, data: TaskData, held: np.ndarray, cache_dir: Path
+) -> np.ndarray:
+    """(n,) int, positions in `rest`.
+
+    Images of the pool that are a held image resized, compressed again, mirrored or turned.
+    """
     subject = of_data(data)
     typical = auditing.typical_side(subject)
     encoder = encoders.encoder(encoders.EMBEDDED, auditing.compared_size(typical))
     own, theirs = (
-        images.pack(some, hashes, encoder.size, encoder.interpolation, cache_dir, stage=f"packing {name} at {encoder.size} px")
-        for name, some, hashes in ((", ".join(pool.names), pool.images, pool.hashes), (subject.name, subject.images, subject.hashes))
+        images.pack(
+            some,
+            hashes,
+            encoder.size,
+            encoder.interpolation,
+            cache_dir,
+            stage=f"packing {name} at {encoder.size} px",
+        )
+        for name, some, hashes in (
+            (", ".join(pool.names), pool.images, pool.hashes),
+            (subject.name, subject.images, subject.hashes),
+        )
     )
     both = JoinedRows([(own.array, rest), (theirs.array, held)])
-    read = closer_look.reader_for([*(pool.images[i] for i in rest), *(subject.images[i] for i in held)], typical)
-    found = duplicates.near(Rows(both, np.arange(len(both))), np.repeat([0, 1], [len(rest), len(held)]), EFFORT, read)
+    read = closer_look.reader_for(
+        [*(pool.images[i] for i in rest), *(subject.images[i] for i in held)], typical
+    )
+    found = duplicates.near(
+        Rows(both, np.arange(len(both))), np.repeat([0, 1], [len(rest), len(held)]), EFFORT, read
+    )
     return np.array(sorted({pair.i for pair in found.pairs if pair.kind == "near"}), int)

@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
-from medbench.audit.encoder.activations import is_norm, reference_images, resize_images, training_pixels
-from medbench.audit.encoder.diagnosis import KNOWN, Candidate, EncoderFinding, EncoderReport, diagnose, judge, try_preprocessings
+from medbench.audit.encoder.activations import (
+    is_norm,
+    reference_images,
+    resize_images,
+    training_pixels,
+)
+from medbench.audit.encoder.diagnosis import (
+    KNOWN,
+    Candidate,
+    EncoderFinding,
+    EncoderReport,
+    diagnose,
+    judge,
+    try_preprocessings,
+)
 from medbench.audit.encoder.environment_report import device_report
 from medbench.audit.encoder.loading import subject
 

@@ -11,28 +11,37 @@ import numpy as np
 import torch
 from torch import nn
 
-#: Mean and std of the pixels of ImageNet's images in [0, 1], R, G, B. The std is the root of the diagonal of the colour covariance whose
-#: eigenvectors and values are in everybody's PCA colour augmentation (Krizhevsky et al. 2012, section 4.1); the familiar
-#: 0.229, 0.224, 0.225 are means over images of each image's own.
+#: Mean and std of the pixels of ImageNet's images in [0, 1], R, G, B. The std is the root of the
+#: diagonal of the colour covariance whose eigenvectors and values are in everybody's PCA colour
+#: augmentation (Krizhevsky et al. 2012, section 4.1); the familiar 0.229, 0.224, 0.225 are means
+#: over images of each image's own.
 NATURAL_MEAN, NATURAL_STD = (0.485, 0.456, 0.406), (0.284, 0.276, 0.290)
 Batch = torch.Tensor
 
 
 @dataclass
 class ForwardTrace:
-    """What a forward pass showed. pixels: mean and std (3,) of what reached the first convolution."""
+    """What a forward pass showed.
+
+    pixels: mean and std (3,) of what reached the first convolution.
+    """
 
     features: Batch
-    norms: dict[str, float] = field(default_factory=dict)  # each batch norm in order -> nats between its input and its memory
+    # each batch norm in order -> nats between its input and its memory
+    norms: dict[str, float] = field(default_factory=dict)
     called: set[str] = field(default_factory=set)
     pixels: tuple[np.ndarray, np.ndarray] | None = None
-    stem: tuple[nn.Conv2d, nn.Module] | None = None  # the first convolution and the batch norm behind it
+    # the first convolution and the batch norm behind it
+    stem: tuple[nn.Conv2d, nn.Module] | None = None
     map: tuple[int, ...] = ()  # shape of the last map or sequence of tokens
     last: nn.Module | None = None
 
     @property
     def misfit(self) -> float:
-        """Mean log divergence over the batch norms; without any, minus the log of the features' effective rank (Roy and Vetterli 2007)."""
+        """Mean log divergence over the batch norms.
+
+        Without any, minus the log of the features' effective rank (Roy and Vetterli 2007).
+        """
         if self.norms:
             return float(np.mean([math.log(max(d, 1e-6)) for d in self.norms.values()]))
         if not self.features.isfinite().all():
@@ -57,20 +66,31 @@ def reference_images(n: int) -> list[np.ndarray]:
         side = min(photo.shape[:2])
         left = rng.integers(photo.shape[1] - side + 1)
         crop = photo[:, left : left + side]
-        crops.append(np.ascontiguousarray((np.clip(crop[:, :: rng.choice((-1, 1))], 0, 1) * 255).astype(np.uint8)))
+        crops.append(
+            np.ascontiguousarray(
+                (np.clip(crop[:, :: rng.choice((-1, 1))], 0, 1) * 255).astype(np.uint8)
+            )
+        )
     return crops
 
 
 def training_pixels(conv: nn.Conv2d, norm: nn.Module) -> tuple[np.ndarray, np.ndarray, float]:
     """Mean and std (3,) of the training pixels in the network's own units, and how far the fit is off (relative, of the variances).
 
-    Behind a convolution w the running mean of channel f is sum_c m_c sum_k w_fck (+ bias), its running variance is w_f' (C x R) w_f with
-    the colour covariance C (3, 3) and the correlation R of neighbouring pixels, here exp(-distance / length): m and C by least squares, the
-    length by search. conv takes 3 channels in one group; norm has running statistics.
+    Behind a convolution w the running mean of channel f is sum_c m_c sum_k w_fck (+ bias), its
+    running variance is w_f' (C x R) w_f with the colour covariance C (3, 3) and the correlation R
+    of neighbouring pixels, here exp(-distance / length): m and C by least squares, the length by
+    search. conv takes 3 channels in one group; norm has running statistics.
     """
-    state = {name: value.detach().double().cpu().numpy() for name, value in norm.state_dict().items()}
+    state = {
+        name: value.detach().double().cpu().numpy() for name, value in norm.state_dict().items()
+    }
     w = conv.weight.detach().double().cpu().numpy()
-    mean, var = state["running_mean"] - (0 if conv.bias is None else conv.bias.detach().double().cpu().numpy()), state["running_var"]
+    mean, var = (
+        state["running_mean"]
+        - (0 if conv.bias is None else conv.bias.detach().double().cpu().numpy()),
+        state["running_var"],
+    )
     alive = var > 1e-4 * np.median(var)
     w, mean, var = w[alive], mean[alive], var[alive]
     scale = np.sqrt(var)[:, None]
@@ -81,10 +101,23 @@ def training_pixels(conv: nn.Conv2d, norm: nn.Module) -> tuple[np.ndarray, np.nd
     flat, best = w.reshape(len(w), 3, -1), (math.inf, np.full(3, np.nan))
     for length in np.geomspace(2, 200, 40):
         r = np.exp(-distance / length)
-        terms = np.stack([(1 + (a != b)) * np.einsum("fi,ij,fj->f", flat[:, a], r, flat[:, b]) for a, b in pairs], 1) / var[:, None]
+        terms = (
+            np.stack(
+                [
+                    (1 + (a != b)) * np.einsum("fi,ij,fj->f", flat[:, a], r, flat[:, b])
+                    for a, b in pairs
+                ],
+                1,
+            )
+            / var[:, None]
+        )
         c = np.linalg.lstsq(terms, np.ones(len(var)), rcond=None)[0]
         own = np.array([c[pairs.index((a, a))] for a in range(3)])
-        best = min(best, (float(np.std(terms @ c - 1)), np.sqrt(np.clip(own, 0, None))), key=lambda fit: fit[0])
+        best = min(
+            best,
+            (float(np.std(terms @ c - 1)), np.sqrt(np.clip(own, 0, None))),
+            key=lambda fit: fit[0],
+        )
     return centre, best[1], best[0]
 
 
@@ -93,12 +126,16 @@ def resize_images(images: Sequence[np.ndarray], size: int, interpolation: str) -
     from PIL import Image
 
     how = Image.Resampling[interpolation.upper()]
-    resized = np.stack([np.asarray(Image.fromarray(image).resize((size, size), how)) for image in images])
+    resized = np.stack(
+        [np.asarray(Image.fromarray(image).resize((size, size), how)) for image in images]
+    )
     return torch.from_numpy(resized).permute(0, 3, 1, 2).float() / 255
 
 
 @torch.inference_mode()
-def look(net: nn.Module, pixels: Batch, mean: Sequence[float], std: Sequence[float]) -> ForwardTrace:
+def look(
+    net: nn.Module, pixels: Batch, mean: Sequence[float], std: Sequence[float]
+) -> ForwardTrace:
     """Run the network on pixels in [0, 1] and write down what passes through its layers."""
     seen = ForwardTrace(torch.empty(0))
     first: list[nn.Conv2d] = []
@@ -112,7 +149,12 @@ def look(net: nn.Module, pixels: Batch, mean: Sequence[float], std: Sequence[flo
             if remembers(module):
                 seen.norms[name] = _divergence(module, inputs[0])
                 conv = first[0] if first else None
-                if conv is not None and len(seen.norms) == 1 and conv.in_channels == 3 and len(conv.weight) == inputs[0].shape[1]:
+                if (
+                    conv is not None
+                    and len(seen.norms) == 1
+                    and conv.in_channels == 3
+                    and len(conv.weight) == inputs[0].shape[1]
+                ):
                     seen.stem = (conv, module)
 
         return before
@@ -122,13 +164,24 @@ def look(net: nn.Module, pixels: Batch, mean: Sequence[float], std: Sequence[flo
             seen.last = module
             seen.map = tuple(output.shape[1:]) if output.ndim > 2 else seen.map
 
-    leaves = [(name, m) for name, m in net.named_modules() if not any(True for _ in m.children()) or remembers(m) or is_norm(m)]
+    leaves = [
+        (name, m)
+        for name, m in net.named_modules()
+        if not any(True for _ in m.children()) or remembers(m) or is_norm(m)
+    ]
     handles = [m.register_forward_pre_hook(hook(name, m)) for name, m in leaves]
     handles += [m.register_forward_hook(after) for _, m in leaves]
     device = next((p.device for p in net.parameters()), torch.device("cpu"))
     try:
         seen.features = (
-            net(((pixels - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)).to(device)).detach().float().cpu()
+            net(
+                ((pixels - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)).to(
+                    device
+                )
+            )
+            .detach()
+            .float()
+            .cpu()
         )
     finally:
         for handle in handles:
@@ -151,7 +204,8 @@ def remembers(module: nn.Module) -> bool:
 def _divergence(norm: Any, x: Batch) -> float:
     """Mean over channels of the Kullback-Leibler divergence, in nats, of the input's Gaussian from the remembered one."""
     mean, var = torch.zeros_like(norm.running_mean), torch.ones_like(norm.running_var)
-    nn.functional.batch_norm(x, mean, var, training=True, momentum=1.0)  # writes them, several times faster than torch.var_mean
+    # writes them, several times faster than torch.var_mean
+    nn.functional.batch_norm(x, mean, var, training=True, momentum=1.0)
     var, memory = var + norm.eps, norm.running_var + norm.eps
     nats = 0.5 * (torch.log(memory / var) + (var + (mean - norm.running_mean) ** 2) / memory - 1)
     return float(nats.nan_to_num(math.inf).mean())

@@ -11,7 +11,10 @@ import torch
 
 
 def device_report() -> list[str]:
-    """Versions, device, memory, disk and data, to paste into a bug report; the home folder is written ~, so that it names nobody."""
+    """Versions, device, memory, disk and data, to paste into a bug report.
+
+    The home folder is written ~, so that it names nobody.
+    """
     from medbench.data import task_data
     from medbench.images import cache_folder
     from medbench.schema import registry
@@ -23,8 +26,12 @@ def device_report() -> list[str]:
     lines.append(f"device: {known['device']}; {os.cpu_count()} cores; {_memory()}")
     for name, place in (("cache", cache), ("results", Path.cwd())):
         disk = next(folder for folder in (place, *place.parents) if folder.exists())
-        lines.append(f"{name}: {shortened(place)}, {shutil.disk_usage(disk).free / 1e9:.1f} GB free")
-    roots = {task.name: task_data.locate(task, None, cache)[0] for task in registry.tasks().values()}
+        lines.append(
+            f"{name}: {shortened(place)}, {shutil.disk_usage(disk).free / 1e9:.1f} GB free"
+        )
+    roots = {
+        task.name: task_data.locate(task, None, cache)[0] for task in registry.tasks().values()
+    }
     lines += [f"{name}: {shortened(root)}" for name, root in roots.items() if root]
     lacking = [name for name, root in roots.items() if not root]
     return [*lines, *([f"data not found: {', '.join(lacking)}"] if lacking else [])]
@@ -32,8 +39,16 @@ def device_report() -> list[str]:
 
 def _memory() -> str:
     """Physical memory, and the GPU's."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9 if hasattr(os, "sysconf") else math.nan
-    gpu = f", {torch.cuda.get_device_properties(0).total_memory / 1e9:.0f} GB on the GPU" if torch.cuda.is_available() else ""
+    total = (
+        os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+        if hasattr(os, "sysconf")
+        else math.nan
+    )
+    gpu = (
+        f", {torch.cuda.get_device_properties(0).total_memory / 1e9:.0f} GB on the GPU"
+        if torch.cuda.is_available()
+        else ""
+    )
     return f"{total:.0f} GB memory{gpu}"
 
 
@@ -42,5 +57,8 @@ def shortened(path: Path) -> str:
 
     The home folder becomes ~; of a path that lies elsewhere the last part stays.
     """
-    path, home = path.absolute(), Path(os.path.expanduser("~"))  # as it stands, where nobody has a home
-    return str("~" / path.relative_to(home) if path.is_relative_to(home) else Path("...", path.name))
+    # as it stands, where nobody has a home
+    path, home = path.absolute(), Path(os.path.expanduser("~"))
+    return str(
+        "~" / path.relative_to(home) if path.is_relative_to(home) else Path("...", path.name)
+    )

@@ -33,25 +33,47 @@ def subject(
 ) -> tuple[nn.Module, Encoder, list[np.ndarray], Mapping[str, Any]]:
     """(network in eval mode, encoder, images of (H, W, 3) uint8, declaration) for `diagnose`.
 
-    file: a checkpoint of the user's, or the name of an official one (`--weights`). task, root: show it 24 training images of this task,
-    found as a run finds them, instead of natural ones: for weights that were trained on such images. said: of the preprocessing, instead of the
-    encoder's own. Raises UserError.
+    file: a checkpoint of the user's, or the name of an official one (`--weights`). task, root: show
+    it 24 training images of this task, found as a run finds them, instead of natural ones: for
+    weights that were trained on such images. said: of the preprocessing, instead of the encoder's
+    own. Raises UserError.
     """
-    encoder = encoders.encoder(name, size, readout=readout, weights=user_path(file) if file else None, stated=said)
+    encoder = encoders.encoder(
+        name, size, readout=readout, weights=user_path(file) if file else None, stated=said
+    )
     if encoder.kind == "features":
-        raise UserError(f"{encoder.name} holds features: there is no encoder to examine.", then="medbench doctor --encoder FILE.py:NAME")
+        raise UserError(
+            f"{encoder.name} holds features: there is no encoder to examine.",
+            then="medbench doctor --encoder FILE.py:NAME",
+        )
     shown = _of_task(task, root) if task else reference_images(IMAGES)
     if encoder.kind == "function":
         return user_encoder.module(encoder), encoder, shown, {}
     cache = images.cache_folder()
     if encoder.kind == "hub":
         return vision_tower.tried(encoder, named.weights(encoder)), encoder, shown, {}
-    start = weights.own(encoder, cache) if encoder.kind == "weights" else weights.supervised(encoder, cache)
-    own = {key: value for key in ("mean", "std", "interpolation") if (value := getattr(start, key)) is not None}
-    declared: Any = get_pretrained_cfg(f"{encoder.architecture}.{encoder.checkpoint}" if encoder.checkpoint else encoder.architecture)
+    start = (
+        weights.own(encoder, cache)
+        if encoder.kind == "weights"
+        else weights.supervised(encoder, cache)
+    )
+    own = {
+        key: value
+        for key in ("mean", "std", "interpolation")
+        if (value := getattr(start, key)) is not None
+    }
+    declared: Any = get_pretrained_cfg(
+        f"{encoder.architecture}.{encoder.checkpoint}"
+        if encoder.checkpoint
+        else encoder.architecture
+    )
     about = declared.to_dict() if declared else {}
     if encoder.kind == "weights" and not own:  # a tag speaks of its own file
-        about = {name: value for name, value in about.items() if name not in ("mean", "std", "interpolation", "input_size")}
+        about = {
+            name: value
+            for name, value in about.items()
+            if name not in ("mean", "std", "interpolation", "input_size")
+        }
     return weights.build_encoder(encoder, start, 0), replace(encoder, **own), shown, about | own
 
 
@@ -60,9 +82,14 @@ def _of_task(name: str, root: str | None) -> list[np.ndarray]:
     found, why = task_data.locate(task, root, images.cache_folder())
     parts = task_data.loaded(task, found) if found else task.phantom() if task.phantom else None
     if parts is None:
-        raise UserError(f"The data of '{task.name}' ({task.data}) {why}, and it has no phantom.", then=f"medbench data list {task.name}")
+        raise UserError(
+            f"The data of '{task.name}' ({task.data}) {why}, and it has no phantom.",
+            then=f"medbench data list {task.name}",
+        )
     split = parts["train"]
     index = np.random.default_rng(0).permutation(len(split))[:IMAGES]
     if len(index) < 8:
-        raise UserError(f"The training part of '{task.name}' has {len(index)} images; 8 are needed.")
+        raise UserError(
+            f"The training part of '{task.name}' has {len(index)} images; 8 are needed."
+        )
     return [images.decode(split.images[i]) for i in index]

@@ -39,11 +39,19 @@ def read_column(name: str, column: np.ndarray, groups: np.ndarray) -> MetadataCo
             continue
         codes[here] = len(values)
         values.append(value)
-    return MetadataColumn(name, codes, tuple(values), int((found.codes < 0).sum()), tuple(Note("column", text) for text in notes))
+    return MetadataColumn(
+        name,
+        codes,
+        tuple(values),
+        int((found.codes < 0).sum()),
+        tuple(Note("column", text) for text in notes),
+    )
 
 
 def cramers_v(codes: np.ndarray, classes: np.ndarray, n_groups: int) -> float:
-    """Cramér's V in [0, 1] of two codings (N,), NaN where one is constant; corrected for what chance gives (Bergsma 2013, J Korean Stat Soc 42:323).
+    """Cramér's V in [0, 1] of two codings (N,), NaN where one is constant.
+
+    Corrected for what chance gives (Bergsma 2013, J Korean Stat Soc 42:323).
 
     The correction counts groups, not images: images of one patient are not independent.
     """

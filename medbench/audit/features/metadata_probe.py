@@ -13,7 +13,8 @@ from medbench.stats import metrics, splits
 from medbench.system.progress_listener import report_progress
 
 FOLDS, INNER = 5, 3  # outer, that the scores come from; inner, that choose the penalty
-PATH = linear.PENALTIES[::4]  # 1e-3 to 1e3, one a decade: enough to say whether something can be read
+# 1e-3 to 1e3, one a decade: enough to say whether something can be read
+PATH = linear.PENALTIES[::4]
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,9 @@ def out_of_fold(
     for done, (rest, out) in enumerate(parts):
         report_progress(stage, done, len(parts), "folds")
         pool = torch.as_tensor(np.ascontiguousarray(features[rest]), device=device)
-        model = linear.learn(pool, labels[rest], groups[rest], kind, n_classes, PATH, linear.FIXED_PENALTY, INNER)
+        model = linear.learn(
+            pool, labels[rest], groups[rest], kind, n_classes, PATH, linear.FIXED_PENALTY, INNER
+        )
         scores[out] = model.score(features[out])[0]
     report_progress(stage, len(parts), len(parts), "folds")
     return scores
@@ -61,6 +64,8 @@ def mean_auc(labels: np.ndarray, scores: np.ndarray, groups: np.ndarray, kind: K
     """Mean AUC over classes, one against the rest (binary: of class 1), of labels (N,) and probabilities (N, C); interval over groups."""
     decisions = scores.argmax(1)
     value = metrics.score(labels, scores, decisions, kind).values["auc"]
-    resampled = metrics.score(labels, scores, decisions, kind, stats.group_weights(groups)).values["auc"]
+    resampled = metrics.score(labels, scores, decisions, kind, stats.group_weights(groups)).values[
+        "auc"
+    ]
     low, high = stats.expanded_interval(resampled, len(np.unique(groups)))
     return Auc(float(value), low, high)

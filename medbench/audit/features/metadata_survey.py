@@ -21,8 +21,9 @@ MOST = 10_000  # images; of more, whole groups are taken until there are so many
 class ColumnFinding:
     """One column against the class (label "") or against one label of a multi-label task.
 
-    images, groups: that have both. values: of the column. cramers_v: how strongly the two go together, in [0, 1]. column_auc, class_auc: how well a
-    linear probe tells them from the features. index: whose neighbours. None or NaN: not defined, and `notes` say why.
+    images, groups: that have both. values: of the column. cramers_v: how strongly the two go
+    together, in [0, 1]. column_auc, class_auc: how well a linear probe tells them from the
+    features. index: whose neighbours. None or NaN: not defined, and `notes` say why.
     """
 
     column: str
@@ -48,7 +49,11 @@ class ColumnFinding:
 
     def to_json(self) -> dict[str, Any]:
         """JSON values: undefined is null."""
-        return {**_plain(asdict(self)), "notes": [note.text for note in self.notes], "verdict": self.verdict}
+        return {
+            **_plain(asdict(self)),
+            "notes": [note.text for note in self.notes],
+            "verdict": self.verdict,
+        }
 
 
 def chosen_columns(split: Split, named: Sequence[str], task: str) -> list[str]:
@@ -57,10 +62,14 @@ def chosen_columns(split: Split, named: Sequence[str], task: str) -> list[str]:
     Raises UserError for an unknown one, and where there are none.
     """
     if not split.meta:
-        raise UserError(f"'{task}' has no metadata columns: nothing to look for.", then="medbench list tasks")
+        raise UserError(
+            f"'{task}' has no metadata columns: nothing to look for.", then="medbench list tasks"
+        )
     unknown = [name for name in named if name not in split.meta]
     if unknown:
-        raise UserError(f"'{task}' has no metadata column '{unknown[0]}'.", allowed=split.meta, given=unknown[0])
+        raise UserError(
+            f"'{task}' has no metadata column '{unknown[0]}'.", allowed=split.meta, given=unknown[0]
+        )
     return list(dict.fromkeys(named)) or list(split.meta)
 
 
@@ -74,14 +83,18 @@ def survey(
     k: int = K,
     device: str = "cpu",
 ) -> list[ColumnFinding]:
-    """One finding a column, of a multi-label task one a column and label. features: (N, D) float32, of the split's images in its order.
+    """One finding a column, of a multi-label task one a column and label.
 
-    Ordinal classes count as names. Uncertain labels are left out for that label alone. Of more than `MOST` images a part is taken: whole groups
-    in an order of their names' hashes.
+    features: (N, D) float32, of the split's images in its order.
+
+    Ordinal classes count as names. Uncertain labels are left out for that label alone. Of more than
+    `MOST` images a part is taken: whole groups in an order of their names' hashes.
     """
     kept = _few(split.groups)
     part, features = split.take(kept), np.asarray(features[kept], np.float32)
-    notes = (Note("column", f"{len(kept)} of {len(split)} images"),) if len(kept) < len(split) else ()
+    notes = (
+        (Note("column", f"{len(kept)} of {len(split)} images"),) if len(kept) < len(split) else ()
+    )
     tells = _class_aucs(features, part, kind, classes, device)
     cache: dict[bytes, np.ndarray] = {}
     found = []
@@ -89,11 +102,19 @@ def survey(
         column = read_column(name, part.meta[name], part.groups)
         seen = column.codes >= 0
         usable = len(column.values) > 1
-        why = () if usable else (Note("column", "constant" if column.values else f"no value has {FEWEST} groups"),)
+        why = (
+            ()
+            if usable
+            else (Note("column", "constant" if column.values else f"no value has {FEWEST} groups"),)
+        )
         told = _column_auc(features, column, part.groups, device) if usable else None
         for label, labels in _labels(part, kind, classes):
             both = seen & (labels >= 0)
-            here = _finding(column, label, labels, both, part.groups, k, features, cache) if usable else None
+            here = (
+                _finding(column, label, labels, both, part.groups, k, features, cache)
+                if usable
+                else None
+            )
             v, index, extra = here or (float("nan"), None, ())
             found.append(
                 ColumnFinding(
@@ -140,10 +161,15 @@ def _labels(part: Split, kind: Kind, classes: Sequence[str]) -> list[tuple[str, 
     """Label name ("" for the class) and (N,) int64, -1 where uncertain."""
     if kind != "multilabel":
         return [("", part.labels)]
-    return [(name, np.where(np.isnan(part.labels[:, c]), -1, part.labels[:, c]).astype(np.int64)) for c, name in enumerate(classes)]
+    return [
+        (name, np.where(np.isnan(part.labels[:, c]), -1, part.labels[:, c]).astype(np.int64))
+        for c, name in enumerate(classes)
+    ]
 
 
-def _class_aucs(features: np.ndarray, part: Split, kind: Kind, classes: Sequence[str], device: str) -> dict[str, Auc]:
+def _class_aucs(
+    features: np.ndarray, part: Split, kind: Kind, classes: Sequence[str], device: str
+) -> dict[str, Auc]:
     """ "" -> the class's AUC, or label -> its own, from one probe."""
     labels = part.labels
     if kind != "multilabel":
@@ -166,7 +192,9 @@ def _class_aucs(features: np.ndarray, part: Split, kind: Kind, classes: Sequence
     return found
 
 
-def _column_auc(features: np.ndarray, column: MetadataColumn, groups: np.ndarray, device: str) -> Auc | None:
+def _column_auc(
+    features: np.ndarray, column: MetadataColumn, groups: np.ndarray, device: str
+) -> Auc | None:
     seen = column.codes >= 0
     codes, n = column.codes[seen], len(column.values)
     kind: Kind = "binary" if n == 2 else "multiclass"
@@ -182,7 +210,9 @@ def _few(groups: np.ndarray) -> np.ndarray:
     import hashlib
 
     names, member, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    order = sorted(range(len(names)), key=lambda g: hashlib.sha256(f"shortcuts {names[g]}".encode()).digest())
+    order = sorted(
+        range(len(names)), key=lambda g: hashlib.sha256(f"shortcuts {names[g]}".encode()).digest()
+    )
     taken = np.zeros(len(names), bool)
     total = 0
     for g in order:

@@ -46,25 +46,54 @@ def findings_terminal(examined: Sequence[Examined], k: int, part: str) -> list[R
     for one in examined:
         where = "PHANTOM: drawn images" if one.data == "phantom" else one.data
         table = Table(
-            title=f"{one.task} ({where}), {part}: {one.method} ({one.weights}), {one.encoder} at {one.size} px", title_justify="left"
+            title=f"{one.task} ({where}), {part}: {one.method} ({one.weights}), {one.encoder} at {one.size} px",
+            title_justify="left",
         )
         several = any(finding.label for finding in one.findings)
-        names = ["column", *(["label"] if several else []), "V", "AUC column", "AUC class", "index", "expected", "difference", "shortcut"]
+        names = [
+            "column",
+            *(["label"] if several else []),
+            "V",
+            "AUC column",
+            "AUC class",
+            "index",
+            "expected",
+            "difference",
+            "shortcut",
+        ]
         for name in names:
-            table.add_column(name, justify="left" if name in ("column", "label", "shortcut") else "right")
+            table.add_column(
+                name, justify="left" if name in ("column", "label", "shortcut") else "right"
+            )
         for finding in one.findings:
             index = finding.index
-            cells = [finding.column, *([finding.label] if several else []), number_text(finding.cramers_v, ".2f")]
+            cells = [
+                finding.column,
+                *([finding.label] if several else []),
+                number_text(finding.cramers_v, ".2f"),
+            ]
             cells += [_interval(finding.column_auc), _interval(finding.class_auc)]
-            cells += [number_text(index.value, ".2f"), number_text(index.expected, ".2f")] if index else [NONE, NONE]
+            cells += (
+                [number_text(index.value, ".2f"), number_text(index.expected, ".2f")]
+                if index
+                else [NONE, NONE]
+            )
             cells += [
-                estimate_text(index.difference, index.difference_low, index.difference_high, "+.2f") if index else NONE,
+                estimate_text(index.difference, index.difference_low, index.difference_high, "+.2f")
+                if index
+                else NONE,
                 _SHOWN[finding.verdict],
             ]
             table.add_row(*map(Text, cells))
-            what = f"{finding.column}: {', '.join(finding.values)}" if len(finding.values) > 1 else finding.column
+            what = (
+                f"{finding.column}: {', '.join(finding.values)}"
+                if len(finding.values) > 1
+                else finding.column
+            )
             missing = [f"{finding.missing} missing"] if finding.missing else []
-            plain = [note.text for note in finding.notes if not (several and note.kind == "confounded")]
+            plain = [
+                note.text for note in finding.notes if not (several and note.kind == "confounded")
+            ]
             remarks.setdefault("; ".join([what, *missing, *plain]))
         shown.append(table)
     shown += [Text(line) for line in remarks]
@@ -84,7 +113,19 @@ def finding_records(examined: Sequence[Examined]) -> list[dict[str, Any]]:
     """Return a flat record per finding, JSON values."""
     rows = []
     for one in examined:
-        head = {name: getattr(one, name) for name in ("task", "data", "method", "source", "weights", "encoder", "readout", "size")}
+        head = {
+            name: getattr(one, name)
+            for name in (
+                "task",
+                "data",
+                "method",
+                "source",
+                "weights",
+                "encoder",
+                "readout",
+                "size",
+            )
+        }
         for finding in one.findings:
             found = finding.to_json()
             flat: dict[str, Any] = {}
@@ -92,15 +133,34 @@ def finding_records(examined: Sequence[Examined]) -> list[dict[str, Any]]:
                 if name in ("column_auc", "class_auc", "index"):
                     fields = value or {}
                     keys = ("value", "low", "high") if name != "index" else _INDEX
-                    flat.update({name if key == "value" else f"{name}_{key}": fields.get(key) for key in keys})
+                    flat.update(
+                        {
+                            name if key == "value" else f"{name}_{key}": fields.get(key)
+                            for key in keys
+                        }
+                    )
                 else:
                     flat[name] = " | ".join(value) if isinstance(value, list) else value
             rows.append({**head, **flat})
     return rows
 
 
-_SHOWN = {"follows the column": "yes", "no shortcut shown": "not shown", "away from the column": "the reverse", "-": "–"}
-_INDEX = ("k", "value", "low", "high", "expected", "difference", "difference_low", "difference_high")
+_SHOWN = {
+    "follows the column": "yes",
+    "no shortcut shown": "not shown",
+    "away from the column": "the reverse",
+    "-": "–",
+}
+_INDEX = (
+    "k",
+    "value",
+    "low",
+    "high",
+    "expected",
+    "difference",
+    "difference_low",
+    "difference_high",
+)
 
 
 def to_csv(examined: Sequence[Examined]) -> str:
@@ -115,8 +175,16 @@ def to_csv(examined: Sequence[Examined]) -> str:
 
 def to_json(examined: Sequence[Examined], part: str) -> str:
     """{"part", "citation", "encoders": [{..., "findings": [...]}]}; undefined is null."""
-    encoders = [{**one.__dict__, "findings": [finding.to_json() for finding in one.findings]} for one in examined]
-    return json.dumps({"part": part, "citation": CITATION, "encoders": encoders}, indent=1, ensure_ascii=False) + "\n"
+    encoders = [
+        {**one.__dict__, "findings": [finding.to_json() for finding in one.findings]}
+        for one in examined
+    ]
+    return (
+        json.dumps(
+            {"part": part, "citation": CITATION, "encoders": encoders}, indent=1, ensure_ascii=False
+        )
+        + "\n"
+    )
 
 
 def _interval(value: Auc | None) -> str:

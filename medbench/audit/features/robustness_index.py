@@ -1,13 +1,20 @@
-"""Whose neighbours an image has: the robustness index of PathoROB (arXiv:2507.17845; de Jong et al. 2025, arXiv:2501.18055), for any column.
+"""Whose neighbours an image has.
 
-Of each image's k nearest neighbours count SO, those of the same class and another value of the column, and OS, those of another class and the same
-value. The index is sum SO / (sum SO + sum OS), in [0, 1]: 1 where features follow the class alone, 0 where the column alone. As there, features
+The robustness index of PathoROB (arXiv:2507.17845; de Jong et al. 2025, arXiv:2501.18055), for any
+column.
+
+Of each image's k nearest neighbours count SO, those of the same class and another value of the
+column, and OS, those of another class and the same value. The index is sum SO / (sum SO + sum OS),
+in [0, 1]: 1 where features follow the class alone, 0 where the column alone. As there, features
 have unit length, and neighbours of the image's own group (there: slide) do not count.
 
-PathoROB balances its data so that classes and centres are equally frequent. Here nothing is balanced, and the index of features that do not know the
-column is not one number: it depends on the classes' separation and on both frequencies. So it is stated beside the index: `expected` puts in the
-place of each neighbour's value the share that this value has among the images of the neighbour's class in other groups. `difference` = index - expected
-is 0 without a shortcut, however well the classes separate and however strongly the column goes with the class, and negative with one.
+PathoROB balances its data so that classes and centres are equally frequent. Here nothing is
+balanced, and the index of features that do not know the column is not one number: it depends on the
+classes' separation and on both frequencies. So it is stated beside the index: `expected` puts in
+the place of each neighbour's value the share that this value has among the images of the
+neighbour's class in other groups. `difference` = index - expected is 0 without a shortcut, however
+well the classes separate and however strongly the column goes with the class, and negative with
+one.
 """
 
 from __future__ import annotations
@@ -24,7 +31,10 @@ _BLOCK = 1024  # images whose similarities to all others are held at a time
 
 @dataclass(frozen=True)
 class Index:
-    """value and expected in [0, 1], NaN where no neighbour is SO or OS. low, high: 95 % intervals, of the index and of the difference."""
+    """value and expected in [0, 1], NaN where no neighbour is SO or OS.
+
+    low, high: 95 % intervals, of the index and of the difference.
+    """
 
     k: int
     value: float
@@ -39,7 +49,8 @@ class Index:
 def nearest(features: np.ndarray, groups: np.ndarray, k: int = K) -> np.ndarray:
     """(N, k) int64: the most similar images by cosine, nearest first, none of the image's own group; -1 where there are not so many.
 
-    features: (N, D) float, finite. Of equally similar images the one with the smaller number is nearer.
+    features: (N, D) float, finite. Of equally similar images the one with the smaller number is
+    nearer.
     """
     length = np.linalg.norm(features, axis=1, keepdims=True)
     unit = (features / np.where(length > 0, length, 1)).astype(np.float32)
@@ -59,18 +70,25 @@ def nearest(features: np.ndarray, groups: np.ndarray, k: int = K) -> np.ndarray:
 def _first(distance: np.ndarray, k: int) -> np.ndarray:
     """(B, k) int64: columns of the k smallest of each row (B, N), in order, the smaller number first among equals.
 
-    A whole sort is paid only by rows where the k-th has equals: with 10,000 columns it costs ten times as much.
+    A whole sort is paid only by rows where the k-th has equals: with 10,000 columns it costs ten
+    times as much.
     """
     order = np.argpartition(distance, k - 1, axis=1)[:, :k]
     order.sort(axis=1)
-    order = np.take_along_axis(order, np.argsort(np.take_along_axis(distance, order, axis=1), axis=1, kind="stable"), axis=1)
+    order = np.take_along_axis(
+        order,
+        np.argsort(np.take_along_axis(distance, order, axis=1), axis=1, kind="stable"),
+        axis=1,
+    )
     last = np.take_along_axis(distance, order[:, -1:], axis=1)
     tied = (distance <= last).sum(1) > k
     order[tied] = np.argsort(distance[tied], axis=1, kind="stable")[:, :k]
     return order
 
 
-def robustness(neighbours: np.ndarray, classes: np.ndarray, codes: np.ndarray, groups: np.ndarray) -> Index:
+def robustness(
+    neighbours: np.ndarray, classes: np.ndarray, codes: np.ndarray, groups: np.ndarray
+) -> Index:
     """Compute the index of neighbours (N, k) as `nearest` gives them.
 
     classes, codes, groups: (N,), none missing.
@@ -96,23 +114,30 @@ def robustness(neighbours: np.ndarray, classes: np.ndarray, codes: np.ndarray, g
     wide, _ = _variances(of_index, first, second, n)
     jackknife, dyads = _variances(of_index - of_expected, first, second, n)
     low, high = stats.Estimate(value, ((small * wide, n - 1.0),)).interval(within=(0.0, 1.0))
-    gap = stats.Estimate(value - expected, ((small * max(jackknife - dyads, dyads), n - 1.0),))  # never less than what the dyads make
+    # never less than what the dyads make
+    gap = stats.Estimate(value - expected, ((small * max(jackknife - dyads, dyads), n - 1.0),))
     return Index(neighbours.shape[1], value, low, high, expected, gap.value, *gap.interval())
 
 
-def _variances(added: np.ndarray, first: np.ndarray, second: np.ndarray, n: int) -> tuple[float, float]:
+def _variances(
+    added: np.ndarray, first: np.ndarray, second: np.ndarray, n: int
+) -> tuple[float, float]:
     """Return two variances of a sum of `added` (P,), each by a pair of two groups of n.
 
     first, second: the groups (P,), always two. The squares of all that a group has a part in, and
     of all that two groups have a part in. The second counts twice in the first.
     """
-    pair, of = np.unique(np.minimum(first, second) * n + np.maximum(first, second), return_inverse=True)
+    pair, of = np.unique(
+        np.minimum(first, second) * n + np.maximum(first, second), return_inverse=True
+    )
     together = np.bincount(of, added, len(pair))
     alone = np.bincount(pair // n, together, n) + np.bincount(pair % n, together, n)
     return float(alone @ alone), float(together @ together)
 
 
-def _chance(classes: np.ndarray, codes: np.ndarray, groups: np.ndarray, image: np.ndarray, other: np.ndarray) -> np.ndarray:
+def _chance(
+    classes: np.ndarray, codes: np.ndarray, groups: np.ndarray, image: np.ndarray, other: np.ndarray
+) -> np.ndarray:
     """(P,) in [0, 1]: the share of the image's value among the images of the neighbour's class, the image's own group left out."""
     _, kind = np.unique(classes, return_inverse=True)
     _, code = np.unique(codes, return_inverse=True)
@@ -130,5 +155,7 @@ def _ratio(counts: np.ndarray) -> tuple[float, np.ndarray]:
     """(2, P) -> first / (first + second) of the sums, and what each pair adds to it to first order (P,); NaN where undefined."""
     top, both = counts[0].sum(), counts.sum()
     value = float(top / both) if both else float("nan")
-    added: np.ndarray = (counts[0] - value * counts.sum(0)) / both if both else np.full(counts.shape[1], np.nan)
+    added: np.ndarray = (
+        (counts[0] - value * counts.sum(0)) / both if both else np.full(counts.shape[1], np.nan)
+    )
     return value, added

@@ -1,4 +1,7 @@
-"""Single features that tell a class by themselves: a label, a row number or a diagnosis that was left among them, whatever it is called."""
+"""Single features that tell a class by themselves.
+
+A label, a row number or a diagnosis that was left among them, whatever it is called.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,9 @@ import numpy as np
 from medbench.schema import Kind, Split, of_class
 
 AUC = 0.99  # of a feature alone, one class against the rest, ties counted against it
-FALSE_ALARM = 1e-3  # chance at most that features which know nothing of the classes get a mark, all features and classes together
+# chance at most that features which know nothing of the classes get a mark, all features and
+# classes together
+FALSE_ALARM = 1e-3
 MOST = 5_000  # groups that are looked at
 _BLOCK = 256  # features ranked at once
 _SHOWN = 3
@@ -27,15 +32,21 @@ class Separating:
     groups: int
 
 
-def separating(features: np.ndarray, split: Split, kind: Kind, classes: Sequence[str]) -> list[Separating]:
+def separating(
+    features: np.ndarray, split: Split, kind: Kind, classes: Sequence[str]
+) -> list[Separating]:
     """Features that separate a class from the rest, best first.
 
-    The rule. One image a group, the first by id, so that images of one patient do not count twice. A feature separates a class of n images from m others
-    where its AUC, or 1 - AUC, is at least `AUC` with every tie counted against it, and where so few inversions u = (1 - AUC) n m are too improbable
-    for a feature that knows nothing: all C(n + m, n) orders of the two classes are equally probable then, and the number of those with at most u
-    inversions is at most that of the partitions of 0, 1, ..., u, which is below (u + 1) exp(pi sqrt(2 u / 3)) (Hardy and Ramanujan 1918; Apostol 1976,
-    theorem 14.5). Twice that share, for both directions, times the number of features and of classes must be at most `FALSE_ALARM` (Bonferroni).
-    Without an inversion this is the exact rank test, 2 / C(n + m, n). So few images never give a mark by chance, however many the features.
+    The rule. One image a group, the first by id, so that images of one patient do not count twice.
+    A feature separates a class of n images from m others where its AUC, or 1 - AUC, is at least
+    `AUC` with every tie counted against it, and where so few inversions u = (1 - AUC) n m are too
+    improbable for a feature that knows nothing: all C(n + m, n) orders of the two classes are
+    equally probable then, and the number of those with at most u inversions is at most that of the
+    partitions of 0, 1, ..., u, which is below (u + 1) exp(pi sqrt(2 u / 3)) (Hardy and Ramanujan
+    1918; Apostol 1976, theorem 14.5). Twice that share, for both directions, times the number of
+    features and of classes must be at most `FALSE_ALARM` (Bonferroni). Without an inversion this is
+    the exact rank test, 2 / C(n + m, n). So few images never give a mark by chance, however many
+    the features.
 
     Parameters
     ----------
@@ -57,26 +68,38 @@ def separating(features: np.ndarray, split: Split, kind: Kind, classes: Sequence
     rows = np.sort(order[first])[:: -(-len(first) // MOST)]
     values = np.asarray(features)[rows]
     labels = split.labels[rows]
-    told = [c for c in range(len(classes)) if c or len(classes) > 2 or kind == "multilabel"]  # of two classes, one says it all
+    # of two classes, one says it all
+    told = [c for c in range(len(classes)) if c or len(classes) > 2 or kind == "multilabel"]
     found = []
     for c in told:
         known = np.ones(len(rows), bool) if labels.ndim == 1 else ~np.isnan(labels[:, c])
         of = of_class(labels[known], c)
         n, m = int(of.sum()), int((~of).sum())
-        if min(n, m) and _log_chance(0, n, m) + math.log(values.shape[1] * len(told)) <= math.log(FALSE_ALARM):
+        if min(n, m) and _log_chance(0, n, m) + math.log(values.shape[1] * len(told)) <= math.log(
+            FALSE_ALARM
+        ):
             for feature, u in _inversions(values[known], of):
-                if u <= (1 - AUC) * n * m and _log_chance(u, n, m) + math.log(values.shape[1] * len(told)) <= math.log(FALSE_ALARM):
+                if u <= (1 - AUC) * n * m and _log_chance(u, n, m) + math.log(
+                    values.shape[1] * len(told)
+                ) <= math.log(FALSE_ALARM):
                     found.append(Separating(feature, classes[c], 1 - u / (n * m), n + m))
     return sorted(found, key=lambda one: (-one.auc, one.feature))
 
 
 def sentences(found: Sequence[Separating], names: Sequence[str], group: str) -> list[str]:
-    """One mark on all of them, [] where there are none. names: of the features; group: what a group is."""
+    """One mark on all of them, [] where there are none.
+
+    names: of the features; group: what a group is.
+    """
     if not found:
         return []
     shown = [f"{names[one.feature]} tells {one.name} (AUC {one.auc:.3f})" for one in found[:_SHOWN]]
     features = len({one.feature for one in found})
-    more = f", and {features} features do" if features > len({one.feature for one in found[:_SHOWN]}) else ""
+    more = (
+        f", and {features} features do"
+        if features > len({one.feature for one in found[:_SHOWN]})
+        else ""
+    )
     return [
         f"single features tell a class by themselves, among {found[0].groups} {group}s of train: {', '.join(shown)}{more}. Is it the label?"
     ]
@@ -85,7 +108,8 @@ def sentences(found: Sequence[Separating], names: Sequence[str], group: str) -> 
 def _inversions(values: np.ndarray, of: np.ndarray) -> list[tuple[int, int]]:
     """(feature, pairs of two classes in the wrong order or tied), in the better direction, of the features that may have few of them.
 
-    By rank sums of all features at once, where a tie is half a pair; the few that are left are counted by hand.
+    By rank sums of all features at once, where a tie is half a pair; the few that are left are
+    counted by hand.
     """
     from scipy.stats import rankdata
 
@@ -93,11 +117,14 @@ def _inversions(values: np.ndarray, of: np.ndarray) -> list[tuple[int, int]]:
     likely: list[int] = []
     for start in range(0, values.shape[1], _BLOCK):
         above = rankdata(values[:, start : start + _BLOCK], axis=0)[of].sum(0) - n * (n + 1) / 2
-        likely += (start + np.flatnonzero(np.minimum(above, n * m - above) <= (1 - AUC) * n * m)).tolist()
+        likely += (
+            start + np.flatnonzero(np.minimum(above, n * m - above) <= (1 - AUC) * n * m)
+        ).tolist()
     found = []
     for feature in likely:
         own, other = values[of, feature], np.sort(values[~of, feature])
-        lower = int((m - np.searchsorted(other, own, side="left")).sum())  # where the class should lie above: others that are not below
+        # where the class should lie above: others that are not below
+        lower = int((m - np.searchsorted(other, own, side="left")).sum())
         upper = int(np.searchsorted(other, own, side="right").sum())
         found.append((feature, min(lower, upper)))
     return found

@@ -18,7 +18,9 @@ def corrupted(data: TaskData, part: str, corruption: Corruption, level: int) -> 
     Ids, labels and groups are those of the part, so that a drop is paired.
     """
     name = corruption.name
-    strength = f"level {level} of {catalogue.LEVELS} (strength {corruption.strengths[level - 1]:.3g})"
+    strength = (
+        f"level {level} of {catalogue.LEVELS} (strength {corruption.strengths[level - 1]:.3g})"
+    )
     about = Mark("corrupted", f"the {part} images with {name}, {strength}")
     return replace(
         own_part(data, part),
@@ -30,10 +32,15 @@ def corrupted(data: TaskData, part: str, corruption: Corruption, level: int) -> 
     )
 
 
-def corruptions_of(tasks: Sequence[Task], grid: Grid) -> tuple[dict[str, list[tuple[Corruption, int]]], list[Note]]:
-    """Task name -> the kinds and levels of damage that its test images get; and notes on kinds that fit some of several tasks alone.
+def corruptions_of(
+    tasks: Sequence[Task], grid: Grid
+) -> tuple[dict[str, list[tuple[Corruption, int]]], list[Note]]:
+    """Task name -> the kinds and levels of damage that its test images get.
 
-    Raises UserError for a kind that fits none of the tasks, or is unknown, and for a level that is none.
+    And notes on kinds that fit some of several tasks alone.
+
+    Raises UserError for a kind that fits none of the tasks, or is unknown, and for a level that is
+    none.
     """
     found: dict[str, list[tuple[Corruption, int]]] = {task.name: [] for task in tasks}
     notes: list[Note] = []
@@ -47,7 +54,12 @@ def corruptions_of(tasks: Sequence[Task], grid: Grid) -> tuple[dict[str, list[tu
                 kinds = catalogue.chosen(task.name, task.modality, [name])
             except UserError as error:
                 refusals.append(error)
-                notes.append(Note("left out", f"{task.name} is scored without the corruption {name}: it does not fit its images"))
+                notes.append(
+                    Note(
+                        "left out",
+                        f"{task.name} is scored without the corruption {name}: it does not fit its images",
+                    )
+                )
                 continue
             both = [(kind, level) for kind in kinds for level in asked]
             found[task.name] += [each for each in both if each not in found[task.name]]

@@ -54,7 +54,10 @@ class EvaluationSet:
 
     @cached_property
     def digest(self) -> dict[str, Any]:
-        """As of a task's own part, see `TaskData.digests`; damaged images are told by what was done to them."""
+        """As of a task's own part, see `TaskData.digests`.
+
+        Damaged images are told by what was done to them.
+        """
         content = contents(self.examples, self.hashes or [self.identity] * len(self.split))
         return part_digest(self.examples.split, content, len(self.classes))
 
@@ -87,7 +90,12 @@ class EvaluationSet:
             return scores
         probabilities = scores.probabilities[:, self.own]
         if scores.decisions.ndim == 2:
-            return replace(scores, probabilities=probabilities, decisions=scores.decisions[:, self.own], held_out=None)
+            return replace(
+                scores,
+                probabilities=probabilities,
+                decisions=scores.decisions[:, self.own],
+                held_out=None,
+            )
         total = probabilities.sum(1, keepdims=True)
         equal = np.full_like(probabilities, 1 / len(self.own))
         probabilities = np.divide(probabilities, total, out=equal, where=total > 0)
@@ -100,7 +108,16 @@ class EvaluationSet:
 
 def own_part(data: TaskData, part: str) -> EvaluationSet:
     """Return the task's own images unchanged."""
-    return EvaluationSet(part, part, data.target(part), data.parts[part], data.task.classes, data.task.groups, data.marks, by=data.by)
+    return EvaluationSet(
+        part,
+        part,
+        data.target(part),
+        data.parts[part],
+        data.task.classes,
+        data.task.groups,
+        data.marks,
+        by=data.by,
+    )
 
 
 def common(data: TaskData, part: str, away: EvaluationSet) -> EvaluationSet:
@@ -116,7 +133,10 @@ def common(data: TaskData, part: str, away: EvaluationSet) -> EvaluationSet:
         rows = np.flatnonzero(np.isin(split.labels, away.own))
         labels = np.searchsorted(away.own, split.labels[rows])
     identity = fingerprint("common", VERSION, away.classes)
-    about = Mark("common", f"the {part} images of the classes that {away.name} has, too; {what_then(data.task)}")
+    about = Mark(
+        "common",
+        f"the {part} images of the classes that {away.name} has, too; {what_then(data.task)}",
+    )
     return EvaluationSet(
         f"{part}-common-{away.name}",
         part,

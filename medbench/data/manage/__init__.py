@@ -1,4 +1,7 @@
-"""A task's data as a person handles it: listed, fetched, verified, looked at. `data` opens it for a run."""
+"""A task's data as a person handles it: listed, fetched, verified, looked at.
+
+`data` opens it for a run.
+"""
 
 from medbench.data.manage.contact_sheet import draw_contact_sheet, save_png
 from medbench.data.manage.download import get, is_complete, steps

@@ -22,7 +22,9 @@ _HEAD, _LINES = 76, 38  # pixels: the title, and the least height of a row
 _INK, _PALE, _PAPER = (25, 25, 25), (110, 110, 110), (255, 255, 255)
 
 
-def draw_contact_sheet(task: Task, parts: Mapping[str, Split], data: str, n: int, part: str | None = None) -> PIL.Image.Image:
+def draw_contact_sheet(
+    task: Task, parts: Mapping[str, Split], data: str, n: int, part: str | None = None
+) -> PIL.Image.Image:
     """Draw an RGB picture of a task's images: one row per class.
 
     A label of a multi-label task is a row, as are images without any. A row has its name and its
@@ -35,18 +37,35 @@ def draw_contact_sheet(task: Task, parts: Mapping[str, Split], data: str, n: int
     from PIL import ImageDraw
 
     if part is not None and part not in parts:
-        raise UserError(f"Task '{task.name}' has no part '{part}'.", allowed=parts, given=part, then=f"medbench data show {task.name}")
+        raise UserError(
+            f"Task '{task.name}' has no part '{part}'.",
+            allowed=parts,
+            given=part,
+            then=f"medbench data show {task.name}",
+        )
     shown = {part: parts[part]} if part else dict(parts)
-    rows = [(name, counts, [_tile(image) for image in chosen]) for name, counts, chosen in _rows(task, shown, n)]
+    rows = [
+        (name, counts, [_tile(image) for image in chosen])
+        for name, counts, chosen in _rows(task, shown, n)
+    ]
     heights = [max([_LINES, *(tile.height for tile in tiles)]) for _, _, tiles in rows]
     width = max(LABEL + n * (TILE + GAP) + GAP, 640)
     picture = pillow.new("RGB", (width, _HEAD + sum(heights) + len(rows) * GAP), _PAPER)
     pen = ImageDraw.Draw(picture)
     sizes = ", ".join(f"{name} {len(split):,}" for name, split in shown.items())
     _write(pen, (GAP, 8), f"{task.name}: {task.title}", 20, _INK, width - 2 * GAP)
-    _write(pen, (GAP, 34), f"{'PHANTOM, drawn images' if data == 'phantom' else data}   {sizes} images", 14, _INK, width - 2 * GAP)
+    _write(
+        pen,
+        (GAP, 34),
+        f"{'PHANTOM, drawn images' if data == 'phantom' else data}   {sizes} images",
+        14,
+        _INK,
+        width - 2 * GAP,
+    )
     licence = (
-        "" if data == "phantom" else f"licence: {task.licence or 'not known'}. Only for looking: the licence holds for this sheet too."
+        ""
+        if data == "phantom"
+        else f"licence: {task.licence or 'not known'}. Only for looking: the licence holds for this sheet too."
     )
     _write(pen, (GAP, 53), licence, 12, _PALE, width - 2 * GAP)
     y = _HEAD
@@ -63,7 +82,9 @@ def draw_contact_sheet(task: Task, parts: Mapping[str, Split], data: str, n: int
 def _rows(task: Task, parts: Mapping[str, Split], n: int) -> list[tuple[str, str, list[Image]]]:
     """(name, counts in words, images) of each class: what is shown."""
     several = task.kind == "multilabel"
-    masks = {name: _masks(np.asarray(split.labels), len(task.classes)) for name, split in parts.items()}
+    masks = {
+        name: _masks(np.asarray(split.labels), len(task.classes)) for name, split in parts.items()
+    }
     names = [*task.classes, *(["none of them"] if several else [])]
     rows = []
     for c, name in enumerate(names):
@@ -78,8 +99,14 @@ def _rows(task: Task, parts: Mapping[str, Split], n: int) -> list[tuple[str, str
 
 
 def _masks(labels: np.ndarray, n_classes: int) -> list[np.ndarray]:
-    """(N,) bool of each class; of a multi-label task of each label, and of images where all labels are 0."""
-    return [*(of_class(labels, c) for c in range(n_classes)), *([(labels == 0).all(1)] if labels.ndim > 1 else [])]
+    """(N,) bool of each class.
+
+    Of a multi-label task of each label, and of images where all labels are 0.
+    """
+    return [
+        *(of_class(labels, c) for c in range(n_classes)),
+        *([(labels == 0).all(1)] if labels.ndim > 1 else []),
+    ]
 
 
 def _choose(found: Sequence[tuple[str, str, Image]], n: int) -> list[Image]:
@@ -103,15 +130,26 @@ def _tile(image: Image) -> PIL.Image.Image:
 
     source = images.picture(image, wanted=TILE).convert("RGB")
     scale = TILE / max(source.size)
-    return source.resize((max(1, round(source.width * scale)), max(1, round(source.height * scale))), pillow.Resampling.BICUBIC)
+    return source.resize(
+        (max(1, round(source.width * scale)), max(1, round(source.height * scale))),
+        pillow.Resampling.BICUBIC,
+    )
 
 
-def _write(pen: PIL.ImageDraw.ImageDraw, at: tuple[int, int], text: str, size: int, ink: tuple[int, int, int], width: int) -> None:
+def _write(
+    pen: PIL.ImageDraw.ImageDraw,
+    at: tuple[int, int],
+    text: str,
+    size: int,
+    ink: tuple[int, int, int],
+    width: int,
+) -> None:
     """One line, smaller or cut where it is too long for `width` pixels."""
     import matplotlib
     from PIL import ImageFont
 
-    file = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")  # Pillow's own font knows no umlaut
+    # Pillow's own font knows no umlaut
+    file = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
     font = ImageFont.truetype(file, size)
     while pen.textlength(text, font) > width and size > 10:
         size -= 1
@@ -127,4 +165,7 @@ def save_png(picture: PIL.Image.Image, out: Path) -> None:
         out.parent.mkdir(parents=True, exist_ok=True)
         atomic_write.write(out, lambda partial: picture.save(partial, "PNG"))
     except OSError as error:
-        raise UserError(f"{out} cannot be written: {error.strerror}.", then="medbench data show TASK --out FILE.png") from error
+        raise UserError(
+            f"{out} cannot be written: {error.strerror}.",
+            then="medbench data show TASK --out FILE.png",
+        ) from error

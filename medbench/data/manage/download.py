@@ -1,9 +1,11 @@
 """`data get`: what may be downloaded without an account, placed in the layout that the reader finds.
 
-    url --fetch--> ROOT/.medbench-get/NAME-xxxxxxxx/3.file --unpack--> .../3.tree --rename--> .../tree, 3.done
+    url --fetch--> ROOT/.medbench-get/NAME-xxxxxxxx/3.file --unpack--> .../3.tree --rename-->
+    .../tree, 3.done
     when all are done:                                                 .../tree --rename--> ROOT/NAME
 
-Until the last rename no reader sees anything. A second try goes on with what has come; two at once wait for each other.
+Until the last rename no reader sees anything. A second try goes on with what has come; two at once
+wait for each other.
 """
 
 from __future__ import annotations
@@ -20,10 +22,15 @@ from medbench.tasks import _reading as reading
 STAGING = ".medbench-get"
 
 
-def get(task: Task, root: Path, cache_dir: Path, say: Callable[[str], None] = lambda line: None) -> Path | None:
-    """Download what `task.downloads` names into the data folder `root`. The task's folder, or None: nothing can be downloaded.
+def get(
+    task: Task, root: Path, cache_dir: Path, say: Callable[[str], None] = lambda line: None
+) -> Path | None:
+    """Download what `task.downloads` names into the data folder `root`.
 
-    Nothing is fetched that is there already, and no file of a person's own is replaced. say: a line before long work. Raises UserError.
+    The task's folder, or None: nothing can be downloaded.
+
+    Nothing is fetched that is there already, and no file of a person's own is replaced. say: a line
+    before long work. Raises UserError.
     """
     if not task.downloads:
         return None
@@ -31,13 +38,19 @@ def get(task: Task, root: Path, cache_dir: Path, say: Callable[[str], None] = la
         root.mkdir(parents=True, exist_ok=True)
         (root / STAGING).mkdir(exist_ok=True)
     except OSError as error:
-        raise UserError(f"{root} cannot be written: {error.strerror}.", then=f"medbench data get {task.name} --data FOLDER") from error
+        raise UserError(
+            f"{root} cannot be written: {error.strerror}.",
+            then=f"medbench data get {task.name} --data FOLDER",
+        ) from error
     place = task.find(root) or root / task.folders[0]
-    staging = root / STAGING / f"{place.name}-{fingerprint([vars(item) for item in task.downloads])[:8]}"
+    staging = (
+        root / STAGING / f"{place.name}-{fingerprint([vars(item) for item in task.downloads])[:8]}"
+    )
     with locks.locked(f"{staging}.lock"):
         if is_complete(task, root):
             return task.find(root)
-        placed = staging.with_suffix(".placed")  # says that what is still missing is what is got by hand
+        # says that what is still missing is what is got by hand
+        placed = staging.with_suffix(".placed")
         had = bool(task.steps) and placed.exists()
         wanted = [item for item in task.downloads if not _there(item, place, had)]
         if not wanted:
@@ -90,14 +103,24 @@ def steps(task: Task, root: Path) -> list[str]:
 def _announcement(task: Task, wanted: list[Download], place: Path) -> str:
     sizes = [item.size for item in wanted]
     known = sum(size for size in sizes if size)
-    size = f"{known / 1e9:.2f} GB" if all(sizes) else f"at least {known / 1e9:.2f} GB" if known else "of a size that the servers will say"
+    size = (
+        f"{known / 1e9:.2f} GB"
+        if all(sizes)
+        else f"at least {known / 1e9:.2f} GB"
+        if known
+        else "of a size that the servers will say"
+    )
     files = f"{len(wanted)} file{'s' if len(wanted) != 1 else ''}"
     return f"{task.data}: {files}, {size}, to {place}. Licence: {task.licence}. It can be stopped and goes on at the next call."
 
 
 def _there(item: Download, place: Path, had: bool = False) -> bool:
     """had: it was placed by an earlier call. What an archive held cannot be told from names."""
-    return (place / item.to).is_file() if item.unpack in ("", "gzip") else had and bool(item.to) and (place / item.to).is_dir()
+    return (
+        (place / item.to).is_file()
+        if item.unpack in ("", "gzip")
+        else had and bool(item.to) and (place / item.to).is_dir()
+    )
 
 
 def _bring(task: Task, item: Download, staging: Path, number: int, cache_dir: Path) -> None:
@@ -107,10 +130,19 @@ def _bring(task: Task, item: Download, staging: Path, number: int, cache_dir: Pa
     if not file.exists():
         try:
             verify = lambda part: _verify(item, part, cache_dir)
-            download.retrieve(item.url, file, verify, size=item.size, sure=bool(item.sha256 or item.md5), name=name)
+            download.retrieve(
+                item.url,
+                file,
+                verify,
+                size=item.size,
+                sure=bool(item.sha256 or item.md5),
+                name=name,
+            )
         except OSError as error:
             by_hand = f"medbench data get {task.name} again goes on where it stopped; or by hand: {task.get}"
-            raise UserError(f"{item.url} cannot be fetched ({download.reason(error)}).", then=by_hand) from error
+            raise UserError(
+                f"{item.url} cannot be fetched ({download.reason(error)}).", then=by_hand
+            ) from error
     fresh, into = staging / f"{number}.tree", staging / "tree" / item.to
     if fresh.exists():
         shutil.rmtree(fresh)  # of a call that was killed
@@ -122,7 +154,9 @@ def _bring(task: Task, item: Download, staging: Path, number: int, cache_dir: Pa
             raise
         except OSError as error:
             what = f"{name} cannot be unpacked in {staging}: {error.strerror}."
-            raise UserError(what, then="free some space and run the same command again: what has come is kept") from error
+            raise UserError(
+                what, then="free some space and run the same command again: what has come is kept"
+            ) from error
     _remember(item, file, cache_dir)  # what cannot be read is not remembered
     if item.unpack in ("zip", "tar"):
         _merge(_without_wrapper(fresh, into.name), into)
@@ -146,7 +180,8 @@ def _verify(item: Download, file: Path, cache_dir: Path) -> None:
         head = stream.read(200).lstrip().lower()
     if head.startswith((b"<!doctype html", b"<html")):
         raise UserError(
-            f"{item.url} gave a web page, not the file: the address has changed, or it asks for a login.", then=f"look at {item.url}"
+            f"{item.url} gave a web page, not the file: the address has changed, or it asks for a login.",
+            then=f"look at {item.url}",
         )
     for kind, published in (("md5", item.md5), ("sha256", item.sha256)):
         found = download.file_digest(file, kind) if published else ""
@@ -164,7 +199,9 @@ def _record(item: Download, cache_dir: Path) -> Path:
 def _remember(item: Download, file: Path, cache_dir: Path) -> None:
     """Where no hash is published, the first one seen is kept, and enforced from then on."""
     if not (item.md5 or item.sha256):
-        download.first_seen(_record(item, cache_dir), download.sha256(file), f"The bytes of {item.url}")
+        download.first_seen(
+            _record(item, cache_dir), download.sha256(file), f"The bytes of {item.url}"
+        )
 
 
 def _without_wrapper(tree: Path, name: str) -> Path:
@@ -180,13 +217,22 @@ def _refuse_others(tree: Path, place: Path, task: Task) -> None:
     """Raise UserError for a user's file in the way of another one, before anything is moved."""
     for new in tree.rglob("*"):
         old = place / new.relative_to(tree)
-        if old.exists() and (new.is_dir() != old.is_dir() or (new.is_file() and not filecmp.cmp(new, old, shallow=False))):
+        if old.exists() and (
+            new.is_dir() != old.is_dir()
+            or (new.is_file() and not filecmp.cmp(new, old, shallow=False))
+        ):
             what = f"{old} is there and is not the file of {task.data}: it is not replaced."
-            raise UserError(what, then=f"move it away, then medbench data get {task.name}: nothing is downloaded twice")
+            raise UserError(
+                what,
+                then=f"move it away, then medbench data get {task.name}: nothing is downloaded twice",
+            )
 
 
 def _merge(source: Path, target: Path) -> None:
-    """Move a tree to where it belongs: by one rename where nothing is there yet, else file by file, a rename each."""
+    """Move a tree to where it belongs.
+
+    By one rename where nothing is there yet, else file by file, a rename each.
+    """
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         source.replace(target)

@@ -1,4 +1,7 @@
-"""A folder's images as a CSV file with a column `group` in which the groups of copies are one: what a split needs that shall not part them."""
+"""A folder's images as a CSV file with a column `group` in which the groups of copies are one.
+
+What a split needs that shall not part them.
+"""
 
 from __future__ import annotations
 
@@ -33,10 +36,15 @@ class GroupsTable:
         """
         head, _, argument = task.partition(":")
         if head != "folder":
-            raise UserError(f"--groups writes a table of a folder of your own; the groups of '{task}' are its own.")
+            raise UserError(
+                f"--groups writes a table of a folder of your own; the groups of '{task}' are its own."
+            )
         listing = listing_of(argument)
         if file.suffix.lower() != ".csv":
-            raise UserError(f"--groups writes a CSV file, not '{file.name}'.", then=f"--groups {file.with_suffix('.csv')}")
+            raise UserError(
+                f"--groups writes a CSV file, not '{file.name}'.",
+                then=f"--groups {file.with_suffix('.csv')}",
+            )
         if not listing.root.is_relative_to(file.absolute().parent):
             what = f"--groups {file} does not lie above the images, and paths of a CSV file go down from it."
             raise UserError(what, then=f"--groups {listing.root / file.name}")
@@ -49,19 +57,23 @@ class GroupsTable:
         given = np.array(listing.columns.get("group", listing.ids))
         groups = joined(ids, given, copies)
         names = np.unique(groups)
-        if "group" not in listing.columns:  # names of files differ by a zero, which a spelling of a patient must not
+        # names of files differ by a zero, which a spelling of a patient must not
+        if "group" not in listing.columns:
             groups = np.searchsorted(names, groups).astype(str)
         place = listing.root.relative_to(self.file.absolute().parent)
         paths = [(place / name).as_posix() for name in listing.ids]
-        paths = [path if csv_cell(path) == path else f"./{path}" for path in paths]  # the same file, and no formula
+        # the same file, and no formula
+        paths = [path if csv_cell(path) == path else f"./{path}" for path in paths]
         columns = {"path": paths, **listing.columns, "group": groups.tolist()}
         lines = [list(columns), *map(list, zip(*columns.values(), strict=True))]
         table = io.StringIO()
-        csv.writer(table, lineterminator="\n").writerows([[csv_cell(cell) for cell in line] for line in lines])
-        atomic_write.write(self.file, lambda partial: partial.write_text(table.getvalue(), encoding="utf-8"))
-        said = (
-            f"{self.file}: {len(ids)} images in {len(names)} groups, {len(np.unique(given)) - len(names)} fewer than without their copies"
+        csv.writer(table, lineterminator="\n").writerows(
+            [[csv_cell(cell) for cell in line] for line in lines]
         )
+        atomic_write.write(
+            self.file, lambda partial: partial.write_text(table.getvalue(), encoding="utf-8")
+        )
+        said = f"{self.file}: {len(ids)} images in {len(names)} groups, {len(np.unique(given)) - len(names)} fewer than without their copies"
         parts = np.array(listing.columns.get("split", ["all"] * len(ids)))
         torn = sum(len(np.unique(parts[groups == name])) > 1 for name in np.unique(groups))
         if torn:

@@ -29,23 +29,51 @@ def overview_table(tasks: Iterable[Task], root: str | None, cache_dir: Path) -> 
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     widths = {"task": 12, "data": 18, "state": 7, "images": 7, "GB": 4, "get": 8, "account": 8}
     for name, width in widths.items():
-        made.add_column(name, width=width, justify="right" if name in ("images", "GB") else "left", no_wrap=True)
+        made.add_column(
+            name, width=width, justify="right" if name in ("images", "GB") else "left", no_wrap=True
+        )
     made.add_column("licence", width=20, no_wrap=True)
     for one in found:
-        images, size = f"{one['images']:,}" if one["images"] else "", f"{one['gigabytes']:.1f}" if one["gigabytes"] else ""
-        cells = (one["task"], one["data"], one["state"], images, size, one["get"], one["account"], one["licence"])
+        images, size = (
+            f"{one['images']:,}" if one["images"] else "",
+            f"{one['gigabytes']:.1f}" if one["gigabytes"] else "",
+        )
+        cells = (
+            one["task"],
+            one["data"],
+            one["state"],
+            images,
+            size,
+            one["get"],
+            one["account"],
+            one["licence"],
+        )
         made.add_row(*map(Text, cells))
     return made
 
 
-def overview_records(tasks: Iterable[Task], root: str | None, cache_dir: Path) -> list[dict[str, Any]]:
+def overview_records(
+    tasks: Iterable[Task], root: str | None, cache_dir: Path
+) -> list[dict[str, Any]]:
     """Return a record per task: its data, whether they were found, their size, how to get them."""
     found = []
     for task in tasks:
         word, place, _ = state(task, root, cache_dir)
         how = "by hand" if not task.downloads else "in part" if task.steps else "download"
-        about = {"task": task.name, "title": task.title, "kind": task.kind, "classes": list(task.classes), "data": task.data}
-        size = {"images": task.n_images, "gigabytes": gigabytes(task), "get": how, "account": account(task), "licence": task.licence}
+        about = {
+            "task": task.name,
+            "title": task.title,
+            "kind": task.kind,
+            "classes": list(task.classes),
+            "data": task.data,
+        }
+        size = {
+            "images": task.n_images,
+            "gigabytes": gigabytes(task),
+            "get": how,
+            "account": account(task),
+            "licence": task.licence,
+        }
         found.append({**about, "state": word, "place": place, **size, "citation": task.citation})
     return found
 
@@ -56,7 +84,10 @@ def account(task: Task) -> str:
 
 
 def gigabytes(task: Task) -> float | None:
-    """Of the download: as published, else the sum of published sizes; None where either is not known."""
+    """Of the download: as published, else the sum of published sizes.
+
+    None where either is not known.
+    """
     if task.gigabytes is not None:
         return task.gigabytes
     sizes = [item.size for item in task.downloads]

@@ -28,9 +28,10 @@ _SHOWN = 8  # of a list, in a line
 class VerificationReport:
     """What was found in `root`.
 
-    differences: sentences; empty where nothing differs. remarks: worth knowing, no fault of the download. counts: row name -> column name ->
-    (images found, official number or None where it is not stated). The rows are the classes, and "images" at the end; the columns the parts,
-    what is stated of several parts together ("train+val"), and "all".
+    differences: sentences; empty where nothing differs. remarks: worth knowing, no fault of the
+    download. counts: row name -> column name -> (images found, official number or None where it is
+    not stated). The rows are the classes, and "images" at the end; the columns the parts, what is
+    stated of several parts together ("train+val"), and "all".
     """
 
     task: Task
@@ -40,10 +41,13 @@ class VerificationReport:
     remarks: Sequence[str] = ()
 
 
-def verify(task: Task, root: Path, cache_dir: Path, workers: int | None = None) -> VerificationReport:
+def verify(
+    task: Task, root: Path, cache_dir: Path, workers: int | None = None
+) -> VerificationReport:
     """Compare the data of `task` in its folder `root` with what its publisher says, and decode every image on `workers` cores (all).
 
-    A layout that the reader cannot read is a difference too: its message names what was expected and the nearest of what is there.
+    A layout that the reader cannot read is a difference too: its message names what was expected
+    and the nearest of what is there.
     """
     lacking = task.partial(root) if task.partial else ""
     wrong = [f"PARTIAL: {lacking}"] if lacking else []
@@ -72,23 +76,33 @@ def _hashes(task: Task, root: Path) -> list[str]:
             if published and name and file.is_file():
                 digest = download.file_digest(file, kind, f"hashing {name}")
                 if digest != published:
-                    found.append(f"HASH: {name} has the {kind.upper()} {digest}, published is {published}")
+                    found.append(
+                        f"HASH: {name} has the {kind.upper()} {digest}, published is {published}"
+                    )
     return found
 
 
 def _counts(task: Task, parts: Mapping[str, Split]) -> Counts:
     whole = {"all": task.n_images} if task.n_images is not None else {}
     official = Official({**whole, **task.official.images}, task.official.classes)
-    joint = [key for key in {**official.classes, **official.images} if key not in parts and key != "all"]
+    joint = [
+        key for key in {**official.classes, **official.images} if key not in parts and key != "all"
+    ]
     table = {}
     for c, name in enumerate([*task.classes, "images"]):
         found = {
-            part: len(split) if c == len(task.classes) else int(of_class(np.asarray(split.labels), c).sum())
+            part: len(split)
+            if c == len(task.classes)
+            else int(of_class(np.asarray(split.labels), c).sum())
             for part, split in parts.items()
         }
         found |= {key: sum(found.get(part, 0) for part in key.split("+")) for key in joint}
         found["all"] = sum(found[part] for part in parts)
-        stated = official.images if c == len(task.classes) else {key: counts[c] for key, counts in official.classes.items()}
+        stated = (
+            official.images
+            if c == len(task.classes)
+            else {key: counts[c] for key, counts in official.classes.items()}
+        )
         table[name] = {column: (n, stated.get(column)) for column, n in found.items()}
     return table
 
@@ -98,9 +112,15 @@ def _miscounts(counts: Counts) -> list[str]:
     found = []
     for column in next(iter(counts.values())):
         stated = {name: row[column] for name, row in counts.items() if row[column][1] is not None}
-        differ = [f"{name} {n:,} of {official:,}" for name, (n, official) in stated.items() if n != official]
+        differ = [
+            f"{name} {n:,} of {official:,}"
+            for name, (n, official) in stated.items()
+            if n != official
+        ]
         if differ:
-            found.append(f"COUNTS: {column}: {len(differ)} of {len(stated)} are not the official ones: {_list(differ)}")
+            found.append(
+                f"COUNTS: {column}: {len(differ)} of {len(stated)} are not the official ones: {_list(differ)}"
+            )
     return found
 
 
@@ -123,7 +143,10 @@ def decode_all(job: VerificationJob) -> list[tuple[int, str]]:
 
 
 def _unreadable(flat: Sequence[Image], root: Path, workers: int | None) -> list[str]:
-    jobs = [VerificationJob(start, list(flat[start : start + _CHUNK])) for start in range(0, len(flat), _CHUNK)]
+    jobs = [
+        VerificationJob(start, list(flat[start : start + _CHUNK]))
+        for start in range(0, len(flat), _CHUNK)
+    ]
     bad: list[tuple[int, str]] = []
     done = 0
     few = len(flat) < 10 * _CHUNK  # decoded sooner than workers have started
@@ -153,7 +176,9 @@ def _copies(parts: Mapping[str, Split], content: Sequence[str]) -> list[str]:
     surplus = sum(len(found) - 1 for found in sets)
     lines = [f"{surplus} images are byte for byte a copy of another one: {_list(shown)}"]
     if torn:
-        lines.append(f"{len(torn)} of these copies have two labels: {_list([' = '.join(names[i] for i in found) for found in torn])}")
+        lines.append(
+            f"{len(torn)} of these copies have two labels: {_list([' = '.join(names[i] for i in found) for found in torn])}"
+        )
     return lines
 
 
@@ -166,14 +191,22 @@ def _strays(flat: Sequence[Image], root: Path) -> list[str]:
     for place, folders, names in os.walk(root):
         folders[:] = [name for name in folders if not leftovers.left_behind(name)]
         names = [name for name in names if not leftovers.left_behind(name)]
-        n = sum(name.lower().endswith(decoding.SUFFIXES) and os.path.abspath(os.path.join(place, name)) not in known for name in names)
+        n = sum(
+            name.lower().endswith(decoding.SUFFIXES)
+            and os.path.abspath(os.path.join(place, name)) not in known
+            for name in names
+        )
         if n:
             others[os.path.relpath(place, root)] += n
     if not others:
         return []
     most = [f"{n:,} in {place}" for place, n in others.most_common()]
-    return [f"{sum(others.values()):,} image files below the folder are not of this task: {_list(most)}"]
+    return [
+        f"{sum(others.values()):,} image files below the folder are not of this task: {_list(most)}"
+    ]
 
 
 def _list(items: Sequence[str], between: str = ", ") -> str:
-    return between.join(items[:_SHOWN]) + (f"{between}... ({len(items)} in all)" if len(items) > _SHOWN else "")
+    return between.join(items[:_SHOWN]) + (
+        f"{between}... ({len(items)} in all)" if len(items) > _SHOWN else ""
+    )

@@ -1,11 +1,20 @@
-"""Random views of images for pretraining and fine-tuning: a whole batch at a time, on the images' device, each image with its own parameters.
+"""Random views of images for pretraining and fine-tuning.
 
-A `Crop` is one kind of view. Its operations, in this order: perspective, rotation, crop with resize, flips, colour jitter in random order,
-grey, blur, solarisation, normalisation. Own code: 2.2 times kornia's speed with the same operations on one thread, and antialiased
-besides (benchmarks/speed/views.py).
+A whole batch at a time, on the images' device, each image with its own parameters.
+
+A `Crop` is one kind of view. Its operations, in this order: perspective, rotation, crop with
+resize, flips, colour jitter in random order, grey, blur, solarisation, normalisation. Own code: 2.2
+times kornia's speed with the same operations on one thread, and antialiased besides
+(benchmarks/speed/views.py).
 """
 
-from medbench.images.augment.apply import draw_views, finished, normalised_images, render_views, views
+from medbench.images.augment.apply import (
+    draw_views,
+    finished,
+    normalised_images,
+    render_views,
+    views,
+)
 from medbench.images.augment.parameters import Parameters, draw_parameters
 from medbench.images.augment.policies import (
     RECIPES,
@@ -23,7 +32,8 @@ from medbench.images.augment.policies import (
 
 #: An ingredient (`schema.ingredients`): how the parameters of views are drawn and applied.
 CROPS = 2
-#: Steps of a training from which on its views are fused on a GPU: compiling takes about as long as so many steps gain.
+#: Steps of a training from which on its views are fused on a GPU: compiling takes about as long as
+#: so many steps gain.
 FUSED_FROM = 500
 
 __all__ = [

@@ -29,10 +29,12 @@ def views(
 ) -> list[torch.Tensor]:
     """For each kind in turn, `count` views of every image, as `finished` gives them.
 
-    images: (B, S, S, 3) uint8, on any device; the views are made there. generator: a CPU generator, the only source of chance, so that
-    views are the same on every device up to rounding.
+    images: (B, S, S, 3) uint8, on any device; the views are made there. generator: a CPU generator,
+    the only source of chance, so that views are the same on every device up to rounding.
     """
-    drawn = [draw_parameters(crop, len(images), generator) for crop in crops for _ in range(crop.count)]
+    drawn = [
+        draw_parameters(crop, len(images), generator) for crop in crops for _ in range(crop.count)
+    ]
     return finished([images], drawn, crops, size, mean, std, fuse=fuse)
 
 
@@ -46,12 +48,16 @@ def finished(
     *,
     fuse: bool = False,
 ) -> list[torch.Tensor]:
-    """Views of each image, (B, 3, s, s) float32, channels_last: (x - mean) / std with x in [0, 1]; s = crop.pixels(size).
+    """Views of each image, (B, 3, s, s) float32, channels_last: (x - mean) / std with x in [0, 1].
 
-    sources: images (B, S, S, 3) uint8, of which the views take turns. drawn: of each view, `count` of each kind in turn, as `draw_parameters` gives it
-    for B images. fuse: on a GPU, by kernels that are compiled first, which takes seconds; rounded otherwise.
+    S = crop.pixels(size).
 
-    On a GPU all views of a kind are made together, and what was drawn for all kinds goes there in one copy, which nobody waits for.
+    sources: images (B, S, S, 3) uint8, of which the views take turns. drawn: of each view, `count`
+    of each kind in turn, as `draw_parameters` gives it for B images. fuse: on a GPU, by kernels
+    that are compiled first, which takes seconds; rounded otherwise.
+
+    On a GPU all views of a kind are made together, and what was drawn for all kinds goes there in
+    one copy, which nobody waits for.
     """
     import torch
 
@@ -59,12 +65,19 @@ def finished(
 
     device, (b, side) = sources[0].device, sources[0].shape[:2]
     fusing = fuse and _can_fuse(device)
-    kinds = _kinds(crops, drawn, (len(sources), b), size, side, together=device.type == "cuda", fusing=fusing)
+    kinds = _kinds(
+        crops, drawn, (len(sources), b), size, side, together=device.type == "cuda", fusing=fusing
+    )
     places = iter(sent([tensor for kind in kinds for tensor in kind.given.values()], device))
     made: list[torch.Tensor] = []
-    with torch.autocast(device.type, enabled=False):  # the caller's half precision is for the encoder
+    # the caller's half precision is for the encoder
+    with torch.autocast(device.type, enabled=False):
         pixels = [images.reshape(b, side, side * 3).float().div_(255) for images in sources]
-        whole = torch.cat(pixels) if len(pixels) > 1 and any("source" in kind.given for kind in kinds) else pixels[0]
+        whole = (
+            torch.cat(pixels)
+            if len(pixels) > 1 and any("source" in kind.given for kind in kinds)
+            else pixels[0]
+        )
         for kind in kinds:
             given = {name: next(places) for name in kind.given}
             own = [pixels[(len(made) + i) % len(pixels)] for i in range(kind.count)]
@@ -86,7 +99,14 @@ class _Kind:
 
 
 def _kinds(
-    crops: Sequence[Crop], drawn: Sequence[Parameters], shape: tuple[int, int], size: int, side: int, *, together: bool, fusing: bool
+    crops: Sequence[Crop],
+    drawn: Sequence[Parameters],
+    shape: tuple[int, int],
+    size: int,
+    side: int,
+    *,
+    together: bool,
+    fusing: bool,
 ) -> list[_Kind]:
     """shape: how many sources there are, and images of each."""
     found: list[_Kind] = []
@@ -96,7 +116,8 @@ def _kinds(
         for several in [own] if together else [[one] for one in own]:
             s = crop.pixels(size)
             given = prepared(joined(several) if len(several) > 1 else several[0], crop, s, side)
-            if "warped" in given and "box" in given:  # the view's own source, all of which lie one after another
+            # the view's own source, all of which lie one after another
+            if "warped" in given and "box" in given:
                 first = sum(kind.count for kind in found)
                 given["source"] = (first + given["warped"] // b) % sources * b + given["warped"] % b
             if fusing:
@@ -111,7 +132,9 @@ def _can_fuse(device: torch.device) -> bool:
     return can_fuse(device)
 
 
-def normalised_images(images: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
+def normalised_images(
+    images: torch.Tensor, mean: Sequence[float], std: Sequence[float]
+) -> torch.Tensor:
     """Return the unchanged images (B, 3, S, S) float32, channels_last, normalised as a view is.
 
     images: (B, S, S, 3) uint8.
@@ -130,11 +153,21 @@ def render_views(images: torch.Tensor, drawn: Parameters, crop: Crop, s: int) ->
     b, side = images.shape[:2]
     given = prepared(drawn, crop, s, side)
     pixels = images.reshape(b, side, side * 3).float().div_(255)
-    return _rendered([pixels], pixels, given | {"source": given.get("warped", drawn.box)}, _Kind(crop, 1, s, given, False))
+    return _rendered(
+        [pixels],
+        pixels,
+        given | {"source": given.get("warped", drawn.box)},
+        _Kind(crop, 1, s, given, False),
+    )
 
 
-def _rendered(pixels: Sequence[torch.Tensor], whole: torch.Tensor, given: Prepared, kind: _Kind) -> torch.Tensor:
-    """(count * B, 3, s, s) in [0, 1], but for what a fused end does. pixels: of each of the views (B, S, 3 * S); whole: of all sources."""
+def _rendered(
+    pixels: Sequence[torch.Tensor], whole: torch.Tensor, given: Prepared, kind: _Kind
+) -> torch.Tensor:
+    """(count * B, 3, s, s) in [0, 1], but for what a fused end does.
+
+    pixels: of each of the views (B, S, 3 * S); whole: of all sources.
+    """
     view = _placed(pixels, whole, given, kind)
     view = _fused_colours(view, given, kind) if kind.fused else _colours(view, given, kind)
     _change(view, given, "blur", lambda x: blur(x, given["kernel"]))
@@ -143,20 +176,27 @@ def _rendered(pixels: Sequence[torch.Tensor], whole: torch.Tensor, given: Prepar
     return view
 
 
-def _placed(pixels: Sequence[torch.Tensor], whole: torch.Tensor, given: Prepared, kind: _Kind) -> torch.Tensor:
+def _placed(
+    pixels: Sequence[torch.Tensor], whole: torch.Tensor, given: Prepared, kind: _Kind
+) -> torch.Tensor:
     """Cropped, resized, flipped, rotated, distorted."""
     import torch
 
     b, side = pixels[0].shape[:2]
-    parts = [slice(i * b, (i + 1) * b) for i in range(len(pixels))]  # one view after another: their pixels are many
+    # one view after another: their pixels are many
+    parts = [slice(i * b, (i + 1) * b) for i in range(len(pixels))]
     function = _compiled if kind.fused else lambda plain: plain
     if "warped" in given:
         places = function(grid)(given["across"], given["down"], given["homography"])
     if "box" not in given:
         made = [sampled(one, places[part], kind.s) for one, part in zip(pixels, parts, strict=True)]
     else:
-        across, down = function(filters)(given["box"], given["flip"], side, kind.s, kind.crop.interpolation)
-        made = [resize(one, across[part], down[part]) for one, part in zip(pixels, parts, strict=True)]
+        across, down = function(filters)(
+            given["box"], given["flip"], side, kind.s, kind.crop.interpolation
+        )
+        made = [
+            resize(one, across[part], down[part]) for one, part in zip(pixels, parts, strict=True)
+        ]
     view = made[0] if len(made) == 1 else torch.cat(made)
     if "box" in given and "warped" in given:
         view[given["warped"]] = sampled(whole[given["source"]], places, kind.s)
@@ -172,7 +212,12 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 def _colours(view: torch.Tensor, given: Prepared, kind: _Kind) -> torch.Tensor:
     for step in range(used_steps(kind.crop)):
         view = blend(view, given[f"matrix {step}"], given[f"fade {step}"])
-        _change(view, given, f"hue {step}", lambda x, step=step: shift_hue(x, given[f"turns {step}"]))  # type: ignore[misc]
+        _change(
+            view,
+            given,
+            f"hue {step}",
+            lambda x, step=step: shift_hue(x, given[f"turns {step}"]),  # type: ignore[misc]
+        )
     _change(view, given, "gray", grayed)
     return view
 
@@ -181,25 +226,35 @@ def _fused_colours(view: torch.Tensor, given: Prepared, kind: _Kind) -> torch.Te
     from medbench.images.augment.fused import colour_step, gray_step
 
     for step in range(used_steps(kind.crop)):
-        view = _compiled(colour_step)(view, given[f"matrix {step}"], given[f"fade {step}"], given[f"all turns {step}"])
+        view = _compiled(colour_step)(
+            view, given[f"matrix {step}"], given[f"fade {step}"], given[f"all turns {step}"]
+        )
     return _compiled(gray_step)(view, given["all gray"]) if "all gray" in given else view
 
 
-def _fused_end(view: torch.Tensor, given: Prepared, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
+def _fused_end(
+    view: torch.Tensor, given: Prepared, mean: Sequence[float], std: Sequence[float]
+) -> torch.Tensor:
     from medbench.images.augment.fused import last_step
 
     chosen = given["all solarise"] if "all solarise" in given else view.new_zeros(len(view))
-    ended: torch.Tensor = _compiled(last_step)(view, chosen, *(constant(tuple(v), view.device) for v in (mean, std)))
+    ended: torch.Tensor = _compiled(last_step)(
+        view, chosen, *(constant(tuple(v), view.device) for v in (mean, std))
+    )
     return ended
 
 
-def _change(view: torch.Tensor, given: Prepared, name: str, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+def _change(
+    view: torch.Tensor, given: Prepared, name: str, change: Callable[[torch.Tensor], torch.Tensor]
+) -> None:
     """In place, on the images of this index alone; nothing where there is none."""
     if name in given:
         view[given[name]] = change(view[given[name]])
 
 
-def draw_views(images: torch.Tensor, crops: Sequence[Crop], size: int, generator: torch.Generator) -> np.ndarray:
+def draw_views(
+    images: torch.Tensor, crops: Sequence[Crop], size: int, generator: torch.Generator
+) -> np.ndarray:
     """Draw a picture (rows, columns, 3) uint8 of images and their views.
 
     One row per image, first the original, then its views; smaller ones in the middle of their tile.
@@ -208,7 +263,10 @@ def draw_views(images: torch.Tensor, crops: Sequence[Crop], size: int, generator
     import numpy as np
 
     made = views(images, crops, size, (0.0,) * 3, (1.0,) * 3, generator)
-    columns = [images.cpu().numpy(), *((v.permute(0, 2, 3, 1).mul(255).round().byte().cpu().numpy()) for v in made)]
+    columns = [
+        images.cpu().numpy(),
+        *((v.permute(0, 2, 3, 1).mul(255).round().byte().cpu().numpy()) for v in made),
+    ]
     tile = max(column.shape[1] for column in columns) + 2
     picture = np.full((len(images) * tile, len(columns) * tile, 3), 255, np.uint8)
     for j, column in enumerate(columns):

@@ -1,4 +1,7 @@
-"""What happens to a view's values: jitter, blur. All on (B, 3, s, s) in [0, 1], each image with its own parameters."""
+"""What happens to a view's values: jitter, blur.
+
+All on (B, 3, s, s) in [0, 1], each image with its own parameters.
+"""
 
 from __future__ import annotations
 
@@ -23,15 +26,20 @@ def constant(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
 
 
 def mixing(drawn: Parameters, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of each image's operation at this step, but for hue, matrix (B, 3, 3) and share (B,) of the mean grey: brightness, contrast and saturation are
-    one matrix and offset an image."""
+    """Of each image's operation at this step, but for hue, matrix (B, 3, 3) and share (B,) of the
+    mean grey: brightness, contrast and saturation are one matrix and offset an image.
+    """
     import torch
 
     operation = drawn.order[:, step]
     factor = torch.where(operation < 3, drawn.jitter.gather(1, operation[:, None]).squeeze(1), 1.0)
-    keep, fade, from_mean, from_gray = (v.float() for v in (factor, 1 - factor, operation == 1, operation == 2))
+    keep, fade, from_mean, from_gray = (
+        v.float() for v in (factor, 1 - factor, operation == 1, operation == 2)
+    )
     gray = torch.tensor(GREY)
-    return keep[:, None, None] * torch.eye(3) + (fade * from_gray)[:, None, None] * gray, fade * from_mean
+    return keep[:, None, None] * torch.eye(3) + (fade * from_gray)[
+        :, None, None
+    ] * gray, fade * from_mean
 
 
 def blend(view: torch.Tensor, matrix: torch.Tensor, fade: torch.Tensor) -> torch.Tensor:
@@ -40,7 +48,11 @@ def blend(view: torch.Tensor, matrix: torch.Tensor, fade: torch.Tensor) -> torch
 
     b, _, s, _ = view.shape
     offset = fade * (view.mean((2, 3)) @ constant(GREY, view.device))
-    return torch.baddbmm(offset[:, None, None], matrix, view.view(b, 3, s * s)).clamp_(0, 1).view_as(view)
+    return (
+        torch.baddbmm(offset[:, None, None], matrix, view.view(b, 3, s * s))
+        .clamp_(0, 1)
+        .view_as(view)
+    )
 
 
 def shift_hue(view: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
@@ -51,7 +63,11 @@ def shift_hue(view: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
     value, low = view.amax(1), view.amin(1)
     chroma = value - low
     divisor = torch.where(chroma == 0, 1, chroma)
-    sixths = torch.where(value == r, (g - b) / divisor, torch.where(value == g, 2 + (b - r) / divisor, 4 + (r - g) / divisor))
+    sixths = torch.where(
+        value == r,
+        (g - b) / divisor,
+        torch.where(value == g, 2 + (b - r) / divisor, 4 + (r - g) / divisor),
+    )
     sixths += 6 * turns[:, None, None]
     k = (sixths[:, None] + constant((5, 3, 1), view.device).view(3, 1, 1)).remainder_(6)
     return value[:, None] - chroma[:, None] * torch.minimum(k, 4 - k).clamp_(0, 1)

@@ -12,40 +12,58 @@ if TYPE_CHECKING:
     import torch
 
 
-def filters(box: torch.Tensor, flip: torch.Tensor, side: int, s: int, interpolation: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Across and down, each (B, s, side): what crops, resizes and flips. box (B, 4) in pixels, flip (B, 2).
+def filters(
+    box: torch.Tensor, flip: torch.Tensor, side: int, s: int, interpolation: str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Across and down, each (B, s, side): what crops, resizes and flips.
+
+    box (B, 4) in pixels, flip (B, 2).
 
     Antialiased as in Pillow: the filter widens with the scale.
     """
-    across, down = (_weights(box[:, axis], box[:, axis + 2], flip[:, axis], side, s, interpolation) for axis in (0, 1))
+    across, down = (
+        _weights(box[:, axis], box[:, axis + 2], flip[:, axis], side, s, interpolation)
+        for axis in (0, 1)
+    )
     return across, down
 
 
 def resize(pixels: torch.Tensor, across: torch.Tensor, down: torch.Tensor) -> torch.Tensor:
-    """Pixels (B, S, 3 * S), rows of R, G, B, R, ..., by their filters: two matrix products, (B, 3, s, s)."""
+    """Pixels (B, S, 3 * S), rows of R, G, B, R, ..., by their filters.
+
+    Two matrix products, (B, 3, s, s).
+    """
     (b, side), s = pixels.shape[:2], across.shape[1]
     rows = (down @ pixels).view(b, s, side, 3).permute(0, 3, 1, 2).reshape(b, 3 * s, side)
     return (rows @ across.mT).view(b, 3, s, s).clamp_(0, 1)
 
 
-def _weights(low: torch.Tensor, high: torch.Tensor, flip: torch.Tensor, side: int, s: int, interpolation: str) -> torch.Tensor:
+def _weights(
+    low: torch.Tensor, high: torch.Tensor, flip: torch.Tensor, side: int, s: int, interpolation: str
+) -> torch.Tensor:
     """(B, s, side) weights of the input pixels in each output pixel; low, high (B,) in pixels."""
     import torch
 
     scale = (high - low)[:, None] / s
     steps = torch.arange(s, device=low.device) + 0.5
-    centres = torch.where(flip[:, None], high[:, None] - steps * scale, low[:, None] + steps * scale)
+    centres = torch.where(
+        flip[:, None], high[:, None] - steps * scale, low[:, None] + steps * scale
+    )
     inputs = torch.arange(side, device=low.device) + 0.5
     d = (inputs - centres[:, :, None]).div_(scale.clamp(min=1)[:, :, None]).abs_()
     if interpolation == "bilinear":
         weights = (1 - d).clamp_(min=0)
     else:  # Keys' cubic with a = -0.5
         d.clamp_(max=2)
-        weights = torch.where(d < 1, (1.5 * d - 2.5) * d * d + 1, ((-0.5 * d + 2.5) * d - 4) * d + 2)
+        weights = torch.where(
+            d < 1, (1.5 * d - 2.5) * d * d + 1, ((-0.5 * d + 2.5) * d - 4) * d + 2
+        )
     return weights.div_(weights.sum(2, keepdim=True))
 
 
-def sampling_places(drawn: Parameters, crop: Crop, side: int, s: int) -> tuple[torch.Tensor, torch.Tensor]:
+def sampling_places(
+    drawn: Parameters, crop: Crop, side: int, s: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Where across and down, each (B, n) in [-1, 1], the pixels of views of s pixels lie in the rotated and distorted images of `side` pixels.
 
     Where crops may be larger than the view, n is a whole multiple of its pixels, against aliasing.
@@ -53,7 +71,12 @@ def sampling_places(drawn: Parameters, crop: Crop, side: int, s: int) -> tuple[t
     import torch
 
     b = len(drawn.box)
-    dense = s * max(1, math.ceil(side / s * min(1, math.sqrt(crop.scale[1] * max(crop.ratio[1], 1 / crop.ratio[0])))))
+    dense = s * max(
+        1,
+        math.ceil(
+            side / s * min(1, math.sqrt(crop.scale[1] * max(crop.ratio[1], 1 / crop.ratio[0])))
+        ),
+    )
     start, end = drawn.box.view(b, 2, 2).mul(2).sub(1).unbind(1)
     start, end = torch.where(drawn.flip, end, start), torch.where(drawn.flip, start, end)
     steps = (torch.arange(dense) + 0.5) / dense
@@ -62,13 +85,21 @@ def sampling_places(drawn: Parameters, crop: Crop, side: int, s: int) -> tuple[t
 
 
 def grid(x: torch.Tensor, y: torch.Tensor, m: torch.Tensor) -> torch.Tensor:
-    """(B, n, n, 2): where in the images the `sampling_places` x and y lie, after perspective and rotation about the image's centre; m (B, 9, 1, 1):
-    `homography`."""
+    """(B, n, n, 2): where in the images the `sampling_places` x and y lie, after perspective and
+    rotation about the image's centre; m (B, 9, 1, 1): `homography`.
+    """
     import torch
 
     x, y = x[:, None, :], y[:, :, None]
-    depth = (m[:, 6] * x + m[:, 7] * y + m[:, 8]).clamp(min=1e-6)  # what lies behind the viewer falls far outside the image
-    return torch.stack([(m[:, 0] * x + m[:, 1] * y + m[:, 2]) / depth, (m[:, 3] * x + m[:, 4] * y + m[:, 5]) / depth], 3)
+    # what lies behind the viewer falls far outside the image
+    depth = (m[:, 6] * x + m[:, 7] * y + m[:, 8]).clamp(min=1e-6)
+    return torch.stack(
+        [
+            (m[:, 0] * x + m[:, 1] * y + m[:, 2]) / depth,
+            (m[:, 3] * x + m[:, 4] * y + m[:, 5]) / depth,
+        ],
+        3,
+    )
 
 
 def sampled(pixels: torch.Tensor, places: torch.Tensor, s: int) -> torch.Tensor:
@@ -82,15 +113,23 @@ def sampled(pixels: torch.Tensor, places: torch.Tensor, s: int) -> torch.Tensor:
 
 
 def homography(drawn: Parameters) -> torch.Tensor:
-    """(B, 3, 3) float32: where a position in the rotated, distorted image lies in the original; both span [-1, 1]."""
+    """(B, 3, 3) float32: where a position in the rotated, distorted image lies in the original.
+
+    Both span [-1, 1].
+    """
     import torch
 
-    moved, fixed = drawn.corners.double(), torch.tensor(CORNERS, dtype=torch.float64).expand(len(drawn.corners), 4, 2)
+    moved, fixed = (
+        drawn.corners.double(),
+        torch.tensor(CORNERS, dtype=torch.float64).expand(len(drawn.corners), 4, 2),
+    )
     one, none = torch.ones_like(moved[..., :1]), torch.zeros_like(moved)
     right = -fixed[..., None] * moved[..., None, :]  # (B, 4, 2, 2)
     rows_x = torch.cat([moved, one, none, one * 0, right[..., 0, :]], 2)
     rows_y = torch.cat([none, one * 0, moved, one, right[..., 1, :]], 2)
-    solved = torch.linalg.solve(torch.cat([rows_x, rows_y], 1), torch.cat([fixed[..., 0], fixed[..., 1]], 1))
+    solved = torch.linalg.solve(
+        torch.cat([rows_x, rows_y], 1), torch.cat([fixed[..., 0], fixed[..., 1]], 1)
+    )
     perspective = torch.cat([solved, one[:, 0]], 1).view(-1, 3, 3)
     turn = drawn.angle.double().deg2rad()
     rotation = torch.eye(3, dtype=torch.float64).repeat(len(turn), 1, 1)

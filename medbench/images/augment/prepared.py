@@ -1,4 +1,7 @@
-"""What making views takes beside their pixels, worked out on the CPU: a GPU gets all of it at once, and then decides nothing."""
+"""What making views takes beside their pixels, worked out on the CPU.
+
+A GPU gets all of it at once, and then decides nothing.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +20,13 @@ Prepared = dict[str, "torch.Tensor"]
 
 
 def prepared(drawn: Parameters, crop: Crop, s: int, side: int) -> Prepared:
-    """Tensors by name, for n views of s pixels of images of `side` pixels. What no view needs is not there; an index, of those that need it, is int64.
+    """Tensors by name, for n views of s pixels of images of `side` pixels.
 
-    box (n, 4) in pixels and flip (n, 2), unless all are warped; warped, across, down, homography: of views that are rotated or distorted. For each
-    step of the colours matrix (n, 3, 3) and fade (n,), hue and turns. gray, solarise: indices; blur and kernel (k, taps).
+    What no view needs is not there; an index, of those that need it, is int64.
+
+    box (n, 4) in pixels and flip (n, 2), unless all are warped; warped, across, down, homography:
+    of views that are rotated or distorted. For each step of the colours matrix (n, 3, 3) and fade
+    (n,), hue and turns. gray, solarise: indices; blur and kernel (k, taps).
     """
     import torch
 
@@ -44,13 +50,23 @@ def prepared(drawn: Parameters, crop: Crop, s: int, side: int) -> Prepared:
     if blurred.any():
         sigma = drawn.sigma[blurred] * s / (crop.made_for * crop.size)
         taps = torch.arange(-radius(crop, s), radius(crop, s) + 1)
-        found |= {"blur": _index(blurred), "kernel": (-0.5 * (taps / sigma[:, None]) ** 2).softmax(1)}
-    found |= {name: _index(chosen) for name, chosen in (("gray", drawn.gray), ("solarise", drawn.solarise)) if chosen.any()}
+        found |= {
+            "blur": _index(blurred),
+            "kernel": (-0.5 * (taps / sigma[:, None]) ** 2).softmax(1),
+        }
+    found |= {
+        name: _index(chosen)
+        for name, chosen in (("gray", drawn.gray), ("solarise", drawn.solarise))
+        if chosen.any()
+    }
     return found
 
 
 def masks(found: Prepared, n: int, steps: int) -> Prepared:
-    """The same choices for all n views, as one kernel takes them: turns of 0 for those whose hue stays, 0 and 1 for the others."""
+    """The same choices for all n views, as one kernel takes them.
+
+    Turns of 0 for those whose hue stays, 0 and 1 for the others.
+    """
     import torch
 
     dense: Prepared = {}
@@ -84,7 +100,12 @@ def joined(several: list[Parameters]) -> Parameters:
     """Of one kind of view after the other."""
     import torch
 
-    return Parameters(**{one.name: torch.cat([getattr(drawn, one.name) for drawn in several]) for one in fields(several[0])})
+    return Parameters(
+        **{
+            one.name: torch.cat([getattr(drawn, one.name) for drawn in several])
+            for one in fields(several[0])
+        }
+    )
 
 
 def _index(chosen: torch.Tensor) -> torch.Tensor:

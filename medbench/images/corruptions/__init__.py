@@ -1,1 +1,4 @@
-"""Graded damage to test images: the catalogue of kinds by modality, and what each does to pixels."""
+"""Graded damage to test images.
+
+The catalogue of kinds by modality, and what each does to pixels.
+"""

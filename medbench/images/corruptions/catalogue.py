@@ -1,17 +1,22 @@
 """Graded damage to test images, as their modality knows it: which kinds fit, five levels of each.
 
-Which kind fits which modality follows the registry of MedMNIST-C (Di Salvo, Doerrich & Ledig 2024, arXiv:2406.17536; medmnistc,
-`corruptions/registry.py`): dermoscopy as its dermamnist, x-ray as chestmnist and pneumoniamnist, fundus as retinamnist, histology as pathmnist,
-cytology as bloodmnist. It has no endoscopy: those images get what a colour camera in motion does. Where no modality is known, kinds that fit
-every picture are left. Not taken over: zoom blur, written characters, bubbles, deposits of stain. Added: `stain`, the amounts of
-haematoxylin and eosin (Tellez et al. 2018, doi:10.1109/TMI.2018.2820199).
+Which kind fits which modality follows the registry of MedMNIST-C (Di Salvo, Doerrich & Ledig 2024,
+arXiv:2406.17536; medmnistc, `corruptions/registry.py`): dermoscopy as its dermamnist, x-ray as
+chestmnist and pneumoniamnist, fundus as retinamnist, histology as pathmnist, cytology as
+bloodmnist. It has no endoscopy: those images get what a colour camera in motion does. Where no
+modality is known, kinds that fit every picture are left. Not taken over: zoom blur, written
+characters, bubbles, deposits of stain. Added: `stain`, the amounts of haematoxylin and eosin
+(Tellez et al. 2018, doi:10.1109/TMI.2018.2820199).
 
-Strengths of noise (of few photons and of speckle: milder), brightness, contrast and gamma are that registry's. It was made for 224 pixels;
-whatever has a length is a fraction of the image's side here, so that a level means the same at every size, and begins milder, for an image
-of 64 pixels has lost fine detail already. JPEG works on blocks of 8 pixels whatever the size: its qualities begin higher.
+Strengths of noise (of few photons and of speckle: milder), brightness, contrast and gamma are that
+registry's. It was made for 224 pixels; whatever has a length is a fraction of the image's side
+here, so that a level means the same at every size, and begins milder, for an image of 64 pixels has
+lost fine detail already. JPEG works on blocks of 8 pixels whatever the size: its qualities begin
+higher.
 
-Images are damaged at the size of the pack, whole batches at a time, while they are read: nothing is stored but the features. What
-chance there is depends on the image's id and the kind alone: more of the same at a higher level, whoever else is in the batch.
+Images are damaged at the size of the pack, whole batches at a time, while they are read: nothing is
+stored but the features. What chance there is depends on the image's id and the kind alone: more of
+the same at a higher level, whoever else is in the batch.
 """
 
 from __future__ import annotations
@@ -28,7 +33,11 @@ ALL = "all"
 
 @dataclass(frozen=True)
 class Corruption:
-    """One kind of damage. how: a function of `pixels`. strengths: one a level, in the unit that `how` states. grey: films have one channel."""
+    """One kind of damage.
+
+    how: a function of `pixels`. strengths: one a level, in the unit that `how` states. grey: films
+    have one channel.
+    """
 
     name: str
     how: str
@@ -61,29 +70,72 @@ _GAMMA_DOWN = ("gamma-down", "gamma", (0.9, 0.8, 0.7, 0.6, 0.4))
 _LIGHT = (_BRIGHTER, _DARKER, _SHARPER, _FLATTER)
 _KINDS: dict[str, tuple[tuple[str, str, tuple[float, ...]], ...]] = {
     "": (_NOISE, _DISC, _PIXELATE, _JPEG, *_LIGHT),
-    "dermoscopy": (_NOISE, _SPECKLE, _IMPULSE, _SHOT, _DISC, _MOTION, _PIXELATE, _JPEG, *_LIGHT, _VIGNETTE),
-    "x-ray": (_NOISE, _SPECKLE, _IMPULSE, _SHOT, _SOFT, _PIXELATE, _JPEG, *_LIGHT, _GAMMA_UP, _GAMMA_DOWN),
+    "dermoscopy": (
+        _NOISE,
+        _SPECKLE,
+        _IMPULSE,
+        _SHOT,
+        _DISC,
+        _MOTION,
+        _PIXELATE,
+        _JPEG,
+        *_LIGHT,
+        _VIGNETTE,
+    ),
+    "x-ray": (
+        _NOISE,
+        _SPECKLE,
+        _IMPULSE,
+        _SHOT,
+        _SOFT,
+        _PIXELATE,
+        _JPEG,
+        *_LIGHT,
+        _GAMMA_UP,
+        _GAMMA_DOWN,
+    ),
     "fundus": (_NOISE, _SPECKLE, _DISC, _MOTION, _PIXELATE, _JPEG, _DARKER, _FLATTER),
     "histology": (_DISC, _MOTION, _PIXELATE, _JPEG, *_LIGHT, _SATURATION, _STAIN),
     "cytology": (_DISC, _MOTION, _PIXELATE, _JPEG, *_LIGHT, _SATURATION),
-    "endoscopy": (_NOISE, _DISC, _MOTION, _PIXELATE, _JPEG, _BRIGHTER, _DARKER, _FLATTER, _SATURATION),
+    "endoscopy": (
+        _NOISE,
+        _DISC,
+        _MOTION,
+        _PIXELATE,
+        _JPEG,
+        _BRIGHTER,
+        _DARKER,
+        _FLATTER,
+        _SATURATION,
+    ),
 }
 #: Modality, as in `schema.MODALITIES` -> name -> the kind of damage.
 BY_MODALITY: Mapping[str, Mapping[str, Corruption]] = {
-    modality: {kind[0]: Corruption(*kind, grey=modality == "x-ray") for kind in kinds} for modality, kinds in _KINDS.items()
+    modality: {kind[0]: Corruption(*kind, grey=modality == "x-ray") for kind in kinds}
+    for modality, kinds in _KINDS.items()
 }
 
 
 def chosen(task: str, modality: str, names: Sequence[str]) -> list[Corruption]:
-    """Those of `names` ("all": every kind that fits). Raises UserError for one that is unknown or does not fit the images."""
+    """Those of `names` ("all": every kind that fits).
+
+    Raises UserError for one that is unknown or does not fit the images.
+    """
     fitting = BY_MODALITY[modality]
     wanted = [kind for name in names for kind in (fitting if name == ALL else [name])]
     for name in wanted:
         if name not in fitting:
             known = any(name in kinds for kinds in BY_MODALITY.values())
-            what = f"Corruption '{name}' does not fit {modality or 'images of unknown modality'}, as in '{task}'" if known else ""
+            what = (
+                f"Corruption '{name}' does not fit {modality or 'images of unknown modality'}, as in '{task}'"
+                if known
+                else ""
+            )
             raise UserError(
-                f"{what or f'Unknown corruption {name!r}'}.", allowed=[ALL, *fitting], given=name, then="medbench run --corruptions all"
+                f"{what or f'Unknown corruption {name!r}'}.",
+                allowed=[ALL, *fitting],
+                given=name,
+                then="medbench run --corruptions all",
             )
     return [fitting[name] for name in dict.fromkeys(wanted)]
 
@@ -94,9 +146,15 @@ def levels(given: Iterable[str]) -> list[int]:
     for text in given:
         if text not in map(str, range(1, LEVELS + 1)):
             raise UserError(
-                f"Level '{text}' of a corruption is out of range.", allowed=[f"1 to {LEVELS}"], then="medbench run --levels 1,3,5"
+                f"Level '{text}' of a corruption is out of range.",
+                allowed=[f"1 to {LEVELS}"],
+                then="medbench run --levels 1,3,5",
             )
         found.append(int(text))
     if not found:
-        raise UserError("No level of the corruptions was given.", allowed=[f"1 to {LEVELS}"], then="medbench run --levels 1,3,5")
+        raise UserError(
+            "No level of the corruptions was given.",
+            allowed=[f"1 to {LEVELS}"],
+            then="medbench run --levels 1,3,5",
+        )
     return sorted(set(found))

@@ -16,7 +16,10 @@ from medbench.system.row_checksums import CheckedRows
 
 @dataclass(frozen=True, eq=False)
 class CorruptedPack:
-    """Rows of a pack, damaged as they are read. rows: of the pack; ids: (M,) str of their images."""
+    """Rows of a pack, damaged as they are read.
+
+    rows: of the pack; ids: (M,) str of their images.
+    """
 
     pack: images.Pack
     rows: slice
@@ -29,7 +32,10 @@ class CorruptedPack:
 
     @property
     def array(self) -> Any:
-        """(M, S, S, 3) uint8, computed for the rows that are asked for; opened anew at each call."""
+        """(M, S, S, 3) uint8, computed for the rows that are asked for.
+
+        Opened anew at each call.
+        """
         return _Damaged(self.pack.array.part(self.rows), self.ids, self.corruption, self.level)
 
 
@@ -49,6 +55,8 @@ class _Damaged:
         return corrupt(self.pixels[index], self.ids[index], self.corruption, self.level)
 
 
-def corrupted_pack_key(pack_key: str, ids: Sequence[str], corruption: Corruption, level: int) -> str:
+def corrupted_pack_key(
+    pack_key: str, ids: Sequence[str], corruption: Corruption, level: int
+) -> str:
     """64 hex digits: the images' content in order, their ids, and what is done to them."""
     return fingerprint("corrupted", pack_key, list(ids), corruption.identity(level))

@@ -1,7 +1,10 @@
-"""What each kind of damage does to a batch of pixels. Values are float64 in [0, 1]; chance is drawn from the images' ids.
+"""What each kind of damage does to a batch of pixels.
 
-A function takes (values (B, S, S, 3), strength, seeds (B,) uint64, channels: 1 where all three are to get the same) and returns values, which
-may leave [0, 1]. No image depends on another of its batch.
+Values are float64 in [0, 1]; chance is drawn from the images' ids.
+
+A function takes (values (B, S, S, 3), strength, seeds (B,) uint64, channels: 1 where all three are
+to get the same) and returns values, which may leave [0, 1]. No image depends on another of its
+batch.
 """
 
 from __future__ import annotations
@@ -21,7 +24,9 @@ Floats = NDArray[np.floating[Any]]
 GREY = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as in Pillow
 #: Optical density of haematoxylin, eosin and DAB in R, G, B (Ruifrok & Johnston 2001).
 STAINS = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
-BLOCK = 2**18  # float64 values at a time: 2 MB stay in the cache, which halves the time; images of 64 pixels go 21 together
+# float64 values at a time: 2 MB stay in the cache, which halves the time; images of 64 pixels go 21
+# together
+BLOCK = 2**18
 
 
 def corrupt(pixels: np.ndarray, ids: np.ndarray, corruption: Corruption, level: int) -> np.ndarray:
@@ -32,7 +37,9 @@ def corrupt(pixels: np.ndarray, ids: np.ndarray, corruption: Corruption, level: 
     for start in range(0, len(pixels), together):
         rows = slice(start, start + together)
         values = pixels[rows].astype(np.float64) / 255
-        damaged = KINDS[corruption.how](values, strength, _seeds(ids[rows], corruption.how), channels)
+        damaged = KINDS[corruption.how](
+            values, strength, _seeds(ids[rows], corruption.how), channels
+        )
         out[rows] = np.rint(255 * np.clip(damaged, 0, 1)).astype(np.uint8)
     return out
 
@@ -60,7 +67,10 @@ def impulse_noise(values: Floats, share: float, seeds: np.ndarray, channels: int
 
 
 def disc_blur(values: Floats, radius: float, seeds: np.ndarray, channels: int) -> Floats:
-    """Out of focus: the mean over a disc. radius: as a share of the side. Airy's transform of a disc."""
+    """Out of focus: the mean over a disc.
+
+    radius: as a share of the side. Airy's transform of a disc.
+    """
     from scipy.special import j1
 
     def transfer(fy: Floats, fx: Floats, side: int) -> Floats:
@@ -72,7 +82,11 @@ def disc_blur(values: Floats, radius: float, seeds: np.ndarray, channels: int) -
 
 def gaussian_blur(values: Floats, sigma: float, seeds: np.ndarray, channels: int) -> Floats:
     """sigma: as a share of the side."""
-    return _filtered(values, lambda fy, fx, side: np.exp(-2 * (np.pi * sigma * side) ** 2 * (fy**2 + fx**2))[None], 4 * sigma)
+    return _filtered(
+        values,
+        lambda fy, fx, side: np.exp(-2 * (np.pi * sigma * side) ** 2 * (fy**2 + fx**2))[None],
+        4 * sigma,
+    )
 
 
 def motion_blur(values: Floats, length: float, seeds: np.ndarray, channels: int) -> Floats:
@@ -94,7 +108,9 @@ def pixelate(values: Floats, share: float, seeds: np.ndarray, channels: int) -> 
     side = values.shape[1]
     few = max(2, round(share * side))
     edges = np.arange(few + 1) * side / few
-    overlap = np.minimum(edges[1:, None], np.arange(1, side + 1)) - np.maximum(edges[:-1, None], np.arange(side))
+    overlap = np.minimum(edges[1:, None], np.arange(1, side + 1)) - np.maximum(
+        edges[:-1, None], np.arange(side)
+    )
     down = np.clip(overlap, 0, None) * few / side
     up = down[np.minimum((np.arange(side) + 0.5) * few // side, few - 1).astype(int)]
     squares: Floats = np.einsum("ab,nbcd,ec->naed", up, values, up, optimize=True)
@@ -137,7 +153,10 @@ def saturation(values: Floats, factor: float, seeds: np.ndarray, channels: int) 
 
 
 def stain(values: Floats, share: float, seeds: np.ndarray, channels: int) -> Floats:
-    """More of the one stain by that share, less of the other: which of haematoxylin and eosin, by the image's id."""
+    """More of the one stain by that share, less of the other.
+
+    Which of haematoxylin and eosin, by the image's id.
+    """
     unmix = np.linalg.inv(STAINS / np.linalg.norm(STAINS, axis=1, keepdims=True))
     mix = np.linalg.inv(unmix)
     amounts = -np.log(np.maximum(values, 1 / 512)) @ unmix
@@ -147,7 +166,10 @@ def stain(values: Floats, share: float, seeds: np.ndarray, channels: int) -> Flo
 
 
 def vignette(values: Floats, radius: float, seeds: np.ndarray, channels: int) -> Floats:
-    """Dark outside a circle around the middle. radius: as a share of half the diagonal; the edge is soft over a twentieth of that."""
+    """Dark outside a circle around the middle.
+
+    radius: as a share of half the diagonal; the edge is soft over a twentieth of that.
+    """
     at = (np.arange(values.shape[1]) + 0.5) / values.shape[1] * 2 - 1
     distance = np.hypot(at[:, None], at) / np.sqrt(2)
     dark: Floats = values * np.clip((radius - distance) / 0.05 + 0.5, 0, 1)[None, :, :, None]
@@ -157,16 +179,29 @@ def vignette(values: Floats, radius: float, seeds: np.ndarray, channels: int) ->
 KINDS: dict[str, Callable[[Floats, float, np.ndarray, int], Floats]] = {
     function.__name__: function
     for function in (
-        *(gaussian_noise, speckle_noise, shot_noise, impulse_noise, disc_blur, gaussian_blur, motion_blur),
+        *(
+            gaussian_noise,
+            speckle_noise,
+            shot_noise,
+            impulse_noise,
+            disc_blur,
+            gaussian_blur,
+            motion_blur,
+        ),
         *(pixelate, jpeg, scale, contrast, gamma, saturation, stain, vignette),
     )
 }
 
 
-def _filtered(values: Floats, transfer: Callable[[Floats, Floats, int], Floats], reach: float) -> Floats:
-    """Values times `transfer` of frequencies (cycles a pixel; (H, 1), (1, W)) in Fourier's space; what lies outside the image is its mirror.
+def _filtered(
+    values: Floats, transfer: Callable[[Floats, Floats, int], Floats], reach: float
+) -> Floats:
+    """Values times `transfer` of frequencies (cycles a pixel; (H, 1), (1, W)) in Fourier's space.
 
-    reach: how far a pixel is carried, as a share of the side. The transforms are of each image alone, and exact for widths of less than a pixel.
+    What lies outside the image is its mirror.
+
+    reach: how far a pixel is carried, as a share of the side. The transforms are of each image
+    alone, and exact for widths of less than a pixel.
     """
     from scipy import fft
 

@@ -1,4 +1,7 @@
-"""Weights averaged over the steps of a training, under whatever name a file has them: the ones that are meant, beside those of the last step."""
+"""Weights averaged over the steps of a training, under whatever name a file has them.
+
+The ones that are meant, beside those of the last step.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,13 @@ from typing import Any
 from medbench.schema import UserError
 
 #: A part of a name that says so: `state_dict_ema`, `params_ema`, `avg_model`, `SWA`.
-_SAYS_SO = re.compile(r"(?:^|[_.\- ])(?:ema|swa|avg|averag(?:e|ed|ing)|polyak|shadow|moving_average)(?=$|[_.\- ])", re.IGNORECASE)
+_SAYS_SO = re.compile(
+    r"(?:^|[_.\- ])(?:ema|swa|avg|averag(?:e|ed|ing)|polyak|shadow|moving_average)(?=$|[_.\- ])",
+    re.IGNORECASE,
+)
 _DEEPEST = 4  # dicts on the way to an average: callbacks > EMA > state_dict
-_KEPT = 0.5  # of the raw network's tensors, at least, that its average has: less is statistics of a training
+# of the raw network's tensors, at least, that its average has: less is statistics of a training
+_KEPT = 0.5
 
 
 def says_so(name: object) -> bool:
@@ -47,12 +54,25 @@ def is_whole(average: object, networks: Sequence[object]) -> bool:
 def prefixes(keys: Sequence[str]) -> list[str]:
     """First components of keys that name an average of what the other keys name, each with its point."""
     first = [key.partition(".")[0] for key in keys if "." in key]
-    return [f"{name}." for name in dict.fromkeys(first) if says_so(name) and first.count(name) >= _KEPT * (len(keys) - first.count(name))]
+    return [
+        f"{name}."
+        for name in dict.fromkeys(first)
+        if says_so(name) and first.count(name) >= _KEPT * (len(keys) - first.count(name))
+    ]
 
 
-def _averages(tree: Mapping[str, Any], path: tuple[str, ...] = (), within: bool = False) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Path and value of what an average may be, those that lie higher first. within: below a name that says so."""
-    inner = [(name, value) for name, value in tree.items() if isinstance(name, str) and isinstance(value, (Mapping, list, tuple))]
+def _averages(
+    tree: Mapping[str, Any], path: tuple[str, ...] = (), within: bool = False
+) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Path and value of what an average may be, those that lie higher first.
+
+    within: below a name that says so.
+    """
+    inner = [
+        (name, value)
+        for name, value in tree.items()
+        if isinstance(name, str) and isinstance(value, (Mapping, list, tuple))
+    ]
     for name, value in inner:
         if within or says_so(name):
             yield (*path, name), value
@@ -63,7 +83,10 @@ def _averages(tree: Mapping[str, Any], path: tuple[str, ...] = (), within: bool 
 
 
 def _tensors(tree: object, depth: int = 0) -> int:
-    """How many tensors that are no single numbers a dict holds; those of the fullest dict in it, where it holds dicts."""
+    """How many tensors that are no single numbers a dict holds.
+
+    Those of the fullest dict in it, where it holds dicts.
+    """
     import torch
 
     if not isinstance(tree, Mapping) or depth > _DEEPEST:

@@ -1,5 +1,8 @@
-"""Big Transfer's ResNets in their authors' names -> timm's `resnetv2_*_bit`: archives of NumPy (google-research/big_transfer), and checkpoints of TensorFlow 2,
-as REMEDIS publishes its own."""
+"""Big Transfer's ResNets in their authors' names -> timm's `resnetv2_*_bit`.
+
+Archives of NumPy (google-research/big_transfer), and checkpoints of TensorFlow 2, as REMEDIS
+publishes its own.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +25,14 @@ if TYPE_CHECKING:
 _KERNEL, _NORM = "standardized_conv2d/kernel", r"group_norm/(gamma|beta)"
 _NAMES: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
     (rf"root_block/{_KERNEL}", lambda m: "stem.conv.weight"),
-    (rf"block(\d)/unit(\d+)/([abc])/{_KERNEL}", lambda m: f"{_unit(m)}.conv{'abc'.index(m[3]) + 1}.weight"),
-    (rf"block(\d)/unit(\d+)/([abc])/{_NORM}", lambda m: f"{_unit(m)}.norm{'abc'.index(m[3]) + 1}.{_part(m[4])}"),
+    (
+        rf"block(\d)/unit(\d+)/([abc])/{_KERNEL}",
+        lambda m: f"{_unit(m)}.conv{'abc'.index(m[3]) + 1}.weight",
+    ),
+    (
+        rf"block(\d)/unit(\d+)/([abc])/{_NORM}",
+        lambda m: f"{_unit(m)}.norm{'abc'.index(m[3]) + 1}.{_part(m[4])}",
+    ),
     (rf"block(\d)/unit(\d+)/a/proj/{_KERNEL}", lambda m: f"{_unit(m)}.downsample.conv.weight"),
     (r"head/conv2d/(kernel|bias)", lambda m: f"head.fc.{'weight' if m[1] == 'kernel' else 'bias'}"),
     (_NORM, lambda m: f"norm.{_part(m[1])}"),
@@ -51,18 +60,29 @@ def is_one(file: Path) -> bool:
 
 
 def content_hash(file: Path) -> str:
-    """Return the SHA-256 of a checkpoint file; of the index of a checkpoint of TensorFlow, of its data files, too."""
+    """Return the SHA-256 of a checkpoint file.
+
+    Of the index of a checkpoint of TensorFlow, of its data files, too.
+    """
     own = sha256(file)
-    return fingerprint("tensorflow", own, *map(sha256, tensorflow.data_files(file))) if tensorflow.is_index(file) else own
+    return (
+        fingerprint("tensorflow", own, *map(sha256, tensorflow.data_files(file)))
+        if tensorflow.is_index(file)
+        else own
+    )
 
 
 def read(file: Path) -> dict[str, Tensor]:
-    """Read an archive of NumPy, or the index of a checkpoint of TensorFlow, in timm's names. Raises UserError for another network's."""
+    """Read an archive of NumPy, or the index of a checkpoint of TensorFlow, in timm's names.
+
+    Raises UserError for another network's.
+    """
     try:
         values = tensorflow.variables(file) if tensorflow.is_index(file) else _numpy(file)
     except (ValueError, KeyError, IndexError, TypeError, OSError, zipfile.BadZipFile) as error:
         raise UserError(
-            f"{file.name} cannot be read as a checkpoint of TensorFlow or an archive of NumPy: {error}.", then="fetch it again"
+            f"{file.name} cannot be read as a checkpoint of TensorFlow or an archive of NumPy: {error}.",
+            then="fetch it again",
         ) from error
     return renamed(values, file.name)
 
@@ -73,7 +93,10 @@ def _numpy(file: Path) -> Mapping[str, np.ndarray]:
 
 
 def renamed(values: Mapping[str, np.ndarray], called: str) -> dict[str, Tensor]:
-    """Give variables the names of timm's network, kernels from (H, W, in, out) to (out, in, H, W). Raises UserError."""
+    """Give variables the names of timm's network, kernels from (H, W, in, out) to (out, in, H, W).
+
+    Raises UserError.
+    """
     import torch
 
     found, strange = {}, []
@@ -91,7 +114,10 @@ def renamed(values: Mapping[str, np.ndarray], called: str) -> dict[str, Tensor]:
     if "stem.conv.weight" not in found:
         shown = ", ".join(sorted(values)[:3])
         what = f"{called} holds no ResNet of Big Transfer, but {shown}{', ...' if len(values) > 3 else ''} ({len(values)} in all)."
-        raise UserError(what, then=f"name an encoder of timm's that has these weights (medbench list encoders), or {_OWN}")
+        raise UserError(
+            what,
+            then=f"name an encoder of timm's that has these weights (medbench list encoders), or {_OWN}",
+        )
     return found
 
 

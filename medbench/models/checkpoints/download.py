@@ -1,4 +1,7 @@
-"""How an official checkpoint comes here: looked for in the cache, downloaded, verified, its hash remembered."""
+"""How an official checkpoint comes here.
+
+Looked for in the cache, downloaded, verified, its hash remembered.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,10 @@ def weights(checkpoint: Checkpoint, cache_dir: Path) -> Weights:
             _download(checkpoint, file)
         digest = download.sha256(file)
         _verify(
-            checkpoint, digest, file, then=f"delete it, or keep it elsewhere and give it to --weights with --encoder {checkpoint.encoder}"
+            checkpoint,
+            digest,
+            file,
+            then=f"delete it, or keep it elsewhere and give it to --weights with --encoder {checkpoint.encoder}",
         )
         if not _record(cache_dir, checkpoint.name).exists():
             state_dicts.state_dict(file, checkpoint.layout)  # what cannot be read is not recorded
@@ -41,12 +47,18 @@ def weights(checkpoint: Checkpoint, cache_dir: Path) -> Weights:
 
 
 def place(checkpoint: Checkpoint, cache_dir: Path) -> Path:
-    """Where a checkpoint's file lies once it is here, under the name it was published with. A person may put it there by hand."""
+    """Where a checkpoint's file lies once it is here, under the name it was published with.
+
+    A person may put it there by hand.
+    """
     return cache_dir / "weights" / checkpoint.name / checkpoint.file
 
 
 def records(cache_dir: Path) -> list[dict[str, object]]:
-    """Return a record per checkpoint: what it is, whose images it has seen, and whether it is here."""
+    """Return a record per checkpoint.
+
+    What it is, whose images it has seen, and whether it is here.
+    """
     found = []
     for entry in CHECKPOINTS:
         here = place(entry, cache_dir).is_file()
@@ -56,7 +68,9 @@ def records(cache_dir: Path) -> list[dict[str, object]]:
             "encoder": entry.encoder,
             "trained_on": list(entry.trained_on),
         }
-        found.append({**about, "bytes": entry.size, "auto": entry.official, "here": here, "url": entry.url})
+        found.append(
+            {**about, "bytes": entry.size, "auto": entry.official, "here": here, "url": entry.url}
+        )
     return found
 
 
@@ -71,15 +85,36 @@ def lines(cache_dir: Path) -> Iterator[str]:
         here = file.is_file()
         size = file.stat().st_size if here else entry.size
         auto = ["auto"] if entry.official else []
-        state = ", ".join([*auto, "in the cache" if here else "to be fetched" if entry.url else "to be converted by hand"])
-        rows.append((entry.name, entry.method, entry.encoder, ", ".join(entry.trained_on), f"{size / 1e6:.0f} MB" if size else "", state))
+        state = ", ".join(
+            [
+                *auto,
+                "in the cache"
+                if here
+                else "to be fetched"
+                if entry.url
+                else "to be converted by hand",
+            ]
+        )
+        rows.append(
+            (
+                entry.name,
+                entry.method,
+                entry.encoder,
+                ", ".join(entry.trained_on),
+                f"{size / 1e6:.0f} MB" if size else "",
+                state,
+            )
+        )
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
 def remember(cache_dir: Path, name: str, sha: str) -> None:
-    """Where nobody publishes a hash that lasts, the first one seen is recorded and enforced. Raises UserError."""
+    """Where nobody publishes a hash that lasts, the first one seen is recorded and enforced.
+
+    Raises UserError.
+    """
     download.first_seen(_record(cache_dir, name), sha, f"The weights of '{name}'")
 
 
@@ -91,7 +126,8 @@ def _verify(checkpoint: Checkpoint, digest: str, what: Path | str, then: str) ->
     if not digest.startswith(checkpoint.sha256):
         shown = slice(len(checkpoint.sha256[:12]))
         raise UserError(
-            f"{what} is not the published '{checkpoint.name}': SHA-256 {digest[shown]}, published {checkpoint.sha256[shown]}.", then=then
+            f"{what} is not the published '{checkpoint.name}': SHA-256 {digest[shown]}, published {checkpoint.sha256[shown]}.",
+            then=then,
         )
 
 
@@ -103,7 +139,9 @@ def _download(checkpoint: Checkpoint, file: Path) -> None:
     absent = f"The weights of '{checkpoint.name}' are not in the cache"
     by_hand = f"put {file.name} into {file.parent} and run the same command again"
     if not checkpoint.url:
-        raise UserError(f"{absent} and cannot be downloaded as they are.", then=f"{checkpoint.note}; {by_hand}")
+        raise UserError(
+            f"{absent} and cannot be downloaded as they are.", then=f"{checkpoint.note}; {by_hand}"
+        )
     what = f"What came from {checkpoint.url}"
 
     def verify(part: Path) -> None:
@@ -111,7 +149,11 @@ def _download(checkpoint: Checkpoint, file: Path) -> None:
         state_dicts.container(part, what)
 
     try:
-        download.retrieve(checkpoint.url, file, verify, size=checkpoint.size, sure=len(checkpoint.sha256) == 64)
+        download.retrieve(
+            checkpoint.url, file, verify, size=checkpoint.size, sure=len(checkpoint.sha256) == 64
+        )
     except OSError as error:  # requests' errors are OSErrors too
         then = f"with a network, run the same command again; or fetch {checkpoint.url} elsewhere, {by_hand}"
-        raise UserError(f"{absent} and cannot be fetched ({download.reason(error)}).", then=then) from error
+        raise UserError(
+            f"{absent} and cannot be fetched ({download.reason(error)}).", then=then
+        ) from error

@@ -1,4 +1,7 @@
-"""From a file of any common layout to a state dict in timm's names, without classifier and heads. Nothing in a file is ever executed."""
+"""From a file of any common layout to a state dict in timm's names, without classifier and heads.
+
+Nothing in a file is ever executed.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a file keeps an encoder: the way down nested dicts, prefixes of its keys, and the parts that are left out."""
+    """Where a file keeps an encoder.
+
+    The way down nested dicts, prefixes of its keys, and the parts that are left out.
+    """
 
     path: tuple[str, ...] = ()
     prefixes: tuple[str, ...] = ()
@@ -42,42 +48,104 @@ class Layout:
 OWN = "own"
 LAYOUTS: Mapping[str, Layout] = {
     "encoder": Layout(),  # timm's names without a classifier, as pretraining writes them
-    "plain": Layout(left_out=("fc", "head")),  # torchvision's, facebookresearch/dino's and facebookresearch/xcit's names
-    "vissl": Layout(("classy_state_dict", "base_model", "model", "trunk"), ("_feature_blocks.",)),  # vissl, issues 235, 550 and 566
-    "swav": Layout((), ("module.",), ("projection_head", "prototypes")),  # facebookresearch/swav, resnet50.py
-    # facebookresearch/dino, main_dino.py; the teacher has no `module.` unless the network has batch norm
+    # torchvision's, facebookresearch/dino's and facebookresearch/xcit's names
+    "plain": Layout(left_out=("fc", "head")),
+    # vissl, issues 235, 550 and 566
+    "vissl": Layout(("classy_state_dict", "base_model", "model", "trunk"), ("_feature_blocks.",)),
+    # facebookresearch/swav, resnet50.py
+    "swav": Layout((), ("module.",), ("projection_head", "prototypes")),
+    # facebookresearch/dino, main_dino.py; the teacher has no `module.` unless the network has batch
+    # norm
     "dino-full": Layout(("teacher",), ("module.", "backbone."), ("head",)),
     "simclr-google": Layout(("state_dict",), (), ("fc",)),  # tonylins/simclr-converter, convert.py
-    "sparsam": Layout((), ("backbone.",), ("projection_head",)),  # IPMI-ICNS-UKE/sparsam, reproduce_results.py
+    # IPMI-ICNS-UKE/sparsam, reproduce_results.py
+    "sparsam": Layout((), ("backbone.",), ("projection_head",)),
 }
 
-#: Weights averaged over the steps of a training, beside those of its last step: the ones that are meant, as timm's own loader has it.
+#: Weights averaged over the steps of a training, beside those of its last step: the ones that are
+#: meant, as timm's own loader has it.
 AVERAGED = (
-    *("state_dict_ema", "model_ema", "ema_state_dict", "model_state_dict_ema", "ema_model", "ema", "ema_weights", "shadow"),
+    *(
+        "state_dict_ema",
+        "model_ema",
+        "ema_state_dict",
+        "model_state_dict_ema",
+        "ema_model",
+        "ema",
+        "ema_weights",
+        "shadow",
+    ),
     *("averaged_model", "swa_model", "swa_state_dict", "swa"),
 )
 DEEPEST = 6  # dicts on the way to weights: one that holds itself has no end
-#: In the order in which they are looked for: of several networks in one file the averaged one, or the teacher, which is an average.
+#: In the order in which they are looked for: of several networks in one file the averaged one, or
+#: the teacher, which is an average.
 WRAPPERS = (
     *AVERAGED,
-    *("classy_state_dict", "base_model", "teacher", "target_encoder", "student", "state_dict", "model_state_dict", "model", "trunk"),
+    *(
+        "classy_state_dict",
+        "base_model",
+        "teacher",
+        "target_encoder",
+        "student",
+        "state_dict",
+        "model_state_dict",
+        "model",
+        "trunk",
+    ),
     *("module", "params", "net", "encoder"),
 )
 PREFIXES = (
     *(f"{name}." for name in AVERAGED),
     *("module.", "_orig_mod.", "model.", "net."),
-    *("teacher.", "teacher_backbone.", "student.", "student_backbone.", "encoder_q.", "base_encoder."),
+    *(
+        "teacher.",
+        "teacher_backbone.",
+        "student.",
+        "student_backbone.",
+        "encoder_q.",
+        "base_encoder.",
+    ),
     *("backbone.", "encoder.", "trunk.", "_feature_blocks."),
 )
 HEADS = {
-    *("fc", "head", "heads", "classifier", "head_dist", "last_linear", "predictor", "prediction_head", "prototypes"),
-    *("projection_head", "projection", "projector", "teacher_head", "student_head", "queue", "queue_ptr", "center", "centers"),
+    *(
+        "fc",
+        "head",
+        "heads",
+        "classifier",
+        "head_dist",
+        "last_linear",
+        "predictor",
+        "prediction_head",
+        "prototypes",
+    ),
+    *(
+        "projection_head",
+        "projection",
+        "projector",
+        "teacher_head",
+        "student_head",
+        "queue",
+        "queue_ptr",
+        "center",
+        "centers",
+    ),
     *("dino_head", "ibot_head", "online_classifier", "online_linear_eval", "linear_eval"),
     # of a masked autoencoder, which are used in pretraining alone
-    *("decoder", "decoder_embed", "decoder_pos_embed", "decoder_blocks", "decoder_norm", "decoder_pred", "mask_token"),
+    *(
+        "decoder",
+        "decoder_embed",
+        "decoder_pos_embed",
+        "decoder_blocks",
+        "decoder_norm",
+        "decoder_pred",
+        "mask_token",
+    ),
     "n_averaged",  # of torch.optim.swa_utils.AveragedModel
 }
-#: What PyTorch puts into the middle of names: of sharded modules and of those that are computed twice to save memory.
+#: What PyTorch puts into the middle of names: of sharded modules and of those that are computed
+#: twice to save memory.
 WRAPPED = ("_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
 #: The other network of a pair, beside one whose prefix was found.
 TWINS = {
@@ -91,7 +159,9 @@ TWINS = {
 }
 
 
-def state_dict(file: Path, layout: str | None = None, names: Collection[str] = ()) -> dict[str, Tensor]:
+def state_dict(
+    file: Path, layout: str | None = None, names: Collection[str] = ()
+) -> dict[str, Tensor]:
     """Read the encoder in a checkpoint file: name -> tensor on the CPU, in upstream's order.
 
     layout: one of LAYOUTS; None or OWN: recognised. names: of the network that it is meant for:
@@ -100,19 +170,34 @@ def state_dict(file: Path, layout: str | None = None, names: Collection[str] = (
     tensors and plain values, or that holds something else.
     """
     tree = _read(file)
-    found = recognise(tree, names, file.name) if layout is None or layout == OWN else LAYOUTS[layout]
+    found = (
+        recognise(tree, names, file.name) if layout is None or layout == OWN else LAYOUTS[layout]
+    )
     state = _descend(tree, found, file)
     for prefix in found.prefixes:
-        kept = {key: value for key, value in state.items() if key.startswith(prefix) or _first(key) not in found.left_out}
+        kept = {
+            key: value
+            for key, value in state.items()
+            if key.startswith(prefix) or _first(key) not in found.left_out
+        }
         state = {key.removeprefix(prefix): value for key, value in kept.items()}
         if len(state) < len(kept):
             raise UserError(
-                f"{file.name} holds two networks, with and without the prefix '{prefix}'.", then="save the one that is meant alone"
+                f"{file.name} holds two networks, with and without the prefix '{prefix}'.",
+                then="save the one that is meant alone",
             )
-    return {key: value for key, value in state.items() if _first(key) not in found.left_out or key in names}
+    return {
+        key: value
+        for key, value in state.items()
+        if _first(key) not in found.left_out or key in names
+    }
 
 
-def recognise(checkpoint: Path | Mapping[str, Any], names: Collection[str] = (), called: str = "the checkpoint") -> Layout:
+def recognise(
+    checkpoint: Path | Mapping[str, Any],
+    names: Collection[str] = (),
+    called: str = "the checkpoint",
+) -> Layout:
     """Recognise the layout of a checkpoint by the usual wrappers, prefixes and heads.
 
     names: as in `state_dict`; called: its name, for a message.
@@ -121,22 +206,38 @@ def recognise(checkpoint: Path | Mapping[str, Any], names: Collection[str] = (),
     path: list[str] = []
     beside: dict[str, None] = {}
     while len(path) < DEEPEST and (found := _wrappers(tree)):
-        way = averaged.elsewhere(tree, tree[found[0]], called) if found[0] not in (*AVERAGED, "teacher", "target_encoder") else ()
+        way = (
+            averaged.elsewhere(tree, tree[found[0]], called)
+            if found[0] not in (*AVERAGED, "teacher", "target_encoder")
+            else ()
+        )
         path += way or found[:1]
         beside |= dict.fromkeys(found if way else found[1:])
         tree = reduce(getitem, way or found[:1], tree)
     keys = [_unwrapped(str(key)) for key in tree]
     prefixes: list[str] = []
     left_out: dict[str, None] = {}
-    while prefix := next((p for p in (*averaged.prefixes(keys), *PREFIXES) if _starts(keys, p) and not _starts(names, p)), None):
+    while prefix := next(
+        (
+            p
+            for p in (*averaged.prefixes(keys), *PREFIXES)
+            if _starts(keys, p) and not _starts(names, p)
+        ),
+        None,
+    ):
         prefixes.append(prefix)
         rest = [key for key in keys if not key.startswith(prefix)]
-        average = averaged.says_so(prefix.removesuffix("."))  # what stands beside one is what it is of
+        # what stands beside one is what it is of
+        average = averaged.says_so(prefix.removesuffix("."))
         others = {_first(key): None for key in rest if average or _first(key) in TWINS}
         left_out |= others | dict.fromkeys(_first(key) for key in rest if _first(key) in HEADS)
         beside |= {name: None for name in others if name not in HEADS}
-        keys = [key.removeprefix(prefix) for key in keys if key.startswith(prefix)] + [key for key in rest if _first(key) not in left_out]
-    left_out |= dict.fromkeys(_first(key) for key in keys if _first(key) in HEADS and key not in names)
+        keys = [key.removeprefix(prefix) for key in keys if key.startswith(prefix)] + [
+            key for key in rest if _first(key) not in left_out
+        ]
+    left_out |= dict.fromkeys(
+        _first(key) for key in keys if _first(key) in HEADS and key not in names
+    )
     return Layout(tuple(path), tuple(prefixes), tuple(left_out), tuple(beside))
 
 
@@ -146,7 +247,11 @@ def _wrappers(tree: Mapping[str, Any]) -> list[str]:
     Else one that is a dict, for the message.
     """
     holding = [name for name in WRAPPERS if _holds_weights(tree.get(name))]
-    return [name for name in holding if name not in AVERAGED or averaged.is_whole(tree[name], [tree[one] for one in holding])] or [
+    return [
+        name
+        for name in holding
+        if name not in AVERAGED or averaged.is_whole(tree[name], [tree[one] for one in holding])
+    ] or [
         name for name in WRAPPERS if name not in AVERAGED and isinstance(tree.get(name), Mapping)
     ][:1]
 
@@ -180,12 +285,21 @@ def _descend(tree: Mapping[str, Any], layout: Layout, file: Path) -> dict[str, T
 
     for step in layout.path:
         if not isinstance(tree.get(step), Mapping):
-            raise UserError(f"{file.name} has no '{step}' on the way {' > '.join(layout.path)}; it holds {_some(tree)}.")
+            raise UserError(
+                f"{file.name} has no '{step}' on the way {' > '.join(layout.path)}; it holds {_some(tree)}."
+            )
         tree = tree[step]
-    others = [str(key) for key, value in tree.items() if not (isinstance(key, str) and isinstance(value, torch.Tensor))]
+    others = [
+        str(key)
+        for key, value in tree.items()
+        if not (isinstance(key, str) and isinstance(value, torch.Tensor))
+    ]
     if others or not tree:
         what = f"{len(others)} entries are none, {_some(others)}" if others else "it is empty"
-        raise UserError(f"{file.name} is not a state dict, names with tensors: {what}.", then="torch.save(model.state_dict(), FILE)")
+        raise UserError(
+            f"{file.name} is not a state dict, names with tensors: {what}.",
+            then="torch.save(model.state_dict(), FILE)",
+        )
     return {_unwrapped(key): value for key, value in tree.items()}
 
 
@@ -207,7 +321,9 @@ def container(file: Path, what: str = "") -> str:
         return "safetensors"
     if head.startswith(b"\x80"):
         return "pickle"
-    raise UserError(f"{what or file} {_what(head)}.", allowed=["a file of torch.save or of safetensors"])
+    raise UserError(
+        f"{what or file} {_what(head)}.", allowed=["a file of torch.save or of safetensors"]
+    )
 
 
 #: What torch's reader of pickles raises at some damaged byte.
@@ -229,9 +345,14 @@ def _read(file: Path) -> Mapping[str, Any]:
     except pickle.UnpicklingError as error:
         raise _refused(file, error) from error
     except _DAMAGED as error:
-        raise UserError(f"{file} is broken or incomplete: {told(error).splitlines()[0]}", then="fetch it again") from error
+        raise UserError(
+            f"{file} is broken or incomplete: {told(error).splitlines()[0]}", then="fetch it again"
+        ) from error
     if not isinstance(tree, Mapping):
-        raise UserError(f"{file.name} holds a {type(tree).__name__}, not a state dict.", then="torch.save(model.state_dict(), FILE)")
+        raise UserError(
+            f"{file.name} holds a {type(tree).__name__}, not a state dict.",
+            then="torch.save(model.state_dict(), FILE)",
+        )
     return tree
 
 
@@ -242,13 +363,23 @@ def _check_zip(file: Path) -> None:
             names = archive.namelist()
     except ValueError:
         return  # torch says what is wrong with it
-    if any(name.endswith("/constants.pkl") for name in names) and any("/code/" in name for name in names):
-        what, then = "is a TorchScript program, not weights alone", "torch.save(torch.jit.load(FILE).state_dict(), 'weights.pth')"
+    if any(name.endswith("/constants.pkl") for name in names) and any(
+        "/code/" in name for name in names
+    ):
+        what, then = (
+            "is a TorchScript program, not weights alone",
+            "torch.save(torch.jit.load(FILE).state_dict(), 'weights.pth')",
+        )
     elif any(name.endswith(".npy") for name in names):
         what = "is a NumPy archive, as the authors of ViT and BiT publish their weights"
-        then = "medbench run --encoder NAME.TAG, where timm has these weights (medbench list encoders)"
+        then = (
+            "medbench run --encoder NAME.TAG, where timm has these weights (medbench list encoders)"
+        )
     elif not any(name.endswith("data.pkl") for name in names):
-        what, then = f"is a zip archive that holds {_some(names)}", f"unpack it, and give the file in it to --weights (unzip {file.name})"
+        what, then = (
+            f"is a zip archive that holds {_some(names)}",
+            f"unpack it, and give the file in it to --weights (unzip {file.name})",
+        )
     else:
         return
     raise UserError(f"{file.name} {what}.", then=then)
@@ -287,13 +418,21 @@ def _harmless() -> list[Any]:
     import numpy as np
 
     found: list[Any] = [argparse.Namespace, pathlib.PosixPath, np.ndarray, np.dtype]
-    found += {type(np.dtype(code)) for code in np.typecodes["AllInteger"] + np.typecodes["AllFloat"] + "?"}
+    found += {
+        type(np.dtype(code)) for code in np.typecodes["AllInteger"] + np.typecodes["AllFloat"] + "?"
+    }
     # Python 3.13 has these in pathlib._local; a path of Windows is only named
     found += [(pathlib.PosixPath, "pathlib._local.PosixPath")]
-    found += [(pathlib.PureWindowsPath, f"{module}.WindowsPath") for module in ("pathlib", "pathlib._local")]
+    found += [
+        (pathlib.PureWindowsPath, f"{module}.WindowsPath")
+        for module in ("pathlib", "pathlib._local")
+    ]
     makers: list[Any] = [np.float64(0).__reduce__()[0], np.zeros(1).__reduce__()[0]]
     for make in makers:  # they moved in NumPy 2; files name both places
-        found += [(make, f"{module}.{make.__name__}") for module in ("numpy.core.multiarray", "numpy._core.multiarray")]
+        found += [
+            (make, f"{module}.{make.__name__}")
+            for module in ("numpy.core.multiarray", "numpy._core.multiarray")
+        ]
     return found
 
 
@@ -303,7 +442,10 @@ def _refused(file: Path, error: pickle.UnpicklingError) -> UserError:
 
     globals_ = re.findall(r"GLOBAL ([\w.]+)", str(error))
     if not globals_:
-        return UserError(f"{file} is broken or incomplete: {str(error).splitlines()[0][:120]}", then="fetch it again")
+        return UserError(
+            f"{file} is broken or incomplete: {str(error).splitlines()[0][:120]}",
+            then="fetch it again",
+        )
     convert = f"import torch; torch.save(torch.load('{file.name}', map_location='cpu', weights_only=False)[...], 'weights.pth')"
     return UserError(
         f"{file} holds more than weights ({globals_[0]}); reading that could run code of its author, so medbench does not.",

@@ -1,8 +1,10 @@
 """Variables of a TensorFlow checkpoint, read without TensorFlow: `NAME.index` beside `NAME.data-00000-of-00001`, as a SavedModel's `variables/` holds them.
 
-The index is a table of LevelDB (google/leveldb, doc/table_format.md) from names to protocol buffers that say type, shape and place of each variable in
-the data files (tensorflow/core/protobuf/tensor_bundle.proto). In a checkpoint of TensorFlow 2 names are places in a graph of objects; that graph
-(trackable_object_graph.proto) gives each variable's own name. Nothing is executed.
+The index is a table of LevelDB (google/leveldb, doc/table_format.md) from names to protocol buffers
+that say type, shape and place of each variable in the data files
+(tensorflow/core/protobuf/tensor_bundle.proto). In a checkpoint of TensorFlow 2 names are places in
+a graph of objects; that graph (trackable_object_graph.proto) gives each variable's own name.
+Nothing is executed.
 """
 
 from __future__ import annotations
@@ -36,24 +38,38 @@ def data_files(index: Path) -> list[Path]:
 
 
 def variables(index: Path) -> dict[str, np.ndarray]:
-    """Read every floating-point variable: its own name -> values. Raises ValueError for what is no checkpoint, or is not all there."""
+    """Read every floating-point variable: its own name -> values.
+
+    Raises ValueError for what is no checkpoint, or is not all there.
+    """
     entries = dict(_entries(index.read_bytes()))
     header = _message(entries.pop(b"", b""))
     shards = data_files(index)
     if len(shards) != header.get(1, [1])[0]:
-        raise ValueError(f"{header.get(1, [1])[0]} files {index.stem}.data-* belong to it, {len(shards)} are there")
-    content = [np.memmap(shard, np.uint8, "r") if shard.stat().st_size else np.zeros(0, np.uint8) for shard in shards]
+        raise ValueError(
+            f"{header.get(1, [1])[0]} files {index.stem}.data-* belong to it, {len(shards)} are there"
+        )
+    content = [
+        np.memmap(shard, np.uint8, "r") if shard.stat().st_size else np.zeros(0, np.uint8)
+        for shard in shards
+    ]
     about = {name: _message(entry) for name, entry in entries.items()}
     names = _names(_bytes(content, about[GRAPH])) if GRAPH in about else {}
     found = {}
     for key, entry in about.items():
         kind = FLOATS.get(entry.get(1, [0])[0])
         if kind is not None:
-            shape = [_message(dim).get(1, [0])[0] for dim in _message(entry.get(2, [b""])[0]).get(2, [])]
+            shape = [
+                _message(dim).get(1, [0])[0] for dim in _message(entry.get(2, [b""])[0]).get(2, [])
+            ]
             values = _bytes(content, entry)
             if len(values) != prod(shape) * np.dtype(kind).itemsize:
-                raise ValueError(f"{key.decode(errors='replace')} has {len(values)} bytes for shape {shape}")
-            found[names.get(key.decode(), key.decode())] = np.frombuffer(values, kind).reshape(shape)
+                raise ValueError(
+                    f"{key.decode(errors='replace')} has {len(values)} bytes for shape {shape}"
+                )
+            found[names.get(key.decode(), key.decode())] = np.frombuffer(values, kind).reshape(
+                shape
+            )
     return found
 
 
@@ -139,4 +155,6 @@ def _names(text: bytes) -> dict[str, str]:
     size, at = _varint(text, 0)  # of the one string, then a checksum
     graph = _message(text[at + 4 : at + 4 + size])
     attributes = [_message(one) for node in graph.get(1, []) for one in _message(node).get(2, [])]
-    return {one[3][0].decode(): one[2][0].decode() for one in attributes if one.get(2) and one.get(3)}
+    return {
+        one[3][0].decode(): one[2][0].decode() for one in attributes if one.get(2) and one.get(3)
+    }

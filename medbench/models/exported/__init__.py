@@ -5,4 +5,14 @@ from medbench.models.exported.head import HEADS, KEEP_VECTORS, ComponentHead, He
 from medbench.models.exported.loading import load
 from medbench.models.exported.model import ExportedModel
 
-__all__ = ["HEADS", "KEEP_VECTORS", "ComponentHead", "ExportedModel", "Head", "LinearHead", "Parts", "load", "write"]
+__all__ = [
+    "HEADS",
+    "KEEP_VECTORS",
+    "ComponentHead",
+    "ExportedModel",
+    "Head",
+    "LinearHead",
+    "Parts",
+    "load",
+    "write",
+]

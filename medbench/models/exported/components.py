@@ -14,8 +14,10 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass(frozen=True, eq=False)
 class Components:
-    """varies (D,) bool: the features that are used, V of them. reach (V,), limit: how far an image may lie out. centre (V,) and components (K, V) of the
-    PCA."""
+    """varies (D,) bool: the features that are used, V of them.
+
+    reach (V,), limit: how far an image may lie out. centre (V,) and components (K, V) of the PCA.
+    """
 
     varies: np.ndarray
     reach: np.ndarray
@@ -35,14 +37,21 @@ class Components:
     def __call__(self, features: np.ndarray) -> np.ndarray:
         """Map features (M, D) to components (M, K) float64."""
         within = features[:, self.varies].astype(np.float64).clip(-self.reach, self.reach)
-        made: np.ndarray = (self.power.transform(within).clip(-self.limit, self.limit) - self.centre) @ self.components.T
+        made: np.ndarray = (
+            self.power.transform(within).clip(-self.limit, self.limit) - self.centre
+        ) @ self.components.T
         return made
 
     def arrays(self) -> Arrays:
         """Name what it holds, the power transform's parts with its name before them."""
         powers = {f"power_{name}": np.asarray(getattr(self.power, name)) for name in POWER}
         own = {name: np.asarray(getattr(self, name)) for name in ("reach", "centre", "components")}
-        return {**own, "varies": self.varies.astype(np.uint8), "limit": np.array([self.limit]), **powers}
+        return {
+            **own,
+            "varies": self.varies.astype(np.uint8),
+            "limit": np.array([self.limit]),
+            **powers,
+        }
 
     @staticmethod
     def of(arrays: Mapping[str, np.ndarray]) -> Components:
@@ -50,20 +59,37 @@ class Components:
         varies = arrays["varies"].astype(bool)
         wide = (int(varies.sum()),)
         expect(varies.ndim == 1 and arrays["limit"].shape == (1,), "shapes")
-        expect(all(arrays[name].shape == wide for name in ("reach", "centre", *(f"power_{name}" for name in POWER))), "shapes")
+        expect(
+            all(
+                arrays[name].shape == wide
+                for name in ("reach", "centre", *(f"power_{name}" for name in POWER))
+            ),
+            "shapes",
+        )
         expect(arrays["components"].ndim == 2 and arrays["components"].shape[1:] == wide, "shapes")
         power = Power(*(arrays[f"power_{name}"] for name in POWER))
-        return Components(varies, arrays["reach"], float(arrays["limit"][0]), power, arrays["centre"], arrays["components"])
+        return Components(
+            varies,
+            arrays["reach"],
+            float(arrays["limit"][0]),
+            power,
+            arrays["centre"],
+            arrays["components"],
+        )
 
     @staticmethod
     def nothing(width: int) -> Components:
         """Of features of which none varies."""
         empty = np.zeros(0)
-        return Components(np.zeros(width, bool), empty, 0.0, Power(*[empty] * 4), empty, np.zeros((0, 0)))
+        return Components(
+            np.zeros(width, bool), empty, 0.0, Power(*[empty] * 4), empty, np.zeros((0, 0))
+        )
 
 
 POWER = ("exponents", "centre", "mean", "deviation")
-NAMES = frozenset(("reach", "centre", "components", "varies", "limit", *(f"power_{name}" for name in POWER)))
+NAMES = frozenset(
+    ("reach", "centre", "components", "varies", "limit", *(f"power_{name}" for name in POWER))
+)
 
 
 def expect(right: bool, what: str) -> None:

@@ -1,4 +1,6 @@
-"""A fitted model as a folder that timm and medbench load: weights, head and words, without pickle. Nothing of a folder is believed before it is looked at.
+"""A fitted model as a folder that timm and medbench load: weights, head and words, without pickle.
+
+Nothing of a folder is believed before it is looked at.
 
 model.safetensors      the encoder's weights, timm's names
 config.json            timm's `local-dir:` form with the preprocessing, and under "medbench" what scoring needs beside it
@@ -35,10 +37,21 @@ if TYPE_CHECKING:
     import torch
 
 VERSION = 2  # of the folder's form
-MODEL, HEAD, TYPICAL, ONNX = "model.safetensors", "head.safetensors", "typical.safetensors", "model.onnx"
-CONFIG, CLASSES, POINTS, EVIDENCE = "config.json", "classes.json", "operating_points.json", "evidence.json"
+MODEL, HEAD, TYPICAL, ONNX = (
+    "model.safetensors",
+    "head.safetensors",
+    "typical.safetensors",
+    "model.onnx",
+)
+CONFIG, CLASSES, POINTS, EVIDENCE = (
+    "config.json",
+    "classes.json",
+    "operating_points.json",
+    "evidence.json",
+)
 CARD = "README.md"
-#: Bytes of each file: what is larger is not opened. An ONNX file is a protocol buffer, which ends at 2 GiB.
+#: Bytes of each file: what is larger is not opened. An ONNX file is a protocol buffer, which ends
+#: at 2 GiB.
 MOST = {
     **dict.fromkeys((CONFIG, CLASSES, POINTS, EVIDENCE), 8 << 20),
     **{MODEL: 64 << 30, HEAD: 4 << 30, TYPICAL: 256 << 20, ONNX: 2 << 30},
@@ -49,8 +62,11 @@ AGAIN = "medbench export writes such a folder"
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """What a folder holds. net: the encoder with its readout, in eval mode. points: operating_points.json. evidence: evidence.json, as
-    `report.clinical.evidence` makes it."""
+    """What a folder holds.
+
+    net: the encoder with its readout, in eval mode. points: operating_points.json. evidence:
+    evidence.json, as `report.clinical.evidence` makes it.
+    """
 
     encoder: Encoder
     net: torch.nn.Module
@@ -72,9 +88,15 @@ def write(folder: Path, parts: Parts, card: str, *, onnx: bool = False) -> None:
     from medbench.models.timm_answers import config_of
 
     model: Any = _inside(parts.net)
-    state = {name: value.detach().cpu().clone().contiguous() for name, value in model.state_dict().items()}
+    state = {
+        name: value.detach().cpu().clone().contiguous()
+        for name, value in model.state_dict().items()
+    }
     arrays = {name: np.ascontiguousarray(value) for name, value in parts.head.arrays().items()}
-    atomic_write.write(folder / MODEL, _on_disk(lambda partial: save_file(state, partial, metadata={"format": "pt"})))
+    atomic_write.write(
+        folder / MODEL,
+        _on_disk(lambda partial: save_file(state, partial, metadata={"format": "pt"})),
+    )
     atomic_write.write(folder / HEAD, _on_disk(lambda partial: save_arrays(arrays, partial)))
     if parts.typical is not None:
         lies = parts.typical.arrays()
@@ -83,9 +105,14 @@ def write(folder: Path, parts: Parts, card: str, *, onnx: bool = False) -> None:
         from medbench.models.exported.onnx_file import write_onnx
 
         write_onnx(folder / ONNX, parts)
-    sums = {name: _sha256(folder / name) for name in (MODEL, HEAD, TYPICAL, ONNX) if (folder / name).is_file()}
+    sums = {
+        name: _sha256(folder / name)
+        for name in (MODEL, HEAD, TYPICAL, ONNX)
+        if (folder / name).is_file()
+    }
     encoder = parts.encoder
-    fixed = config_of(encoder.architecture, encoder.checkpoint).fixed_input_size  # made for one image size, as ViTs are
+    # made for one image size, as ViTs are
+    fixed = config_of(encoder.architecture, encoder.checkpoint).fixed_input_size
     preprocessing = {
         "input_size": [3, encoder.size, encoder.size],
         "interpolation": encoder.interpolation,
@@ -95,7 +122,13 @@ def write(folder: Path, parts: Parts, card: str, *, onnx: bool = False) -> None:
         "std": list(encoder.std),
         "num_classes": 0,
     }
-    about = {"version": VERSION, "protocol": parts.protocol, "readout": encoder.readout, "precision": parts.precision, "sha256": sums}
+    about = {
+        "version": VERSION,
+        "protocol": parts.protocol,
+        "readout": encoder.readout,
+        "precision": parts.precision,
+        "sha256": sums,
+    }
     config = {
         "architecture": encoder.architecture,
         "num_classes": 0,
@@ -105,7 +138,9 @@ def write(folder: Path, parts: Parts, card: str, *, onnx: bool = False) -> None:
         "medbench": about,
     }
     atomic_write.record(folder / CONFIG, config, indent=2)
-    atomic_write.record(folder / CLASSES, {"classes": list(parts.classes), "kind": parts.kind}, indent=2)
+    atomic_write.record(
+        folder / CLASSES, {"classes": list(parts.classes), "kind": parts.kind}, indent=2
+    )
     atomic_write.record(folder / POINTS, parts.points, indent=2)
     atomic_write.record(folder / EVIDENCE, parts.evidence, indent=2)
     atomic_write.write(folder / CARD, lambda partial: partial.write_text(card, encoding="utf-8"))
@@ -140,11 +175,19 @@ def read(folder: Path) -> Parts:
     with _damaged(folder):
         if architecture not in architectures():
             raise ValueError(f"timm has no architecture {architecture!r:.60}")
-        head = head_of(about["protocol"], _arrays(folder / HEAD, about["sha256"]), parts.kind, len(parts.classes))
+        head = head_of(
+            about["protocol"],
+            _arrays(folder / HEAD, about["sha256"]),
+            parts.kind,
+            len(parts.classes),
+        )
         net = _net(folder / MODEL, parts.encoder, about["model_args"], about["sha256"])
         _check_width(net, parts.encoder, head)
     if parts.typical is not None and len(parts.typical.mean) != head.width:
-        raise UserError(f"{folder} is not an exported model, or damaged: {TYPICAL} is of other features.", then=AGAIN)
+        raise UserError(
+            f"{folder} is not an exported model, or damaged: {TYPICAL} is of other features.",
+            then=AGAIN,
+        )
     return replace(parts, net=net, head=head)
 
 
@@ -154,13 +197,16 @@ def read_without_torch(folder: Path) -> Parts:
     Raises UserError as `read`, and where there is no such file.
     """
     if not (folder / ONNX).is_file():
-        raise UserError(f"{folder} has no {ONNX}.", then="medbench export FOLDER --out model --onnx")
+        raise UserError(
+            f"{folder} has no {ONNX}.", then="medbench export FOLDER --out model --onnx"
+        )
     about, parts = _read(folder, (ONNX,))
     with _damaged(folder):
         if ONNX not in about["sha256"]:
             raise ValueError(f"{CONFIG} does not name {ONNX}")
         _check_sum(folder / ONNX, about["sha256"])
-        if b"location" in (folder / ONNX).read_bytes():  # the key of tensors that lie in another file
+        # the key of tensors that lie in another file
+        if b"location" in (folder / ONNX).read_bytes():
             raise ValueError(f"{ONNX} refers to a file outside itself")
     return parts
 
@@ -170,27 +216,55 @@ def _damaged(folder: Path) -> Iterator[None]:
     """Raises UserError, one line, for what a reader finds wrong in it."""
     try:
         yield
-    except (ValueError, TypeError, KeyError, RuntimeError, AssertionError) as error:  # timm's models refuse a size in several ways
-        raise UserError(f"{folder} is not an exported model, or damaged: {error}.", then=AGAIN) from error
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        RuntimeError,
+        AssertionError,
+    ) as error:  # timm's models refuse a size in several ways
+        raise UserError(
+            f"{folder} is not an exported model, or damaged: {error}.", then=AGAIN
+        ) from error
 
 
 def _read(folder: Path, files: Sequence[str]) -> tuple[dict[str, Any], Parts]:
-    """What the configuration says, and all but network and head. files: that are needed beside the words."""
+    """What the configuration says, and all but network and head.
+
+    files: that are needed beside the words.
+    """
     if not (folder / CONFIG).is_file():
-        raise UserError(f"{folder} is not an exported model: it has no {CONFIG}.", then="medbench export FOLDER --out model")
+        raise UserError(
+            f"{folder} is not an exported model: it has no {CONFIG}.",
+            then="medbench export FOLDER --out model",
+        )
     for name in (*files, CONFIG, CLASSES, POINTS, EVIDENCE):
         _check_file(folder / name)
     with _damaged(folder):
         config = _json(folder / CONFIG)
         encoder, about = _config(config)
         classes, kind = _classes(_json(folder / CLASSES))
-        points, evidence = _points(_json(folder / POINTS), classes), _evidence(_json(folder / EVIDENCE), classes)
+        points, evidence = (
+            _points(_json(folder / POINTS), classes),
+            _evidence(_json(folder / EVIDENCE), classes),
+        )
         typical = None
         if TYPICAL in about["sha256"]:
             _check_file(folder / TYPICAL)
             typical = Typical.of(_arrays(folder / TYPICAL, about["sha256"]))
     nothing: Any = None
-    parts = Parts(encoder, nothing, nothing, about["protocol"], classes, kind, about["precision"], points, evidence, typical)
+    parts = Parts(
+        encoder,
+        nothing,
+        nothing,
+        about["protocol"],
+        classes,
+        kind,
+        about["precision"],
+        points,
+        evidence,
+        typical,
+    )
     return {**about, "model_args": config["model_args"]}, parts
 
 
@@ -202,13 +276,21 @@ def _check_file(file: Path) -> None:
     try:
         found = file.lstat()
     except FileNotFoundError:
-        raise UserError(f"{file.parent} is not an exported model: it has no {file.name}.", then=AGAIN) from None
+        raise UserError(
+            f"{file.parent} is not an exported model: it has no {file.name}.", then=AGAIN
+        ) from None
     if not stat.S_ISREG(found.st_mode):
         what = "a link" if stat.S_ISLNK(found.st_mode) else "no file"
-        raise UserError(f"{file} is {what}: an exported model holds its files itself.", then="copy the whole folder")
-    file.open("rb").close()  # raises what the disk says; safetensors would say that the file is not there
+        raise UserError(
+            f"{file} is {what}: an exported model holds its files itself.",
+            then="copy the whole folder",
+        )
+    # raises what the disk says; safetensors would say that the file is not there
+    file.open("rb").close()
     if found.st_size > MOST[file.name]:
-        raise UserError(f"{file} has {found.st_size:,} bytes, more than any exported model's.", then=AGAIN)
+        raise UserError(
+            f"{file} has {found.st_size:,} bytes, more than any exported model's.", then=AGAIN
+        )
 
 
 def _json(file: Path) -> Any:
@@ -218,7 +300,14 @@ def _json(file: Path) -> Any:
         raise ValueError(f"{file.name}: {error}") from error
 
 
-_TOP = {"architecture": str, "num_classes": int, "num_features": int, "model_args": dict, "pretrained_cfg": dict, "medbench": dict}
+_TOP = {
+    "architecture": str,
+    "num_classes": int,
+    "num_features": int,
+    "model_args": dict,
+    "pretrained_cfg": dict,
+    "medbench": dict,
+}
 _SEEN = {
     **{"input_size": list, "interpolation": str, "crop_pct": float, "crop_mode": str},
     **{"mean": list, "std": list, "num_classes": int},
@@ -243,28 +332,54 @@ def _config(record: Any) -> tuple[Encoder, Mapping[str, Any]]:
     seen, about = record["pretrained_cfg"], record["medbench"]
     _only(seen, _SEEN, f"{CONFIG} pretrained_cfg")
     _only(about, _ABOUT, f"{CONFIG} medbench")
-    more = {name: str for name in (TYPICAL, ONNX) if isinstance(about["sha256"], Mapping) and name in about["sha256"]}
+    more = {
+        name: str
+        for name in (TYPICAL, ONNX)
+        if isinstance(about["sha256"], Mapping) and name in about["sha256"]
+    }
     _only(about["sha256"], {MODEL: str, HEAD: str, **more}, f"{CONFIG} sha256")
     if about["version"] != VERSION:
         raise ValueError(f"its form is {about['version']}, this medbench reads {VERSION}")
     size = seen["input_size"][-1] if seen["input_size"] else None
     if type(size) is not int or not 32 <= size <= 1024 or seen["input_size"] != [3, size, size]:
-        raise ValueError(f"input_size is {seen['input_size']!r:.60}, not 3 channels and 32 to 1024 pixels")
+        raise ValueError(
+            f"input_size is {seen['input_size']!r:.60}, not 3 channels and 32 to 1024 pixels"
+        )
     for name in ("mean", "std"):
         values = seen[name]
-        right = len(values) == 3 and all(type(v) in (int, float) and abs(v) < 1e3 and (name == "mean" or v > 1e-3) for v in values)
+        right = len(values) == 3 and all(
+            type(v) in (int, float) and abs(v) < 1e3 and (name == "mean" or v > 1e-3)
+            for v in values
+        )
         if not right:
             raise ValueError(f"{name} is {values!r:.60}")
-    allowed = {"interpolation": ("bicubic", "bilinear"), "crop_mode": ("squash",), "crop_pct": (1.0,)}
+    allowed = {
+        "interpolation": ("bicubic", "bilinear"),
+        "crop_mode": ("squash",),
+        "crop_pct": (1.0,),
+    }
     for name, words in allowed.items():
         if seen[name] not in words:
             raise ValueError(f"{name} is {seen[name]!r:.60}")
-    for name, words in {"protocol": tuple(HEADS), "readout": READOUTS, "precision": ("fp32", "tf32", "bf16")}.items():
+    for name, words in {
+        "protocol": tuple(HEADS),
+        "readout": READOUTS,
+        "precision": ("fp32", "tf32", "bf16"),
+    }.items():
         if about[name] not in words:
             raise ValueError(f"{name} is {about[name]!r:.60}")
     (mr, mg, mb), (sr, sg, sb) = seen["mean"], seen["std"]
     architecture = record["architecture"]
-    encoder = Encoder(architecture, architecture, "", size, (mr, mg, mb), (sr, sg, sb), seen["interpolation"], about["readout"])
+    encoder = Encoder(
+        architecture,
+        architecture,
+        "",
+        size,
+        (mr, mg, mb),
+        (sr, sg, sb),
+        seen["interpolation"],
+        about["readout"],
+    )
     if record["model_args"] not in ({}, {"img_size": size}):
         raise ValueError(f"model_args is {record['model_args']!r:.60}")
     return encoder, about
@@ -273,9 +388,14 @@ def _config(record: Any) -> tuple[Encoder, Mapping[str, Any]]:
 def _classes(record: Any) -> tuple[tuple[str, ...], Kind]:
     _only(record, {"classes": list, "kind": str}, CLASSES)
     names = record["classes"]
-    if not 2 - (record["kind"] == "multilabel") <= len(names) <= MOST_CLASSES or record["kind"] not in KINDS:
+    if (
+        not 2 - (record["kind"] == "multilabel") <= len(names) <= MOST_CLASSES
+        or record["kind"] not in KINDS
+    ):
         raise ValueError(f"{CLASSES} has {len(names)} classes of kind {record['kind']!r:.20}")
-    if not all(isinstance(name, str) and is_plain(name) for name in names) or len(set(names)) < len(names):
+    if not all(isinstance(name, str) and is_plain(name) for name in names) or len(set(names)) < len(
+        names
+    ):
         raise ValueError(f"{CLASSES} names no classes")
     if record["kind"] == "binary" and len(names) != 2:
         raise ValueError(f"{CLASSES} has {len(names)} classes of a binary task")
@@ -283,9 +403,15 @@ def _classes(record: Any) -> tuple[tuple[str, ...], Kind]:
 
 
 def _points(record: Any, classes: tuple[str, ...]) -> Mapping[str, Any]:
-    _only(record, {"temperature": (float, type(None)), "held_out_images": int, "points": dict, "sets": dict}, POINTS)
+    _only(
+        record,
+        {"temperature": (float, type(None)), "held_out_images": int, "points": dict, "sets": dict},
+        POINTS,
+    )
     for name, quantile in record["sets"].items():
-        if not re.fullmatch(r"0\.\d\d", name) or not (quantile is None or (type(quantile) in (int, float) and 0 <= quantile <= 1)):
+        if not re.fullmatch(r"0\.\d\d", name) or not (
+            quantile is None or (type(quantile) in (int, float) and 0 <= quantile <= 1)
+        ):
             raise ValueError(f"{POINTS} sets holds {name!r:.20}: {quantile!r:.40}")
     t = record["temperature"]
     if t is not None and not 0 < t < 1e6:
@@ -293,7 +419,9 @@ def _points(record: Any, classes: tuple[str, ...]) -> Mapping[str, Any]:
     for name, point in record["points"].items():
         _only(point, {"compare": str, "thresholds": dict}, f"{POINTS} {name:.40}")
         if point["compare"] not in (">", ">=") or not set(point["thresholds"]) <= set(classes):
-            raise ValueError(f"{POINTS} {name:.40} compares by {point['compare']!r:.20}, or names other classes")
+            raise ValueError(
+                f"{POINTS} {name:.40} compares by {point['compare']!r:.20}, or names other classes"
+            )
         for value in point["thresholds"].values():
             if value is not None and not (type(value) in (int, float) and 0 <= value <= 1):
                 raise ValueError(f"{POINTS} {name:.40} holds the threshold {value!r:.40}")
@@ -301,7 +429,14 @@ def _points(record: Any, classes: tuple[str, ...]) -> Mapping[str, Any]:
 
 
 def _evidence(record: Any, classes: tuple[str, ...]) -> Mapping[str, Any]:
-    kinds = {"target": str, "images": int, "groups": int, "auc": list, "calibration": dict, "classes": dict}
+    kinds = {
+        "target": str,
+        "images": int,
+        "groups": int,
+        "auc": list,
+        "calibration": dict,
+        "classes": dict,
+    }
     _only(record, kinds, EVIDENCE)
     numbers = [record["auc"], *record["calibration"].values()]
     if not set(record["classes"]) <= set(classes):
@@ -310,10 +445,18 @@ def _evidence(record: Any, classes: tuple[str, ...]) -> Mapping[str, Any]:
         checked(of, {"n": int, "prevalence": list, "auc": list}, f"{EVIDENCE} {name:.40}")
         numbers += [of["auc"], of["prevalence"]]
         for point in of.keys() - {"n", "auc", "prevalence"}:
-            _only(of[point], {"sensitivity": list, "specificity": list}, f"{EVIDENCE} {name:.40} {point:.40}")
+            _only(
+                of[point],
+                {"sensitivity": list, "specificity": list},
+                f"{EVIDENCE} {name:.40} {point:.40}",
+            )
             numbers += of[point].values()
     for three in numbers:
-        if not (isinstance(three, list) and len(three) == 3 and all(one is None or type(one) in (int, float) for one in three)):
+        if not (
+            isinstance(three, list)
+            and len(three) == 3
+            and all(one is None or type(one) in (int, float) for one in three)
+        ):
             raise ValueError(f"{EVIDENCE} holds {three!r:.60}, no value with its interval")
     return dict(record)
 
@@ -325,7 +468,9 @@ def _sha256(file: Path) -> str:
 
 def _check_sum(file: Path, sums: Mapping[str, str]) -> None:
     if _sha256(file) != sums[file.name]:
-        raise ValueError(f"{file.name} is not the file that {CONFIG} names (its SHA-256 is another)")
+        raise ValueError(
+            f"{file.name} is not the file that {CONFIG} names (its SHA-256 is another)"
+        )
 
 
 def _arrays(file: Path, sums: Mapping[str, str]) -> dict[str, np.ndarray]:
@@ -347,10 +492,14 @@ def _check_width(net: torch.nn.Module, encoder: Encoder, head: Head) -> None:
     with torch.inference_mode():
         made = net(torch.zeros(1, 3, encoder.size, encoder.size)).shape
     if made != (1, head.width):
-        raise ValueError(f"{HEAD} is for {head.width} features, the encoder gives {tuple(made)[1:]}")
+        raise ValueError(
+            f"{HEAD} is for {head.width} features, the encoder gives {tuple(made)[1:]}"
+        )
 
 
-def _net(file: Path, encoder: Encoder, options: dict[str, Any], sums: Mapping[str, str]) -> torch.nn.Module:
+def _net(
+    file: Path, encoder: Encoder, options: dict[str, Any], sums: Mapping[str, str]
+) -> torch.nn.Module:
     """Names and shapes are compared before memory is taken for them. Raises ValueError."""
     import timm
     import torch
@@ -374,14 +523,18 @@ def _net(file: Path, encoder: Encoder, options: dict[str, Any], sums: Mapping[st
         raise ValueError(f"{file.name} is no safetensors file ({error})") from error
     if wanted != there:
         wrong = sorted(name for name in {*wanted, *there} if wanted.get(name) != there.get(name))
-        raise ValueError(f"{file.name} does not fit {encoder.architecture}: {len(wrong)} tensors differ, first '{wrong[0]:.60}'")
+        raise ValueError(
+            f"{file.name} does not fit {encoder.architecture}: {len(wrong)} tensors differ, first '{wrong[0]:.60}'"
+        )
     _check_sum(file, sums)
     with torch.random.fork_rng(devices=[]):
         model = made()
     model.load_state_dict(load_file(file))
     net = with_readout(model, encoder.readout).eval()
     if broken := broken_statistics(net):
-        raise ValueError(f"{file.name} has batch norms whose statistics are no numbers ({broken[0]})")
+        raise ValueError(
+            f"{file.name} has batch norms whose statistics are no numbers ({broken[0]})"
+        )
     return net
 
 

@@ -1,4 +1,7 @@
-"""The classifiers of protocols as named arrays: what a folder keeps, and what scores features without the labelled images."""
+"""The classifiers of protocols as named arrays.
+
+What a folder keeps, and what scores features without the labelled images.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,12 @@ import numpy as np
 
 from medbench.models.exported import components
 from medbench.models.exported.components import Arrays, Components, expect
-from medbench.models.exported.training_vectors import NEIGHBOUR_NAMES, SUPPORT_NAMES, NeighbourHead, SupportHead
+from medbench.models.exported.training_vectors import (
+    NEIGHBOUR_NAMES,
+    SUPPORT_NAMES,
+    NeighbourHead,
+    SupportHead,
+)
 from medbench.schema import Kind
 
 if TYPE_CHECKING:
@@ -49,8 +57,18 @@ class LinearHead:
     def arrays(self) -> Arrays:
         """float64; weight (T, c, D) of standardised features, bias (T, c), mean and scale (D,), limit (1,), columns (c,) or (T,), base (C,)."""
         fits = self.model.fits
-        solved = {"weight": fits.weight[0, 0], "bias": fits.bias[0, 0], "mean": fits.mean[0], "scale": fits.scale[0], "limit": fits.limit}
-        return {**{name: value.cpu().numpy() for name, value in solved.items()}, "columns": self.model.columns, "base": self.model.base}
+        solved = {
+            "weight": fits.weight[0, 0],
+            "bias": fits.bias[0, 0],
+            "mean": fits.mean[0],
+            "scale": fits.scale[0],
+            "limit": fits.limit,
+        }
+        return {
+            **{name: value.cpu().numpy() for name, value in solved.items()},
+            "columns": self.model.columns,
+            "base": self.model.base,
+        }
 
     @staticmethod
     def of(arrays: Mapping[str, np.ndarray], kind: Kind, n_classes: int) -> LinearHead:
@@ -59,24 +77,53 @@ class LinearHead:
 
         from medbench.models.logistic import Fits, Model
 
-        weight, bias, columns, base = (arrays[name] for name in ("weight", "bias", "columns", "base"))
+        weight, bias, columns, base = (
+            arrays[name] for name in ("weight", "bias", "columns", "base")
+        )
         wide = arrays["mean"].shape
         width = 1 if kind == "binary" else n_classes
-        expect(weight.ndim == 3 and bias.shape == weight.shape[:2] and weight.shape[2:] == wide == arrays["scale"].shape, "shapes")
-        expect(arrays["limit"].shape == (1,) and base.shape == (width,) and columns.shape == (bias.size,), "shapes")
-        expect(bool(np.isin(columns, np.arange(width)).all()) and len(set(columns.tolist())) == len(columns), "columns")
-        expect(weight.shape[1] == 1 if kind in ("binary", "multilabel") else weight.shape[0] == 1 and len(columns) > 0, "shapes")
+        expect(
+            weight.ndim == 3
+            and bias.shape == weight.shape[:2]
+            and weight.shape[2:] == wide == arrays["scale"].shape,
+            "shapes",
+        )
+        expect(
+            arrays["limit"].shape == (1,)
+            and base.shape == (width,)
+            and columns.shape == (bias.size,),
+            "shapes",
+        )
+        expect(
+            bool(np.isin(columns, np.arange(width)).all())
+            and len(set(columns.tolist())) == len(columns),
+            "columns",
+        )
+        expect(
+            weight.shape[1] == 1
+            if kind in ("binary", "multilabel")
+            else weight.shape[0] == 1 and len(columns) > 0,
+            "shapes",
+        )
         expect(bool(((base >= 0) & (base <= 1)).all()), "base")
         certificate = torch.zeros(1, 1, weight.shape[0], dtype=torch.float64)
-        solved = [torch.from_numpy(arrays[name].astype(np.float64))[None] for name in ("weight", "bias", "mean", "scale")]
+        solved = [
+            torch.from_numpy(arrays[name].astype(np.float64))[None]
+            for name in ("weight", "bias", "mean", "scale")
+        ]
         limit = torch.from_numpy(arrays["limit"].astype(np.float64))
-        fits = Fits(solved[0][None], solved[1][None], solved[2], solved[3], limit, *[certificate] * 5)
+        fits = Fits(
+            solved[0][None], solved[1][None], solved[2], solved[3], limit, *[certificate] * 5
+        )
         return LinearHead(Model(fits, columns, base, kind, {}))
 
 
 @dataclass(frozen=True, eq=False)
 class ComponentHead:
-    """`logreg`: a logistic regression on components; coef (S, K), intercept (S,): decision values of the S classes `seen`."""
+    """`logreg`: a logistic regression on components.
+
+    Coef (S, K), intercept (S,): decision values of the S classes `seen`.
+    """
 
     transform: Components
     coef: np.ndarray
@@ -94,28 +141,40 @@ class ComponentHead:
 
         values = np.empty((len(features), len(self.seen)))
         for i in range(0, len(features), BLOCK):
-            values[i : i + BLOCK] = self.transform(features[i : i + BLOCK]) @ self.coef.T + self.intercept
+            values[i : i + BLOCK] = (
+                self.transform(features[i : i + BLOCK]) @ self.coef.T + self.intercept
+            )
         probabilities = np.zeros((len(features), self.n_classes), np.float32)
         probabilities[:, self.seen] = softmax(values, axis=1)
         return probabilities, self.seen[values.argmax(1)]
 
     def arrays(self) -> Arrays:
         """Those of the class, beside the transform's."""
-        return {**self.transform.arrays(), **{name: np.asarray(getattr(self, name)) for name in _OWN}}
+        return {
+            **self.transform.arrays(),
+            **{name: np.asarray(getattr(self, name)) for name in _OWN},
+        }
 
     @staticmethod
     def of(arrays: Mapping[str, np.ndarray], kind: Kind, n_classes: int) -> ComponentHead:
         """Raises ValueError for arrays that are no such head."""
         transform, seen = Components.of(arrays), arrays["seen"]
-        expect(kind != "multilabel" and arrays["coef"].shape == (len(seen), transform.out), "shapes")
-        expect(arrays["intercept"].shape == seen.shape and 0 < len(seen) == len(set(seen.tolist())), "shapes")
+        expect(
+            kind != "multilabel" and arrays["coef"].shape == (len(seen), transform.out), "shapes"
+        )
+        expect(
+            arrays["intercept"].shape == seen.shape and 0 < len(seen) == len(set(seen.tolist())),
+            "shapes",
+        )
         expect(bool(np.isin(seen, np.arange(n_classes)).all()), "seen")
         return ComponentHead(transform, arrays["coef"], arrays["intercept"], seen, n_classes)
 
 
 _OWN = ("coef", "intercept", "seen")
 #: Protocol -> its head. The last two keep vectors of the labelled images.
-HEADS: dict[str, type[LinearHead] | type[ComponentHead] | type[NeighbourHead] | type[SupportHead]] = {
+HEADS: dict[
+    str, type[LinearHead] | type[ComponentHead] | type[NeighbourHead] | type[SupportHead]
+] = {
     "linear": LinearHead,
     "logreg": ComponentHead,
     "knn": NeighbourHead,
@@ -135,6 +194,7 @@ def head_of(protocol: str, arrays: Mapping[str, np.ndarray], kind: Kind, n_class
     """Raises ValueError for arrays that are no head of that protocol, or hold what is no number."""
     expect(arrays.keys() == NAMES[protocol], f"arrays ({', '.join(sorted(arrays))})")
     for name, value in arrays.items():
-        unknown = protocol == "knn" and name == "labels"  # of several labels an image, where one is not known
+        # of several labels an image, where one is not known
+        unknown = protocol == "knn" and name == "labels"
         expect(value.dtype.kind in "fiu" and bool(np.isfinite(value).all() or unknown), f"'{name}'")
     return HEADS[protocol].of(arrays, kind, n_classes)

@@ -21,7 +21,10 @@ FORM = "a CSV file with the columns path, label (several labels: a column of 0 a
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
-    """labels: (N,) int, or of several labels (N, C) float with NaN where unknown. groups: (N,) of patients, or the images themselves."""
+    """labels: (N,) int, or of several labels (N, C) float with NaN where unknown.
+
+    groups: (N,) of patients, or the images themselves.
+    """
 
     images: Sequence[Listed]
     labels: np.ndarray
@@ -29,12 +32,17 @@ class Labelled:
     grouped: bool
 
     def take(self, which: np.ndarray) -> Labelled:
-        return Labelled([self.images[i] for i in which], self.labels[which], self.groups[which], self.grouped)
+        return Labelled(
+            [self.images[i] for i in which], self.labels[which], self.groups[which], self.grouped
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class Answered:
-    """Of the images that could be read: probabilities (M, C), decisions (M,) or (M, C). unread: id -> why."""
+    """Of the images that could be read: probabilities (M, C), decisions (M,) or (M, C).
+
+    unread: id -> why.
+    """
 
     of: Labelled
     probabilities: np.ndarray
@@ -61,49 +69,81 @@ def labelled(place: Path, classes: Sequence[str], kind: Kind) -> Labelled:
             header = [name.strip() for name in next(rows.reader)]
             table = [(rows.line, row) for row in rows.reader if row]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{place} cannot be read as CSV ({error}).", then="save it as CSV in UTF-8") from error
-    columns = {spelling(name): [row[i].strip() for _, row in table] for i, name in enumerate(header)}
+        raise UserError(
+            f"{place} cannot be read as CSV ({error}).", then="save it as CSV in UTF-8"
+        ) from error
+    columns = {
+        spelling(name): [row[i].strip() for _, row in table] for i, name in enumerate(header)
+    }
     lines = [line for line, _ in table]
     groups = np.array(columns["group"]) if "group" in columns else np.arange(len(images))
     read = _several if kind == "multilabel" else _single
     return Labelled(images, read(place, columns, lines, classes), groups, "group" in columns)
 
 
-def _single(place: Path, columns: Mapping[str, Sequence[str]], lines: Sequence[int], classes: Sequence[str]) -> np.ndarray:
+def _single(
+    place: Path, columns: Mapping[str, Sequence[str]], lines: Sequence[int], classes: Sequence[str]
+) -> np.ndarray:
     if "label" not in columns:
         raise UserError(f"{place} has no column 'label'.", allowed=list(columns), then=FORM)
-    known = {**{spelling(name): c for c, name in enumerate(classes)}, **{name: c for c, name in enumerate(classes)}}
+    known = {
+        **{spelling(name): c for c, name in enumerate(classes)},
+        **{name: c for c, name in enumerate(classes)},
+    }
     found = [known.get(word, known.get(spelling(word))) for word in columns["label"]]
     for line, word, c in zip(lines, columns["label"], found, strict=True):
         if c is None:
-            raise UserError(f"{place}, line {line}: label '{word:.60}' is no class of the model.", allowed=list(classes), given=word)
+            raise UserError(
+                f"{place}, line {line}: label '{word:.60}' is no class of the model.",
+                allowed=list(classes),
+                given=word,
+            )
     return np.array(found, np.int64)
 
 
-def _several(place: Path, columns: Mapping[str, Sequence[str]], lines: Sequence[int], classes: Sequence[str]) -> np.ndarray:
+def _several(
+    place: Path, columns: Mapping[str, Sequence[str]], lines: Sequence[int], classes: Sequence[str]
+) -> np.ndarray:
     lacking = [name for name in classes if spelling(name) not in columns]
     if lacking:
-        raise UserError(f"{place} has no column '{lacking[0]}'.", allowed=list(columns), given=lacking[0], then=FORM)
+        raise UserError(
+            f"{place} has no column '{lacking[0]}'.",
+            allowed=list(columns),
+            given=lacking[0],
+            then=FORM,
+        )
     found = np.full((len(lines), len(classes)), np.nan)
     for c, name in enumerate(classes):
         for i, word in enumerate(columns[spelling(name)]):
             if word not in ("0", "1", ""):
-                raise UserError(f"{place}, line {lines[i]}: '{name}' is '{word:.40}'.", allowed=["0", "1", "empty: not known"])
+                raise UserError(
+                    f"{place}, line {lines[i]}: '{name}' is '{word:.40}'.",
+                    allowed=["0", "1", "empty: not known"],
+                )
             found[i, c] = float(word) if word else np.nan
     return found
 
 
 def answered(model: ExportedModel, of: Labelled) -> Answered:
-    """What the model answers; images that cannot be read are left out. Raises UserError where none can be."""
+    """What the model answers; images that cannot be read are left out.
+
+    Raises UserError where none can be.
+    """
     rows: list[dict[str, Any]] = []
     for batch in scored(model, of.images):
         rows += batch
         report_progress("predicting", len(rows), len(of.images), "images")
-    unread = {one.id: row["unread"] for one, row in zip(of.images, rows, strict=True) if "unread" in row}
+    unread = {
+        one.id: row["unread"] for one, row in zip(of.images, rows, strict=True) if "unread" in row
+    }
     there = np.array([i for i, row in enumerate(rows) if "unread" not in row], int)
     if not len(there):
-        raise UserError(f"None of the {len(rows)} images can be read: {next(iter(unread.values()))}")
+        raise UserError(
+            f"None of the {len(rows)} images can be read: {next(iter(unread.values()))}"
+        )
     probabilities = np.array([rows[i]["p"] for i in there])
-    chosen = np.array([[name in rows[i]["decision"].split("|") for name in model.classes] for i in there])
+    chosen = np.array(
+        [[name in rows[i]["decision"].split("|") for name in model.classes] for i in there]
+    )
     decisions = chosen.astype(np.int64) if model.kind == "multilabel" else chosen.argmax(1)
     return Answered(of.take(there), probabilities, decisions, unread)

@@ -21,7 +21,8 @@ def load(folder: Path | str, device: str = "auto", runtime: str = "auto") -> Exp
     device : str
         "auto", "cpu", "cuda", "cuda:1". onnxruntime takes the CPU.
     runtime : str
-        "torch", or "onnx": model.onnx, with neither torch nor timm. "auto": torch where it is installed.
+        "torch", or "onnx": model.onnx, with neither torch nor timm. "auto": torch where it is
+        installed.
 
     Raises
     ------

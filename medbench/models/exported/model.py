@@ -18,7 +18,8 @@ from medbench.schema import UserError
 from medbench.stats import conformal
 from medbench.stats.temperature import tempered
 
-OWN = "own"  # the decision that the protocol itself takes: the most probable class, each label from 0.5 on
+# the decision that the protocol itself takes: the most probable class, each label from 0.5 on
+OWN = "own"
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,8 +34,11 @@ class _Decoded:
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """probabilities (M, C) float32; own: the protocol's decisions (M,), multi-label (M, C); unlike (M,) bool: the images lie far from the training
-    images, False throughout where the model does not know where these lie."""
+    """probabilities (M, C) float32; own.
+
+    The protocol's decisions (M,), multi-label (M, C); unlike (M,) bool: the images lie far from the
+    training images, False throughout where the model does not know where these lie.
+    """
 
     probabilities: np.ndarray
     own: np.ndarray
@@ -50,7 +54,8 @@ class ExportedModel:
     classes : tuple of str
         In the order of the columns of `predict_proba`.
     kind : str
-        "binary", "multiclass", "ordinal", or "multilabel": then each column is a probability of its own.
+        "binary", "multiclass", "ordinal", or "multilabel": then each column is a probability of its
+        own.
     points : tuple of str
         Names of the operating points that `decide` takes.
     """
@@ -71,16 +76,35 @@ class ExportedModel:
         return (OWN, *self.parts.points["points"])
 
     def decode(self, image: Path | str) -> np.ndarray:
-        """(S, S, 3) uint8 of an image file, squashed to the model's size. Raises UserError that names a file that cannot be read."""
+        """(S, S, 3) uint8 of an image file, squashed to the model's size.
+
+        Raises UserError that names a file that cannot be read.
+        """
         return squeeze(Path(image), self.parts.encoder.size, self.parts.encoder.interpolation)
 
     def features(self, pixels: np.ndarray) -> np.ndarray:
-        """(M, D) float32 of pixels (M, S, S, 3) uint8. Raises UserError where they are not finite."""
+        """(M, D) float32 of pixels (M, S, S, 3) uint8.
+
+        Raises UserError where they are not finite.
+        """
         encoder = self.parts.encoder
         index = np.arange(len(pixels))
-        features = np.concatenate(list(forward(self.parts.net, _Decoded(pixels), index, encoder, self.device, self.parts.precision)))
+        features = np.concatenate(
+            list(
+                forward(
+                    self.parts.net,
+                    _Decoded(pixels),
+                    index,
+                    encoder,
+                    self.device,
+                    self.parts.precision,
+                )
+            )
+        )
         if not np.isfinite(features).all():
-            raise UserError("The encoder's features are not finite: its weights do not fit the images.")
+            raise UserError(
+                "The encoder's features are not finite: its weights do not fit the images."
+            )
         return features
 
     def answer(self, pixels: np.ndarray) -> Answer:
@@ -94,7 +118,9 @@ class ExportedModel:
         """Probabilities (M, C) float32 and the protocol's own decisions (M,), multi-label (M, C), of pixels (M, S, S, 3) uint8."""
         return self.parts.head.score(self.features(pixels))
 
-    def predict_proba(self, images: Sequence[Path | str | np.ndarray], *, calibrated: bool = False) -> np.ndarray:
+    def predict_proba(
+        self, images: Sequence[Path | str | np.ndarray], *, calibrated: bool = False
+    ) -> np.ndarray:
         """Probabilities of image files, or of decoded images.
 
         Parameters
@@ -115,7 +141,14 @@ class ExportedModel:
         made = [np.zeros((0, len(self.classes)), np.float32)]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for i in range(0, len(images), BATCH):
-                pixels = list(pool.map(lambda image: image if isinstance(image, np.ndarray) else self.decode(image), images[i : i + BATCH]))
+                pixels = list(
+                    pool.map(
+                        lambda image: (
+                            image if isinstance(image, np.ndarray) else self.decode(image)
+                        ),
+                        images[i : i + BATCH],
+                    )
+                )
                 made.append(self.score(np.stack(pixels))[0])
         found = np.concatenate(made)
         return self.calibrate(found) if calibrated else found
@@ -125,27 +158,47 @@ class ExportedModel:
         t = self.parts.points["temperature"]
         if t is None:
             raise UserError(
-                "This model has no temperature: too little was held out inside its labelled subset.", then="leave --calibrated out"
+                "This model has no temperature: too little was held out inside its labelled subset.",
+                then="leave --calibrated out",
             )
         return tempered(probabilities, t, self.parts.kind).astype(np.float32)
 
     def quantile(self, coverage: float) -> float:
-        """Of conformal sets (`stats.conformal`). Raises UserError for a coverage that the model cannot promise."""
+        """Of conformal sets (`stats.conformal`).
+
+        Raises UserError for a coverage that the model cannot promise.
+        """
         known = self.parts.points["sets"]
         if not known:
-            why = "each label is decided for itself" if self.kind == "multilabel" else "too little was held out inside its labelled subset"
-            raise UserError(f"This model has no sets of classes: {why}.", then="leave --coverage out, or --at sensitivity-0.9")
+            why = (
+                "each label is decided for itself"
+                if self.kind == "multilabel"
+                else "too little was held out inside its labelled subset"
+            )
+            raise UserError(
+                f"This model has no sets of classes: {why}.",
+                then="leave --coverage out, or --at sensitivity-0.9",
+            )
         found = conformal.quantile_of(known, coverage)
         if found is None:
-            most = max((name for name, quantile in known.items() if quantile is not None), default="none")
-            raise UserError(f"This model cannot promise a coverage of {coverage:g}: it has whole percents from 0.50 to {most}.")
+            most = max(
+                (name for name, quantile in known.items() if quantile is not None), default="none"
+            )
+            raise UserError(
+                f"This model cannot promise a coverage of {coverage:g}: it has whole percents from 0.50 to {most}."
+            )
         return found
 
     def sets(self, probabilities: np.ndarray, coverage: float) -> list[str]:
-        """Join by `|` the classes of which one is the right one with the probability `coverage`, for an image of a new patient like those of the
-        labelled subset. Raises UserError as `quantile`."""
+        """Join by `|` the classes of which one is the right one with the probability `coverage`,
+        for an image of a new patient like those of the labelled subset. Raises UserError as
+        `quantile`.
+        """
         chosen = conformal.sets(probabilities, self.quantile(coverage))
-        return ["|".join(name for name, is_one in zip(self.classes, row, strict=True) if is_one) for row in chosen]
+        return [
+            "|".join(name for name, is_one in zip(self.classes, row, strict=True) if is_one)
+            for row in chosen
+        ]
 
     def check_point(self, point: str) -> None:
         """Raise UserError for an operating point that the model does not have.
@@ -153,9 +206,15 @@ class ExportedModel:
         Or that has no threshold for a class.
         """
         if point not in self.points:
-            raise UserError(f"This model has no operating point '{point}'.", allowed=self.points, given=point)
+            raise UserError(
+                f"This model has no operating point '{point}'.", allowed=self.points, given=point
+            )
         if point != OWN:
-            lacking = [name for name, threshold in self.parts.points["points"][point]["thresholds"].items() if threshold is None]
+            lacking = [
+                name
+                for name, threshold in self.parts.points["points"][point]["thresholds"].items()
+                if threshold is None
+            ]
             if lacking:
                 what = f"'{point}' has no threshold for {', '.join(lacking[:5])}: too few held-out images."
                 raise UserError(what, allowed=self.points, then=f"--at {OWN}")
@@ -174,7 +233,12 @@ class ExportedModel:
             chosen = np.zeros(probabilities.shape, bool)
             for name, threshold in rule["thresholds"].items():
                 values = probabilities[:, self.classes.index(name)].astype(float)
-                chosen[:, self.classes.index(name)] = values > threshold if rule["compare"] == ">" else values >= threshold
+                chosen[:, self.classes.index(name)] = (
+                    values > threshold if rule["compare"] == ">" else values >= threshold
+                )
             if self.kind == "binary":
                 chosen[:, 0] = ~chosen[:, 1]
-        return ["|".join(name for name, is_one in zip(self.classes, row, strict=True) if is_one) for row in chosen]
+        return [
+            "|".join(name for name, is_one in zip(self.classes, row, strict=True) if is_one)
+            for row in chosen
+        ]

@@ -1,8 +1,9 @@
 """Write a model as one ONNX file with resize, normalisation, head and temperature inside.
 
-pixels (N, H, W, 3) uint8 of any height and width -> probabilities (N, C), calibrated (N, C) at the temperature (as given where there is none), and
-features (N, D). The resize is antialiased and rounded to whole grey levels, as Pillow's is but for its two roundings; pixels of the model's own size
-pass it unchanged.
+pixels (N, H, W, 3) uint8 of any height and width -> probabilities (N, C), calibrated (N, C) at the
+temperature (as given where there is none), and features (N, D). The resize is antialiased and
+rounded to whole grey levels, as Pillow's is but for its two roundings; pixels of the model's own
+size pass it unchanged.
 """
 
 from __future__ import annotations
@@ -50,12 +51,17 @@ class Scored(Protocol):
 def check_onnx(protocol: str) -> None:
     """Raises UserError for a protocol whose classifier is not written as ONNX, and where a package is missing."""
     if protocol != "linear":
-        raise UserError(f"--onnx takes the protocol linear, not {protocol}.", then="leave --onnx out, or --only protocol=linear")
+        raise UserError(
+            f"--onnx takes the protocol linear, not {protocol}.",
+            then="leave --onnx out, or --only protocol=linear",
+        )
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
     except ImportError as error:
-        raise UserError(f"--onnx needs a package that is not installed ({error.name}).", then=INSTALL) from error
+        raise UserError(
+            f"--onnx needs a package that is not installed ({error.name}).", then=INSTALL
+        ) from error
 
 
 def write_onnx(file: Path, parts: Scored) -> None:
@@ -68,7 +74,8 @@ def write_onnx(file: Path, parts: Scored) -> None:
     inner = file.with_suffix(".inner")
     given = torch.zeros(2, 3, encoder.size, encoder.size)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the tracer: constants, and that another exporter is newer
+        # of the tracer: constants, and that another exporter is newer
+        warnings.simplefilter("ignore")
         torch.onnx.export(
             module,
             (given,),
@@ -81,7 +88,11 @@ def write_onnx(file: Path, parts: Scored) -> None:
         )
     body = onnx.load(str(inner))
     inner.unlink()
-    whole = compose.merge_models(_resize(encoder.size, encoder.interpolation, body.ir_version), body, io_map=[("squeezed", "image")])
+    whole = compose.merge_models(
+        _resize(encoder.size, encoder.interpolation, body.ir_version),
+        body,
+        io_map=[("squeezed", "image")],
+    )
     whole.producer_name = "medbench"
     onnx.checker.check_model(whole)
     onnx.save(whole, str(file))
@@ -92,13 +103,20 @@ def _scoring(parts: Scored) -> torch.nn.Module:
     import torch
 
     head: Any = parts.head
-    fits, columns, base = head.model.fits, torch.as_tensor(head.model.columns), torch.as_tensor(head.model.base)
+    fits, columns, base = (
+        head.model.fits,
+        torch.as_tensor(head.model.columns),
+        torch.as_tensor(head.model.base),
+    )
     several, n = parts.kind in ("binary", "multilabel"), len(parts.classes)
     t = parts.points["temperature"] or 1.0
     seen = torch.zeros(n, dtype=torch.bool)
     seen[columns if parts.kind != "binary" else slice(None)] = True
 
-    mean, std = (torch.tensor(of, dtype=torch.float64).view(1, 3, 1, 1) for of in (parts.encoder.mean, parts.encoder.std))
+    mean, std = (
+        torch.tensor(of, dtype=torch.float64).view(1, 3, 1, 1)
+        for of in (parts.encoder.mean, parts.encoder.std)
+    )
     factor, shift = (1 / (255 * std)).float(), (mean / std).float()
 
     class Scoring(torch.nn.Module):
@@ -121,7 +139,9 @@ def _scoring(parts: Scored) -> torch.nn.Module:
     return Scoring().eval().cpu()
 
 
-def _filled(logits: torch.Tensor, columns: torch.Tensor, base: torch.Tensor, several: bool, n: int) -> torch.Tensor:
+def _filled(
+    logits: torch.Tensor, columns: torch.Tensor, base: torch.Tensor, several: bool, n: int
+) -> torch.Tensor:
     """Probabilities (N, C) float64, as `models.logistic` gives them."""
     import torch
 
@@ -175,4 +195,6 @@ def _resize(size: int, interpolation: str, ir_version: int) -> Any:
         [helper.make_tensor_value_info("squeezed", TensorProto.FLOAT, ["n", 3, size, size])],
         [numpy_helper.from_array(value, name) for name, value in fixed.items()],
     )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=ir_version)
+    return helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=ir_version
+    )

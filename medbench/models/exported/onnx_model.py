@@ -24,7 +24,9 @@ class OnnxModel(ExportedModel):
         """Answer for pixels (M, H, W, 3) uint8, of one size."""
         p, _, features = self.session.run(list(OUTPUTS), {"pixels": np.ascontiguousarray(pixels)})
         if not np.isfinite(features).all():
-            raise UserError("The encoder's features are not finite: its weights do not fit the images.")
+            raise UserError(
+                "The encoder's features are not finite: its weights do not fit the images."
+            )
         typical = self.parts.typical
         unlike = np.zeros(len(p), bool) if typical is None else typical.unlike(features)
         own = (p >= 0.5).astype(np.int64) if self.kind == "multilabel" else p.argmax(1)
@@ -39,7 +41,10 @@ class OnnxModel(ExportedModel):
 
 
 def load_onnx(folder: Path) -> OnnxModel:
-    """Read the folder for onnxruntime: neither torch nor timm is needed. Raises UserError as `load`, and where it has no such file."""
+    """Read the folder for onnxruntime: neither torch nor timm is needed.
+
+    Raises UserError as `load`, and where it has no such file.
+    """
     parts = read_without_torch(folder)
     try:
         import onnxruntime
@@ -47,9 +52,17 @@ def load_onnx(folder: Path) -> OnnxModel:
         raise UserError("onnxruntime is not installed.", then=INSTALL) from error
     try:
         options = onnxruntime.SessionOptions()
-        session = onnxruntime.InferenceSession(str(folder / ONNX), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(
+            str(folder / ONNX), options, providers=["CPUExecutionProvider"]
+        )
     except Exception as error:  # its errors share no class of their own
-        raise UserError(f"{folder / ONNX} cannot be run: {str(error).splitlines()[0]:.200}") from error
-    if [one.name for one in session.get_outputs()] != list(OUTPUTS) or [one.name for one in session.get_inputs()] != ["pixels"]:
-        raise UserError(f"{folder / ONNX} is not a file of medbench's: it has other inputs or outputs.")
+        raise UserError(
+            f"{folder / ONNX} cannot be run: {str(error).splitlines()[0]:.200}"
+        ) from error
+    if [one.name for one in session.get_outputs()] != list(OUTPUTS) or [
+        one.name for one in session.get_inputs()
+    ] != ["pixels"]:
+        raise UserError(
+            f"{folder / ONNX} is not a file of medbench's: it has other inputs or outputs."
+        )
     return OnnxModel(parts, "cpu", session)

@@ -1,4 +1,7 @@
-"""Image files -> a CSV file of predictions. One that was killed goes on after the last batch that is on the disk."""
+"""Image files -> a CSV file of predictions.
+
+One that was killed goes on after the last batch that is on the disk.
+"""
 
 from __future__ import annotations
 
@@ -48,8 +51,11 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Asked:
-    """What is asked of each image beside its probabilities. point: an operating point; calibrated: probabilities at the temperature; coverage: of a set of
-    classes, None: no sets."""
+    """What is asked of each image beside its probabilities.
+
+    point: an operating point; calibrated: probabilities at the temperature; coverage: of a set of
+    classes, None: no sets.
+    """
 
     point: str = OWN
     calibrated: bool = False
@@ -76,14 +82,22 @@ def listed(place: Path) -> list[Listed]:
     elif place.is_file() and place.suffix.lower() in (".csv", ".tsv"):
         found = _of_csv(place)
     else:
-        raise UserError(f"{place} is neither a folder of images nor a CSV file.", then="name a folder, or a .csv with a column 'path'")
+        raise UserError(
+            f"{place} is neither a folder of images nor a CSV file.",
+            then="name a folder, or a .csv with a column 'path'",
+        )
     check_names(str(one.file) for one in found)
     if not found:
-        raise UserError(f"{place} names no image.", allowed=[f"*{suffix}" for suffix in decoding.SUFFIXES])
+        raise UserError(
+            f"{place} names no image.", allowed=[f"*{suffix}" for suffix in decoding.SUFFIXES]
+        )
     names = [one.id for one in found]
     if len(set(names)) < len(names):
         double = next(name for i, name in enumerate(names) if name in names[:i])
-        raise UserError(f"{place} names two images '{double}'.", then="give each an id of its own in a column 'id'")
+        raise UserError(
+            f"{place} names two images '{double}'.",
+            then="give each an id of its own in a column 'id'",
+        )
     return found
 
 
@@ -122,26 +136,43 @@ def _of_csv(place: Path) -> list[Listed]:
             found = []
             for row in rows.reader:
                 if len(row) != len(header) and row:
-                    raise UserError(f"{place}, line {rows.line}: {len(row)} cells under {len(header)} columns.")
+                    raise UserError(
+                        f"{place}, line {rows.line}: {len(row)} cells under {len(header)} columns."
+                    )
                 if row and "\0" in row[wanted]:
                     raise UserError(f"{place}, line {rows.line}: a path cannot hold a zero byte.")
                 if row:
                     found.append(Listed(row[called], place.parent / row[wanted]))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{place} cannot be read as CSV ({error}).", then="save it as CSV in UTF-8") from error
+        raise UserError(
+            f"{place} cannot be read as CSV ({error}).", then="save it as CSV in UTF-8"
+        ) from error
     return found
 
 
-def predict(model: ExportedModel, folder: Path, images: Sequence[Listed], out: Path, *, asked: Asked | None = None) -> Predictions:
-    """Write `out`: id, a probability a class, decision, unlike, maybe set. An image that cannot be read has empty cells, and the others go on.
+def predict(
+    model: ExportedModel,
+    folder: Path,
+    images: Sequence[Listed],
+    out: Path,
+    *,
+    asked: Asked | None = None,
+) -> Predictions:
+    """Write `out`: id, a probability a class, decision, unlike, maybe set.
 
-    folder: the model's. Beside `out` lies NAME.unfinished until all are done. Raises UserError for an operating point or a temperature that the
-    model does not have, OSError for a disk that is full.
+    An image that cannot be read has empty cells, and the others go on.
+
+    folder: the model's. Beside `out` lies NAME.unfinished until all are done. Raises UserError for
+    an operating point or a temperature that the model does not have, OSError for a disk that is
+    full.
     """
     asked = asked or Asked()
     asked.check(model)
     if out.exists() and not out.is_file():
-        raise UserError(f"{out} is no file, beside which a killed prediction could lie.", then="--out predictions.csv")
+        raise UserError(
+            f"{out} is no file, beside which a killed prediction could lie.",
+            then="--out predictions.csv",
+        )
     out.parent.mkdir(parents=True, exist_ok=True)
     unfinished = out.with_name(f"{out.name}.unfinished")
     with locks.locked(out.with_name(f"{out.name}.lock")):
@@ -162,7 +193,10 @@ def predict(model: ExportedModel, folder: Path, images: Sequence[Listed], out: P
     out.with_name(f"{out.name}.lock").unlink(missing_ok=True)
     unlike = [one.id for one, row in zip(images, rows, strict=True) if row.get("unlike")]
     return Predictions(
-        len(rows), resumed, {one.id: row["unread"] for one, row in zip(images, rows, strict=True) if "unread" in row}, unlike
+        len(rows),
+        resumed,
+        {one.id: row["unread"] for one, row in zip(images, rows, strict=True) if "unread" in row},
+        unlike,
     )
 
 
@@ -179,12 +213,22 @@ def _key(model: ExportedModel, folder: Path, images: Sequence[Listed], asked: As
             return []  # told where it is read
         return [found.st_size, found.st_mtime_ns]
 
-    texts = [(folder / name).read_text(encoding="utf-8") for name in (CONFIG, POINTS)]  # the first names the hashes of the weights
-    return fingerprint(*texts, [[one.id, *state(one.file)] for one in images], asdict(asked), model.device, type(model).__name__)
+    # the first names the hashes of the weights
+    texts = [(folder / name).read_text(encoding="utf-8") for name in (CONFIG, POINTS)]
+    return fingerprint(
+        *texts,
+        [[one.id, *state(one.file)] for one in images],
+        asdict(asked),
+        model.device,
+        type(model).__name__,
+    )
 
 
 def _resume(unfinished: Path, key: str) -> list[list[dict[str, Any]]]:
-    """Batches that are done; what a kill cut off is removed, and so is what is of other images or another model."""
+    """Batches that are done.
+
+    What a kill cut off is removed, and so is what is of other images or another model.
+    """
     if not unfinished.exists():
         return []
     found: list[list[dict[str, Any]]] = []
@@ -193,7 +237,9 @@ def _resume(unfinished: Path, key: str) -> list[list[dict[str, Any]]]:
         for i, line in enumerate(stream):
             try:
                 record = parsed(line)
-                if not line.endswith(b"\n") or (record["key"] != key if i == 0 else not isinstance(record["rows"], list)):
+                if not line.endswith(b"\n") or (
+                    record["key"] != key if i == 0 else not isinstance(record["rows"], list)
+                ):
                     break
             except (ValueError, KeyError, TypeError):
                 break
@@ -211,10 +257,15 @@ def _put(stream: Any, record: dict[str, Any] | None) -> None:
         os.fsync(stream.fileno())
 
 
-def scored(model: ExportedModel, images: Sequence[Listed], asked: Asked | None = None) -> Iterator[list[dict[str, Any]]]:
-    """Rows of a batch: p and decision, or unread and why. Batch after batch, the next one decoded meanwhile.
+def scored(
+    model: ExportedModel, images: Sequence[Listed], asked: Asked | None = None
+) -> Iterator[list[dict[str, Any]]]:
+    """Rows of a batch: p and decision, or unread and why.
 
-    A batch holds the same images whether or not a run was killed: its size changes last digits."""
+    Batch after batch, the next one decoded meanwhile.
+
+    A batch holds the same images whether or not a run was killed: its size changes last digits.
+    """
     parts = [images[i : i + BATCH] for i in range(0, len(images), BATCH)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         waiting: list[list[Future[np.ndarray | str]]] = []
@@ -222,7 +273,9 @@ def scored(model: ExportedModel, images: Sequence[Listed], asked: Asked | None =
             if part is not None:
                 waiting.append([pool.submit(_decoded, model, one.file) for one in part])
             if waiting and (part is None or len(waiting) > 1):
-                yield _of_batch(model, [future.result() for future in waiting.pop(0)], asked or Asked())
+                yield _of_batch(
+                    model, [future.result() for future in waiting.pop(0)], asked or Asked()
+                )
 
 
 def _decoded(model: ExportedModel, file: Path) -> np.ndarray | str:
@@ -238,20 +291,34 @@ def _of_batch(model: ExportedModel, batch: Batch, asked: Asked) -> list[dict[str
     if pixels:
         found = model.answer(np.stack(pixels))
         decisions = model.decide(found.probabilities, found.own, asked.point)
-        sets = [""] * len(pixels) if asked.coverage is None else model.sets(found.probabilities, asked.coverage)
+        sets = (
+            [""] * len(pixels)
+            if asked.coverage is None
+            else model.sets(found.probabilities, asked.coverage)
+        )
         shown = model.calibrate(found.probabilities) if asked.calibrated else found.probabilities
         each = zip(shown, decisions, found.unlike, sets, strict=True)
-        answers = iter([{"p": row.tolist(), "decision": word, "unlike": bool(far), "set": classes} for row, word, far, classes in each])
+        answers = iter(
+            [
+                {"p": row.tolist(), "decision": word, "unlike": bool(far), "set": classes}
+                for row, word, far, classes in each
+            ]
+        )
     return [{"unread": one} if isinstance(one, str) else next(answers) for one in batch]
 
 
-def _table(model: ExportedModel, images: Sequence[Listed], rows: Sequence[dict[str, Any]], asked: Asked) -> str:
+def _table(
+    model: ExportedModel, images: Sequence[Listed], rows: Sequence[dict[str, Any]], asked: Asked
+) -> str:
     more = ["set"] if asked.coverage is not None else []
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["id", *map(csv_cell, model.classes), "decision", "unlike", *more])
     for one, row in zip(images, rows, strict=True):
-        numbers = [""] * len(model.classes) if "unread" in row else [f"{value:.9g}" for value in row["p"]]  # nine digits are a float32
+        # nine digits are a float32
+        numbers = (
+            [""] * len(model.classes) if "unread" in row else [f"{value:.9g}" for value in row["p"]]
+        )
         writer.writerow(
             [
                 csv_cell(one.id),
@@ -266,4 +333,6 @@ def _table(model: ExportedModel, images: Sequence[Listed], rows: Sequence[dict[s
 
 def _flag(model: ExportedModel, row: dict[str, Any]) -> str:
     """Whether an image is unlike the training images; "" where it was not read, or the model cannot say."""
-    return "" if "unread" in row or model.parts.typical is None else "yes" if row["unlike"] else "no"
+    return (
+        "" if "unread" in row or model.parts.typical is None else "yes" if row["unlike"] else "no"
+    )

@@ -1,4 +1,7 @@
-"""Classifiers that keep vectors of the labelled images: `knn` and `svm`. They are written only where a user says so."""
+"""Classifiers that keep vectors of the labelled images: `knn` and `svm`.
+
+They are written only where a user says so.
+"""
 
 from __future__ import annotations
 
@@ -30,11 +33,17 @@ class NeighbourHead:
     def score(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Score as `protocols.knn` does."""
         if self.labels.ndim == 1:
-            values, known = np.eye(self.n_classes)[self.labels.astype(int)], np.ones((len(self.labels), 1))
+            values, known = (
+                np.eye(self.n_classes)[self.labels.astype(int)],
+                np.ones((len(self.labels), 1)),
+            )
         else:
             values, known = np.nan_to_num(self.labels), (~np.isnan(self.labels)).astype(float)
         parts = [np.zeros((0, self.n_classes))]
-        parts += [self._shares(features[i : i + BLOCK], values, known) for i in range(0, len(features), BLOCK)]
+        parts += [
+            self._shares(features[i : i + BLOCK], values, known)
+            for i in range(0, len(features), BLOCK)
+        ]
         shares = np.concatenate(parts)
         decisions = (shares >= 0.5).astype(np.int64) if self.labels.ndim == 2 else shares.argmax(1)
         return shares.astype(np.float32), decisions
@@ -45,32 +54,58 @@ class NeighbourHead:
 
         from medbench.models.neighbours import TIE, nearest
 
-        own, others = (torch.nn.functional.normalize(torch.as_tensor(of).double(), dim=1, eps=1e-300) for of in (features, self.images))
+        own, others = (
+            torch.nn.functional.normalize(torch.as_tensor(of).double(), dim=1, eps=1e-300)
+            for of in (features, self.images)
+        )
         near, who = (found.numpy() for found in nearest(own, others, self.k))
         weight = np.exp(near / self.temperature) * (near >= near[:, self.k - 1, None] - TIE)
         for_it, cast = (np.einsum("bm,bmc->bc", weight, given[who]) for given in (values, known))
         base = np.broadcast_to((values.sum(0) + 1) / (known.sum(0) + 2), for_it.shape)
-        shares: np.ndarray = np.where(cast > 0, np.minimum(for_it / np.maximum(cast, 1e-300), 1), base)
+        shares: np.ndarray = np.where(
+            cast > 0, np.minimum(for_it / np.maximum(cast, 1e-300), 1), base
+        )
         return shares
 
     def arrays(self) -> Arrays:
-        return {"images": self.images, "labels": self.labels, "k": np.array([self.k]), "temperature": np.array([self.temperature])}
+        return {
+            "images": self.images,
+            "labels": self.labels,
+            "k": np.array([self.k]),
+            "temperature": np.array([self.temperature]),
+        }
 
     @staticmethod
     def of(arrays: Mapping[str, np.ndarray], kind: Kind, n_classes: int) -> NeighbourHead:
         """Raises ValueError for arrays that are no such head."""
-        images, labels, k, temperature = (arrays[name] for name in ("images", "labels", "k", "temperature"))
+        images, labels, k, temperature = (
+            arrays[name] for name in ("images", "labels", "k", "temperature")
+        )
         several = kind == "multilabel"
-        expect(images.ndim == 2 and labels.shape == ((len(images), n_classes) if several else (len(images),)), "shapes")
-        expect(k.shape == temperature.shape == (1,) and 0 < k[0] <= len(images) and temperature[0] > 0, "k")
-        expect(bool((np.isin(labels, range(2 if several else n_classes)) | np.isnan(labels)).all()), "labels")
-        return NeighbourHead(images.astype(np.float32), labels, int(k[0]), float(temperature[0]), n_classes)
+        expect(
+            images.ndim == 2
+            and labels.shape == ((len(images), n_classes) if several else (len(images),)),
+            "shapes",
+        )
+        expect(
+            k.shape == temperature.shape == (1,) and 0 < k[0] <= len(images) and temperature[0] > 0,
+            "k",
+        )
+        expect(
+            bool((np.isin(labels, range(2 if several else n_classes)) | np.isnan(labels)).all()),
+            "labels",
+        )
+        return NeighbourHead(
+            images.astype(np.float32), labels, int(k[0]), float(temperature[0]), n_classes
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class SupportHead:
-    """`svm`: RBF support vectors (S, K) in components, of classes in the order of `seen`, counts (c,) of each; dual (c - 1, S) and bias (c (c - 1) / 2,) of
-    each two classes, as libsvm keeps them. Without vectors nothing was fitted."""
+    """`svm`: RBF support vectors (S, K) in components, of classes in the order of `seen`, counts
+    (c,) of each; dual (c - 1, S) and bias (c (c - 1) / 2,) of each two classes, as libsvm keeps
+    them. Without vectors nothing was fitted.
+    """
 
     transform: Components
     vectors: np.ndarray
@@ -99,8 +134,14 @@ class SupportHead:
         return probabilities, self.seen[values.argmax(1)]
 
     def _decide(self, x: np.ndarray) -> np.ndarray:
-        """Decision values (M, c): of two classes 0 and the margin, of more the votes of each two, and their margins within a vote."""
-        squared = np.maximum((x**2).sum(1)[:, None] - 2 * x @ self.vectors.T + (self.vectors**2).sum(1), 0)
+        """Decision values (M, c).
+
+        Of two classes 0 and the margin, of more the votes of each two, and their margins within a
+        vote.
+        """
+        squared = np.maximum(
+            (x**2).sum(1)[:, None] - 2 * x @ self.vectors.T + (self.vectors**2).sum(1), 0
+        )
         kernel = np.exp(-self.gamma * squared)
         ends = np.cumsum(self.counts)
         of = [slice(end - n, end) for end, n in zip(ends, self.counts, strict=True)]
@@ -111,34 +152,63 @@ class SupportHead:
         votes, sums = np.zeros((len(x), c)), np.zeros((len(x), c))
         for i in range(c):
             for j in range(i + 1, c):
-                margin = kernel[:, of[i]] @ self.dual[j - 1, of[i]] + kernel[:, of[j]] @ self.dual[i, of[j]] + self.bias[pair]
+                margin = (
+                    kernel[:, of[i]] @ self.dual[j - 1, of[i]]
+                    + kernel[:, of[j]] @ self.dual[i, of[j]]
+                    + self.bias[pair]
+                )
                 sums[:, i] += margin
                 sums[:, j] -= margin
                 votes[:, i] += margin > 0
                 votes[:, j] += margin <= 0
                 pair += 1
-        made: np.ndarray = votes + sums / (3 * (np.abs(sums) + 1))  # scikit-learn's: within a third of a vote
+        # scikit-learn's: within a third of a vote
+        made: np.ndarray = votes + sums / (3 * (np.abs(sums) + 1))
         return made
 
     def arrays(self) -> Arrays:
         """Name what it holds, with the transform's own names before it."""
         own = {name: np.asarray(getattr(self, name)) for name in _OWN}
-        return {**self.transform.arrays(), **own, "gamma": np.array([self.gamma]), "sharpness": np.array([self.sharpness])}
+        return {
+            **self.transform.arrays(),
+            **own,
+            "gamma": np.array([self.gamma]),
+            "sharpness": np.array([self.sharpness]),
+        }
 
     @staticmethod
     def of(arrays: Mapping[str, np.ndarray], kind: Kind, n_classes: int) -> SupportHead:
         """Raises ValueError for arrays that are no such head."""
         transform, seen, vectors = Components.of(arrays), arrays["seen"], arrays["vectors"]
         c = len(seen)
-        expect(kind != "multilabel" and 0 < c == len(set(seen.tolist())) and bool(np.isin(seen, np.arange(n_classes)).all()), "seen")
-        expect(vectors.ndim == 2 and arrays["gamma"].shape == arrays["sharpness"].shape == (1,), "shapes")
+        expect(
+            kind != "multilabel"
+            and 0 < c == len(set(seen.tolist()))
+            and bool(np.isin(seen, np.arange(n_classes)).all()),
+            "seen",
+        )
+        expect(
+            vectors.ndim == 2 and arrays["gamma"].shape == arrays["sharpness"].shape == (1,),
+            "shapes",
+        )
         if len(vectors):
             shapes = [arrays[name].shape for name in ("counts", "dual", "bias")]
-            expect(shapes == [(c,), (c - 1, len(vectors)), (c * (c - 1) // 2,)] and vectors.shape[1] == transform.out, "shapes")
-            expect(bool((arrays["counts"] >= 0).all()) and int(arrays["counts"].sum()) == len(vectors), "counts")
-        vectors, dual, bias, counts = (arrays[name] for name in ("vectors", "dual", "bias", "counts"))
+            expect(
+                shapes == [(c,), (c - 1, len(vectors)), (c * (c - 1) // 2,)]
+                and vectors.shape[1] == transform.out,
+                "shapes",
+            )
+            expect(
+                bool((arrays["counts"] >= 0).all()) and int(arrays["counts"].sum()) == len(vectors),
+                "counts",
+            )
+        vectors, dual, bias, counts = (
+            arrays[name] for name in ("vectors", "dual", "bias", "counts")
+        )
         gamma, sharpness = (float(arrays[name][0]) for name in ("gamma", "sharpness"))
-        return SupportHead(transform, vectors, dual, bias, counts, gamma, sharpness, seen, n_classes)
+        return SupportHead(
+            transform, vectors, dual, bias, counts, gamma, sharpness, seen, n_classes
+        )
 
 
 _OWN = ("vectors", "dual", "bias", "counts", "seen")

@@ -1,11 +1,16 @@
-"""Which images are unlike those that a model was trained with: how far their features lie from these, without keeping a vector of any patient.
+"""Which images are unlike those that a model was trained with.
 
-The distance is Mahalanobis' in standardised features, with a covariance that is drawn towards a multiple of the identity (Ledoit & Wolf 2004, Journal of
-Multivariate Analysis 88:365) and kept as its first components and one variance for all the rest. The threshold is a quantile of distances of images
-that were held out, whole groups at a time, of the fit that measured them: images that a fit has seen lie nearer than new ones (`_threshold`).
+How far their features lie from these, without keeping a vector of any patient.
 
-HAM10000 (tf_efficientnet_lite0 at 112 px, 1,000 other images of it): fitted to 70 images at most 1.5 % are flagged in eight draws, to 700 at most 1.9 %; of
-chest radiographs 98 % and more; of endoscopy 86 % (mean of eight draws) after 70 images, 95 % after 700.
+The distance is Mahalanobis' in standardised features, with a covariance that is drawn towards a
+multiple of the identity (Ledoit & Wolf 2004, Journal of Multivariate Analysis 88:365) and kept as
+its first components and one variance for all the rest. The threshold is a quantile of distances of
+images that were held out, whole groups at a time, of the fit that measured them: images that a fit
+has seen lie nearer than new ones (`_threshold`).
+
+HAM10000 (tf_efficientnet_lite0 at 112 px, 1,000 other images of it): fitted to 70 images at most
+1.5 % are flagged in eight draws, to 700 at most 1.9 %; of chest radiographs 98 % and more; of
+endoscopy 86 % (mean of eight draws) after 70 images, 95 % after 700.
 """
 
 from __future__ import annotations
@@ -25,8 +30,11 @@ NAMES = frozenset(("mean", "scale", "components", "variances", "rest", "threshol
 
 @dataclass(frozen=True, eq=False)
 class Typical:
-    """mean and scale (D,), of features that do not vary 0; components (K, D) of the standardised features with variances (K,); rest: the variance of
-    every other direction; threshold: of the distance."""
+    """mean and scale (D,), of features that do not vary 0.
+
+    Components (K, D) of the standardised features with variances (K,); rest: the variance of every
+    other direction; threshold: of the distance.
+    """
 
     mean: np.ndarray
     scale: np.ndarray
@@ -40,7 +48,10 @@ class Typical:
         z = (features.astype(np.float64) - self.mean) * self.scale
         inside = z @ self.components.T
         outside = np.maximum((z**2).sum(1) - (inside**2).sum(1), 0)
-        found: np.ndarray = np.sqrt(((inside**2 / self.variances).sum(1) + outside / self.rest) / max((self.scale > 0).sum(), 1))
+        found: np.ndarray = np.sqrt(
+            ((inside**2 / self.variances).sum(1) + outside / self.rest)
+            / max((self.scale > 0).sum(), 1)
+        )
         return found
 
     def unlike(self, features: np.ndarray) -> np.ndarray:
@@ -50,7 +61,9 @@ class Typical:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """float32 of the components, float64 of the rest."""
-        own = {name: np.asarray(getattr(self, name), float) for name in ("mean", "scale", "variances")}
+        own = {
+            name: np.asarray(getattr(self, name), float) for name in ("mean", "scale", "variances")
+        }
         return {
             **own,
             "components": self.components.astype(np.float32),
@@ -61,21 +74,40 @@ class Typical:
     @staticmethod
     def of(arrays: Mapping[str, np.ndarray]) -> Typical:
         """Read what `arrays` gave. Raises ValueError for anything else."""
-        right = arrays.keys() == NAMES and all(value.dtype.kind == "f" and np.isfinite(value).all() for value in arrays.values())
+        right = arrays.keys() == NAMES and all(
+            value.dtype.kind == "f" and np.isfinite(value).all() for value in arrays.values()
+        )
         k = (len(arrays["variances"]),) if right else ()
         wide = arrays["mean"].shape if right else ()
-        right = right and len(wide) == 1 and arrays["scale"].shape == wide and arrays["components"].shape == (*k, *wide)
-        right = right and arrays["rest"].shape == arrays["threshold"].shape == (1,) and arrays["variances"].shape == k
+        right = (
+            right
+            and len(wide) == 1
+            and arrays["scale"].shape == wide
+            and arrays["components"].shape == (*k, *wide)
+        )
+        right = (
+            right
+            and arrays["rest"].shape == arrays["threshold"].shape == (1,)
+            and arrays["variances"].shape == k
+        )
         if not right or arrays["rest"][0] <= 0 or (arrays["variances"] <= 0).any():
             raise ValueError("its arrays are not those of typical features")
         rest, threshold = (float(arrays[name][0]) for name in ("rest", "threshold"))
         return Typical(
-            arrays["mean"], arrays["scale"], arrays["components"].astype(np.float64), arrays["variances"].astype(float), rest, threshold
+            arrays["mean"],
+            arrays["scale"],
+            arrays["components"].astype(np.float64),
+            arrays["variances"].astype(float),
+            rest,
+            threshold,
         )
 
 
 def typical_of(features: np.ndarray, groups: np.ndarray) -> Typical | None:
-    """Fit to features (N, D) of images in groups (N,); None with fewer than ten groups, or where nothing varies."""
+    """Fit to features (N, D) of images in groups (N,).
+
+    None with fewer than ten groups, or where nothing varies.
+    """
     names, member = np.unique(groups, return_inverse=True)
     if len(names) < 2 * FOLDS:
         return None
@@ -83,7 +115,8 @@ def typical_of(features: np.ndarray, groups: np.ndarray) -> Typical | None:
         kept = np.sort(np.random.default_rng(0).permutation(len(features))[:MOST])
         features, member = features[kept], member[kept]
     fold = np.random.default_rng(0).permutation(len(names))[member] % FOLDS
-    k = min(COMPONENTS, int(np.bincount(fold).min()))  # the same in every fit: distances of all must be of one scale
+    # the same in every fit: distances of all must be of one scale
+    k = min(COMPONENTS, int(np.bincount(fold).min()))
     whole = _fitted(features, k)
     if whole is None:
         return None
@@ -94,30 +127,42 @@ def typical_of(features: np.ndarray, groups: np.ndarray) -> Typical | None:
             return None
         distances.append(part.distance(features[fold == i]))
     threshold = _threshold(np.concatenate(distances), len(names))
-    return Typical(whole.mean, whole.scale, whole.components, whole.variances, whole.rest, threshold)
+    return Typical(
+        whole.mean, whole.scale, whole.components, whole.variances, whole.rest, threshold
+    )
 
 
 def _threshold(held: np.ndarray, groups: int) -> float:
-    """The larger of two: the quantile of held-out distances beyond which FLAGGED lie, and the normal tolerance limit of their logarithms beyond which at
-    most MOST_FLAGGED lie with a confidence of 95 %. Of thousands of images the first decides; of seventy its own chance would be too large."""
+    """The larger of two: the quantile of held-out distances beyond which FLAGGED lie, and the
+    normal tolerance limit of their logarithms beyond which at most MOST_FLAGGED lie with a
+    confidence of 95 %. Of thousands of images the first decides; of seventy its own chance would be
+    too large.
+    """
     from scipy.stats import nct, norm
 
     ranked = np.sort(held)
     place = min(int(np.ceil((len(ranked) + 1) * (1 - FLAGGED))), len(ranked)) - 1
     logs = np.log(np.maximum(ranked, 1e-12))
-    factor = float(nct.ppf(0.95, groups - 1, float(norm.ppf(1 - MOST_FLAGGED)) * np.sqrt(groups)) / np.sqrt(groups))
+    factor = float(
+        nct.ppf(0.95, groups - 1, float(norm.ppf(1 - MOST_FLAGGED)) * np.sqrt(groups))
+        / np.sqrt(groups)
+    )
     return max(float(ranked[place]), float(np.exp(logs.mean() + factor * logs.std(ddof=1))))
 
 
 def _fitted(features: np.ndarray, most: int) -> Typical | None:
-    """Without a threshold. most: components, fewer than images, as the last ones hold nothing but single images."""
+    """Without a threshold.
+
+    most: components, fewer than images, as the last ones hold nothing but single images.
+    """
     from scipy.linalg import eigh
     from sklearn.covariance import ledoit_wolf_shrinkage
 
     x = features.astype(np.float64)
     mean, sd = x.mean(0), x.std(0)
     varies = sd > 1e-6 * np.abs(mean)
-    sd = np.sqrt(sd**2 + FLOOR * (sd**2).mean())  # a feature that hardly varies in a few images would decide alone in others
+    # a feature that hardly varies in a few images would decide alone in others
+    sd = np.sqrt(sd**2 + FLOOR * (sd**2).mean())
     if not varies.any() or len(x) < 3:
         return None
     scale = np.where(varies, 1 / np.where(varies, sd, 1.0), 0.0)
@@ -131,7 +176,15 @@ def _fitted(features: np.ndarray, most: int) -> Typical | None:
     else:
         values, vectors = eigh(z.T @ z / n, subset_by_index=[d - k, d - 1])
         inner = vectors.T
-    left = max(d - values.sum(), 0.0) / max(d - k, 1)  # the mean variance of every other direction: standardised features have d in all
+    # the mean variance of every other direction: standardised features have d in all
+    left = max(d - values.sum(), 0.0) / max(d - k, 1)
     components = np.zeros((k, len(mean)))
     components[:, varies] = inner
-    return Typical(mean, scale, components, (1 - shrinkage) * values + shrinkage, (1 - shrinkage) * left + shrinkage, np.inf)
+    return Typical(
+        mean,
+        scale,
+        components,
+        (1 - shrinkage) * values + shrinkage,
+        (1 - shrinkage) * left + shrinkage,
+        np.inf,
+    )

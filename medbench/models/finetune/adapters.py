@@ -1,4 +1,7 @@
-"""Low-rank adapters (LoRA, Hu et al. 2021) by peft: which layers get one, of which ranks, and the plain network that they come to."""
+"""Low-rank adapters (LoRA, Hu et al. 2021) by peft.
+
+Which layers get one, of which ranks, and the plain network that they come to.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,10 @@ KEPT = 2  # of the ranks that are allowed, the largest ones are tried
 
 
 def adapted_layers(encoder: nn.Module) -> list[str]:
-    """Names of the layers that get an adapter: linear ones inside attention, as in the paper; of a network without attention all ungrouped convolutions.
+    """Names of the layers that get an adapter.
+
+    Linear ones inside attention, as in the paper; of a network without attention all ungrouped
+    convolutions.
 
     Raises UserError for a network that has neither.
     """
@@ -28,7 +34,11 @@ def adapted_layers(encoder: nn.Module) -> list[str]:
             if isinstance(layer, nn.Linear)
         ]
     else:
-        found = [name for name, layer in encoder.named_modules() if isinstance(layer, nn.Conv2d) and layer.groups == 1]
+        found = [
+            name
+            for name, layer in encoder.named_modules()
+            if isinstance(layer, nn.Conv2d) and layer.groups == 1
+        ]
     names = list(dict.fromkeys(found))
     if not names:
         what = f"'lora' finds no layer for an adapter in {type(encoder).__name__}: it has neither linear layers in attention nor plain convolutions."
@@ -37,17 +47,29 @@ def adapted_layers(encoder: nn.Module) -> list[str]:
 
 
 def with_adapters(encoder: nn.Module, rank: int) -> nn.Module:
-    """Put an adapter of that rank beside each of these layers, which starts as nothing; it alone is left to learn."""
+    """Put an adapter of that rank beside each of these layers, which starts as nothing.
+
+    It alone is left to learn.
+    """
     from peft import LoraConfig, inject_adapter_in_model
 
-    config = LoraConfig(r=rank, lora_alpha=rank, target_modules=adapted_layers(encoder), lora_dropout=0.0, bias="none")
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=rank,
+        target_modules=adapted_layers(encoder),
+        lora_dropout=0.0,
+        bias="none",
+    )
     encoder.requires_grad_(False)
     adapted: nn.Module = inject_adapter_in_model(config, encoder)
     return adapted
 
 
 def merged(net: Net) -> Net:
-    """Add what the adapters have learned to their layers' weights, in place: a plain network, as before it had any."""
+    """Add what the adapters have learned to their layers' weights, in place.
+
+    A plain network, as before it had any.
+    """
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     for prefix, module in list(net.encoder.named_modules()):
@@ -59,7 +81,10 @@ def merged(net: Net) -> Net:
 
 
 def allowed_ranks(encoder: nn.Module, head: nn.Module, ranks: Sequence[int]) -> tuple[int, ...]:
-    """Return the `KEPT` largest of these ranks that train at most `MOST` of the weights. Raises UserError where none does."""
+    """Return the `KEPT` largest of these ranks that train at most `MOST` of the weights.
+
+    Raises UserError where none does.
+    """
     layers = [encoder.get_submodule(name) for name in adapted_layers(encoder)]
     each = sum(_of_rank_one(layer) for layer in layers)
     own = numbers(head.parameters())
@@ -86,8 +111,21 @@ def numbers(weights: Iterable[nn.Parameter]) -> int:
 
 
 def told(net: Net, rank: int) -> dict[str, float]:
-    """What a row keeps of an adapter's cost: weights that are trained and all, and the numbers that weights, gradients and Adam's two moments take, as a
-    share of what they take where all are trained."""
-    whole, trained = numbers(net.parameters()), numbers(weight for weight in net.parameters() if weight.requires_grad)
-    full = 4 * (whole - trained + numbers(net.head.parameters()))  # the same network without adapters
-    return {"rank": rank, "trained": trained, "weights": whole, "share": trained / whole, "memory_of_full": (whole + 3 * trained) / full}
+    """What a row keeps of an adapter's cost.
+
+    Weights that are trained and all, and the numbers that weights, gradients and Adam's two moments
+    take, as a share of what they take where all are trained.
+    """
+    whole, trained = (
+        numbers(net.parameters()),
+        numbers(weight for weight in net.parameters() if weight.requires_grad),
+    )
+    # the same network without adapters
+    full = 4 * (whole - trained + numbers(net.head.parameters()))
+    return {
+        "rank": rank,
+        "trained": trained,
+        "weights": whole,
+        "share": trained / whole,
+        "memory_of_full": (whole + 3 * trained) / full,
+    }

@@ -10,17 +10,21 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False)
 class BatchOrder:
-    """An endless row of shuffled passes over a subset, cut into batches. Each depends on the seed and its number alone.
+    """An endless row of shuffled passes over a subset, cut into batches.
 
-    images: in the subset. classes: positions (m,) of each class's images, where a pass shows all classes equally often: as often as
-    the largest, each image of a class as often as any other, but for the rest; (): each image once.
+    Each depends on the seed and its number alone.
+
+    images: in the subset. classes: positions (m,) of each class's images, where a pass shows all
+    classes equally often: as often as the largest, each image of a class as often as any other, but
+    for the rest; (): each image once.
     """
 
     images: int
     batch: int
     seed: int
     classes: Sequence[np.ndarray] = ()
-    _kept: dict[int, np.ndarray] = field(default_factory=dict, repr=False)  # the last two passes: a step would shuffle the whole subset
+    # the last two passes: a step would shuffle the whole subset
+    _kept: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
 
     @property
     def length(self) -> int:
@@ -31,7 +35,11 @@ class BatchOrder:
         """Positions (batch,) into the subset."""
         n, first = self.length, step * self.batch
         passes = range(first // n, (first + self.batch - 1) // n + 1)
-        order = np.concatenate([self._pass(p) for p in passes]) if len(passes) > 1 else self._pass(passes[0])
+        order = (
+            np.concatenate([self._pass(p) for p in passes])
+            if len(passes) > 1
+            else self._pass(passes[0])
+        )
         return order[first - passes[0] * n :][: self.batch]
 
     def _pass(self, number: int) -> np.ndarray:
@@ -46,7 +54,9 @@ class BatchOrder:
         if not self.classes:
             return rng.permutation(self.images)
         most = max(map(len, self.classes))
-        return rng.permutation(np.concatenate([np.resize(rng.permutation(of), most) for of in self.classes]))
+        return rng.permutation(
+            np.concatenate([np.resize(rng.permutation(of), most) for of in self.classes])
+        )
 
 
 def by_class(labels: np.ndarray) -> list[np.ndarray]:

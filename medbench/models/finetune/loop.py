@@ -1,4 +1,7 @@
-"""The fine-tuning loop: one labelled subset in, scores out. A killed run goes on from its last checkpoint with the same trajectory."""
+"""The fine-tuning loop: one labelled subset in, scores out.
+
+A killed run goes on from its last checkpoint with the same trajectory.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,14 @@ from torch import nn
 from medbench.images import augment
 from medbench.models.finetune import adapters
 from medbench.models.finetune.batch_order import BatchOrder, by_class
-from medbench.models.finetune.network import Net, freeze_but, is_transformer, optimiser_of, train_mode, width
+from medbench.models.finetune.network import (
+    Net,
+    freeze_but,
+    is_transformer,
+    optimiser_of,
+    train_mode,
+    width,
+)
 from medbench.models.finetune.pixel_batches import TrainingPixels, normalised
 from medbench.models.finetune.recipe import FineTuneRecipe
 from medbench.schema import PRIMARY, HeldOut, Kind, Network, Scores, Train
@@ -29,15 +39,21 @@ from medbench.system.precision import autocast, products
 from medbench.system.progress_listener import report_progress
 from medbench.system.transfer import array_sent
 
-#: (features (n, D), labels, groups, kind, outputs) -> weight (outputs, D) and bias (outputs,) of the linear probe
-LinearLayer = Callable[[torch.Tensor, np.ndarray, np.ndarray, Kind, int], tuple[torch.Tensor, torch.Tensor]]
+#: (features (n, D), labels, groups, kind, outputs) -> weight (outputs, D) and bias (outputs,) of
+#: the linear probe
+LinearLayer = Callable[
+    [torch.Tensor, np.ndarray, np.ndarray, Kind, int], tuple[torch.Tensor, torch.Tensor]
+]
 EVERY = 30.0  # seconds between checkpoints
 ADVICE = "Take a smaller --size or encoder, or free the GPU of other work: a batch belongs to the protocol, and is not made smaller."
 
 
 @dataclass
 class State:
-    """Where one training stands; everything but the network and the optimiser. `best` holds copies, not references."""
+    """Where one training stands; everything but the network and the optimiser.
+
+    `best` holds copies, not references.
+    """
 
     step: int = 0
     best_score: float = -math.inf
@@ -60,24 +76,35 @@ def fine_tune(
     linear_layer: LinearLayer,
     requested: int | None = None,
 ) -> dict[str, Scores]:
-    """Scores of every target by the network trained on the images at `draw`. See `FineTuneRecipe` for what is done.
+    """Scores of every target by the network trained on the images at `draw`.
 
-    Where the budget, which asks for `requested` images, leaves too few to hold out (`splits.validation_part`) the subset is trained whole: with
-    the middle rate, for all steps. The held-out scores are those of the validation part, which chose the rate and the weights.
+    See `FineTuneRecipe` for what is done.
+
+    Where the budget, which asks for `requested` images, leaves too few to hold out
+    (`splits.validation_part`) the subset is trained whole: with the middle rate, for all steps. The
+    held-out scores are those of the validation part, which chose the rate and the weights.
     """
     network = train.network
     assert network is not None, "a protocol that needs images gets a network"
     fit, val = hold_out(train.labels[draw], train.groups[draw], recipe.held_out, requested)
     held = val
     fit, val = draw[fit], draw[val]
-    with products(network.precision), torch.random.fork_rng(devices=[train.device] if train.device != "cpu" else []):
+    with (
+        products(network.precision),
+        torch.random.fork_rng(devices=[train.device] if train.device != "cpu" else []),
+    ):
         job = FineTuning(train, network, recipe, fit, val, seed, folder, linear_layer)
         rates, ranks = job.rates(), job.ranks()
         choices = [(rank, rate) for rank in ranks for rate in rates]
         searched: dict[str, float] = {}
         if len(choices) > 1 and len(val):
-            searched = {_called(rank, rate): job.train(rate, recipe.search, rank).best_score for rank, rate in choices}
-            rank, rate = max(choices, key=lambda choice: (searched[_called(*choice)], -choice[0], -choice[1]))
+            searched = {
+                _called(rank, rate): job.train(rate, recipe.search, rank).best_score
+                for rank, rate in choices
+            }
+            rank, rate = max(
+                choices, key=lambda choice: (searched[_called(*choice)], -choice[0], -choice[1])
+            )
         else:
             rank, rate = ranks[0], rates[len(rates) // 2]
         net, state = job.network_and_state(rate, 1.0, rank)
@@ -85,21 +112,37 @@ def fine_tune(
         held_out = HeldOut(held, job.predict(net, train.features, val)) if len(val) else None
     chosen = {
         "rate": rate,
-        "rule": f"{recipe.watch} of {len(val)} held-out images" if len(val) else "too few images to hold out: the middle rate, all steps",
+        "rule": f"{recipe.watch} of {len(val)} held-out images"
+        if len(val)
+        else "too few images to hold out: the middle rate, all steps",
         "steps": state.best_step if len(val) else state.step,
         "validation": state.best_score if len(val) else None,
         "searched": searched,
     }
     if rank:
         chosen["rank"] = rank
-    extra = {"recipe": recipe.name, "trained_on": len(fit), "held_out": len(val), "steps_run": state.step, "curve": state.curve}
+    extra = {
+        "recipe": recipe.name,
+        "trained_on": len(fit),
+        "held_out": len(val),
+        "steps_run": state.step,
+        "curve": state.curve,
+    }
     if job.told:
         extra["adapters"] = job.told
-    return {name: Scores(p, metrics.decided(p, train.kind == "multilabel"), chosen, extra, held_out) for name, p in scores.items()}
+    return {
+        name: Scores(p, metrics.decided(p, train.kind == "multilabel"), chosen, extra, held_out)
+        for name, p in scores.items()
+    }
 
 
-def hold_out(labels: np.ndarray, groups: np.ndarray, share: float, requested: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """(fit, validation) index arrays into the subset; whole groups, stratified. Validation can be empty: `splits.validation_part`."""
+def hold_out(
+    labels: np.ndarray, groups: np.ndarray, share: float, requested: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """(fit, validation) index arrays into the subset; whole groups, stratified.
+
+    Validation can be empty: `splits.validation_part`.
+    """
     held = splits.validation_part(labels, groups, share, "finetune", requested)
     return np.flatnonzero(~held), np.flatnonzero(held)
 
@@ -118,7 +161,13 @@ class FineTuning:
         folder: Path,
         linear_layer: LinearLayer,
     ):
-        self.train_, self.network, self.recipe, self.seed, self.folder = train, network, recipe, seed, folder
+        self.train_, self.network, self.recipe, self.seed, self.folder = (
+            train,
+            network,
+            recipe,
+            seed,
+            folder,
+        )
         self.fit, self.val = fit, val
         self.told: dict[str, float] = {}
         self.device = torch.device(train.device)
@@ -131,12 +180,21 @@ class FineTuning:
         self.transformer = recipe.transformer if is_transformer(encoder) else None
         batch = self.transformer[1] if self.transformer else recipe.batch
         self.batch = min(batch, len(fit))
-        self.order = BatchOrder(len(fit), self.batch, seed, by_class(train.labels[fit]) if recipe.oversampled else ())
+        self.order = BatchOrder(
+            len(fit), self.batch, seed, by_class(train.labels[fit]) if recipe.oversampled else ()
+        )
         self.weights = self._class_weights() if recipe.class_weights else None
-        self.layer = self._linear_layer(encoder, linear_layer) if recipe.probe and network.head is None else None
+        self.layer = (
+            self._linear_layer(encoder, linear_layer)
+            if recipe.probe and network.head is None
+            else None
+        )
 
     def ranks(self) -> tuple[int, ...]:
-        """Return the ranks of adapters that are tried; (0,): there are none, and all weights learn."""
+        """Return the ranks of adapters that are tried; (0,).
+
+        There are none, and all weights learn.
+        """
         if not self.recipe.adapters:
             return (0,)
         net = self.start()
@@ -156,12 +214,19 @@ class FineTuning:
         return net.eval(), state
 
     def start(self, rank: int = 0) -> Net:
-        """Return the untrained network, the same at every call. rank: of the adapters that learn instead of all weights; 0: none."""
+        """Return the untrained network, the same at every call.
+
+        rank: of the adapters that learn instead of all weights; 0: none.
+        """
         torch.manual_seed(self.seed)
         encoder = self.network.build()
         encoder.requires_grad_(True)
         encoder.to(self.device)
-        head = self.network.head(self.outputs) if self.network.head else nn.Linear(self.width, self.outputs)
+        head = (
+            self.network.head(self.outputs)
+            if self.network.head
+            else nn.Linear(self.width, self.outputs)
+        )
         net = Net(encoder, head).to(self.device)
         if self.recipe.trained or self.recipe.frozen:
             freeze_but(encoder, self.recipe.trained)
@@ -173,13 +238,17 @@ class FineTuning:
         return net
 
     def train(self, rate: float, share: float, rank: int = 0) -> State:
-        """Train for `share` of the steps, from the start or from a checkpoint. The state of a finished training is kept and not run again."""
+        """Train for `share` of the steps, from the start or from a checkpoint.
+
+        The state of a finished training is kept and not run again.
+        """
         file = self.folder / f"{_called(rank, rate)}-{share:g}.pth"
         net, state = self.start(rank), State()
         optimiser = optimiser_of(net, self.recipe, rate)
         whole = archive_is_whole(file, "training from the start", kept=False)
         saved = torch.load(file, map_location="cpu", weights_only=True) if whole else None
-        if saved and saved["state"].keys() == vars(state).keys():  # else another medbench kept it: from the start
+        # else another medbench kept it: from the start
+        if saved and saved["state"].keys() == vars(state).keys():
             state = State(**saved["state"])
             if saved["done"]:
                 return state
@@ -210,7 +279,9 @@ class FineTuning:
         return state
 
     def steps(self, share: float) -> int:
-        whole = max(self.recipe.steps, math.ceil(self.recipe.epochs * self.order.length / self.batch))
+        whole = max(
+            self.recipe.steps, math.ceil(self.recipe.epochs * self.order.length / self.batch)
+        )
         return max(1, round(share * whole))
 
     def predict(self, net: Net, pixels: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
@@ -221,20 +292,35 @@ class FineTuning:
             for images in normalised(pixels, self.network, self.device, rows):
                 with autocast(self.device, self.network.precision):
                     logits = net(images).float()
-                found.append(torch.sigmoid(logits) if self.train_.kind == "multilabel" else torch.softmax(logits, 1))
+                found.append(
+                    torch.sigmoid(logits)
+                    if self.train_.kind == "multilabel"
+                    else torch.softmax(logits, 1)
+                )
         probabilities: np.ndarray = torch.cat(found).cpu().numpy()
         return probabilities
 
     def _step(
-        self, net: Net, optimiser: torch.optim.Optimizer, state: State, rate: float, total: int, index: np.ndarray, pixels: torch.Tensor
+        self,
+        net: Net,
+        optimiser: torch.optim.Optimizer,
+        state: State,
+        rate: float,
+        total: int,
+        index: np.ndarray,
+        pixels: torch.Tensor,
     ) -> None:
-        """One update, by the images at `index` in the training part and their pixels. Its randomness depends on the seed and the step alone, so that
-        nothing of it must be saved."""
+        """One update, by the images at `index` in the training part and their pixels.
+
+        Its randomness depends on the seed and the step alone, so that nothing of it must be saved.
+        """
         torch.manual_seed(self.seed * 1_000_003 + state.step)  # dropout
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + state.step)
         with products("fp32"):
             look = (self.network.size, self.network.mean, self.network.std)
-            (images,) = augment.views(pixels, self.crops, *look, generator, fuse=self.steps(1.0) >= augment.FUSED_FROM)
+            (images,) = augment.views(
+                pixels, self.crops, *look, generator, fuse=self.steps(1.0) >= augment.FUSED_FROM
+            )
         scale = self._schedule(state, total)
         for group in optimiser.param_groups:
             group["lr"] = rate * group["share"] * scale
@@ -255,7 +341,9 @@ class FineTuning:
         if self.train_.kind != "multilabel":
             return nn.functional.cross_entropy(logits.float(), labels, self.weights)
         known = ~labels.isnan()
-        losses = nn.functional.binary_cross_entropy_with_logits(logits.float(), labels.nan_to_num().float(), reduction="none")
+        losses = nn.functional.binary_cross_entropy_with_logits(
+            logits.float(), labels.nan_to_num().float(), reduction="none"
+        )
         return (losses * known).sum() / known.sum().clamp(min=1)
 
     def _schedule(self, state: State, total: int) -> float:
@@ -292,11 +380,15 @@ class FineTuning:
         if self.recipe.watch == "log_loss":
             return -_log_loss(labels, probabilities)
         name = PRIMARY[kind] if self.recipe.watch == "primary" else self.recipe.watch
-        value = metrics.score(labels, probabilities, metrics.decided(probabilities, kind == "multilabel"), kind).values[name]
+        value = metrics.score(
+            labels, probabilities, metrics.decided(probabilities, kind == "multilabel"), kind
+        ).values[name]
         return float(value) if np.isfinite(value) else -_log_loss(labels, probabilities)
 
     def _stopped(self, state: State) -> bool:
-        return bool(len(self.val)) and self.recipe.stop is not None and state.since >= self.recipe.stop
+        return (
+            bool(len(self.val)) and self.recipe.stop is not None and state.since >= self.recipe.stop
+        )
 
     def _every(self, total: int) -> int:
         """Return the steps between two looks at the held-out images.
@@ -304,7 +396,11 @@ class FineTuning:
         Where the rate does not hang on them they cost a fifth of the training at most.
         """
         if self.recipe.evaluations:
-            cheap = math.ceil(len(self.val) / (0.6 * self.batch)) if self.recipe.schedule == "cosine" else 1
+            cheap = (
+                math.ceil(len(self.val) / (0.6 * self.batch))
+                if self.recipe.schedule == "cosine"
+                else 1
+            )
             return max(cheap, total // self.recipe.evaluations)
         return math.ceil(self.order.length / self.batch)
 
@@ -312,19 +408,27 @@ class FineTuning:
         if self.train_.kind == "multilabel":
             return None
         counts = torch.bincount(self.labels, minlength=self.outputs).float()
-        weights = torch.where(counts > 0, counts.sum() / counts.clamp(min=1), torch.zeros(()).to(counts))
+        weights = torch.where(
+            counts > 0, counts.sum() / counts.clamp(min=1), torch.zeros(()).to(counts)
+        )
         return weights / weights[counts > 0].mean()
 
-    def _linear_layer(self, encoder: nn.Module, solve: LinearLayer) -> tuple[torch.Tensor, torch.Tensor]:
+    def _linear_layer(
+        self, encoder: nn.Module, solve: LinearLayer
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Fit the linear probe of the frozen features of the images that are trained on."""
         with torch.no_grad():
             blocks = normalised(self.train_.features, self.network, self.device, self.fit)
             features = torch.cat([encoder(block).float() for block in blocks])
         train = self.train_
         with products("fp32"):  # the solver needs it, whatever the encoder makes do with
-            return solve(features, train.labels[self.fit], train.groups[self.fit], train.kind, self.outputs)
+            return solve(
+                features, train.labels[self.fit], train.groups[self.fit], train.kind, self.outputs
+            )
 
-    def _keep(self, file: Path, net: Net, optimiser: torch.optim.Optimizer, state: State, *, done: bool) -> None:
+    def _keep(
+        self, file: Path, net: Net, optimiser: torch.optim.Optimizer, state: State, *, done: bool
+    ) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         record: dict[str, Any] = {"state": vars(state), "done": done}
         if not done:
@@ -335,7 +439,9 @@ class FineTuning:
 def _copy(net: nn.Module, *, learned: bool = False) -> dict[str, torch.Tensor]:
     """learned: without the weights that stay as they are."""
     kept = {name for name, weight in net.named_parameters() if weight.requires_grad}
-    return copy.deepcopy({name: value for name, value in net.state_dict().items() if not learned or name in kept})
+    return copy.deepcopy(
+        {name: value for name, value in net.state_dict().items() if not learned or name in kept}
+    )
 
 
 def _called(rank: int, rate: float) -> str:

@@ -29,16 +29,25 @@ def width(encoder: nn.Module, size: int, device: torch.device) -> int:
 
 
 def is_transformer(encoder: nn.Module) -> bool:
-    """Whether attention blocks do the work: Truong et al. give their ViT another rate and batch than their ResNets.
+    """Whether attention blocks do the work.
 
-    Most are called `...Attention`. Others (XCiT, CaiT, Twins) are known by their heads, where most weights lie outside convolutions: a
-    ResNet with a layer of attention has heads, too.
+    Truong et al. give their ViT another rate and batch than their ResNets.
+
+    Most are called `...Attention`. Others (XCiT, CaiT, Twins) are known by their heads, where most
+    weights lie outside convolutions: a ResNet with a layer of attention has heads, too.
     """
     modules = list(encoder.modules())
     if any(type(module).__name__.endswith("Attention") for module in modules):
         return True
-    convolved = sum(p.numel() for module in modules if isinstance(module, nn.modules.conv._ConvNd) for p in module.parameters())
-    return any(hasattr(module, "num_heads") for module in modules) and 2 * convolved < sum(p.numel() for p in encoder.parameters())
+    convolved = sum(
+        p.numel()
+        for module in modules
+        if isinstance(module, nn.modules.conv._ConvNd)
+        for p in module.parameters()
+    )
+    return any(hasattr(module, "num_heads") for module in modules) and 2 * convolved < sum(
+        p.numel() for p in encoder.parameters()
+    )
 
 
 def freeze_but(encoder: nn.Module, names: Collection[str]) -> None:
@@ -68,7 +77,12 @@ def optimiser_of(net: Net, recipe: FineTuneRecipe, rate: float) -> torch.optim.O
         groups.setdefault((share, parameter.ndim > 1), []).append(parameter)
     kind = torch.optim.AdamW if recipe.optimiser == "adamw" else torch.optim.Adam
     listed = [
-        {"params": params, "share": share, "weight_decay": recipe.weight_decay if decays else 0.0, "lr": rate}
+        {
+            "params": params,
+            "share": share,
+            "weight_decay": recipe.weight_decay if decays else 0.0,
+            "lr": rate,
+        }
         for (share, decays), params in groups.items()
     ]
     return kind(listed, lr=rate, fused=True)

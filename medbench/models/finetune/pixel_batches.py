@@ -1,4 +1,7 @@
-"""A labelled pool's pixels on the device that trains. They are read by index, a batch at a time: a pool is larger than memory."""
+"""A labelled pool's pixels on the device that trains.
+
+They are read by index, a batch at a time: a pool is larger than memory.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +24,13 @@ class TrainingPixels:
     def __init__(self, pool: np.ndarray, rows: np.ndarray, device: torch.device):
         self.pool, self.rows, self.device = pool, rows, device
         self.resident: torch.Tensor | None = None
-        if device.type == "cuda" and len(rows) * math.prod(pool.shape[1:]) <= torch.cuda.mem_get_info(device)[0] / 4:
-            self.resident = torch.empty((len(rows), *pool.shape[1:]), dtype=torch.uint8, device=device)
+        if (
+            device.type == "cuda"
+            and len(rows) * math.prod(pool.shape[1:]) <= torch.cuda.mem_get_info(device)[0] / 4
+        ):
+            self.resident = torch.empty(
+                (len(rows), *pool.shape[1:]), dtype=torch.uint8, device=device
+            )
             start = 0
             for block in batching.blocks(pool, rows, BATCH, device):
                 self.resident[start : start + len(block)] = block
@@ -35,7 +43,12 @@ class TrainingPixels:
         return batching.parts_ahead(self.pool, (self.rows[index] for index in wanted), self.device)
 
 
-def normalised(pixels: np.ndarray, network: Network, device: torch.device, rows: np.ndarray | None = None) -> Iterator[torch.Tensor]:
+def normalised(
+    pixels: np.ndarray, network: Network, device: torch.device, rows: np.ndarray | None = None
+) -> Iterator[torch.Tensor]:
     """Pixels (M, S, S, 3) uint8, or those at `rows`, in batches (B, 3, S, S) float32, as the network takes them."""
     rows = np.arange(len(pixels)) if rows is None else rows
-    return (augment.normalised_images(block, network.mean, network.std) for block in batching.blocks(pixels, rows, BATCH, device))
+    return (
+        augment.normalised_images(block, network.mean, network.std)
+        for block in batching.blocks(pixels, rows, BATCH, device)
+    )

@@ -1,4 +1,7 @@
-"""How an encoder is fine-tuned: every number with its source. `protocols/finetune.py` makes a protocol of each."""
+"""How an encoder is fine-tuned: every number with its source.
+
+`protocols/finetune.py` makes a protocol of each.
+"""
 
 from __future__ import annotations
 
@@ -16,22 +19,24 @@ _VIEWS = {"suite": augment.finetune_views, "truong2021": augment.truong2021_view
 class FineTuneRecipe:
     """One way of fine-tuning.
 
-    rates: learning rates; of several each is tried for `search` of the steps, and the best on the validation part is trained in full.
-    transformer: (rate, batch) for encoders made of attention blocks, where a paper gives them other values.
-    first_layer: the rate of the first layer as a share of the last one's, the layers between in geometric steps (layer-wise decay, whatever
-    the depth); head: the head's rate as a multiple of the last layer's. warmup: share of the steps.
-    epochs: passes over the subset; at least `steps` steps, so that few labels get sensible training. The validation part is scored `evaluations`
-    times, evenly (0: after every epoch).
-    patience, cooldown, stop: in evaluations (plateau: the rate is multiplied by `factor` after `patience` evaluations without a better score;
-    training ends after `stop`).
-    held_out: share of the subset's images for validation, whole groups. watch: the score that chooses rate and weights there.
-    freeze_norm: batch norms keep their statistics: those of a batch of 32 would move every feature under the head.
-    probe: the head starts at the linear probe of the subset's frozen features (Kumar et al. 2022, arXiv:2202.10054), else as torch draws it;
-    the start is then scored too, and can be the best.
-    trained: parameters of modules with these names alone learn, and the head; (): all do. frozen: the head alone learns, and the encoder is in
-    eval mode.
-    views: the random views that are trained on. oversampled: a pass over the subset shows each class as often as its largest one.
-    adapters: ranks of low-rank adapters, which with the head alone learn (`adapters.allowed_ranks` says which are tried); (): none.
+    rates: learning rates; of several each is tried for `search` of the steps, and the best on the
+    validation part is trained in full. transformer: (rate, batch) for encoders made of attention
+    blocks, where a paper gives them other values. first_layer: the rate of the first layer as a
+    share of the last one's, the layers between in geometric steps (layer-wise decay, whatever the
+    depth); head: the head's rate as a multiple of the last layer's. warmup: share of the steps.
+    epochs: passes over the subset; at least `steps` steps, so that few labels get sensible
+    training. The validation part is scored `evaluations` times, evenly (0: after every epoch).
+    patience, cooldown, stop: in evaluations (plateau: the rate is multiplied by `factor` after
+    `patience` evaluations without a better score; training ends after `stop`). held_out: share of
+    the subset's images for validation, whole groups. watch: the score that chooses rate and weights
+    there. freeze_norm: batch norms keep their statistics: those of a batch of 32 would move every
+    feature under the head. probe: the head starts at the linear probe of the subset's frozen
+    features (Kumar et al. 2022, arXiv:2202.10054), else as torch draws it; the start is then scored
+    too, and can be the best. trained: parameters of modules with these names alone learn, and the
+    head; (): all do. frozen: the head alone learns, and the encoder is in eval mode. views: the
+    random views that are trained on. oversampled: a pass over the subset shows each class as often
+    as its largest one. adapters: ranks of low-rank adapters, which with the head alone learn
+    (`adapters.allowed_ranks` says which are tried); (): none.
     """
 
     name: str
@@ -74,7 +79,8 @@ class FineTuneRecipe:
         return {"loop": VERSION, **stated(self)}
 
 
-#: The default, ours: AdamW with layer-wise decay, warm-up and cosine, the rate searched inside the subset.
+#: The default, ours: AdamW with layer-wise decay, warm-up and cosine, the rate searched inside the
+#: subset.
 MODERN = FineTuneRecipe(
     "modern",
     optimiser="adamw",
@@ -94,9 +100,9 @@ MODERN = FineTuneRecipe(
     freeze_norm=True,
     probe=True,
 )
-#: Truong et al. 2021 (PMLR 158:54-74): Adam 1e-3, batch 64, plateau x 0.1 with patience 5, early stopping with patience 10, 30-50 epochs;
-#: DINO's ViT 1e-4 with batch 16. Weight decay, loss and the share of the validation part are not stated: none, cross-entropy, a fifth, as of
-#: five folds.
+#: Truong et al. 2021 (PMLR 158:54-74): Adam 1e-3, batch 64, plateau x 0.1 with patience 5, early
+#: stopping with patience 10, 30-50 epochs; DINO's ViT 1e-4 with batch 16. Weight decay, loss and
+#: the share of the validation part are not stated: none, cross-entropy, a fifth, as of five folds.
 TRUONG2021 = FineTuneRecipe(
     "truong2021",
     optimiser="adam",
@@ -113,14 +119,18 @@ TRUONG2021 = FineTuneRecipe(
     stop=10,
     views="truong2021",
 )
-#: Their linear evaluation: a linear layer, of DVME its whole head, over frozen encoders; a ViT has no rate and batch of its own there.
+#: Their linear evaluation: a linear layer, of DVME its whole head, over frozen encoders; a ViT has
+#: no rate and batch of its own there.
 TRUONG2021_LINEAR = replace(TRUONG2021, name="truong2021-linear", transformer=None, frozen=True)
-#: The "DL baseline" of Nielsen et al. 2023 (IPMI-ICNS-UKE/sparsam, reproduce_results.py and configs): AdamW 1e-4, weight decay 0.05,
-#: inverse-frequency class weights, plateau x 0.5 with patience and cooldown of 500 iterations, warm-up of 250, adaptive clipping 0.16, 30 %
-#: held out, the best balanced accuracy kept; batches of min(256, images), as their script sets 256 over the 64 of its machine file. Ours: their
-#: plateau is of the training loss, here of the balanced accuracy, scored every 50 steps; they take 500 epochs at most (500 steps where the subset
-#: fills one batch) and stop early, after 4,000 steps at the soonest, here 5,000 steps are taken to the end; biases and norms do not decay here;
-#: and the views are the suite's (`augment.finetune_views`), not theirs (several crops, perspective, any rotation, blur).
+#: The "DL baseline" of Nielsen et al. 2023 (IPMI-ICNS-UKE/sparsam, reproduce_results.py and
+#: configs): AdamW 1e-4, weight decay 0.05, inverse-frequency class weights, plateau x 0.5 with
+#: patience and cooldown of 500 iterations, warm-up of 250, adaptive clipping 0.16, 30 % held out,
+#: the best balanced accuracy kept; batches of min(256, images), as their script sets 256 over the
+#: 64 of its machine file. Ours: their plateau is of the training loss, here of the balanced
+#: accuracy, scored every 50 steps; they take 500 epochs at most (500 steps where the subset fills
+#: one batch) and stop early, after 4,000 steps at the soonest, here 5,000 steps are taken to the
+#: end; biases and norms do not decay here; and the views are the suite's
+#: (`augment.finetune_views`), not theirs (several crops, perspective, any rotation, blur).
 NIELSEN2023 = FineTuneRecipe(
     "nielsen2023",
     optimiser="adamw",
@@ -140,5 +150,8 @@ NIELSEN2023 = FineTuneRecipe(
     adaptive_clip=0.16,
     class_weights=True,
 )
-#: Their "last layer": the same training of the head and of the last norm alone (parameters with a part of their name that is `head` or `norm`).
-NIELSEN2023_LAST_LAYER = replace(NIELSEN2023, name="nielsen2023-last-layer", trained=("norm", "head"))
+#: Their "last layer": the same training of the head and of the last norm alone (parameters with a
+#: part of their name that is `head` or `norm`).
+NIELSEN2023_LAST_LAYER = replace(
+    NIELSEN2023, name="nielsen2023-last-layer", trained=("norm", "head")
+)

@@ -1,4 +1,7 @@
-"""One draw of the labelled subset: its split, its features as the head sees them, its batches, its best weights and its scores."""
+"""One draw of the labelled subset.
+
+Its split, its features as the head sees them, its batches, its best weights and its scores.
+"""
 
 from __future__ import annotations
 
@@ -20,17 +23,23 @@ if TYPE_CHECKING:
     from medbench.models.fusion.attention_head import Head
 
 BLOCK = 1024  # images scored at a time
-ROUND = 16  # batches of a subset smaller than a batch are filled up to a multiple of this, so that draws of like size share a shape
+# batches of a subset smaller than a batch are filled up to a multiple of this, so that draws of
+# like size share a shape
+ROUND = 16
 
 
 @dataclass(eq=False)
 class DrawState:
-    """One draw. rows (n,): its images in the pool; train, held: positions among them, held empty where nothing can be held out.
+    """One draw.
 
-    truth (n,) int64, or (n, C) float32 with NaN; usable (C,): classes, or labels, that can be learnt. batch: images a step. steps:
-    between two checks, or in all where nothing is held out. limit, centre, scale: of the standardisation. seed: of the initial weights;
-    generator: of the order of images (`queue`: what is left of it) and of dropout. best: the parameters that are scored. history: validation
-    score at each check. rate: of learning.
+    rows (n,): its images in the pool; train, held: positions among them, held empty where nothing
+    can be held out.
+
+    truth (n,) int64, or (n, C) float32 with NaN; usable (C,): classes, or labels, that can be
+    learnt. batch: images a step. steps: between two checks, or in all where nothing is held out.
+    limit, centre, scale: of the standardisation. seed: of the initial weights; generator: of the
+    order of images (`queue`: what is left of it) and of dropout. best: the parameters that are
+    scored. history: validation score at each check. rate: of learning.
     """
 
     rows: torch.Tensor
@@ -53,7 +62,10 @@ class DrawState:
     history: list[float] = field(default_factory=list)
 
     def standard(self, sources: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        return [((x - c) * s).clamp(-self.limit, self.limit) for x, c, s in zip(sources, self.centre, self.scale, strict=True)]
+        return [
+            ((x - c) * s).clamp(-self.limit, self.limit)
+            for x, c, s in zip(sources, self.centre, self.scale, strict=True)
+        ]
 
     def images(self, pool: Sequence[torch.Tensor], which: torch.Tensor) -> list[torch.Tensor]:
         rows = self.rows[which]
@@ -76,7 +88,9 @@ class DrawState:
         kept = torch.rand(self.batch, recipe.width, generator=self.generator) >= recipe.dropout
         return sent([kept / (1 - recipe.dropout)], self.rows.device)[0]
 
-    def model(self, pool: Sequence[torch.Tensor], outputs: int, tokens: Tokens, recipe: FusionRecipe) -> Head:
+    def model(
+        self, pool: Sequence[torch.Tensor], outputs: int, tokens: Tokens, recipe: FusionRecipe
+    ) -> Head:
         """Return the untrained head of this draw's seed, or the best one once there is one."""
         import torch
 
@@ -92,7 +106,12 @@ class DrawState:
 
     def chosen(self) -> dict[str, Any]:
         if not len(self.held):
-            return {"rule": "fixed: too few images to hold out", "rate": self.rate, "steps": self.steps, "validation": None}
+            return {
+                "rule": "fixed: too few images to hold out",
+                "rate": self.rate,
+                "steps": self.steps,
+                "validation": None,
+            }
         best = int(np.argmax(self.history))
         about = f"best {PRIMARY[self.kind]} of {len(self.held)} held-out images"
         return {
@@ -111,11 +130,19 @@ class DrawState:
         import torch
 
         truth, several = self.truth[self.held], self.kind == "multilabel"
-        found = logits.sigmoid() if several else logits.masked_fill(~self.usable, -torch.inf).softmax(1)
+        found = (
+            logits.sigmoid() if several else logits.masked_fill(~self.usable, -torch.inf).softmax(1)
+        )
         probabilities = found.cpu().numpy()
         decisions = metrics.decided(probabilities, several)
-        value = metrics.score(truth.cpu().numpy(), probabilities, decisions, self.kind).values[PRIMARY[self.kind]]
-        return float(value) if np.isfinite(value) else -float(losses(logits[None], truth[None], self.usable[None]))
+        value = metrics.score(truth.cpu().numpy(), probabilities, decisions, self.kind).values[
+            PRIMARY[self.kind]
+        ]
+        return (
+            float(value)
+            if np.isfinite(value)
+            else -float(losses(logits[None], truth[None], self.usable[None]))
+        )
 
 
 def prepare(
@@ -146,12 +173,17 @@ def prepare(
     rows = torch.as_tensor(draw, device=device)
     weights_seed, order_seed = map(int, np.random.SeedSequence(seed).generate_state(2))
     centres = [x[rows].double().mean(0) for x in pool]
-    spreads = [float((x[rows].double() - c).square().mean().sqrt()) for x, c in zip(pool, centres, strict=True)]
+    spreads = [
+        float((x[rows].double() - c).square().mean().sqrt())
+        for x, c in zip(pool, centres, strict=True)
+    ]
     return DrawState(
         rows=rows,
         train=torch.as_tensor(train, device=device),
         held=torch.as_tensor(np.flatnonzero(held), device=device),
-        truth=torch.as_tensor(own.astype(np.float32 if kind == "multilabel" else np.int64), device=device),
+        truth=torch.as_tensor(
+            own.astype(np.float32 if kind == "multilabel" else np.int64), device=device
+        ),
         usable=torch.as_tensor(usable, device=device),
         base=base,
         kind=kind,
@@ -168,44 +200,73 @@ def prepare(
 
 
 def losses(logits: torch.Tensor, truth: torch.Tensor, usable: torch.Tensor) -> torch.Tensor:
-    """(R,) mean loss of R members: logits (R, b, C), truth (R, b) int64 or (R, b, C) float with NaN, usable (R, C) bool."""
+    """(R,) mean loss of R members.
+
+    Logits (R, b, C), truth (R, b) int64 or (R, b, C) float with NaN, usable (R, C) bool.
+    """
     import torch
     from torch.nn import functional as F
 
     if truth.ndim == 2:
         logits = logits.masked_fill(~usable[:, None], -torch.inf)
-        return F.cross_entropy(logits.flatten(0, 1), truth.flatten(), reduction="none").view(truth.shape).mean(1)
+        return (
+            F.cross_entropy(logits.flatten(0, 1), truth.flatten(), reduction="none")
+            .view(truth.shape)
+            .mean(1)
+        )
     known = ~truth.isnan() & usable[:, None]
     each = F.binary_cross_entropy_with_logits(logits, truth.nan_to_num(0.0), reduction="none")
     return (each * known).sum((1, 2)) / known.sum((1, 2)).clamp_min(1)
 
 
-def score_target(model: Head, learner: DrawState, target: Sequence[np.ndarray], held: HeldOut | None) -> Scores:
+def score_target(
+    model: Head, learner: DrawState, target: Sequence[np.ndarray], held: HeldOut | None
+) -> Scores:
     """Scores of a target; held: what `score_held_out` gave."""
     import torch
 
     blocks = []
     with torch.no_grad():
         for i in range(0, len(target[0]), BLOCK):
-            block = [torch.as_tensor(np.asarray(x[i : i + BLOCK], np.float32), device=learner.rows.device) for x in target]
+            block = [
+                torch.as_tensor(
+                    np.asarray(x[i : i + BLOCK], np.float32), device=learner.rows.device
+                )
+                for x in target
+            ]
             blocks.append(model(learner.standard(block)).double().cpu())
     logits, usable, several = torch.cat(blocks), learner.usable.cpu(), learner.kind == "multilabel"
     found = logits.sigmoid() if several else logits.masked_fill(~usable, -torch.inf).softmax(1)
     probabilities = np.where(usable.numpy(), found.numpy(), learner.base)
-    return Scores(probabilities.astype(np.float32), metrics.decided(probabilities, several), learner.chosen(), held_out=held)
+    return Scores(
+        probabilities.astype(np.float32),
+        metrics.decided(probabilities, several),
+        learner.chosen(),
+        held_out=held,
+    )
 
 
 def score_held_out(model: Head, learner: DrawState, pool: Sequence[torch.Tensor]) -> HeldOut | None:
-    """Of the validation part, which chose the rate and the weights; a label of which one value was seen is NaN."""
+    """Of the validation part, which chose the rate and the weights.
+
+    A label of which one value was seen is NaN.
+    """
     import torch
 
     if not len(learner.held):
         return None
     with torch.no_grad():
-        blocks = [model(learner.images(pool, block)).double().cpu() for block in torch.split(learner.held, BLOCK)]
+        blocks = [
+            model(learner.images(pool, block)).double().cpu()
+            for block in torch.split(learner.held, BLOCK)
+        ]
     logits, usable = torch.cat(blocks), learner.usable.cpu()
     several = learner.kind == "multilabel"
-    found = logits.sigmoid().masked_fill(~usable, torch.nan) if several else logits.masked_fill(~usable, -torch.inf).softmax(1)
+    found = (
+        logits.sigmoid().masked_fill(~usable, torch.nan)
+        if several
+        else logits.masked_fill(~usable, -torch.inf).softmax(1)
+    )
     return HeldOut(learner.held.cpu().numpy(), found.numpy().astype(np.float32))
 
 
@@ -213,6 +274,9 @@ def attention_map(model: Head, learner: DrawState, pool: Sequence[torch.Tensor])
     import torch
 
     whole = torch.arange(len(learner.rows), device=learner.rows.device)
-    sums = [model.attention(learner.images(pool, block)).double().sum(0) for block in torch.split(whole, BLOCK)]
+    sums = [
+        model.attention(learner.images(pool, block)).double().sum(0)
+        for block in torch.split(whole, BLOCK)
+    ]
     mean: np.ndarray = (torch.stack(sums).sum(0) / len(whole)).cpu().numpy()
     return mean

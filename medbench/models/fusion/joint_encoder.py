@@ -14,7 +14,8 @@ Colour = tuple[float, float, float]
 class JointEncoder(nn.Module):
     """(B, 3, S, S), normalised by `mean` and `std`, -> (B, sum of the members' D).
 
-    Each member gets the images at its own size (resized bicubically where it is another one) and with its own normalisation.
+    Each member gets the images at its own size (resized bicubically where it is another one) and
+    with its own normalisation.
     """
 
     means: torch.Tensor
@@ -32,7 +33,9 @@ class JointEncoder(nn.Module):
         super().__init__()
         self.encoders = nn.ModuleList(encoders)
         self.sizes = tuple(sizes)
-        self.register_buffer("means", torch.tensor([*means, mean]).view(-1, 3, 1, 1), persistent=False)
+        self.register_buffer(
+            "means", torch.tensor([*means, mean]).view(-1, 3, 1, 1), persistent=False
+        )
         self.register_buffer("stds", torch.tensor([*stds, std]).view(-1, 3, 1, 1), persistent=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -41,7 +44,11 @@ class JointEncoder(nn.Module):
 
     def _as(self, raw: torch.Tensor, i: int) -> torch.Tensor:
         size = self.sizes[i]
-        sized = raw if raw.shape[-1] == size else F.interpolate(raw, (size, size), mode="bicubic", antialias=True)
+        sized = (
+            raw
+            if raw.shape[-1] == size
+            else F.interpolate(raw, (size, size), mode="bicubic", antialias=True)
+        )
         return (sized - self.means[i]) / self.stds[i]
 
 

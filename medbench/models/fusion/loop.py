@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medbench.models.fusion.draw_state import BLOCK, DrawState, attention_map, losses, prepare, score_held_out, score_target
+from medbench.models.fusion.draw_state import (
+    BLOCK,
+    DrawState,
+    attention_map,
+    losses,
+    prepare,
+    score_held_out,
+    score_target,
+)
 from medbench.models.fusion.recipe import TRUONG2021, FusionRecipe, Tokens
 from medbench.schema import Kind, Scores, UserError
 
@@ -47,12 +55,14 @@ def fit_predict(
 ) -> Iterator[tuple[dict[str, Scores], np.ndarray | None]]:
     """Draw after draw: the scores of every target, and the mean attention map (k, k) float64 over the draw's labelled images.
 
-    train_sources: k arrays (N, d_i) float of the pool; labels, groups as in `schema.Split`. targets: name -> k arrays (M, d_i). draws: index
-    arrays into the pool; seeds: one a draw, for initial weights, order of images, and dropout; requested: as in `Train`. Each draw is trained
-    by itself, so that the others change no bit of it. The map is None for tokens="none".
+    train_sources: k arrays (N, d_i) float of the pool; labels, groups as in `schema.Split`.
+    targets: name -> k arrays (M, d_i). draws: index arrays into the pool; seeds: one a draw, for
+    initial weights, order of images, and dropout; requested: as in `Train`. Each draw is trained by
+    itself, so that the others change no bit of it. The map is None for tokens="none".
 
-    A class without a labelled image gets probability 0; a label (multilabel) of which one value was seen, the smoothed base rate
-    (positives + 1) / (known + 2). Raises UserError for features that are not finite, ValueError for shapes that do not fit.
+    A class without a labelled image gets probability 0; a label (multilabel) of which one value was
+    seen, the smoothed base rate (positives + 1) / (known + 2). Raises UserError for features that
+    are not finite, ValueError for shapes that do not fit.
     """
     import torch
 
@@ -61,17 +71,29 @@ def fit_predict(
     outputs = 2 if kind == "binary" else n_classes
     for draw, seed, asked in zip(draws, seeds, requested or [None] * len(draws), strict=True):
         rates = sorted(recipe.rates)
-        trials = [prepare(pool, labels, groups, kind, outputs, draw, seed, recipe, rate, asked) for rate in rates]
+        trials = [
+            prepare(pool, labels, groups, kind, outputs, draw, seed, recipe, rate, asked)
+            for rate in rates
+        ]
         if not len(trials[0].held):  # nothing chooses between rates
             trials = trials[:1]
         learner = _race(trials, pool, outputs, tokens, recipe)
         model = learner.model(pool, outputs, tokens, recipe)
         found = None if tokens == "none" else attention_map(model, learner, pool)
         held = score_held_out(model, learner, pool)
-        yield {name: score_target(model, learner, target, held) for name, target in targets.items()}, found
+        yield (
+            {name: score_target(model, learner, target, held) for name, target in targets.items()},
+            found,
+        )
 
 
-def _race(trials: Sequence[DrawState], pool: Sequence[torch.Tensor], outputs: int, tokens: Tokens, recipe: FusionRecipe) -> DrawState:
+def _race(
+    trials: Sequence[DrawState],
+    pool: Sequence[torch.Tensor],
+    outputs: int,
+    tokens: Tokens,
+    recipe: FusionRecipe,
+) -> DrawState:
     """Train the rate that wins to its end and return its state.
 
     Each rate is tried for some checks, then the one with the best of them goes on alone.
@@ -80,26 +102,42 @@ def _race(trials: Sequence[DrawState], pool: Sequence[torch.Tensor], outputs: in
     for _, checks in running:
         for _ in zip(range(recipe.trial), checks, strict=False):
             pass
-    best, checks = max(running, key=lambda one: max(one[0].history))  # the smaller rate of two equal ones
+    # the smaller rate of two equal ones
+    best, checks = max(running, key=lambda one: max(one[0].history))
     for _ in checks:
         pass
     return best
 
 
-def _checks(learner: DrawState, pool: Sequence[torch.Tensor], outputs: int, tokens: Tokens, recipe: FusionRecipe) -> Iterator[None]:
-    """Train the head of one draw at one rate, from one check to the next; the state has its `best` parameters so far."""
+def _checks(
+    learner: DrawState,
+    pool: Sequence[torch.Tensor],
+    outputs: int,
+    tokens: Tokens,
+    recipe: FusionRecipe,
+) -> Iterator[None]:
+    """Train the head of one draw at one rate, from one check to the next.
+
+    The state has its `best` parameters so far.
+    """
     import torch
 
     model = learner.model(pool, outputs, tokens, recipe)
     optimiser = torch.optim.Adam(model.parameters(), learner.rate, fused=True)
-    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, mode="max", factor=recipe.factor, patience=recipe.plateau)
+    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimiser, mode="max", factor=recipe.factor, patience=recipe.plateau
+    )
     going = True
     while going:
         for _ in range(learner.steps):
             batch = learner.next_batch()
-            logits = model([x[None] for x in learner.images(pool, batch)], keep=learner.keep(recipe)[None])
+            logits = model(
+                [x[None] for x in learner.images(pool, batch)], keep=learner.keep(recipe)[None]
+            )
             loss = losses(logits, learner.truth[batch][None], learner.usable[None]).sum()
-            for parameter, gradient in zip(model.parameters(), torch.autograd.grad(loss, list(model.parameters())), strict=True):
+            for parameter, gradient in zip(
+                model.parameters(), torch.autograd.grad(loss, list(model.parameters())), strict=True
+            ):
                 parameter.grad = gradient
             optimiser.step()
         going = _goes_on(learner, model, plateau, pool, recipe)
@@ -107,21 +145,37 @@ def _checks(learner: DrawState, pool: Sequence[torch.Tensor], outputs: int, toke
 
 
 def _goes_on(
-    learner: DrawState, model: Head, plateau: torch.optim.lr_scheduler.ReduceLROnPlateau, pool: Sequence[torch.Tensor], recipe: FusionRecipe
+    learner: DrawState,
+    model: Head,
+    plateau: torch.optim.lr_scheduler.ReduceLROnPlateau,
+    pool: Sequence[torch.Tensor],
+    recipe: FusionRecipe,
 ) -> bool:
-    """Look at the validation part: keep the weights if they are the best so far, lower the rate, or stop."""
+    """Look at the validation part.
+
+    Keep the weights if they are the best so far, lower the rate, or stop.
+    """
     import torch
 
     value = 0.0
     if len(learner.held):
         with torch.no_grad():
-            value = learner.judge(torch.cat([model(learner.images(pool, block)) for block in torch.split(learner.held, BLOCK)]))
+            value = learner.judge(
+                torch.cat(
+                    [
+                        model(learner.images(pool, block))
+                        for block in torch.split(learner.held, BLOCK)
+                    ]
+                )
+            )
         plateau.step(value)
     if not learner.history or value > max(learner.history):
         learner.best = [parameter.detach().clone() for parameter in model.parameters()]
     learner.history.append(value)
     since = len(learner.history) - 1 - int(np.argmax(learner.history))
-    return len(learner.held) > 0 and len(learner.history) < recipe.epochs and since < recipe.patience
+    return (
+        len(learner.held) > 0 and len(learner.history) < recipe.epochs and since < recipe.patience
+    )
 
 
 def _check(
@@ -132,11 +186,15 @@ def _check(
     seeds: Sequence[int],
 ) -> None:
     if len(draws) != len(seeds) or any(len(x) != len(labels) for x in sources):
-        raise ValueError(f"{len(draws)} draws, {len(seeds)} seeds; {len(labels)} labels, sources of {[len(x) for x in sources]}")
+        raise ValueError(
+            f"{len(draws)} draws, {len(seeds)} seeds; {len(labels)} labels, sources of {[len(x) for x in sources]}"
+        )
     widths = [x.shape[1] for x in sources]
     for name, given in {"training": sources, **targets}.items():
         if [x.shape[1] for x in given] != widths or len({len(x) for x in given}) != 1:
-            raise ValueError(f"the {name} sources are {[x.shape for x in given]}, the training sources have {widths} features")
+            raise ValueError(
+                f"the {name} sources are {[x.shape for x in given]}, the training sources have {widths} features"
+            )
         for i, x in enumerate(given):
             bad = np.flatnonzero(~np.isfinite(x).all(1))
             if len(bad):

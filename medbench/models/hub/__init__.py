@@ -1,4 +1,6 @@
-"""Encoders from the Hugging Face hub, by name. Three doors: `hf-hub:` (timm), `hf:` (transformers), `open_clip:` (open_clip_torch).
+"""Encoders from the Hugging Face hub, by name.
+
+Three doors: `hf-hub:` (timm), `hf:` (transformers), `open_clip:` (open_clip_torch).
 
 references     a name taken apart, and what each door needs; light
 repository     the files of one commit: from the hub's own cache, else fetched

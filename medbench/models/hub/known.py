@@ -1,6 +1,9 @@
-"""What repositories do not say themselves: keyword arguments that JSON cannot hold, and whose images the weights have seen.
+"""What repositories do not say themselves.
 
-Each from the repository's own page. A repository that is not here is built as its config says, and is trained on "unknown".
+Keyword arguments that JSON cannot hold, and whose images the weights have seen.
+
+Each from the repository's own page. A repository that is not here is built as its config says, and
+is trained on "unknown".
 """
 
 from __future__ import annotations
@@ -8,7 +11,8 @@ from __future__ import annotations
 from typing import Any
 
 UNKNOWN = ("unknown",)
-#: Of timm's architecture, by repository. A text with a dot names a class, which is looked up in timm and torch when the network is built.
+#: Of timm's architecture, by repository. A text with a dot names a class, which is looked up in
+#: timm and torch when the network is built.
 _PACKED = {"mlp_layer": "timm.layers.SwiGLUPacked", "act_layer": "torch.nn.SiLU"}
 _SCALED = {"init_values": 1e-5}
 KEYWORDS: dict[str, dict[str, Any]] = {
@@ -18,7 +22,14 @@ KEYWORDS: dict[str, dict[str, Any]] = {
     "MahmoodLab/UNI2-h": {
         **_PACKED,
         **_SCALED,
-        **{"img_size": 224, "patch_size": 14, "depth": 24, "num_heads": 24, "embed_dim": 1536, "mlp_ratio": 2.66667 * 2},
+        **{
+            "img_size": 224,
+            "patch_size": 14,
+            "depth": 24,
+            "num_heads": 24,
+            "embed_dim": 1536,
+            "mlp_ratio": 2.66667 * 2,
+        },
         **{"no_embed_class": True, "reg_tokens": 8, "dynamic_img_size": True},
     },
     "MahmoodLab/UNI": {**_SCALED, "dynamic_img_size": True},
@@ -48,7 +59,8 @@ TRAINED_ON: dict[str, tuple[str, ...]] = {
 
 def trained_on(repository: str) -> tuple[str, ...]:
     """As the table says, else "unknown"."""
-    named = {name.lower(): data for name, data in TRAINED_ON.items()}  # the hub does not tell upper from lower case
+    # the hub does not tell upper from lower case
+    named = {name.lower(): data for name, data in TRAINED_ON.items()}
     return named.get(repository.lower(), UNKNOWN)
 
 
@@ -61,4 +73,7 @@ def keywords(repository: str) -> dict[str, Any]:
     found = dict(named.get(repository.lower(), {}))
     layers: Any = timm.layers
     classes = {"timm.layers.SwiGLUPacked": layers.SwiGLUPacked, "torch.nn.SiLU": torch.nn.SiLU}
-    return {word: classes.get(value, value) if isinstance(value, str) else value for word, value in found.items()}
+    return {
+        word: classes.get(value, value) if isinstance(value, str) else value
+        for word, value in found.items()
+    }

@@ -1,6 +1,9 @@
-"""An encoder of the hub by its name: what a plan must know of it, and its weights. Nothing of a repository is executed.
+"""An encoder of the hub by its name: what a plan must know of it, and its weights.
 
-The top level is light. What transformers says of a repository's processor is kept in the cache, by commit.
+Nothing of a repository is executed.
+
+The top level is light. What transformers says of a repository's processor is kept in the cache, by
+commit.
 """
 
 from __future__ import annotations
@@ -24,7 +27,10 @@ FUNCTION = "read its code, and give it as a function of yours: medbench run --en
 
 
 def encoder(text: str, size: int | None, readout: str, stated: Stated = NOTHING) -> Encoder:
-    """The encoder that a name of the hub means. stated: the user's own word, which comes before the repository's. Raises UserError."""
+    """The encoder that a name of the hub means.
+
+    stated: the user's own word, which comes before the repository's. Raises UserError.
+    """
     reference = parse(text)
     check_readout(reference, readout)
     _check_installed(reference)
@@ -45,20 +51,33 @@ def encoder(text: str, size: int | None, readout: str, stated: Stated = NOTHING)
         kind="hub",
         file=config.parent,
         trained_on=stated.trained_on or known.trained_on(reference.repository),
-        said=f"its own processor {seen.apart}; medbench squashes, as findings lie at borders" if seen.apart else "",
+        said=f"its own processor {seen.apart}; medbench squashes, as findings lie at borders"
+        if seen.apart
+        else "",
     )
 
 
 def weights(encoder: Encoder) -> Weights:
-    """Of an encoder of the hub: its file, or the list of its files, all of them here. Raises UserError."""
+    """Of an encoder of the hub: its file, or the list of its files, all of them here.
+
+    Raises UserError.
+    """
     reference, files = weight_files(encoder)
     sums = [_digest(file) for file in files]
     digest = sums[0] if len(sums) == 1 else fingerprint("files", *sums)
-    return Weights(f"{reference} ({encoder.checkpoint[:7]}, {files[0].name})", digest, encoder.trained_on, files[0])
+    return Weights(
+        f"{reference} ({encoder.checkpoint[:7]}, {files[0].name})",
+        digest,
+        encoder.trained_on,
+        files[0],
+    )
 
 
 def weight_files(encoder: Encoder) -> tuple[Reference, list[Path]]:
-    """The repository, and the files of its weights: safetensors where it has them. Raises UserError."""
+    """The repository, and the files of its weights: safetensors where it has them.
+
+    Raises UserError.
+    """
     reference = parse(encoder.name)
     (file,) = repository.snapshot(reference, [reference.door.weights], encoder.checkpoint).files
     if file is None:
@@ -68,22 +87,38 @@ def weight_files(encoder: Encoder) -> tuple[Reference, list[Path]]:
 
 
 def _digest(file: Path) -> str:
-    """SHA-256 of a file. The hub's cache names large files by it: one that is damaged is told. Raises UserError."""
+    """SHA-256 of a file.
+
+    The hub's cache names large files by it: one that is damaged is told. Raises UserError.
+    """
     digest, name = sha256(file), file.resolve().name
     if re.fullmatch(r"[0-9a-f]{64}", name) and name != digest:
-        raise UserError(f"{file} is damaged: its SHA-256 is not that of its name.", then=f"delete {file.resolve()}, and fetch it again")
+        raise UserError(
+            f"{file} is damaged: its SHA-256 is not that of its name.",
+            then=f"delete {file.resolve()}, and fetch it again",
+        )
     return digest
 
 
 def _check_installed(reference: Reference) -> None:
     door = reference.door
     if importlib.util.find_spec(door.package) is None:
-        raise UserError(f"'{reference}' is read by {door.package}, which is not installed.", then=f"pip install 'medbench[{door.extra}]'")
+        raise UserError(
+            f"'{reference}' is read by {door.package}, which is not installed.",
+            then=f"pip install 'medbench[{door.extra}]'",
+        )
 
 
 def _preprocessing(reference: Reference, found: repository.Snapshot) -> Preprocessing:
-    """As the repository says. Raises UserError where it does not, or where its network is code of its own."""
-    lacking = [group[0] for group, file in zip(reference.door.configs, found.files, strict=True) if file is None]
+    """As the repository says.
+
+    Raises UserError where it does not, or where its network is code of its own.
+    """
+    lacking = [
+        group[0]
+        for group, file in zip(reference.door.configs, found.files, strict=True)
+        if file is None
+    ]
     config = found.files[0]
     if lacking or config is None:
         raise _silent(reference, lacking[0])
@@ -93,11 +128,18 @@ def _preprocessing(reference: Reference, found: repository.Snapshot) -> Preproce
             return preprocessing.of_timm(about)
         if reference.door.prefix == "open_clip":
             return preprocessing.of_open_clip(about)
-        content = hashlib.sha256(b"".join(file.read_bytes() for file in found.files if file)).hexdigest()
+        content = hashlib.sha256(
+            b"".join(file.read_bytes() for file in found.files if file)
+        ).hexdigest()
         said = kept(_transformers_says, content, folder=config.parent)
         if said["code"]:
-            raise UserError(f"{reference} runs code of its repository ({said['code']}), which medbench does not.", then=FUNCTION)
-        return preprocessing.of_transformers(said["processor"], about.get("vision_config", about).get("image_size"))
+            raise UserError(
+                f"{reference} runs code of its repository ({said['code']}), which medbench does not.",
+                then=FUNCTION,
+            )
+        return preprocessing.of_transformers(
+            said["processor"], about.get("vision_config", about).get("image_size")
+        )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         what = f"{reference}: {config.name} does not say how images enter as {reference.door.package} writes it: {error}."
         raise UserError(what, then=f"see {reference.page}, and {SAY}") from error
@@ -107,21 +149,39 @@ def _silent(reference: Reference, lacking: str) -> UserError:
     """Of a repository without a file that says how images enter, or what the network is."""
     what = f"{reference} has no {lacking}."
     if lacking != reference.door.configs[0][0]:
-        return UserError(f"{what} How its images enter is not said there.", then=f"see {reference.page}, and {SAY}")
-    others = [f"{door.prefix}:{reference.repository}" for door in DOORS.values() if door is not reference.door]
-    return UserError(f"{what} {reference.door.package} cannot read it.", allowed=others, then=f"see {reference.page}")
+        return UserError(
+            f"{what} How its images enter is not said there.",
+            then=f"see {reference.page}, and {SAY}",
+        )
+    others = [
+        f"{door.prefix}:{reference.repository}"
+        for door in DOORS.values()
+        if door is not reference.door
+    ]
+    return UserError(
+        f"{what} {reference.door.package} cannot read it.",
+        allowed=others,
+        then=f"see {reference.page}",
+    )
 
 
 def _transformers_says(*parts: object, folder: Path) -> dict[str, Any]:
-    """processor: the values of a repository's image processor, those that its class adds included. code: whose own code would be run, "" where none
-    would."""
+    """processor: the values of a repository's image processor, those that its class adds included.
+
+    code: whose own code would be run, "" where none would.
+    """
     from transformers import CONFIG_MAPPING, AutoImageProcessor
 
     about = parsed((folder / "config.json").read_bytes())
     if "auto_map" in about and about.get("model_type") not in CONFIG_MAPPING:
-        return {"code": f"auto_map in config.json, model type '{about.get('model_type')}'", "processor": {}}
+        return {
+            "code": f"auto_map in config.json, model type '{about.get('model_type')}'",
+            "processor": {},
+        }
     try:
-        processor = AutoImageProcessor.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+        processor = AutoImageProcessor.from_pretrained(
+            str(folder), local_files_only=True, trust_remote_code=False
+        )
     except (ValueError, OSError) as error:
         if "trust_remote_code" in str(error):
             return {"code": "auto_map of its image processor", "processor": {}}

@@ -1,6 +1,9 @@
-"""How images enter, as a repository's config says it: timm's, transformers' or open_clip's. Pure: JSON in, numbers out.
+"""How images enter, as a repository's config says it: timm's, transformers' or open_clip's.
 
-What is stated of pixels in [0, 255], or times a scale of their own, is given as mean and std of values in [0, 1].
+Pure: JSON in, numbers out.
+
+What is stated of pixels in [0, 255], or times a scale of their own, is given as mean and std of
+values in [0, 1].
 """
 
 from __future__ import annotations
@@ -11,14 +14,19 @@ from dataclasses import dataclass
 from typing import Any
 
 Three = tuple[float, float, float]
-HOW = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}  # Pillow's numbers
+# Pillow's numbers
+HOW = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
 OURS = ("bicubic", "bilinear")  # what packs are made with
-CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))  # open_clip's own defaults
+# open_clip's own defaults
+CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What of it a pack and a batch can follow. apart: what the publisher's own code does and medbench does not, in words, "" where nothing."""
+    """What of it a pack and a batch can follow.
+
+    apart: what the publisher's own code does and medbench does not, in words, "" where nothing.
+    """
 
     size: int
     mean: Three
@@ -28,7 +36,10 @@ class Preprocessing:
 
 
 def of_timm(config: Mapping[str, Any]) -> Preprocessing:
-    """`config.json` of a repository that timm wrote, or of a folder of `medbench export`. Raises ValueError."""
+    """`config.json` of a repository that timm wrote, or of a folder of `medbench export`.
+
+    Raises ValueError.
+    """
     stated = config.get("pretrained_cfg", config)
     if not isinstance(stated, Mapping) or "mean" not in stated or "std" not in stated:
         raise ValueError("it states no mean and std as timm writes them")
@@ -38,7 +49,14 @@ def of_timm(config: Mapping[str, Any]) -> Preprocessing:
         sides = [made] if isinstance(made, int) else list(made)
     crop, mode = stated.get("crop_pct", 0.875), stated.get("crop_mode", "center")
     cropped = "" if mode == "squash" or crop == 1 else f"crops the middle {crop:g} of each side"
-    return _checked(sides, stated["mean"], stated["std"], stated.get("interpolation", "bicubic"), cropped, channels=channels)
+    return _checked(
+        sides,
+        stated["mean"],
+        stated["std"],
+        stated.get("interpolation", "bicubic"),
+        cropped,
+        channels=channels,
+    )
 
 
 def of_transformers(stated: Mapping[str, Any], image_size: object = None) -> Preprocessing:
@@ -54,51 +72,106 @@ def of_transformers(stated: Mapping[str, Any], image_size: object = None) -> Pre
     if stated.get("do_center_crop") and stated.get("crop_size"):
         shorter = sides[0] if len(sides) == 1 else None
         sides = _sides(stated["crop_size"])
-        cropped = f"resizes the shorter side to {shorter} and crops the middle {sides[0]}" if shorter else f"crops the middle {sides[0]}"
+        cropped = (
+            f"resizes the shorter side to {shorter} and crops the middle {sides[0]}"
+            if shorter
+            else f"crops the middle {sides[0]}"
+        )
     elif len(sides) == 1 and isinstance(size, Mapping) and not {"height", "width"} <= set(size):
         cropped = f"resizes the shorter side to {sides[0]} and keeps the ratio"
-    scale = 255 * (float(stated.get("rescale_factor", 1 / 255)) if stated.get("do_rescale", True) else 1.0)
+    scale = 255 * (
+        float(stated.get("rescale_factor", 1 / 255)) if stated.get("do_rescale", True) else 1.0
+    )
     scale = round(scale, 9)  # 1/255 is stated with sixteen digits
-    mean, std = ((0, 0, 0), (1, 1, 1)) if not stated.get("do_normalize", True) else (stated.get("image_mean"), stated.get("image_std"))
+    mean, std = (
+        ((0, 0, 0), (1, 1, 1))
+        if not stated.get("do_normalize", True)
+        else (stated.get("image_mean"), stated.get("image_std"))
+    )
     if mean is None or std is None:
         raise ValueError("it states no image_mean and image_std")
     shift = 1.0 if stated.get("rescale_offset") else 0.0
     mean, std = ([(m + shift) / scale for m in _three(mean)], [s / scale for s in _three(std)])
     how = stated.get("resample", 3)
-    return _checked(sides or _sides(image_size), mean, std, HOW.get(how, str(how)) if isinstance(how, int) else str(how), cropped)
+    return _checked(
+        sides or _sides(image_size),
+        mean,
+        std,
+        HOW.get(how, str(how)) if isinstance(how, int) else str(how),
+        cropped,
+    )
 
 
 def of_open_clip(config: Mapping[str, Any]) -> Preprocessing:
     """`open_clip_config.json`. Raises ValueError."""
     stated = config.get("preprocess_cfg", {})
-    sides = _sides(stated.get("size") or config.get("model_cfg", {}).get("vision_cfg", {}).get("image_size", 224))
+    sides = _sides(
+        stated.get("size")
+        or config.get("model_cfg", {}).get("vision_cfg", {}).get("image_size", 224)
+    )
     mode = stated.get("resize_mode", "shortest")
-    said = {"shortest": f"resizes the shorter side to {sides[0]} and crops the middle", "longest": "pads to a square", "squash": ""}
+    said = {
+        "shortest": f"resizes the shorter side to {sides[0]} and crops the middle",
+        "longest": "pads to a square",
+        "squash": "",
+    }
     mean, std = stated.get("mean", CLIP[0]), stated.get("std", CLIP[1])
-    return _checked(sides, mean, std, stated.get("interpolation", "bicubic"), said.get(mode, f"resizes by '{mode}'"))
+    return _checked(
+        sides,
+        mean,
+        std,
+        stated.get("interpolation", "bicubic"),
+        said.get(mode, f"resizes by '{mode}'"),
+    )
 
 
 def _sides(size: Any) -> list[int]:
     """Pixels of one or two sides, [] where none are stated."""
     if isinstance(size, Mapping):
         both = [size[name] for name in ("height", "width") if name in size]
-        return both or [size[name] for name in ("shortest_edge", "longest_edge") if name in size][:1]
-    return list(size) if isinstance(size, Sequence) and not isinstance(size, str) else [] if size is None else [size]
+        return (
+            both or [size[name] for name in ("shortest_edge", "longest_edge") if name in size][:1]
+        )
+    return (
+        list(size)
+        if isinstance(size, Sequence) and not isinstance(size, str)
+        else []
+        if size is None
+        else [size]
+    )
 
 
 def _three(values: Any) -> list[float]:
-    listed = [values] * 3 if type(values) in (int, float) else list(values) if isinstance(values, Sequence) else []
+    listed = (
+        [values] * 3
+        if type(values) in (int, float)
+        else list(values)
+        if isinstance(values, Sequence)
+        else []
+    )
     if len(listed) != 3 or not all(type(x) in (int, float) and math.isfinite(x) for x in listed):
         raise ValueError(f"{values!r:.60} is not three numbers")
     return [float(x) for x in listed]
 
 
-def _checked(sides: Sequence[Any], mean: Any, std: Any, how: str, cropped: str, channels: int = 3) -> Preprocessing:
-    if channels != 3 or not sides or len(set(sides)) > 1 or type(sides[0]) is not int or not 1 <= sides[0] <= 4096:
-        raise ValueError(f"it takes {channels} channels of {' x '.join(map(str, sides)) or 'no stated'} px, not three of one square")
+def _checked(
+    sides: Sequence[Any], mean: Any, std: Any, how: str, cropped: str, channels: int = 3
+) -> Preprocessing:
+    if (
+        channels != 3
+        or not sides
+        or len(set(sides)) > 1
+        or type(sides[0]) is not int
+        or not 1 <= sides[0] <= 4096
+    ):
+        raise ValueError(
+            f"it takes {channels} channels of {' x '.join(map(str, sides)) or 'no stated'} px, not three of one square"
+        )
     (mr, mg, mb), (sr, sg, sb) = _three(mean), _three(std)
     if min(sr, sg, sb) <= 0:
         raise ValueError(f"its std {std!r:.60} is not above 0")
     other = f"resizes by {how}" if how not in OURS else ""
     apart = "; ".join(filter(None, (cropped, other)))
-    return Preprocessing(sides[0], (mr, mg, mb), (sr, sg, sb), how if how in OURS else "bicubic", apart)
+    return Preprocessing(
+        sides[0], (mr, mg, mb), (sr, sg, sb), how if how in OURS else "bicubic", apart
+    )

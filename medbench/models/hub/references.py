@@ -1,4 +1,7 @@
-"""`hf-hub:OWNER/NAME[@REVISION]` and its siblings, taken apart. No network and no file is looked at here."""
+"""`hf-hub:OWNER/NAME[@REVISION]` and its siblings, taken apart.
+
+No network and no file is looked at here.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,8 @@ INDEX = ".index.json"  # of weights in several files
 class Door:
     """A package that reads encoders from the hub.
 
-    extra: of medbench's install that brings it, "" where it is a dependency. configs: files with what must be known before any weights; of each group
-    the first that is there. weights: likewise.
+    extra: of medbench's install that brings it, "" where it is a dependency. configs: files with
+    what must be known before any weights; of each group the first that is there. weights: likewise.
     """
 
     prefix: str
@@ -35,7 +38,14 @@ _TORCH = ("model.safetensors", "pytorch_model.bin")
 DOORS = {
     door.prefix: door
     for door in (
-        Door("hf-hub", "timm", "", (("config.json",),), _TORCH, ("pool", "cls", "mean", "cls+mean", "last4")),
+        Door(
+            "hf-hub",
+            "timm",
+            "",
+            (("config.json",),),
+            _TORCH,
+            ("pool", "cls", "mean", "cls+mean", "last4"),
+        ),
         Door(
             "hf",
             "transformers",
@@ -58,7 +68,10 @@ DOORS = {
 
 @dataclass(frozen=True)
 class Reference:
-    """A repository of the hub. revision: a branch, a tag, a commit or its first digits; "": the hub's main branch."""
+    """A repository of the hub.
+
+    revision: a branch, a tag, a commit or its first digits; "": the hub's main branch.
+    """
 
     door: Door
     owner: str
@@ -75,7 +88,9 @@ class Reference:
         return f"https://huggingface.co/{self.repository}"
 
     def __str__(self) -> str:
-        return f"{self.door.prefix}:{self.repository}" + (f"@{self.revision}" if self.revision else "")
+        return f"{self.door.prefix}:{self.repository}" + (
+            f"@{self.revision}" if self.revision else ""
+        )
 
 
 def is_hub(text: str) -> bool:
@@ -90,7 +105,11 @@ def parse(text: str) -> Reference:
     found = re.fullmatch(r"([\w.-]+)/([\w.-]+?)(?:@([\w./-]+))?", rest)
     if not found or ".." in rest:
         usage = [f"{one.usage}[@REVISION]" for one in DOORS.values()]
-        raise UserError(f"'{text}' names no repository of the hub.", allowed=usage, then=f"medbench run --encoder {door.usage}")
+        raise UserError(
+            f"'{text}' names no repository of the hub.",
+            allowed=usage,
+            then=f"medbench run --encoder {door.usage}",
+        )
     owner, name, revision = found.groups()
     return Reference(door, owner, name, revision or "")
 
@@ -100,4 +119,9 @@ def check_readout(reference: Reference, readout: str, having: Sequence[str] = ()
     allowed = having or reference.door.readouts
     if readout not in allowed:
         what = f"Encoder '{reference}' has no readout '{readout}'."
-        raise UserError(what, allowed=allowed, given=readout, then=f"medbench run --encoder {reference} --readout {allowed[0]}")
+        raise UserError(
+            what,
+            allowed=allowed,
+            given=readout,
+            then=f"medbench run --encoder {reference} --readout {allowed[0]}",
+        )

@@ -1,6 +1,7 @@
 """The network of a repository of the hub, built by the package that reads it, with a readout: (B, 3, S, S) -> (B, D).
 
-Weights are safetensors, or are read with `weights_only`: an object in them is refused. Code of a repository is never run.
+Weights are safetensors, or are read with `weights_only`: an object in them is refused. Code of a
+repository is never run.
 """
 
 from __future__ import annotations
@@ -25,7 +26,17 @@ from medbench.models.user_encoder import check_answers
 from medbench.schema import Encoder, UserError, Weights, parsed
 
 #: How packages fail on a config or a file that is not theirs: each in its own way.
-NOT_ITS_OWN = (AssertionError, AttributeError, ImportError, IndexError, KeyError, OSError, RuntimeError, TypeError, ValueError)
+NOT_ITS_OWN = (
+    AssertionError,
+    AttributeError,
+    ImportError,
+    IndexError,
+    KeyError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 #: What transformers calls the vision part of a network of several.
 TOWERS = ("vision_model", "vision_tower", "visual", "vision_encoder", "image_tower")
@@ -43,7 +54,9 @@ def build(encoder: Encoder, weights: Weights, pretrain_seed: int = 0) -> nn.Modu
         what = f"{reference} cannot be built by {reference.door.package}: {type(error).__name__}: {' '.join(str(error).split())[:300]}."
         raise UserError(what, then=f"see {reference.page}, or {named.FUNCTION}") from error
     if broken := broken_statistics(net):
-        raise UserError(f"The weights of {reference} hold batch norms whose statistics are no numbers: {', '.join(broken[:3])}.")
+        raise UserError(
+            f"The weights of {reference} hold batch norms whose statistics are no numbers: {', '.join(broken[:3])}."
+        )
     return net
 
 
@@ -54,11 +67,14 @@ def tried(encoder: Encoder, weights: Weights) -> nn.Module:
         check_answers(encoder, net)
     except readout.NoReadout as error:
         raise UserError(
-            f"Encoder '{encoder.name}' has no readout '{encoder.readout}': {error}.", then="medbench run --readout pool"
+            f"Encoder '{encoder.name}' has no readout '{encoder.readout}': {error}.",
+            then="medbench run --readout pool",
         ) from error
     except NOT_ITS_OWN as error:
         what = f"{encoder.name} cannot be given images of {encoder.size} px: {type(error).__name__}: {' '.join(str(error).split())[:300]}."
-        raise UserError(what, then="medbench run without --size, for the size that it was trained at") from error
+        raise UserError(
+            what, then="medbench run without --size, for the size that it was trained at"
+        ) from error
     return net
 
 
@@ -82,16 +98,25 @@ def _timm(encoder: Encoder, reference: Reference, files: list[Path]) -> nn.Modul
     about = _config(encoder, "config.json")
     architecture = str(about.get("architecture", ""))
     if architecture not in architectures():
-        raise UserError(f"{reference}: timm has no architecture '{architecture}'.", allowed=architectures(), given=architecture)
+        raise UserError(
+            f"{reference}: timm has no architecture '{architecture}'.",
+            allowed=architectures(),
+            given=architecture,
+        )
     stated = about.get("pretrained_cfg", about)
     words = {**_plain(about.get("model_args", {})), **known.keywords(reference.repository)}
-    if stated.get("fixed_input_size", config_of(architecture, "").fixed_input_size) and not words.get("dynamic_img_size"):
+    if stated.get(
+        "fixed_input_size", config_of(architecture, "").fixed_input_size
+    ) and not words.get("dynamic_img_size"):
         words["img_size"] = encoder.size
     words.pop("num_classes", None)
     model: Any = timm.create_model(architecture, pretrained=False, num_classes=0, **words)
-    model.load_state_dict(timm_weights.fitting_state(model, files[0], checkpoints.OWN, architecture))
+    model.load_state_dict(
+        timm_weights.fitting_state(model, files[0], checkpoints.OWN, architecture)
+    )
     if encoder.readout == "pool" and getattr(model, "global_pool", "avg") == "":
-        check_readout(reference, "pool", ("cls+mean", "cls", "mean"))  # as its authors leave it: all tokens
+        # as its authors leave it: all tokens
+        check_readout(reference, "pool", ("cls+mean", "cls", "mean"))
     return readout.with_readout(model, encoder.readout)
 
 
@@ -102,20 +127,44 @@ def _plain(words: Any) -> dict[str, Any]:
     return {str(word): value for word, value in words.items() if word not in _WHERE}
 
 
-_WHERE = {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir", "model_name"}
+_WHERE = {
+    "pretrained",
+    "pretrained_cfg",
+    "pretrained_cfg_overlay",
+    "checkpoint_path",
+    "cache_dir",
+    "model_name",
+}
 
 
 def _open_clip(encoder: Encoder, reference: Reference, files: list[Path]) -> nn.Module:
-    """The vision tower alone, with its projection: the text tower, and what it would fetch, is left out."""
+    """The vision tower alone, with its projection.
+
+    The text tower, and what it would fetch, is left out.
+    """
     from open_clip.model import _build_vision_tower, resize_pos_embed
 
     about = _config(encoder, "open_clip_config.json")["model_cfg"]
-    vision = {**about["vision_cfg"], "timm_model_pretrained": False, "output_tokens": False, "image_size": encoder.size}
+    vision = {
+        **about["vision_cfg"],
+        "timm_model_pretrained": False,
+        "output_tokens": False,
+        "image_size": encoder.size,
+    }
     trunk = vision.get("timm_model_name")
     if trunk and str(trunk).partition(".")[0] not in architectures():
-        raise UserError(f"{reference}: timm has no architecture '{trunk}'.", allowed=architectures(), given=str(trunk))
-    tower: nn.Module = _build_vision_tower(int(about["embed_dim"]), vision, bool(about.get("quick_gelu", False)))
-    state = {name.removeprefix("module."): value for name, value in checkpoints.state_dict(files[0], "encoder").items()}
+        raise UserError(
+            f"{reference}: timm has no architecture '{trunk}'.",
+            allowed=architectures(),
+            given=str(trunk),
+        )
+    tower: nn.Module = _build_vision_tower(
+        int(about["embed_dim"]), vision, bool(about.get("quick_gelu", False))
+    )
+    state = {
+        name.removeprefix("module."): value
+        for name, value in checkpoints.state_dict(files[0], "encoder").items()
+    }
     state = {name: value.float() for name, value in state.items() if name.startswith("visual.")}
     resize_pos_embed(state, SimpleNamespace(visual=tower))
     tower.load_state_dict({name.removeprefix("visual."): value for name, value in state.items()})
@@ -137,9 +186,19 @@ def _transformers(encoder: Encoder, reference: Reference, files: list[Path]) -> 
         use_safetensors=files[0].name.removesuffix(INDEX).endswith(".safetensors"),
     )
     several = hasattr(model.config, "vision_config")
-    tower = next((getattr(model, name) for name in TOWERS if hasattr(model, name)), model) if several else model
-    inside = next(f"{name}." if name else "" for name, part in model.named_modules() if part is tower)
-    lacking = [name.removeprefix(inside) for name in _names(about, "missing_keys", "mismatched_keys") if name.startswith(inside)]
+    tower = (
+        next((getattr(model, name) for name in TOWERS if hasattr(model, name)), model)
+        if several
+        else model
+    )
+    inside = next(
+        f"{name}." if name else "" for name, part in model.named_modules() if part is tower
+    )
+    lacking = [
+        name.removeprefix(inside)
+        for name in _names(about, "missing_keys", "mismatched_keys")
+        if name.startswith(inside)
+    ]
     pooler = [name for name in lacking if name.startswith("pooler.")]
     if len(lacking) > len(pooler):
         what = f"{reference} lacks weights of its own network: {len(lacking)} ({', '.join(lacking[:3])})."
@@ -150,21 +209,27 @@ def _transformers(encoder: Encoder, reference: Reference, files: list[Path]) -> 
 
 
 def _names(about: Mapping[str, Any], *kinds: str) -> list[str]:
-    return sorted(name if isinstance(name, str) else name[0] for kind in kinds for name in about.get(kind, ()))
+    return sorted(
+        name if isinstance(name, str) else name[0] for kind in kinds for name in about.get(kind, ())
+    )
 
 
 class _Tower(nn.Module):
-    """A readout of a network of transformers. cls: the first token. mean: over patch tokens, class token and registers left out, or over the positions
-    of a map. Both of the last hidden state, as transformers names it: CLIP's is before its last norm. pool: `pooler_output`."""
+    """A readout of a network of transformers.
+
+    cls: the first token. mean: over patch tokens, class token and registers left out, or over the
+    positions of a map. Both of the last hidden state, as transformers names it: CLIP's is before
+    its last norm. pool: `pooler_output`.
+    """
 
     def __init__(self, net: Any, reference: Reference, encoder: Encoder):
         super().__init__()
         from inspect import signature
 
         self.net, self.readout, self.reference = net, encoder.readout, reference
-        resized = "interpolate_pos_encoding" in signature(net.forward).parameters and encoder.size != getattr(
-            net.config, "image_size", None
-        )
+        resized = "interpolate_pos_encoding" in signature(
+            net.forward
+        ).parameters and encoder.size != getattr(net.config, "image_size", None)
         self.options = {"interpolate_pos_encoding": True} if resized else {}
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -185,17 +250,30 @@ class _Tower(nn.Module):
         found = {"cls": cls, "mean": patches.mean(1)}
         return torch.cat([found[name] for name in self.readout.split("+")], 1)
 
-    def _tokens(self, last: torch.Tensor, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(B, D) class token and (B, N, D) patch tokens. Their number must come out: a wrong place would be another vector without a word."""
+    def _tokens(
+        self, last: torch.Tensor, images: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """(B, D) class token and (B, N, D) patch tokens.
+
+        Their number must come out: a wrong place would be another vector without a word.
+        """
         config = self.net.config
         names = {name.rpartition(".")[2] for name, _ in self.net.named_parameters()}
         has_cls = bool(names & {"cls_token", "class_embedding", "class_token"})
-        before = int(has_cls) + int("distillation_token" in names) + int(getattr(config, "num_register_tokens", None) or 0)
+        before = (
+            int(has_cls)
+            + int("distillation_token" in names)
+            + int(getattr(config, "num_register_tokens", None) or 0)
+        )
         patch = getattr(config, "patch_size", None)
         patch = patch[0] if isinstance(patch, list | tuple) else patch
         expected = (images.shape[-1] // patch) * (images.shape[-2] // patch) if patch else None
         if last.shape[1] - before != expected or (self.readout != "mean" and not has_cls):
-            check_readout(self.reference, self.readout, ("pool",) if last.shape[1] - before != expected else ("pool", "mean"))
+            check_readout(
+                self.reference,
+                self.readout,
+                ("pool",) if last.shape[1] - before != expected else ("pool", "mean"),
+            )
         return last[:, 0], last[:, before:]
 
 

@@ -18,8 +18,8 @@ BLOCK = 4096  # images scored at a time
 class Pool:
     """Labelled images that subsets are drawn from.
 
-    features (N, D) float, finite, on the device that solves; labels, groups as in `schema.Split`. basis: `eigenbasis` of the features, where a
-    subset has more images than features.
+    features (N, D) float, finite, on the device that solves; labels, groups as in `schema.Split`.
+    basis: `eigenbasis` of the features, where a subset has more images than features.
     """
 
     features: torch.Tensor
@@ -32,7 +32,9 @@ class Pool:
     def take(self, index: np.ndarray) -> Pool:
         """Return the images at `index` (n,) int."""
         rows = torch.as_tensor(index, device=self.features.device)
-        return replace(self, features=self.features[rows], labels=self.labels[index], groups=self.groups[index])
+        return replace(
+            self, features=self.features[rows], labels=self.labels[index], groups=self.groups[index]
+        )
 
     def target(self) -> tuple[ClassTargets, np.ndarray]:
         return encode(self.labels, self.kind, str(self.features.device))
@@ -42,8 +44,9 @@ class Pool:
 class Model:
     """What was learnt from one labelled subset.
 
-    fits: one set of images and one penalty. columns: the classes (or labels) that it has a column for. base (C,), binary (1,): the
-    probabilities of what could not be fitted. chosen: the penalty and how it was chosen.
+    fits: one set of images and one penalty. columns: the classes (or labels) that it has a column
+    for. base (C,), binary (1,): the probabilities of what could not be fitted. chosen: the penalty
+    and how it was chosen.
     """
 
     fits: Fits
@@ -54,11 +57,17 @@ class Model:
 
     @property
     def certificate(self) -> dict[str, Any]:
-        """How exactly the fit was solved: the worst of its labels. Empty where there was nothing to fit."""
+        """How exactly the fit was solved: the worst of its labels.
+
+        Empty where there was nothing to fit.
+        """
         if self.fits.gap.numel() == 0:
             return {}
         whole = {"iterations": int(self.fits.iterations.max())}
-        return whole | {name: float(getattr(self.fits, name).max()) for name in ("gradient", "largest", "gap", "bias_gradient")}
+        return whole | {
+            name: float(getattr(self.fits, name).max())
+            for name in ("gradient", "largest", "gap", "bias_gradient")
+        }
 
     def logits(self, images: np.ndarray | torch.Tensor) -> np.ndarray:
         """(M, columns) float64 of images (M, D)."""
@@ -77,7 +86,11 @@ class Model:
         if self.kind in ("binary", "multilabel"):
             out[:, self.columns] = torch.from_numpy(logits).sigmoid().numpy()
             decisions = (out >= 0.5).astype(np.int64)
-            return (out, decisions) if self.kind == "multilabel" else (np.column_stack([1 - out, out]), decisions[:, 0])
+            return (
+                (out, decisions)
+                if self.kind == "multilabel"
+                else (np.column_stack([1 - out, out]), decisions[:, 0])
+            )
         out[:, self.columns] = torch.from_numpy(logits).softmax(1).numpy()
         return out, self.columns[logits.argmax(1)]
 
@@ -95,7 +108,11 @@ def encode(labels: np.ndarray, kind: Kind, device: str = "cpu") -> tuple[ClassTa
         known = ~values.isnan()
         return ClassTargets(values.nan_to_num(0.0), known.double(), softmax=False), columns
     columns, index = np.unique(labels, return_inverse=True)
-    values = torch.tensor(index[None, None] == np.arange(len(columns))[None, :, None], dtype=torch.float64, device=device)
+    values = torch.tensor(
+        index[None, None] == np.arange(len(columns))[None, :, None],
+        dtype=torch.float64,
+        device=device,
+    )
     return ClassTargets(values, torch.ones_like(values[:, :1]), softmax=True), columns
 
 
@@ -107,11 +124,16 @@ def model(subset: Pool, fits: Fits, columns: np.ndarray, chosen: dict[str, Any])
     _, own = subset.target()
     places = torch.as_tensor(np.searchsorted(columns, own), device=fits.bias.device)
     fits = fits.take(places, softmax=subset.kind not in ("binary", "multilabel"))
-    return Model(fits, own, base_rate(subset.labels, subset.kind, subset.n_classes), subset.kind, chosen)
+    return Model(
+        fits, own, base_rate(subset.labels, subset.kind, subset.n_classes), subset.kind, chosen
+    )
 
 
 def base_rate(labels: np.ndarray, kind: Kind, n_classes: int) -> np.ndarray:
-    """(C,) float64, binary (1,): smoothed share of positives of each label; 0 for the classes of a softmax."""
+    """(C,) float64, binary (1,).
+
+    Smoothed share of positives of each label; 0 for the classes of a softmax.
+    """
     if kind not in ("binary", "multilabel"):
         return np.zeros(n_classes)
     matrix = labels.reshape(len(labels), -1)

@@ -10,16 +10,19 @@ import torch
 from medbench.models.logistic.lbfgs import LOW, MEMORY, Problems, settle_bias, solve
 from medbench.models.logistic.spaces import Space, eigenbasis, framing, rotate, shares
 
-#: Parts are solved together while all that they need fits in this: beyond, a batch gains nothing on a CPU, whose cache is full.
+#: Parts are solved together while all that they need fits in this: beyond, a batch gains nothing on
+#: a CPU, whose cache is full.
 BATCH_BYTES = {"cpu": 2**26, "cuda": 2**32}
-ALIKE = 0.8  # and while the smallest has this share of the largest's images: a batch is padded to its largest
+# and while the smallest has this share of the largest's images: a batch is padded to its largest
+ALIKE = 0.8
 
 
 @dataclass(frozen=True, eq=False)
 class ClassTargets:
     """What is to be predicted. values: (T, c, n) float 0/1, known: (T, 1, n) float 0/1.
 
-    softmax: T = 1 and c classes. Otherwise T labels, each with a logistic loss of its own: c = 1, `known` is 0 for uncertain labels.
+    softmax: T = 1 and c classes. Otherwise T labels, each with a logistic loss of its own: c = 1,
+    `known` is 0 for uncertain labels.
     """
 
     values: torch.Tensor
@@ -34,20 +37,29 @@ class ClassTargets:
         return self.values.shape[0] * self.values.shape[1]
 
     def fitted(self) -> torch.Tensor:
-        """(T, c, 1) bool: classes that have an image; labels that have both values among the known images."""
+        """(T, c, 1) bool: classes that have an image.
+
+        Labels that have both values among the known images.
+        """
         positive = (self.values * self.known).sum(2, keepdim=True)
-        return positive > 0 if self.softmax else (positive > 0) & (positive < self.known.sum(2, keepdim=True))
+        return (
+            positive > 0
+            if self.softmax
+            else (positive > 0) & (positive < self.known.sum(2, keepdim=True))
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class Fits:
     """Solutions for B sets of images and P penalties, float64.
 
-    weight (B, P, T, c, D) of standardised features and bias (B, P, T, c). mean, scale (B, D): the standardisation (scale is 0 for a constant
-    feature). limit (B,): sqrt(n - 1) standard deviations; no training image can lie further out (Samuelson 1968), and others are scored as
-    if they lay there: a unit that is silent on all training images but one must not outweigh all others. The certificate, each (B, P, T):
-    iterations, gradient (Euclidean norm of the whole gradient), largest (its largest entry), gap (bound on objective - minimum),
-    bias_gradient (what is left of the bias's; the gap holds where it is 0).
+    weight (B, P, T, c, D) of standardised features and bias (B, P, T, c). mean, scale (B, D): the
+    standardisation (scale is 0 for a constant feature). limit (B,): sqrt(n - 1) standard
+    deviations; no training image can lie further out (Samuelson 1968), and others are scored as if
+    they lay there: a unit that is silent on all training images but one must not outweigh all
+    others. The certificate, each (B, P, T): iterations, gradient (Euclidean norm of the whole
+    gradient), largest (its largest entry), gap (bound on objective - minimum), bias_gradient (what
+    is left of the bias's; the gap holds where it is 0).
     """
 
     weight: torch.Tensor
@@ -66,7 +78,9 @@ class Fits:
         limit = float(self.limit[part])
         x = ((features.double() - self.mean[part]) * self.scale[part]).clamp(-limit, limit)
         bias = self.bias[part]
-        return (self.weight[part].flatten(0, 2) @ x.T).reshape(*bias.shape, len(features)) + bias[..., None]
+        return (self.weight[part].flatten(0, 2) @ x.T).reshape(*bias.shape, len(features)) + bias[
+            ..., None
+        ]
 
     def of(self, part: int) -> Fits:
         """Return the solutions of one part: B = 1."""
@@ -94,36 +108,56 @@ def fit(
 ) -> Fits:
     """Solve every penalty (P,) on every part (index arrays into the N images, of any subsets of them; None: all images, B = 1).
 
-    features (N, D) float, finite. tolerance: of the gradient's norm. dtype: of the products; float32 reaches about 1e-6, below that a
-    member stops where rounding lets it go no further, and its certificate says so. basis: `eigenbasis` of some images like these, for
-    parts with more images than `shares` says; None: it is computed here. constant: a feature whose deviation is at most this share of its mean holds
-    rounding alone, and is set to zero.
+    features (N, D) float, finite. tolerance: of the gradient's norm. dtype: of the products;
+    float32 reaches about 1e-6, below that a member stops where rounding lets it go no further, and
+    its certificate says so. basis: `eigenbasis` of some images like these, for parts with more
+    images than `shares` says; None: it is computed here. constant: a feature whose deviation is at
+    most this share of its mean holds rounding alone, and is set to zero.
     """
     parts = [torch.arange(len(features), device=features.device)] if parts is None else parts
     if basis is None and shares(max(map(len, parts)), features.shape[1]):
         basis = eigenbasis(features, constant)
     order = sorted(range(len(parts)), key=lambda i: len(parts[i]))
     chunks = []
-    for batch in _batches(order, [len(part) for part in parts], features, target, len(penalties), dtype):
+    for batch in _batches(
+        order, [len(part) for part in parts], features, target, len(penalties), dtype
+    ):
         framed = framing([parts[i] for i in batch], features.shape[1], target.outputs)
         spaces = [rotate(features[parts[i]], dtype, constant, basis, framed) for i in batch]
-        problems = with_members(pack(spaces, [target.take(parts[i]) for i in batch]), penalties.expand(len(batch), -1))
+        problems = with_members(
+            pack(spaces, [target.take(parts[i]) for i in batch]), penalties.expand(len(batch), -1)
+        )
         w, iterations = solve(problems, start(problems), tolerance, max_iterations)
         chunks.append(unpack(problems, spaces, w, iterations, len(penalties)))
     back = torch.tensor(order, device=features.device).argsort()
-    return Fits(*(torch.cat([getattr(chunk, name) for chunk in chunks])[back] for name in Fits.__dataclass_fields__))
+    return Fits(
+        *(
+            torch.cat([getattr(chunk, name) for chunk in chunks])[back]
+            for name in Fits.__dataclass_fields__
+        )
+    )
 
 
 def _batches(
-    order: list[int], sizes: list[int], features: torch.Tensor, target: ClassTargets, penalties: int, dtype: torch.dtype
+    order: list[int],
+    sizes: list[int],
+    features: torch.Tensor,
+    target: ClassTargets,
+    penalties: int,
+    dtype: torch.dtype,
 ) -> Iterator[list[int]]:
     """Parts, which come in ascending order of their sizes, in batches of like size whose problems and state take `BATCH_BYTES`."""
     logits = penalties * target.values.shape[0] * target.values.shape[1]
     batch: list[int] = []
     for i in order:
         rank = min(sizes[i], features.shape[1]) + 1
-        needs = dtype.itemsize * (sizes[i] * rank + logits * (3 * sizes[i] + (2 * MEMORY + 8) * rank))
-        if batch and ((len(batch) + 1) * needs > BATCH_BYTES[features.device.type] or sizes[batch[0]] < ALIKE * sizes[i]):
+        needs = dtype.itemsize * (
+            sizes[i] * rank + logits * (3 * sizes[i] + (2 * MEMORY + 8) * rank)
+        )
+        if batch and (
+            (len(batch) + 1) * needs > BATCH_BYTES[features.device.type]
+            or sizes[batch[0]] < ALIKE * sizes[i]
+        ):
             yield batch
             batch = []
         batch.append(i)
@@ -131,11 +165,16 @@ def _batches(
 
 
 def held_out_loss(
-    fits: Fits, features: torch.Tensor, target: ClassTargets, parts: list[torch.Tensor], held: list[torch.Tensor]
+    fits: Fits,
+    features: torch.Tensor,
+    target: ClassTargets,
+    parts: list[torch.Tensor],
+    held: list[torch.Tensor],
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(B, P) and (B,) float64: log-loss summed over the images (x labels) held out of each part, and over how many.
 
-    An image whose class the part's training images lack costs every penalty the same infinity: it is left out.
+    An image whose class the part's training images lack costs every penalty the same infinity: it
+    is left out.
     """
     total = torch.zeros(fits.bias.shape[:2], dtype=torch.float64, device=features.device)
     count = total.new_zeros(len(parts))
@@ -144,7 +183,9 @@ def held_out_loss(
         logits = fits.logits(features[outside], b)
         if target.softmax:
             known = (truth.values * fitted).sum(1, keepdim=True)
-            loss = -(logits.masked_fill(~fitted, LOW).log_softmax(2) * truth.values).sum(2, keepdim=True)
+            loss = -(logits.masked_fill(~fitted, LOW).log_softmax(2) * truth.values).sum(
+                2, keepdim=True
+            )
         else:
             known = truth.known * fitted
             loss = torch.nn.functional.softplus(logits) - truth.values * logits
@@ -153,7 +194,9 @@ def held_out_loss(
     return total, count
 
 
-def pack(spaces: list[Space], targets: list[ClassTargets], rows: int = 0, columns: int = 0) -> Problems:
+def pack(
+    spaces: list[Space], targets: list[ClassTargets], rows: int = 0, columns: int = 0
+) -> Problems:
     """Parts as problems without members yet, padded to `rows` images and `columns` (0: as many as the largest part needs)."""
     labels, classes = targets[0].values.shape[:2]
     dtype, device = spaces[0].given.dtype, spaces[0].given.device
@@ -178,16 +221,34 @@ def pack(spaces: list[Space], targets: list[ClassTargets], rows: int = 0, column
         stride = spaces[0].framed
         sample = x.new_zeros(size, -(-n // stride), q)
         for b, space in enumerate(spaces):
-            sample[b, : len(space.sample), : len(space.spread)], sample[b, : len(space.sample), -1] = space.sample, 1
+            (
+                sample[b, : len(space.sample), : len(space.spread)],
+                sample[b, : len(space.sample), -1],
+            ) = space.sample, 1
         frame = torch.eye(q, dtype=dtype, device=device)
         frame[: len(spaces[0].inner), : len(spaces[0].inner)] = spaces[0].inner.T
-    return Problems(x, values, weight, absent, spread, x.new_zeros(size, 0, 1, q), targets[0].softmax, sample, stride, frame)
+    return Problems(
+        x,
+        values,
+        weight,
+        absent,
+        spread,
+        x.new_zeros(size, 0, 1, q),
+        targets[0].softmax,
+        sample,
+        stride,
+        frame,
+    )
 
 
 def with_members(problems: Problems, penalties: torch.Tensor) -> Problems:
     """Return the problems of `pack` at penalties (B, P), a member for each and each label."""
     labels = problems.values.shape[1]
-    ridge = penalties.to(problems.x.dtype).repeat_interleave(labels, 1)[..., None, None].repeat(1, 1, 1, problems.x.shape[2])
+    ridge = (
+        penalties.to(problems.x.dtype)
+        .repeat_interleave(labels, 1)[..., None, None]
+        .repeat(1, 1, 1, problems.x.shape[2])
+    )
     ridge[..., -1] = 0
     values, weight = problems.values, problems.weight
     if labels > 1:
@@ -205,15 +266,33 @@ def start(problems: Problems) -> torch.Tensor:
     return w
 
 
-def unpack(problems: Problems, spaces: list[Space], w: torch.Tensor, iterations: torch.Tensor, penalties: int) -> Fits:
+def unpack(
+    problems: Problems,
+    spaces: list[Space],
+    w: torch.Tensor,
+    iterations: torch.Tensor,
+    penalties: int,
+) -> Fits:
     w, gradient = settle_bias(problems, w)
     size, members, classes = w.shape[:3]
     weight = torch.stack([s.weight(w[b, ..., : len(s.spread)]) for b, s in enumerate(spaces)])
     mean, scale = torch.stack([s.mean for s in spaces]), torch.stack([s.scale for s in spaces])
     limit = torch.tensor([s.limit for s in spaces], dtype=torch.float64, device=w.device)
     flat = gradient.flatten(2)
-    gap = (gradient[..., :-1].double().square() / (2 * problems.ridge[..., :-1].double())).sum((2, 3))  # 0 where no feature varies
-    certificate = (iterations, flat.norm(dim=2), flat.abs().amax(2), gap, gradient[..., -1].abs().amax(2))
+    # 0 where no feature varies
+    gap = (gradient[..., :-1].double().square() / (2 * problems.ridge[..., :-1].double())).sum(
+        (2, 3)
+    )
+    certificate = (
+        iterations,
+        flat.norm(dim=2),
+        flat.abs().amax(2),
+        gap,
+        gradient[..., -1].abs().amax(2),
+    )
     shape = (size, penalties, members // penalties)
-    weight, bias = weight.reshape(*shape, classes, weight.shape[-1]), w[..., -1].double().reshape(*shape, classes)
+    weight, bias = (
+        weight.reshape(*shape, classes, weight.shape[-1]),
+        w[..., -1].double().reshape(*shape, classes),
+    )
     return Fits(weight, bias, mean, scale, limit, *(c.reshape(shape) for c in certificate))

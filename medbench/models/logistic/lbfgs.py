@@ -1,4 +1,7 @@
-"""Batched L-BFGS for B problems of K members each, all in one set of matrix products. What is minimised: `models.logistic`."""
+"""Batched L-BFGS for B problems of K members each, all in one set of matrix products.
+
+What is minimised: `models.logistic`.
+"""
 
 from __future__ import annotations
 
@@ -21,18 +24,28 @@ class Problems:
 
     x: torch.Tensor  # (B, n, q)
     values: torch.Tensor  # (B, K or 1, c, n)
-    weight: torch.Tensor  # (B, K or 1, 1, n): 1 / number of known images; 0 for padding, and for labels that cannot be fitted
+    # (B, K or 1, 1, n): 1 / number of known images; 0 for padding, and for labels that cannot be
+    # fitted
+    weight: torch.Tensor
     absent: torch.Tensor  # (B, 1, c, 1) bool
     spread: torch.Tensor  # (B, 1, 1, q)
     ridge: torch.Tensor  # (B, K, 1, q): the penalty; 0 for the bias
     softmax: bool
     sample: torch.Tensor  # (B, m, q): images, rotated as w is, of which the diagonal is taken
     sampled: int  # each how-manieth image of x they are
-    frame: torch.Tensor | None = None  # (q, q): x is of columns that w @ frame speaks of; None: of those of w
+    # (q, q): x is of columns that w @ frame speaks of; None: of those of w
+    frame: torch.Tensor | None = None
 
     def to(self, dtype: torch.dtype) -> Problems:
         each = ("x", "values", "weight", "spread", "ridge", "sample", "frame")
-        return replace(self, **{name: getattr(self, name).to(dtype) for name in each if getattr(self, name) is not None})
+        return replace(
+            self,
+            **{
+                name: getattr(self, name).to(dtype)
+                for name in each
+                if getattr(self, name) is not None
+            },
+        )
 
     def evaluate(self, w: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """w (B, K, c, q) -> objective (B, K), gradient (B, K, c, q)."""
@@ -67,14 +80,20 @@ class Problems:
         logits = self._absent(torch.bmm(w.flatten(1, 2), self.sample.mT).reshape(*w.shape[:3], -1))
         p = logits.softmax(2) if self.softmax else logits.sigmoid()
         weight = self.weight[..., :: self.sampled]
-        weight = weight * (self.weight.sum(3, keepdim=True) / weight.sum(3, keepdim=True).clamp_min(1e-30))
+        weight = weight * (
+            self.weight.sum(3, keepdim=True) / weight.sum(3, keepdim=True).clamp_min(1e-30)
+        )
         variance = turn.mT.square() @ p - (turn.mT @ p).square()
         variance = variance.clamp_min_(0).mul_(weight).flatten(1, 2)
-        return torch.stack([v @ x.square() for v, x in zip(variance, self.sample, strict=True)]).reshape(w.shape)
+        return torch.stack(
+            [v @ x.square() for v, x in zip(variance, self.sample, strict=True)]
+        ).reshape(w.shape)
 
     def _logits(self, w: torch.Tensor) -> torch.Tensor:
         turned = w if self.frame is None else w @ self.frame
-        return self._absent(torch.bmm(turned.flatten(1, 2), self.x.mT).reshape(*w.shape[:3], self.x.shape[1]))
+        return self._absent(
+            torch.bmm(turned.flatten(1, 2), self.x.mT).reshape(*w.shape[:3], self.x.shape[1])
+        )
 
     def _absent(self, logits: torch.Tensor) -> torch.Tensor:
         return logits.masked_fill_(self.absent, LOW) if self.softmax else logits
@@ -89,30 +108,41 @@ def solve(
     *,
     compact: bool = True,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Batched L-BFGS from w (B, K, c, q): solutions and iterations (B, K). An iteration is one evaluation; each member has its own step length.
+    """Batched L-BFGS from w (B, K, c, q): solutions and iterations (B, K).
 
-    tolerance: one, or (B, K). live (B, K) bool: the members to solve; None: all. compact: members that have converged leave the batch, which
-    changes its shape and so the bits of the others.
+    An iteration is one evaluation; each member has its own step length.
 
-    It walks in the preconditioned coordinates u, w = turn @ (u * scale), in which the approximate Hessian is the identity. The objective is
-    convex, so a step after which the slope along the direction is still negative has gone down: that is tested on the gradient, which is
-    exact where differences of objectives drown in rounding. A direction that fails is dropped with its history for the preconditioned
-    gradient; where that fails too, rounding lets the member go no further.
+    tolerance: one, or (B, K). live (B, K) bool: the members to solve; None: all. compact: members
+    that have converged leave the batch, which changes its shape and so the bits of the others.
+
+    It walks in the preconditioned coordinates u, w = turn @ (u * scale), in which the approximate
+    Hessian is the identity. The objective is convex, so a step after which the slope along the
+    direction is still negative has gone down: that is tested on the gradient, which is exact where
+    differences of objectives drown in rounding. A direction that fails is dropped with its history
+    for the preconditioned gradient; where that fails too, rounding lets the member go no further.
     """
     size, members, classes, q = w.shape
     out, iterations = w.clone(), torch.zeros(size, members, dtype=torch.long, device=w.device)
     curvature, turn = spectrum.eigh(problems.covariance(w).double())
     curvature = curvature.clamp_min(1e-6).maximum(1e-4 * curvature[..., -1:])
-    m = {"turn": turn.to(w.dtype), "scale": (curvature.to(w.dtype)[..., None] * problems.spread + problems.ridge).rsqrt()}
+    m = {
+        "turn": turn.to(w.dtype),
+        "scale": (curvature.to(w.dtype)[..., None] * problems.spread + problems.ridge).rsqrt(),
+    }
     m["u"] = (m["turn"].mT @ w) / m["scale"]
     m["value"], m["gradient"], m["norm"] = _evaluate(problems, m, m["u"])
     m["direction"] = -m["gradient"]
     m["slope"] = -m["gradient"].square().sum((2, 3))
     m["step"] = torch.ones_like(m["slope"])
     m["history"] = w.new_zeros(size, members, 2 * MEMORY, classes * q)
-    m["products"] = torch.zeros(size, members, 2 * MEMORY, 2 * MEMORY, dtype=torch.float64, device=w.device)
+    m["products"] = torch.zeros(
+        size, members, 2 * MEMORY, 2 * MEMORY, dtype=torch.float64, device=w.device
+    )
     m["gamma"] = torch.ones(size, members, dtype=torch.float64, device=w.device)
-    rows, ids = torch.arange(size, device=w.device), torch.arange(members, device=w.device).expand(size, members)
+    rows, ids = (
+        torch.arange(size, device=w.device),
+        torch.arange(members, device=w.device).expand(size, members),
+    )
     m["tolerance"] = torch.as_tensor(tolerance, dtype=w.dtype, device=w.device).expand_as(m["norm"])
     live = (m["norm"] > m["tolerance"]) if live is None else live & (m["norm"] > m["tolerance"])
     look = LOOK if w.is_cuda else 1
@@ -121,7 +151,11 @@ def solve(
         most = int(live.sum(1).max()) if iteration % look == 0 else most
         if most == 0:
             break
-        if iteration % look == 0 and compact and (most <= 0.85 * live.shape[1] or not bool(live.any(1).all())):
+        if (
+            iteration % look == 0
+            and compact
+            and (most <= 0.85 * live.shape[1] or not bool(live.any(1).all()))
+        ):
             kept = live.any(1).nonzero()[:, 0]
             first = live[kept].to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :most]
             problems = _keep(problems, kept, first)
@@ -135,16 +169,21 @@ def solve(
         goes_on = live & ~stuck & (m["norm"] > m["tolerance"])
         done = iteration + 1
         ended = ended | (live & ~goes_on if done < max_iterations else live)
-        # before the coordinates of all change, or members leave; where looking costs nothing, at once
+        # before the coordinates of all change, or members leave; where looking costs nothing, at
+        # once
         if done % look == 0 or done in RESCALED or done == max_iterations:
             if look > 1 or bool(ended.any()):
-                out[rows[:, None], ids] = torch.where(ended[..., None, None], _outward(m, m["u"]), out[rows[:, None], ids])
+                out[rows[:, None], ids] = torch.where(
+                    ended[..., None, None], _outward(m, m["u"]), out[rows[:, None], ids]
+                )
             ended = torch.zeros_like(live)
         live = goes_on
     return out, iterations
 
 
-def _evaluate(problems: Problems, m: dict[str, torch.Tensor], u: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _evaluate(
+    problems: Problems, m: dict[str, torch.Tensor], u: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Objective (B, K), its gradient in u (B, K, c, q), and the norm of its gradient in w (B, K)."""
     value, gradient = problems.evaluate(_outward(m, u))
     return value, (m["turn"].mT @ gradient).mul_(m["scale"]), gradient.flatten(2).norm(dim=2)
@@ -155,25 +194,44 @@ def _outward(m: dict[str, torch.Tensor], u: torch.Tensor) -> torch.Tensor:
 
 
 def _rescale(problems: Problems, m: dict[str, torch.Tensor]) -> None:
-    """Change to coordinates in which the Hessian's diagonal at the present point is 1. The history is of the same steps and stays."""
+    """Change to coordinates in which the Hessian's diagonal at the present point is 1.
+
+    The history is of the same steps and stays.
+    """
     w = _outward(m, m["u"])
     diagonal = problems.diagonal(w, m["turn"])
     least = (1e-4 * diagonal[..., -1:].amax(2, keepdim=True)).clamp_min(1e-6)
     scale = (diagonal.maximum(least * problems.spread) + problems.ridge).rsqrt()
     ratio, m["scale"] = m["scale"] / scale, scale
-    m["u"], m["direction"], m["gradient"] = m["u"] * ratio, m["direction"] * ratio, m["gradient"] / ratio
+    m["u"], m["direction"], m["gradient"] = (
+        m["u"] * ratio,
+        m["direction"] * ratio,
+        m["gradient"] / ratio,
+    )
     moved, bent = m["history"][:, :, :MEMORY], m["history"][:, :, MEMORY:]
     moved *= ratio.flatten(2)[:, :, None]
     bent /= ratio.flatten(2)[:, :, None]
     m["products"] = (m["history"] @ m["history"].mT).double()
 
 
-def _advance(problems: Problems, m: dict[str, torch.Tensor], live: torch.Tensor, slot: int, *, blind: bool = False) -> torch.Tensor:
-    """One evaluation, in place: live members accept the step and turn, or shorten it. Returns (B, K) bool: no step goes down. blind: ask for no value."""
+def _advance(
+    problems: Problems,
+    m: dict[str, torch.Tensor],
+    live: torch.Tensor,
+    slot: int,
+    *,
+    blind: bool = False,
+) -> torch.Tensor:
+    """One evaluation, in place: live members accept the step and turn, or shorten it.
+
+    Returns (B, K) bool: no step goes down. blind: ask for no value.
+    """
     u = torch.addcmul(m["u"], m["step"][..., None, None], m["direction"])
     value, gradient, norm = _evaluate(problems, m, u)
     slope = (gradient * m["direction"]).sum((2, 3))
-    down = live & (slope <= 1e-4 * m["slope"]) | live & (value <= m["value"] + 1e-4 * m["step"] * m["slope"])
+    down = live & (slope <= 1e-4 * m["slope"]) | live & (
+        value <= m["value"] + 1e-4 * m["step"] * m["slope"]
+    )
     took = down[..., None, None]
     u, gradient = torch.where(took, u, m["u"]), torch.where(took, gradient, m["gradient"])
     moved, bent = (u - m["u"]).flatten(2), (gradient - m["gradient"]).flatten(2)
@@ -194,8 +252,13 @@ def _advance(problems: Problems, m: dict[str, torch.Tensor], live: torch.Tensor,
     return stuck
 
 
-def _quasi_newton(m: dict[str, torch.Tensor], moved: torch.Tensor, bent: torch.Tensor, u: torch.Tensor, slot: int) -> torch.Tensor:
-    """(B, K, c * q): inverse Hessian times u, after the pair (moved, bent) has gone into its slot. A pair of zeros counts for nothing."""
+def _quasi_newton(
+    m: dict[str, torch.Tensor], moved: torch.Tensor, bent: torch.Tensor, u: torch.Tensor, slot: int
+) -> torch.Tensor:
+    """(B, K, c * q): inverse Hessian times u, after the pair (moved, bent) has gone into its slot.
+
+    A pair of zeros counts for nothing.
+    """
     history, products = m["history"], m["products"]
     history[:, :, slot], history[:, :, MEMORY + slot] = moved, bent
     dots = (torch.stack([moved, bent, u], 2) @ history.mT).double()
@@ -207,13 +270,19 @@ def _quasi_newton(m: dict[str, torch.Tensor], moved: torch.Tensor, bent: torch.T
     curved = cross.diagonal(dim1=2, dim2=3)
     empty = curved <= 0
     fresh = ~empty[..., -1]
-    m["gamma"] = torch.where(fresh, curved[..., -1] / torch.where(fresh, bent_bent[..., -1, -1], 1), m["gamma"])
+    m["gamma"] = torch.where(
+        fresh, curved[..., -1] / torch.where(fresh, bent_bent[..., -1, -1], 1), m["gamma"]
+    )
     gamma = m["gamma"][..., None]
-    upper = cross.triu().masked_fill(empty[..., None] | empty[..., None, :], 0) + torch.diag_embed(empty.double())
+    upper = cross.triu().masked_fill(empty[..., None] | empty[..., None, :], 0) + torch.diag_embed(
+        empty.double()
+    )
     on_moved, on_bent = on_u[..., :MEMORY].masked_fill(empty, 0), on_u[..., MEMORY:]
     v = torch.linalg.solve_triangular(upper, on_moved[..., None], upper=True)
     right = curved * v[..., 0] + gamma * ((bent_bent @ v)[..., 0] - on_bent)
-    first = torch.linalg.solve_triangular(upper.mT, right.masked_fill(empty, 0)[..., None], upper=False)[..., 0]
+    first = torch.linalg.solve_triangular(
+        upper.mT, right.masked_fill(empty, 0)[..., None], upper=False
+    )[..., 0]
     weights = torch.zeros_like(on_u)
     weights[..., both] = torch.cat([first, -gamma * v[..., 0]], -1)
     return gamma.to(u.dtype) * u + (weights[:, :, None].to(u.dtype) @ history)[:, :, 0]
@@ -221,7 +290,10 @@ def _quasi_newton(m: dict[str, torch.Tensor], moved: torch.Tensor, bent: torch.T
 
 @cache
 def _orders(device: torch.device) -> torch.Tensor:
-    """(MEMORY, 2 MEMORY) int64: for the slot that was written last, the slots of both kinds of pair, oldest first."""
+    """(MEMORY, 2 MEMORY) int64.
+
+    For the slot that was written last, the slots of both kinds of pair, oldest first.
+    """
     orders = [[(slot + 1 + i) % MEMORY for i in range(MEMORY)] for slot in range(MEMORY)]
     return torch.tensor([order + [MEMORY + i for i in order] for order in orders], device=device)
 
@@ -233,24 +305,35 @@ def _pick(value: torch.Tensor, kept: torch.Tensor, first: torch.Tensor) -> torch
 
 def _keep(problems: Problems, kept: torch.Tensor, first: torch.Tensor) -> Problems:
     each = {name: getattr(problems, name) for name in ("values", "weight")}
-    each = {name: value[kept] if value.shape[1] == 1 else _pick(value, kept, first) for name, value in each.items()}
+    each = {
+        name: value[kept] if value.shape[1] == 1 else _pick(value, kept, first)
+        for name, value in each.items()
+    }
     if len(kept) < len(problems.x):  # the features are large: no copy without need
-        each |= {name: getattr(problems, name)[kept] for name in ("x", "absent", "spread", "sample")}
+        each |= {
+            name: getattr(problems, name)[kept] for name in ("x", "absent", "spread", "sample")
+        }
     return replace(problems, ridge=_pick(problems.ridge, kept, first), **each)
 
 
 def settle_bias(problems: Problems, w: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """At most three Newton steps on the bias alone, kept where they help: w and its gradient. Makes the duality gap exact."""
+    """At most three Newton steps on the bias alone, kept where they help: w and its gradient.
+
+    Makes the duality gap exact.
+    """
     gradient = problems.evaluate(w)[1]
     rounding = 8 * torch.finfo(w.dtype).eps
     for _ in range(3):
-        open_ = (gradient[..., -1].abs() > rounding).any(2)  # of each member alone: the others change no bit of it
+        # of each member alone: the others change no bit of it
+        open_ = (gradient[..., -1].abs() > rounding).any(2)
         if not open_.any():
             break
         inverse = spectrum.pseudoinverse(problems.covariance(w).double(), 1e-9)
         trial = w.clone()
         trial[..., -1] -= (inverse @ gradient[..., -1:].double())[..., 0].to(w.dtype)
         moved = problems.evaluate(trial)[1]
-        better = (open_ & (moved.flatten(2).norm(dim=2) < gradient.flatten(2).norm(dim=2)))[..., None, None]
+        better = (open_ & (moved.flatten(2).norm(dim=2) < gradient.flatten(2).norm(dim=2)))[
+            ..., None, None
+        ]
         w, gradient = torch.where(better, trial, w), torch.where(better, moved, gradient)
     return w, gradient

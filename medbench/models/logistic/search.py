@@ -1,12 +1,13 @@
 """The penalty with the lowest held-out loss, found on a path without solving all of it.
 
-From the strong end in waves. The first solves every `COARSE`-th of the strongest penalties; each later one goes on beside the best so far: two
-steps to either side, then one, until both neighbours of the best are known. So weak penalties, which take most iterations, are entered only
-where the held-out loss still falls. On a path with one valley the answer is that of the whole path. A member starts from its neighbours'
-solutions, on a line in the logarithm of the penalty.
+From the strong end in waves. The first solves every `COARSE`-th of the strongest penalties; each
+later one goes on beside the best so far: two steps to either side, then one, until both neighbours
+of the best are known. So weak penalties, which take most iterations, are entered only where the
+held-out loss still falls. On a path with one valley the answer is that of the whole path. A member
+starts from its neighbours' solutions, on a line in the logarithm of the penalty.
 
-All that a wave does has one shape: folds, members, images, columns. It depends on a subset's own size alone, so that what else is solved
-changes no bit of it.
+All that a wave does has one shape: folds, members, images, columns. It depends on a subset's own
+size alone, so that what else is solved changes no bit of it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from medbench.models.logistic.spaces import framing, rotate, shares
 
 COARSE, FIRST = 4, 4  # the first wave: so many penalties, each so many steps from the last
 WIDTH = 2  # members of a fold in each later wave
-#: Subsets of at most so many images share a block, of so many subsets: products of a single one are too small to be fast.
+#: Subsets of at most so many images share a block, of so many subsets: products of a single one are
+#: too small to be fast.
 FEW, TOGETHER = {"cpu": 256, "cuda": 1024}, {"cpu": 5, "cuda": 16}
 ALIGNED = 16  # images and columns are padded to a multiple of it: parts lie alike in memory
 
@@ -30,7 +32,10 @@ Linear = tuple[torch.Tensor, torch.Tensor]  # weight (T, c, D) and bias (T, c), 
 
 
 def proposed(losses: Mapping[int, float], count: int, tie: float) -> list[int]:
-    """Which of `count` ascending penalties to solve next, given the losses of some; none where the search is over."""
+    """Which of `count` ascending penalties to solve next, given the losses of some.
+
+    None where the search is over.
+    """
     if not losses:
         return list(range(count - 1, -1, -COARSE))[:FIRST]
     best = lowest(losses, tie)
@@ -44,7 +49,11 @@ def proposed(losses: Mapping[int, float], count: int, tie: float) -> list[int]:
 
 def _gap(losses: Mapping[int, float], best: int, side: int, count: int) -> int:
     """Count the steps from `best` to the next solved penalty, or past the end of the path."""
-    return next(i for i in range(1, count + 1) if best + side * i in losses or not 0 <= best + side * i < count)
+    return next(
+        i
+        for i in range(1, count + 1)
+        if best + side * i in losses or not 0 <= best + side * i < count
+    )
 
 
 def lowest(losses: Mapping[int, float], tie: float) -> int:
@@ -58,7 +67,10 @@ def start_from(solved: Mapping[int, torch.Tensor], i: int) -> torch.Tensor | Non
 
     Those around it, else the two next to it.
     """
-    stronger, weaker = sorted(j for j in solved if j > i), sorted((j for j in solved if j < i), reverse=True)
+    stronger, weaker = (
+        sorted(j for j in solved if j > i),
+        sorted((j for j in solved if j < i), reverse=True),
+    )
     near = [*stronger[:1], *weaker[:1]] if weaker and stronger else [*stronger[:2], *weaker[:2]]
     if len(near) < 2:
         return solved[near[0]] if near else None
@@ -70,8 +82,8 @@ def start_from(solved: Mapping[int, torch.Tensor], i: int) -> torch.Tensor | Non
 class Block:
     """Labelled subsets of one shape, whose folds are solved together.
 
-    subsets: of each its folds, as many in all. What is found of each: `losses`, penalty's place on the path -> mean held-out loss; `solutions`,
-    the same -> (F, T, c, q) of its folds.
+    subsets: of each its folds, as many in all. What is found of each: `losses`, penalty's place on
+    the path -> mean held-out loss; `solutions`, the same -> (F, T, c, q) of its folds.
     """
 
     def __init__(
@@ -86,7 +98,9 @@ class Block:
         self.penalties, self.folds = penalties, len(subsets[0])
         parts = [fold for folds in subsets for fold in folds]
         framed = framing([rows for rows, _ in parts], features.shape[1], target.outputs)
-        self.spaces = [rotate(features[rows], torch.float32, constant, basis, framed) for rows, _ in parts]
+        self.spaces = [
+            rotate(features[rows], torch.float32, constant, basis, framed) for rows, _ in parts
+        ]
         training, truth = ([target.take(part[i]) for part in parts] for i in (0, 1))
         self.problems = pack(self.spaces, training, *padded(features, [rows for rows, _ in parts]))
         self.zero = start(with_members(self.problems, penalties.new_ones(len(parts), 1)))
@@ -94,18 +108,41 @@ class Block:
         self.losses: list[dict[int, float]] = [{} for _ in subsets]
         self.solutions: list[dict[int, torch.Tensor]] = [{} for _ in subsets]
 
-    def _hold_out(self, outside: Sequence[torch.Tensor], training: Sequence[ClassTargets], truths: Sequence[ClassTargets]) -> None:
+    def _hold_out(
+        self,
+        outside: Sequence[torch.Tensor],
+        training: Sequence[ClassTargets],
+        truths: Sequence[ClassTargets],
+    ) -> None:
         """Held-out images (B, M, q) float64 as the solver sees them, their targets, and who counts."""
         size, most, q = len(outside), aligned(max(map(len, outside))), self.problems.x.shape[2]
-        self.softmax, self.held, self.fitted = training[0].softmax, [len(images) for images in outside], [one.fitted() for one in training]
+        self.softmax, self.held, self.fitted = (
+            training[0].softmax,
+            [len(images) for images in outside],
+            [one.fitted() for one in training],
+        )
         labels, classes = training[0].values.shape[:2]
-        self.outside = torch.zeros(size, most, q, dtype=torch.float64, device=self.problems.x.device)
-        self.values, self.counts = self.outside.new_zeros(size, labels, classes, most), self.outside.new_zeros(size, labels, 1, most)
-        for b, (images, space, target, truth) in enumerate(zip(outside, self.spaces, training, truths, strict=True)):
+        self.outside = torch.zeros(
+            size, most, q, dtype=torch.float64, device=self.problems.x.device
+        )
+        self.values, self.counts = (
+            self.outside.new_zeros(size, labels, classes, most),
+            self.outside.new_zeros(size, labels, 1, most),
+        )
+        for b, (images, space, target, truth) in enumerate(
+            zip(outside, self.spaces, training, truths, strict=True)
+        ):
             seen = space.seen(images)
-            self.outside[b, : len(images), : seen.shape[1]], self.outside[b, : len(images), -1] = seen, 1
+            self.outside[b, : len(images), : seen.shape[1]], self.outside[b, : len(images), -1] = (
+                seen,
+                1,
+            )
             self.values[b, ..., : len(images)] = truth.values
-            known = (truth.values * target.fitted()).sum(1, keepdim=True) if self.softmax else truth.known * target.fitted()
+            known = (
+                (truth.values * target.fitted()).sum(1, keepdim=True)
+                if self.softmax
+                else truth.known * target.fitted()
+            )
             self.counts[b, ..., : len(images)] = known
 
     def search(self, tolerance: float, max_iterations: int, tie: float) -> list[int]:
@@ -121,10 +158,18 @@ class Block:
             width = WIDTH
         return [lowest(losses, tie) for losses in self.losses]
 
-    def _wave(self, asked: Sequence[Sequence[int]], width: int, tolerance: float, max_iterations: int) -> None:
+    def _wave(
+        self, asked: Sequence[Sequence[int]], width: int, tolerance: float, max_iterations: int
+    ) -> None:
         """Solve of each subset the penalties asked for, at most `width`."""
-        at = torch.tensor([[*places, *[0] * (width - len(places))] for places in asked], device=self.penalties.device)
-        live = torch.tensor([[k < len(places) for k in range(width)] for places in asked], device=self.penalties.device)
+        at = torch.tensor(
+            [[*places, *[0] * (width - len(places))] for places in asked],
+            device=self.penalties.device,
+        )
+        live = torch.tensor(
+            [[k < len(places) for k in range(width)] for places in asked],
+            device=self.penalties.device,
+        )
         labels = self.zero.shape[1]
         w = self.zero[:, None].repeat(1, width, 1, 1, 1)
         for s, places in enumerate(asked):
@@ -135,7 +180,9 @@ class Block:
         problems = with_members(self.problems, self.penalties[at].repeat_interleave(self.folds, 0))
         members = live.repeat_interleave(self.folds, 0).repeat_interleave(labels, 1)
         exact = tolerance * problems.ridge[:, :, 0, 0].sqrt().clamp_max(1)
-        w, _ = solve(problems, w.flatten(1, 2), exact, max_iterations, members, compact=len(asked) == 1)
+        w, _ = solve(
+            problems, w.flatten(1, 2), exact, max_iterations, members, compact=len(asked) == 1
+        )
         w = w.view(len(w), width, labels, *w.shape[2:])
         counts = self.counts.sum((1, 2, 3)).view(len(asked), -1).sum(1)
         losses = self._losses(w).view(len(asked), -1, width).sum(1) / counts[:, None].clamp_min(1)
@@ -147,24 +194,38 @@ class Block:
                 self.solutions[s][i] = w[mine, k]
 
     def held_out(self, s: int, i: int) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        """Of a subset's folds at one penalty: probabilities (M, T * c) float64 of the held-out images, and (M,) bool, whom they serve.
+        """Of a subset's folds at one penalty.
 
-        softmax: 0 for a class that the fold lacks; an image of such a class is not served. Otherwise NaN for a label that it cannot fit.
+        Probabilities (M, T * c) float64 of the held-out images, and (M,) bool, whom they serve.
+
+        softmax: 0 for a class that the fold lacks; an image of such a class is not served.
+        Otherwise NaN for a label that it cannot fit.
         """
         found, served = [], []
         for f, w in enumerate(self.solutions[s][i]):
             b, m = s * self.folds + f, self.held[s * self.folds + f]
-            logits = (self._turned(w) @ self.outside[b, :m].T).masked_fill(self.problems.absent[b], LOW)
+            logits = (self._turned(w) @ self.outside[b, :m].T).masked_fill(
+                self.problems.absent[b], LOW
+            )
             unfit = ~self.fitted[b]
             probabilities = (
-                logits.masked_fill(unfit, -torch.inf).softmax(1) if self.softmax else logits.sigmoid().masked_fill(unfit, torch.nan)
+                logits.masked_fill(unfit, -torch.inf).softmax(1)
+                if self.softmax
+                else logits.sigmoid().masked_fill(unfit, torch.nan)
             )
             found.append(probabilities.flatten(0, 1).T)
-            served.append(self.counts[b, 0, 0, :m] > 0 if self.softmax else torch.ones(m, dtype=torch.bool, device=w.device))
+            served.append(
+                self.counts[b, 0, 0, :m] > 0
+                if self.softmax
+                else torch.ones(m, dtype=torch.bool, device=w.device)
+            )
         return found, served
 
     def average(self, s: int, i: int) -> Linear:
-        """The mean of what a subset's folds learnt at one penalty: where the fit of the whole subset starts."""
+        """The mean of what a subset's folds learnt at one penalty.
+
+        Where the fit of the whole subset starts.
+        """
         weights, biases = [], []
         for f, w in enumerate(self.solutions[s][i]):
             space = self.spaces[s * self.folds + f]
@@ -175,7 +236,9 @@ class Block:
 
     def _logits(self, w: torch.Tensor) -> torch.Tensor:
         """(B, K, T, c, M) float64 of the held-out images, from w (B, K, T, c, q)."""
-        logits: torch.Tensor = torch.bmm(self._turned(w).flatten(1, 3), self.outside.mT).view(*w.shape[:4], -1)
+        logits: torch.Tensor = torch.bmm(self._turned(w).flatten(1, 3), self.outside.mT).view(
+            *w.shape[:4], -1
+        )
         return logits.masked_fill_(self.problems.absent[:, None], LOW) if self.softmax else logits
 
     def _turned(self, w: torch.Tensor) -> torch.Tensor:
@@ -185,7 +248,11 @@ class Block:
     def _losses(self, w: torch.Tensor) -> torch.Tensor:
         """(B, K) float64: log-loss summed over the held-out images (x labels)."""
         logits, values = self._logits(w), self.values[:, None]
-        each = -logits.log_softmax(3) * values if self.softmax else torch.nn.functional.softplus(logits) - values * logits
+        each = (
+            -logits.log_softmax(3) * values
+            if self.softmax
+            else torch.nn.functional.softplus(logits) - values * logits
+        )
         loss = each.sum(3, keepdim=True)
         return (loss * self.counts[:, None]).sum((2, 3, 4))
 
@@ -202,9 +269,12 @@ def settle(
     tolerance: float,
     max_iterations: int,
 ) -> Fits:
-    """Whole subsets (index arrays), each at its penalty (S,), in float64: B = S, P = 1. Those of one block have one shape, as in `Block`.
+    """Whole subsets (index arrays), each at its penalty (S,), in float64: B = S, P = 1.
 
-    The first iterations, to a gradient norm of `rough`, are in float32. guesses: where each starts; None: from the class frequencies.
+    Those of one block have one shape, as in `Block`.
+
+    The first iterations, to a gradient norm of `rough`, are in float32. guesses: where each starts;
+    None: from the class frequencies.
     """
     framed = framing(subsets, features.shape[1], target.outputs)
     spaces = [rotate(features[rows], torch.float64, constant, basis, framed) for rows in subsets]
@@ -214,21 +284,32 @@ def settle(
     for b, (space, guess) in enumerate(zip(spaces, guesses, strict=True)):
         if guess is not None:
             weight, bias = guess
-            w[b, ..., : len(space.spread)] = space.turned(weight / torch.where(space.scale > 0, space.scale, torch.inf))
+            w[b, ..., : len(space.spread)] = space.turned(
+                weight / torch.where(space.scale > 0, space.scale, torch.inf)
+            )
             w[b, ..., -1] = bias + weight @ space.mean
     compact = len(subsets) == 1
-    quick, taken = solve(problems.to(torch.float32), w.float(), rough, max_iterations, compact=compact)
+    quick, taken = solve(
+        problems.to(torch.float32), w.float(), rough, max_iterations, compact=compact
+    )
     w, iterations = solve(problems, quick.double(), tolerance, max_iterations, compact=compact)
     return unpack(problems, spaces, w, iterations + taken, 1)
 
 
 def aligned(n: int) -> int:
-    """Images that a part of n is padded to. A little more than it needs, so that draws of one budget, whose sizes differ a little, share a shape."""
+    """Images that a part of n is padded to.
+
+    A little more than it needs, so that draws of one budget, whose sizes differ a little, share a
+    shape.
+    """
     return -(-(n + n // ALIGNED) // ALIGNED) * ALIGNED
 
 
 def padded(features: torch.Tensor, parts: Sequence[torch.Tensor]) -> tuple[int, int]:
-    """Images and columns of the problems of such parts. The columns follow from the padded images: a block's parts have one shape."""
+    """Images and columns of the problems of such parts.
+
+    The columns follow from the padded images: a block's parts have one shape.
+    """
     most, columns = max(map(len, parts)), features.shape[1]
     rows = aligned(most) if most <= FEW[features.device.type] else -(-most // ALIGNED) * ALIGNED
     return rows, -(-((columns if shares(rows, columns) else rows) + 1) // ALIGNED) * ALIGNED

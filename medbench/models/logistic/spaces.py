@@ -10,9 +10,12 @@ import torch
 
 from medbench.models.logistic import spectrum
 
-SHARE = 2 / 3  # of the columns: parts of more images take a basis that is given instead of one of their own, which costs n ** 3
+# of the columns: parts of more images take a basis that is given instead of one of their own, which
+# costs n ** 3
+SHARE = 2 / 3
 SAMPLE = 640  # rotated images, at least, of a framed space
-ROTATIONS = 300  # of the weights of a part, there and back, in the search of a penalty: 90 to 150 evaluations
+# of the weights of a part, there and back, in the search of a penalty: 90 to 150 evaluations
+ROTATIONS = 300
 LARGE = (
     2**28
 )  # values: float64 copies of so many images, a few of them, fill a machine or a GPU; they are standardised and rotated in blocks
@@ -22,10 +25,13 @@ _RANK = 1e-12  # eigenvalues of a float64 Gram matrix below this share of the la
 
 @dataclass(frozen=True, eq=False)
 class Space:
-    """Standardised features of n images, which are solved for in r <= min(n, D) rotated dimensions: basis (D, r) orthonormal.
+    """Standardised features of n images, which are solved for in r <= min(n, D) rotated dimensions.
 
-    With n <= D images basis = x.T @ inner, which is never formed. With many more, rotating weights takes less than rotating images: then
-    `framed`, and only a `sample` of the images is rotated, for the preconditioner.
+    Basis (D, r) orthonormal.
+
+    With n <= D images basis = x.T @ inner, which is never formed. With many more, rotating weights
+    takes less than rotating images: then `framed`, and only a `sample` of the images is rotated,
+    for the preconditioner.
     """
 
     given: torch.Tensor  # (n, r) rotated images; framed: (n, D) as standardised
@@ -45,7 +51,9 @@ class Space:
     def weight(self, w: torch.Tensor) -> torch.Tensor:
         """(..., D) float64 of standardised features, from w (..., r) of the rotated ones."""
         inside = w.double().flatten(0, -2) @ self.inner.T
-        return (inside if self.x is None else inside @ self.x).reshape(*w.shape[:-1], len(self.mean))
+        return (inside if self.x is None else inside @ self.x).reshape(
+            *w.shape[:-1], len(self.mean)
+        )
 
     def turned(self, x: torch.Tensor) -> torch.Tensor:
         """(..., r) float64: standardised features, or weights of them, x (..., D) in the rotated dimensions."""
@@ -58,16 +66,23 @@ class Space:
 
 
 def eigenbasis(features: torch.Tensor, constant: float) -> torch.Tensor:
-    """(D, D) float64 of the Gram matrix. Orthonormal, so exact for any images; only the preconditioner is then approximate."""
+    """(D, D) float64 of the Gram matrix.
+
+    Orthonormal, so exact for any images; only the preconditioner is then approximate.
+    """
     if features.numel() > LARGE:
         mean, scale = _moments(features, constant)
-        gram = sum((x.T @ x).double() for x in _standard_blocks(features, mean, scale, torch.float32))
+        gram = sum(
+            (x.T @ x).double() for x in _standard_blocks(features, mean, scale, torch.float32)
+        )
         return spectrum.eigh(gram)[1]  # type: ignore[arg-type]
     x = _standardise(features, constant)[0].float()
     return spectrum.eigh((x.T @ x).double())[1]
 
 
-def _standardise(features: torch.Tensor, constant: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _standardise(
+    features: torch.Tensor, constant: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     x = features.to(torch.float64, copy=True)
     mean = x.mean(0)
     deviation = x.sub_(mean).square().mean(0).sqrt()
@@ -76,7 +91,13 @@ def _standardise(features: torch.Tensor, constant: float) -> tuple[torch.Tensor,
     return x.mul_(scale), mean, scale
 
 
-def rotate(features: torch.Tensor, dtype: torch.dtype, constant: float, basis: torch.Tensor | None, framed: int = 0) -> Space:
+def rotate(
+    features: torch.Tensor,
+    dtype: torch.dtype,
+    constant: float,
+    basis: torch.Tensor | None,
+    framed: int = 0,
+) -> Space:
     """Build the space of all images given.
 
     basis: `eigenbasis` of some like these, where `shares` says so. framed: what `framing` says.
@@ -87,7 +108,15 @@ def rotate(features: torch.Tensor, dtype: torch.dtype, constant: float, basis: t
     if basis is not None and shares(len(x), x.shape[1]):
         given = x.to(dtype)
         sample = given[:: framed or 1] @ basis.to(dtype)
-        return Space(given if framed else sample, sample, sample.square().mean(0).double(), mean, scale, basis, framed=framed)
+        return Space(
+            given if framed else sample,
+            sample,
+            sample.square().mean(0).double(),
+            mean,
+            scale,
+            basis,
+            framed=framed,
+        )
     spread, left = spectrum.eigh(x @ x.T / len(x))
     keep = spread > _RANK * spread[-1].clamp_min(_RANK)
     spread, left = spread[keep], left[:, keep]
@@ -96,12 +125,18 @@ def rotate(features: torch.Tensor, dtype: torch.dtype, constant: float, basis: t
     return Space(rotated, rotated, spread, mean, scale, left / singular, x)
 
 
-def _rotated_in_blocks(features: torch.Tensor, dtype: torch.dtype, constant: float, basis: torch.Tensor, framed: int) -> Space:
+def _rotated_in_blocks(
+    features: torch.Tensor, dtype: torch.dtype, constant: float, basis: torch.Tensor, framed: int
+) -> Space:
     """`rotate` of many images: beside what is given, one copy of them in `dtype`."""
     mean, scale = _moments(features, constant)
     turn, stride = basis.to(dtype), framed or 1
     given = features.new_empty(features.shape, dtype=dtype)
-    sample = features.new_empty((-(-len(features) // stride), features.shape[1]), dtype=dtype) if framed else given
+    sample = (
+        features.new_empty((-(-len(features) // stride), features.shape[1]), dtype=dtype)
+        if framed
+        else given
+    )
     at = 0
     for block in _standard_blocks(features, mean, scale, dtype):
         rows, first = slice(at, at + len(block)), -at % stride
@@ -110,7 +145,9 @@ def _rotated_in_blocks(features: torch.Tensor, dtype: torch.dtype, constant: flo
             kept = block[first::stride] @ turn
             sample[(at + first) // stride :][: len(kept)] = kept
         at += len(block)
-    spread = sum(part.double().square().sum(0) for part in sample.split(_rows(features))) / len(sample)  # type: ignore[no-untyped-call]
+    spread = sum(part.double().square().sum(0) for part in sample.split(_rows(features))) / len(  # type: ignore[no-untyped-call]
+        sample
+    )
     return Space(given, sample, spread, mean, scale, basis, framed=framed)  # type: ignore[arg-type]
 
 
@@ -122,12 +159,16 @@ def _moments(features: torch.Tensor, constant: float) -> tuple[torch.Tensor, tor
     """Mean and scale, as `_standardise` gives them."""
     blocks = torch.split(features, _rows(features))
     mean: torch.Tensor = sum(block.double().sum(0) for block in blocks) / len(features)  # type: ignore[assignment]
-    deviation = (sum((block.double() - mean).square().sum(0) for block in blocks) / len(features)) ** 0.5
+    deviation = (
+        sum((block.double() - mean).square().sum(0) for block in blocks) / len(features)
+    ) ** 0.5
     varies = deviation > constant * mean.abs()
     return mean, torch.where(varies, 1 / torch.where(varies, deviation, 1), 0)
 
 
-def _standard_blocks(features: torch.Tensor, mean: torch.Tensor, scale: torch.Tensor, dtype: torch.dtype) -> Iterator[torch.Tensor]:
+def _standard_blocks(
+    features: torch.Tensor, mean: torch.Tensor, scale: torch.Tensor, dtype: torch.dtype
+) -> Iterator[torch.Tensor]:
     for block in torch.split(features, _rows(features)):
         yield ((block.double() - mean) * scale).to(dtype)
 
@@ -138,9 +179,12 @@ def shares(images: int, columns: int) -> bool:
 
 
 def framing(parts: Sequence[torch.Tensor], columns: int, outputs: int) -> int:
-    """How parts that are solved together are framed: each how-manieth image is rotated, 0 for all of them.
+    """How parts that are solved together are framed.
 
-    It pays where each has more images than columns, and than rows of weights to rotate on the way to a solution.
+    Each how-manieth image is rotated, 0 for all of them.
+
+    It pays where each has more images than columns, and than rows of weights to rotate on the way
+    to a solution.
     """
     fewest = min(map(len, parts))
     return max(1, fewest // SAMPLE) if fewest > max(columns, ROTATIONS * outputs) else 0

@@ -1,4 +1,7 @@
-"""Eigenvalues of many small symmetric matrices, or of one large, on whichever device: asked for so that no library gives a wrong answer."""
+"""Eigenvalues of many small symmetric matrices, or of one large, on whichever device.
+
+Asked for so that no library gives a wrong answer.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,14 @@ ORTHONORMAL = 1e-9  # largest entry of V'V - 1 in float64; LAPACK's is below 1e-
 
 
 def eigh(matrices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """As torch.linalg.eigh of (..., n, n) float64. What a GPU gives is checked with one product: solutions are certified in the basis, so that a wrong
-    one would be a wrong solution with a clean certificate. Where it is none, the CPU's LAPACK answers."""
-    if matrices.shape[-1] == 1:  # of a binary task, or one label: the number itself, thousands of times
+    """As torch.linalg.eigh of (..., n, n) float64.
+
+    What a GPU gives is checked with one product: solutions are certified in the basis, so that a
+    wrong one would be a wrong solution with a clean certificate. Where it is none, the CPU's LAPACK
+    answers.
+    """
+    # of a binary task, or one label: the number itself, thousands of times
+    if matrices.shape[-1] == 1:
         return matrices[..., 0], torch.ones_like(matrices)
     if not matrices.is_cuda:
         found: tuple[torch.Tensor, torch.Tensor] = torch.linalg.eigh(matrices)
@@ -40,4 +48,6 @@ def pseudoinverse(matrices: torch.Tensor, rtol: float) -> torch.Tensor:
         return inverse
     values, vectors = eigh(matrices)
     kept = values.abs() > rtol * values.abs().amax(-1, keepdim=True)
-    return (vectors * torch.where(kept, 1 / torch.where(kept, values, 1), 0)[..., None, :]) @ vectors.mT
+    return (
+        vectors * torch.where(kept, 1 / torch.where(kept, values, 1), 0)[..., None, :]
+    ) @ vectors.mT

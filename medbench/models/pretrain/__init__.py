@@ -1,4 +1,7 @@
-"""The one self-supervised training loop: recipes in, an encoder's weights out. Importing it is light."""
+"""The one self-supervised training loop: recipes in, an encoder's weights out.
+
+Importing it is light.
+"""
 
 from __future__ import annotations
 
@@ -38,14 +41,17 @@ def pretrain(
 ) -> Path:
     """Train what `build()` gives by the stages of `recipes`, each from the one before, and return folder/weights.pth.
 
-    pixels: (N, S, S, 3) uint8, memory-mapped or not; index: (n,) its rows that may be learnt from; bags, groups: (n,) str of those rows.
-    labels: (n,) int or (n, C) float or None, for the kNN watch alone. mean, std: of the pixels in [0, 1]. size: of a full view, pixels.
-    device: "cpu", "cuda", "cuda:1". precision: "fp32" or "bf16". stage: as which it reports its progress.
+    pixels: (N, S, S, 3) uint8, memory-mapped or not; index: (n,) its rows that may be learnt from;
+    bags, groups: (n,) str of those rows. labels: (n,) int or (n, C) float or None, for the kNN
+    watch alone. mean, std: of the pixels in [0, 1]. size: of a full view, pixels. device: "cpu",
+    "cuda", "cuda:1". precision: "fp32" or "bf16". stage: as which it reports its progress.
 
-    weights.pth: a state dict in the encoder's own names; history.json: loss, learning rate, rank of the embedding and more by step. If
-    weights.pth is there it is returned at once. A killed run goes on from folder/checkpoint.pth, with the same trajectory. Under torchrun
-    (an initialised process group of torch.distributed) each process takes its share of every batch; the first one writes.
-    Raises `monitor.Collapsed`, and UserError for an encoder or a number of images that a recipe cannot use.
+    weights.pth: a state dict in the encoder's own names; history.json: loss, learning rate, rank of
+    the embedding and more by step. If weights.pth is there it is returned at once. A killed run
+    goes on from folder/checkpoint.pth, with the same trajectory. Under torchrun (an initialised
+    process group of torch.distributed) each process takes its share of every batch; the first one
+    writes. Raises `monitor.Collapsed`, and UserError for an encoder or a number of images that a
+    recipe cannot use.
     """
     from medbench.models.pretrain import loop
     from medbench.models.pretrain.batches import Data
@@ -54,5 +60,14 @@ def pretrain(
     file = folder / "weights.pth"
     if DistributedContext.here().size > 1 or not file.exists():  # several ask the first one
         data = Data(pixels, index, bags, groups, labels, tuple(mean), tuple(std), size)
-        loop.train_stages(data, build, tuple(recipes), seed=seed, folder=folder, device=device, precision=precision, stage=stage)
+        loop.train_stages(
+            data,
+            build,
+            tuple(recipes),
+            seed=seed,
+            folder=folder,
+            device=device,
+            precision=precision,
+            stage=stage,
+        )
     return file

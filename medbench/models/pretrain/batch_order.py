@@ -1,4 +1,7 @@
-"""Which images make a batch: a function of (seed, stage, epoch) alone, so that a resumed run goes on with the same ones."""
+"""Which images make a batch.
+
+A function of (seed, stage, epoch) alone, so that a resumed run goes on with the same ones.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,12 @@ _MOST = 1_000
 
 
 def monitored_part(groups: np.ndarray) -> np.ndarray:
-    """(n,) bool: whole groups with about 5 % of the images, at most 1,000 of them. The same for all seeds and methods.
+    """(n,) bool: whole groups with about 5 % of the images, at most 1,000 of them.
 
-    They are left out of every pretraining with a watch, one by the `paper` budget too, whose steps are counted on all images: the others are
-    seen 1.05 times as often as its epochs say.
+    The same for all seeds and methods.
+
+    They are left out of every pretraining with a watch, one by the `paper` budget too, whose steps
+    are counted on all images: the others are seen 1.05 times as often as its epochs say.
     """
     out = np.zeros(len(groups), bool)
     names, member = np.unique(groups, return_inverse=True)
@@ -29,20 +34,24 @@ def monitored_part(groups: np.ndarray) -> np.ndarray:
     return out
 
 
-def epoch(bags: np.ndarray, groups: np.ndarray, batch: int, rng: np.random.Generator, *, paired: bool) -> np.ndarray:
+def epoch(
+    bags: np.ndarray, groups: np.ndarray, batch: int, rng: np.random.Generator, *, paired: bool
+) -> np.ndarray:
     """(batches, B, 2) int: positions in `bags` of the images of the two views of each member of a batch.
 
-    Not paired: each image once, both views from it; what fills no batch is left out until the next epoch. Paired: each bag with two images
-    once, two different ones of it, as Azizi et al. 2021 run this stage on cases with several images; never two bags of a group in one
-    batch: they would be each other's negatives. Where such bags fill no batch, those of one image come in, each as two views of it: ours,
-    what the paper does with one image was NOT FOUND.
+    Not paired: each image once, both views from it; what fills no batch is left out until the next
+    epoch. Paired: each bag with two images once, two different ones of it, as Azizi et al. 2021 run
+    this stage on cases with several images; never two bags of a group in one batch: they would be
+    each other's negatives. Where such bags fill no batch, those of one image come in, each as two
+    views of it: ours, what the paper does with one image was NOT FOUND.
     """
     n = len(bags)
     if not paired:
         order = rng.permutation(n)[: n // batch * batch]
         return np.stack([order, order], 1).reshape(-1, batch, 2)
     order = rng.permutation(n)
-    by_bag = order[np.argsort(bags[order], kind="stable")]  # a bag's images in random order: the first two are its pair
+    # a bag's images in random order: the first two are its pair
+    by_bag = order[np.argsort(bags[order], kind="stable")]
     count = np.unique(bags, return_counts=True)[1]
     start = np.cumsum(count) - count
     pairs = np.stack([by_bag[start], by_bag[start + (count > 1)]], 1)
@@ -53,7 +62,10 @@ def epoch(bags: np.ndarray, groups: np.ndarray, batch: int, rng: np.random.Gener
 
 
 def _batched(pairs: np.ndarray, groups: np.ndarray, batch: int) -> np.ndarray:
-    """Batches in the order of `pairs`; a pair whose group is in the batch already waits for the next one, where it goes first."""
+    """Batches in the order of `pairs`.
+
+    A pair whose group is in the batch already waits for the next one, where it goes first.
+    """
     batches: list[np.ndarray] = []
     waiting, coming = deque[int](), deque(range(len(pairs)))
     while True:

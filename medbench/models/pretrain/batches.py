@@ -29,15 +29,23 @@ class Data:
 
     def ahead(self, positions: Iterable[np.ndarray], device: str) -> Iterator[torch.Tensor]:
         """(B, S, S, 3) uint8 of each of these positions (B,) in `index`, read while the device works on those before."""
-        return batching.parts_ahead(self.pixels, (self.index[one] for one in positions), torch.device(device))
+        return batching.parts_ahead(
+            self.pixels, (self.index[one] for one in positions), torch.device(device)
+        )
 
     def plain(self, positions: Iterable[np.ndarray], device: str) -> Iterator[torch.Tensor]:
         """(B, 3, S, S) float32, normalised, channels_last, of each of these positions."""
-        return (augment.normalised_images(images, self.mean, self.std) for images in self.ahead(positions, device))
+        return (
+            augment.normalised_images(images, self.mean, self.std)
+            for images in self.ahead(positions, device)
+        )
 
 
 def positions_of(pairs: np.ndarray, part: slice, paired: bool) -> list[np.ndarray]:
-    """Positions in Data.index of the images of the members `part` of a batch (B, 2); of both sides if paired."""
+    """Positions in Data.index of the images of the members `part` of a batch (B, 2).
+
+    Of both sides if paired.
+    """
     return [pairs[part, side] for side in ((0, 1) if paired else (0,))]
 
 
@@ -62,6 +70,10 @@ def views_of(
     """
     if sources is None:
         sources = list(data.ahead(positions_of(pairs, part, paired), device))
-    drawn = [taken(augment.draw_parameters(crop, len(pairs), generator), part) for crop in crops for _ in range(crop.count)]
+    drawn = [
+        taken(augment.draw_parameters(crop, len(pairs), generator), part)
+        for crop in crops
+        for _ in range(crop.count)
+    ]
     with products("fp32"):  # the precision is the encoder's
         return augment.finished(sources, drawn, crops, data.size, data.mean, data.std, fuse=fuse)

@@ -33,19 +33,28 @@ class DistributedContext:
     @staticmethod
     def here() -> DistributedContext:
         shared = distributed.is_available() and distributed.is_initialized()
-        return DistributedContext(distributed.get_rank(), distributed.get_world_size()) if shared else DistributedContext(0, 1)
+        return (
+            DistributedContext(distributed.get_rank(), distributed.get_world_size())
+            if shared
+            else DistributedContext(0, 1)
+        )
 
     def share(self, n: int) -> slice:
         """Return this process's members of n."""
         return slice(self.rank * n // self.size, (self.rank + 1) * n // self.size)
 
     def wrap(self, module: torch.nn.Module, device: str) -> torch.nn.Module:
-        """Gradients as of the whole batch. Batch norm sees the whole batch on GPUs; on CPUs, which torch has no such layer for, its share."""
+        """Gradients as of the whole batch.
+
+        Batch norm sees the whole batch on GPUs; on CPUs, which torch has no such layer for, its
+        share.
+        """
         if self.size == 1:
             return module
         cuda = torch.device(device).type == "cuda"
         if cuda:
-            from timm.layers.norm_act import convert_sync_batchnorm  # torch's own drops the activation that timm's norms carry
+            # torch's own drops the activation that timm's norms carry
+            from timm.layers.norm_act import convert_sync_batchnorm
 
             convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
         with warnings.catch_warnings():
@@ -85,12 +94,20 @@ class DistributedContext:
 
 @contextmanager
 def locked(folder: Path, world: DistributedContext) -> Iterator[bool]:
-    """Hold the folder; False where another run has finished it while this one waited. The first process holds it, and says how it stands: on several
-    machines each may have a folder of its own."""
+    """Hold the folder; False where another run has finished it while this one waited.
+
+    The first process holds it, and says how it stands: on several machines each may have a folder
+    of its own.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as held:
-        # asked for again and again: a process that waits in a collective for minutes is taken for lost
-        while not world.told(_taken(folder / "lock", held, POLL if world.size > 1 else -1) if world.rank == 0 else None):
+        # asked for again and again: a process that waits in a collective for minutes is taken for
+        # lost
+        while not world.told(
+            _taken(folder / "lock", held, POLL if world.size > 1 else -1)
+            if world.rank == 0
+            else None
+        ):
             pass
         if world.rank == 0:
             atomic_write.remove_abandoned(folder)
@@ -111,12 +128,21 @@ def _taken(file: Path, held: ExitStack, timeout: float) -> bool:
 def finished(folder: Path) -> bool:
     """Whether the weights of a pretraining are there and whole, as the first process sees it."""
     world = DistributedContext.here()
-    return bool(world.told(archive_is_whole(folder / "weights.pth", "pretraining again") if world.rank == 0 else None))
+    return bool(
+        world.told(
+            archive_is_whole(folder / "weights.pth", "pretraining again")
+            if world.rank == 0
+            else None
+        )
+    )
 
 
 @dataclass(eq=False)
 class CheckpointWriter:
-    """Checkpoint, history and progress of one pretraining. total: views. stage: as which it reports its progress."""
+    """Checkpoint, history and progress of one pretraining.
+
+    total: views. stage: as which it reports its progress.
+    """
 
     folder: Path
     world: DistributedContext
@@ -134,7 +160,9 @@ class CheckpointWriter:
 
         On the CPU: networks and optimiser copy what they need to where they are.
         """
-        saved: dict[str, Any] | None = self.world.told(self._own() if self.world.rank == 0 else None)
+        saved: dict[str, Any] | None = self.world.told(
+            self._own() if self.world.rank == 0 else None
+        )
         if saved is not None:
             self.history, self.seconds = saved["history"], saved["seconds"]
         return saved
@@ -151,17 +179,28 @@ class CheckpointWriter:
         self.history.append({**record, "views": round(views), "seconds": round(self._seconds(), 1)})
         if self.world.rank == 0 and record.get("loss") is not None:
             speed = views / max(self._seconds(), 1e-9)
-            report_progress(self.stage, round(views), self.total, "views", f"loss {record['loss']:.3f}, {speed:.0f} views/s")
+            report_progress(
+                self.stage,
+                round(views),
+                self.total,
+                "views",
+                f"loss {record['loss']:.3f}, {speed:.0f} views/s",
+            )
 
     def due(self) -> bool:
-        """Whether it is time for a checkpoint: often enough to lose little, seldom enough to cost little."""
+        """Whether it is time for a checkpoint.
+
+        Often enough to lose little, seldom enough to cost little.
+        """
         return time.perf_counter() - self.saved_at > max(SAVE_EVERY, 20 * self.saving)
 
     def save(self, state: Mapping[str, Any]) -> None:
         start = time.perf_counter()
         if self.world.rank == 0:
             whole = {**state, "history": self.history, "seconds": self._seconds()}
-            atomic_write.archive(self.folder / "checkpoint.pth", lambda file: torch.save(whole, file))
+            atomic_write.archive(
+                self.folder / "checkpoint.pth", lambda file: torch.save(whole, file)
+            )
             self.write_history()
         self.saved_at = time.perf_counter()
         self.saving = self.saved_at - start
@@ -178,8 +217,14 @@ class CheckpointWriter:
         if self.world.rank > 0:
             return
         views = self.history[-1]["views"] if self.history else 0
-        speed = {"seconds": round(self._seconds(), 1), "views_per_second": round(views / max(self._seconds(), 1e-9), 1)}
-        steps = [{name: None if _undefined(value) else value for name, value in step.items()} for step in self.history]
+        speed = {
+            "seconds": round(self._seconds(), 1),
+            "views_per_second": round(views / max(self._seconds(), 1e-9), 1),
+        }
+        steps = [
+            {name: None if _undefined(value) else value for name, value in step.items()}
+            for step in self.history
+        ]
         record = {**machine(self.device), **speed, "processes": self.world.size, "steps": steps}
         atomic_write.record(self.folder / "history.json", record, indent=1)
 

@@ -9,7 +9,10 @@ from medbench.models.pretrain.checkpointing import DistributedContext
 
 
 class Queue(nn.Module):
-    """For each large view, the unit embeddings (length, width) of the last images, newest first; the same in all processes."""
+    """For each large view, the unit embeddings (length, width) of the last images, newest first.
+
+    The same in all processes.
+    """
 
     def __init__(self, n_views: int, length: int, width: int):
         super().__init__()
@@ -17,7 +20,8 @@ class Queue(nn.Module):
         self.register_buffer("count", torch.zeros((), dtype=torch.long))
         self.stored: torch.Tensor
         self.count: torch.Tensor
-        self._known = 0  # the count, read once where it is loaded: asked at each step, a GPU would be waited for
+        # the count, read once where it is loaded: asked at each step, a GPU would be waited for
+        self._known = 0
         self.register_load_state_dict_post_hook(_read)  # type: ignore[no-untyped-call]
 
     def full(self) -> bool:

@@ -14,13 +14,23 @@ from torch import nn
 from medbench.models.pretrain.position import Position
 
 
-def mlp(sizes: Sequence[int], *, last_bias: bool = False, last_norm: bool = False) -> ProjectionHead:
+def mlp(
+    sizes: Sequence[int], *, last_bias: bool = False, last_norm: bool = False
+) -> ProjectionHead:
     """Linear layers of these sizes with batch norm and ReLU between them, as VICReg, Barlow Twins, MoCo v3 and LeJEPA have them.
 
     last_norm: batch norm without scale and shift behind the last layer (MoCo v3).
     """
-    hidden = [(before, after, nn.BatchNorm1d(after), nn.ReLU()) for before, after in pairwise(sizes[:-1])]
-    last = (sizes[-2], sizes[-1], nn.BatchNorm1d(sizes[-1], affine=False) if last_norm else None, None, last_bias)
+    hidden = [
+        (before, after, nn.BatchNorm1d(after), nn.ReLU()) for before, after in pairwise(sizes[:-1])
+    ]
+    last = (
+        sizes[-2],
+        sizes[-1],
+        nn.BatchNorm1d(sizes[-1], affine=False) if last_norm else None,
+        None,
+        last_bias,
+    )
     return ProjectionHead([*hidden, last])
 
 
@@ -30,7 +40,10 @@ def follower(network: nn.Module) -> nn.Module:
 
 
 def following(pairs: Mapping[nn.Module, nn.Module], momentum: float) -> Callable[[Position], None]:
-    """`Objective.after_step` of followers by the network that each follows: moving averages of its parameters, from `momentum` to 1, cosine."""
+    """`Objective.after_step` of followers by the network that each follows.
+
+    Moving averages of its parameters, from `momentum` to 1, cosine.
+    """
 
     def after_step(position: Position) -> None:
         now = cosine_schedule(position.step, position.steps, momentum, 1.0)

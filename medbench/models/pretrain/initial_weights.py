@@ -14,8 +14,9 @@ SOURCES = ("imagenet+task", "task", "imagenet")
 def starting(method: str) -> Callable[[Encoder, str, int, Path], Weights]:
     """`Method.weights` of a self-supervised method.
 
-    Source `task`: random weights, those of the control `random`. `imagenet+task`: the method's own official checkpoint where one is listed
-    for the architecture, else the supervised one, as Nielsen et al. 2023 do. `imagenet`: the official checkpoint; UserError where none is.
+    Source `task`: random weights, those of the control `random`. `imagenet+task`: the method's own
+    official checkpoint where one is listed for the architecture, else the supervised one, as
+    Nielsen et al. 2023 do. `imagenet`: the official checkpoint; UserError where none is.
     """
 
     def start(encoder: Encoder, source: str, pretrain_seed: int, cache_dir: Path) -> Weights:

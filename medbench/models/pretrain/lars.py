@@ -1,4 +1,7 @@
-"""LARS (You et al. 2017) in operations on all tensors together. lightly's asks the GPU for two norms of each tensor, and waits for both."""
+"""LARS (You et al. 2017) in operations on all tensors together.
+
+lightly's asks the GPU for two norms of each tensor, and waits for both.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,14 @@ TRUST, EPS = 0.001, 1e-8  # lightly's, and the SimCLR code's trust coefficient
 
 
 class LARS(torch.optim.Optimizer):
-    """The steps of `lightly.utils.lars.LARS`, bit for bit on a CPU: tensors without weight decay are not scaled. Groups: lr, momentum, weight_decay."""
+    """The steps of `lightly.utils.lars.LARS`, bit for bit on a CPU.
 
-    def __init__(self, params: Iterable[Any], lr: float, momentum: float = 0.9, weight_decay: float = 0.0):
+    Tensors without weight decay are not scaled. Groups: lr, momentum, weight_decay.
+    """
+
+    def __init__(
+        self, params: Iterable[Any], lr: float, momentum: float = 0.9, weight_decay: float = 0.0
+    ):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
@@ -29,9 +37,15 @@ class LARS(torch.optim.Optimizer):
                 changes = self._moving(params, changes, group["momentum"])
             torch._foreach_add_(params, changes, alpha=-group["lr"])
 
-    def _moving(self, params: list[torch.Tensor], changes: list[torch.Tensor], momentum: float) -> list[torch.Tensor]:
+    def _moving(
+        self, params: list[torch.Tensor], changes: list[torch.Tensor], momentum: float
+    ) -> list[torch.Tensor]:
         """The buffer of each tensor; one without a buffer begins with its change."""
-        known = [(self.state[p]["momentum_buffer"], change) for p, change in zip(params, changes, strict=True) if self.state[p]]
+        known = [
+            (self.state[p]["momentum_buffer"], change)
+            for p, change in zip(params, changes, strict=True)
+            if self.state[p]
+        ]
         for p, change in zip(params, changes, strict=True):
             if not self.state[p]:
                 self.state[p]["momentum_buffer"] = change.clone()
@@ -42,8 +56,13 @@ class LARS(torch.optim.Optimizer):
         return [self.state[p]["momentum_buffer"] for p in params]
 
 
-def _scaled(params: list[torch.Tensor], gradients: list[torch.Tensor], decay: float) -> list[torch.Tensor]:
-    """Gradients with weight decay, each in proportion to its tensor; a tensor of zeros learns unscaled, one without gradient does not decay."""
+def _scaled(
+    params: list[torch.Tensor], gradients: list[torch.Tensor], decay: float
+) -> list[torch.Tensor]:
+    """Gradients with weight decay, each in proportion to its tensor.
+
+    A tensor of zeros learns unscaled, one without gradient does not decay.
+    """
     size, slope = (torch.stack(torch._foreach_norm(tensors)) for tensors in (params, gradients))
     rate = size / (slope + size * decay + EPS) * TRUST
     rate = torch.where(size == 0, 1, torch.where(slope == 0, 0, rate))

@@ -13,7 +13,9 @@ NEAR_ONE = 1.1  # effective rank at which all embeddings point one way
 AT_CHANCE = 0.995  # of the loss of constant outputs
 RANKED = 128  # embeddings that a rank is taken over
 _LOOKS = 5  # a collapse lasts: so many measurements in a row
-_STUCK = 200  # steps at chance after the warm-up, or a quarter of all: a teacher that moves by 0.0005 a step is at its start for a thousand
+# steps at chance after the warm-up, or a quarter of all: a teacher that moves by 0.0005 a step is
+# at its start for a thousand
+_STUCK = 200
 
 
 class Collapsed(RuntimeError):
@@ -33,14 +35,21 @@ def effective_rank(features: torch.Tensor) -> float:
     return float(torch.special.entr(share).sum().exp())
 
 
-def knn_auc(bank: np.ndarray, bank_labels: np.ndarray, queries: np.ndarray, labels: np.ndarray) -> float | None:
-    """Mean one-against-rest AUC in [0, 1] of the vote of the 20 nearest by cosine; None where no class has both kinds of query.
+def knn_auc(
+    bank: np.ndarray, bank_labels: np.ndarray, queries: np.ndarray, labels: np.ndarray
+) -> float | None:
+    """Mean one-against-rest AUC in [0, 1] of the vote of the 20 nearest by cosine.
 
-    bank (N, D), queries (M, D) float; labels (N,) and (M,) int, or (N, C) and (M, C) of 0, 1 and NaN, which votes for neither.
+    None where no class has both kinds of query.
+
+    bank (N, D), queries (M, D) float; labels (N,) and (M,) int, or (N, C) and (M, C) of 0, 1 and
+    NaN, which votes for neither.
     """
     from scipy.stats import rankdata
 
-    bank, queries = (x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12) for x in (bank, queries))
+    bank, queries = (
+        x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12) for x in (bank, queries)
+    )
     near = np.argsort(-(queries @ bank.T), axis=1, kind="stable")[:, :NEIGHBOURS]
     if labels.ndim == 1:
         classes = np.unique(bank_labels)
@@ -57,7 +66,12 @@ def knn_auc(bank: np.ndarray, bank_labels: np.ndarray, queries: np.ndarray, labe
 
 
 def check_collapse(
-    steps: Sequence[float], losses: Sequence[float], ranks: Sequence[float], chance: float, warmup: int, planned: int
+    steps: Sequence[float],
+    losses: Sequence[float],
+    ranks: Sequence[float],
+    chance: float,
+    warmup: int,
+    planned: int,
 ) -> None:
     """Raise Collapsed where the features of a pretraining collapse.
 
@@ -68,10 +82,17 @@ def check_collapse(
     if not math.isfinite(loss):
         raise Collapsed(f"the loss is {loss} at step {step}: a smaller learning rate may help")
     late = step >= warmup + _STUCK
-    fallen = max(ranks) > 2 * NEAR_ONE  # the embeddings of some random networks point one way before they learn
+    # the embeddings of some random networks point one way before they learn
+    fallen = max(ranks) > 2 * NEAR_ONE
     if (fallen or late) and len(ranks) >= _LOOKS and max(ranks[-_LOOKS:]) < NEAR_ONE:
-        raise Collapsed(f"all embeddings point one way at step {step} (effective rank {ranks[-1]:.2f}, loss {loss:.3f})")
+        raise Collapsed(
+            f"all embeddings point one way at step {step} (effective rank {ranks[-1]:.2f}, loss {loss:.3f})"
+        )
     patience = max(_STUCK, planned // 4)
-    after = [value for at, value in zip(steps, losses, strict=True) if at >= max(warmup, step - patience)]
+    after = [
+        value for at, value in zip(steps, losses, strict=True) if at >= max(warmup, step - patience)
+    ]
     if step >= warmup + patience and min(after) >= AT_CHANCE * chance:
-        raise Collapsed(f"the loss has stayed at that of constant outputs, {chance:.3f}, for {patience} steps until step {step}")
+        raise Collapsed(
+            f"the loss has stayed at that of constant outputs, {chance:.3f}, for {patience} steps until step {step}"
+        )

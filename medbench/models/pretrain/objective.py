@@ -19,10 +19,11 @@ Criterion = Callable[[list[torch.Tensor], Position], torch.Tensor]
 class Objective(nn.Module):
     """The networks of a method and its loss: all that a checkpoint must hold stands in `parts`.
 
-    parts: modules by name; those called `*backbone` are encoders, `backbone` is the one that learns by gradient. project(views, position) ->
-    outputs, under autocast. criterion(outputs as float32, position) -> scalar loss. chance(B): the loss where all outputs of a batch of B
-    images are the same; infinite where that is the least loss there is, so that their rank alone tells. exported: the encoder that is kept.
-    before_step, after_step: around each step of the optimiser.
+    parts: modules by name; those called `*backbone` are encoders, `backbone` is the one that learns
+    by gradient. project(views, position) -> outputs, under autocast. criterion(outputs as float32,
+    position) -> scalar loss. chance(B): the loss where all outputs of a batch of B images are the
+    same; infinite where that is the least loss there is, so that their rank alone tells. exported:
+    the encoder that is kept. before_step, after_step: around each step of the optimiser.
     """
 
     def __init__(
@@ -40,13 +41,15 @@ class Objective(nn.Module):
         self.parts = nn.ModuleDict(parts)
         self.project, self.criterion, self.chance = project, criterion, chance
         self.exported, self.before_step, self.after_step = exported, before_step, after_step
-        self.features: torch.Tensor | None = None  # (B, D) of the last forward's first views, for the watch
+        # (B, D) of the last forward's first views, for the watch
+        self.features: torch.Tensor | None = None
         self.parts["backbone"].register_forward_hook(self._keep)
 
     def forward(self, views: Sequence[torch.Tensor], position: Position) -> torch.Tensor:
         self.features = None
         outputs = self.project(views, position)
-        with torch.autocast(views[0].device.type, enabled=False):  # a softmax over thousands of logits needs float32
+        # a softmax over thousands of logits needs float32
+        with torch.autocast(views[0].device.type, enabled=False):
             return self.criterion([output.float() for output in outputs], position)
 
     def backbones(self) -> list[nn.Module]:
@@ -60,16 +63,26 @@ class Objective(nn.Module):
 def embed(backbone: nn.Module, views: Sequence[torch.Tensor]) -> torch.Tensor:
     """(V * B, D): views of one size go through the encoder together, as in the authors' code, so that batch norm sees them together."""
     groups = groupby(views, key=lambda view: view.shape[-1])
-    return torch.cat([backbone(torch.cat(list(group)).contiguous(memory_format=torch.channels_last)) for _, group in groups])
+    return torch.cat(
+        [
+            backbone(torch.cat(list(group)).contiguous(memory_format=torch.channels_last))
+            for _, group in groups
+        ]
+    )
 
 
-def each_view(backbone: nn.Module, head: nn.Module, views: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+def each_view(
+    backbone: nn.Module, head: nn.Module, views: Sequence[torch.Tensor]
+) -> list[torch.Tensor]:
     """(B, K) of each view, one after another, so that batch norm sees each by itself."""
     return [head(embed(backbone, [view])) for view in views]
 
 
 def whole_batch(outputs: torch.Tensor) -> torch.Tensor:
-    """(B, K) of this process -> (B of all processes, K); gradients flow back to each. For a loss that is no mean over images."""
+    """(B, K) of this process -> (B of all processes, K); gradients flow back to each.
+
+    For a loss that is no mean over images.
+    """
     from lightly.utils import dist
 
     return torch.cat(dist.gather(outputs)) if dist.world_size() > 1 else outputs
@@ -78,8 +91,8 @@ def whole_batch(outputs: torch.Tensor) -> torch.Tensor:
 def fit_sizes(backbone: nn.Module, sizes: Sequence[int], device: str) -> int:
     """Make the encoder take images of all these sides; returns D. Raises UserError where it cannot.
 
-    A timm ViT is built for one size: its positions are then resampled for each batch, as timm's own `dynamic_img_size` does. Its
-    parameters stay those of the first size.
+    A timm ViT is built for one size: its positions are then resampled for each batch, as timm's own
+    `dynamic_img_size` does. Its parameters stay those of the first size.
     """
     from timm.layers.format import Format
 
@@ -90,12 +103,17 @@ def fit_sizes(backbone: nn.Module, sizes: Sequence[int], device: str) -> int:
     training = backbone.training
     try:
         with torch.no_grad():
-            dims = [backbone.eval()(torch.zeros(1, 3, size, size, device=device)).shape[-1] for size in sizes]
+            dims = [
+                backbone.eval()(torch.zeros(1, 3, size, size, device=device)).shape[-1]
+                for size in sizes
+            ]
     except (AssertionError, RuntimeError) as error:
         if memory.ran_out(error):
             raise
         what = f"This encoder does not take crops of {', '.join(map(str, sizes))} pixels: {' '.join(str(error).split())[:200]}"
-        raise UserError(what, then="medbench pretrain --method simclr, whose views all have the encoder's size") from error
+        raise UserError(
+            what, then="medbench pretrain --method simclr, whose views all have the encoder's size"
+        ) from error
     backbone.train(training)
     return int(dims[0])
 
@@ -103,4 +121,6 @@ def fit_sizes(backbone: nn.Module, sizes: Sequence[int], device: str) -> int:
 def encoder_alone(state: Mapping[str, torch.Tensor], exported: str) -> dict[str, torch.Tensor]:
     """Extract the encoder's own state dict from an objective's."""
     prefix = f"parts.{exported}."
-    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    return {
+        name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)
+    }

@@ -24,11 +24,18 @@ def make_optimiser(recipe: Recipe, objective: Objective) -> torch.optim.Optimize
     moving = [p for p in objective.parameters() if p.requires_grad]
     groups: list[dict[str, Any]] = [
         {"params": [p for p in moving if recipe.scale_all or p.ndim > 1], "decays": True},
-        {"params": [p for p in moving if not recipe.scale_all and p.ndim <= 1], "decays": False, "weight_decay": 0.0},
+        {
+            "params": [p for p in moving if not recipe.scale_all and p.ndim <= 1],
+            "decays": False,
+            "weight_decay": 0.0,
+        },
     ]
     if recipe.optimiser == "adamw":
-        # on a CPU the fused one rounds otherwise; on a GPU it alone keeps its count of steps there, which else is waited for after a resume
-        return torch.optim.AdamW(groups, lr=recipe.lr, betas=recipe.betas, fused=moving[0].is_cuda or None)
+        # on a CPU the fused one rounds otherwise; on a GPU it alone keeps its count of steps there,
+        # which else is waited for after a resume
+        return torch.optim.AdamW(
+            groups, lr=recipe.lr, betas=recipe.betas, fused=moving[0].is_cuda or None
+        )
     if recipe.optimiser == "sgd":
         return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum)
     return LARS(groups, recipe.lr, recipe.momentum)
@@ -40,7 +47,9 @@ def set_rates(optimiser: torch.optim.Optimizer, recipe: Recipe, position: Positi
 
     step, steps = position.step, position.steps
     warmup = round(recipe.warmup * steps)
-    rate: float = cosine_warmup_schedule(step, steps, recipe.lr, recipe.final_lr, warmup, recipe.warmup_lr)
+    rate: float = cosine_warmup_schedule(
+        step, steps, recipe.lr, recipe.final_lr, warmup, recipe.warmup_lr
+    )
     decay = cosine_schedule(step, steps, *recipe.weight_decay)
     for group in optimiser.param_groups:
         group["lr"] = rate if group["decays"] else rate * recipe.bias_lr

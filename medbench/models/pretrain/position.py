@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Position:
-    """Where a stage is: `step` of `steps`, counted from 0. Every schedule is a function of it, so that a resumed run needs no other state."""
+    """Where a stage is: `step` of `steps`, counted from 0.
+
+    Every schedule is a function of it, so that a resumed run needs no other state.
+    """
 
     step: int
     steps: int

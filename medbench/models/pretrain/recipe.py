@@ -1,4 +1,7 @@
-"""What one stage of a pretraining is made of. Light: the method files that the registry walks import it."""
+"""What one stage of a pretraining is made of.
+
+Light: the method files that the registry walks import it.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,13 @@ if TYPE_CHECKING:
 
     from medbench.models.pretrain.objective import Objective
 
-#: Views of a quick pretraining, whatever the task's size: about 30 s for the embedded encoder at 64 px on two cores.
+#: Views of a quick pretraining, whatever the task's size: about 30 s for the embedded encoder at 64
+#: px on two cores.
 QUICK_VIEWS = 4_000
 #: Views of a standard one, and what it sees of a small task: 50 epochs of two views.
 STANDARD_VIEWS, STANDARD_VIEWS_AN_IMAGE = 200_000, 100
-#: Learning rates of AdamW. From pretrained weights it must be gentle: a larger rate unlearns more than a short run can teach.
+#: Learning rates of AdamW. From pretrained weights it must be gentle: a larger rate unlearns more
+#: than a short run can teach.
 ADAPT_LR, SCRATCH_LR = 1e-4, 1e-3
 
 
@@ -28,16 +33,20 @@ ADAPT_LR, SCRATCH_LR = 1e-4, 1e-3
 class Recipe:
     """One stage of a pretraining.
 
-    objective: (backbone giving (B, D), D, recipe) -> Objective; None: nothing is learnt, the batch statistics are estimated anew on the
-    training images. crops: the views of an image. views: seen in all; a small crop counts by its share of the full view's pixels, so that
-    methods are compared at equal work (a teacher sees a view that its student sees too: it counts once). batch: images an optimiser step,
-    in `accumulate` parts one after another; a contrastive loss knows no negatives beyond its part. warmup: linear, share of the steps, from
-    warmup_lr; then cosine from lr to final_lr. weight_decay: from, to, cosine; biases and norms have none, but see scale_all. clip: of the
-    gradient, by norm or adaptive (Brock et al. 2021); None: not clipped. paired: the two views come from two images of a bag, and a batch has
-    at most one bag of a group, see `batch_order.epoch` and `fitted`. freeze_norm: the encoder's batch statistics stay as they are. frozen:
-    share of the encoder's parameter tensors, counted from the input, that stay as they are. hyper: the objective's own numbers. scale_all:
-    weight decay, and the scaling of LARS, are of biases and norms, too. betas: AdamW's. bias_lr: the rate of biases and norms, as a
-    share of the others'.
+    objective: (backbone giving (B, D), D, recipe) -> Objective; None: nothing is learnt, the batch
+    statistics are estimated anew on the training images. crops: the views of an image. views: seen
+    in all; a small crop counts by its share of the full view's pixels, so that methods are compared
+    at equal work (a teacher sees a view that its student sees too: it counts once). batch: images
+    an optimiser step, in `accumulate` parts one after another; a contrastive loss knows no
+    negatives beyond its part. warmup: linear, share of the steps, from warmup_lr; then cosine from
+    lr to final_lr. weight_decay: from, to, cosine; biases and norms have none, but see scale_all.
+    clip: of the gradient, by norm or adaptive (Brock et al. 2021); None: not clipped. paired: the
+    two views come from two images of a bag, and a batch has at most one bag of a group, see
+    `batch_order.epoch` and `fitted`. freeze_norm: the encoder's batch statistics stay as they are.
+    frozen: share of the encoder's parameter tensors, counted from the input, that stay as they are.
+    hyper: the objective's own numbers. scale_all: weight decay, and the scaling of LARS, are of
+    biases and norms, too. betas: AdamW's. bias_lr: the rate of biases and norms, as a share of the
+    others'.
     """
 
     objective: Callable[[torch.nn.Module, int, Recipe], Objective] | None
@@ -86,11 +95,17 @@ def budgeted(budget: str, n_images: int) -> int:
 
     They are the same for every method.
     """
-    return QUICK_VIEWS if budget == "quick" else min(STANDARD_VIEWS, STANDARD_VIEWS_AN_IMAGE * n_images)
+    return (
+        QUICK_VIEWS
+        if budget == "quick"
+        else min(STANDARD_VIEWS, STANDARD_VIEWS_AN_IMAGE * n_images)
+    )
 
 
 def step_of(batch: int, part: int, n_images: int) -> tuple[int, int]:
-    """Images of a step, and in how many parts of `part` at most: a paper's batch, or what n_images without the twentieth that may be held out allow.
+    """Images of a step, and in how many parts of `part` at most.
+
+    A paper's batch, or what n_images without the twentieth that may be held out allow.
 
     A recipe's rate goes with its batch, as the papers' codes have it.
     """

@@ -1,4 +1,7 @@
-"""What more labels would bring: from the rows of a study, or from any learning curve, to predictions, a sentence and a picture. Never imports torch.
+"""What more labels would bring.
+
+From the rows of a study, or from any learning curve, to predictions, a sentence and a picture.
+Never imports torch.
 
 from medbench import Store, advise
 for made in advise.from_results(Store("runs/derm"), target=0.9):
@@ -37,14 +40,26 @@ __all__ = [
 ]
 
 
-def from_results(*stores: Store, metric: str | None = None, target: float | None = None, more: Sequence[float] = MORE) -> list[Advice]:
-    """Of each task's own part that has a finished line. metric: None: each task's primary one. Raises UserError for a metric or a target that cannot be
-    asked for."""
+def from_results(
+    *stores: Store,
+    metric: str | None = None,
+    target: float | None = None,
+    more: Sequence[float] = MORE,
+) -> list[Advice]:
+    """Of each task's own part that has a finished line.
+
+    metric: None: each task's primary one. Raises UserError for a metric or a target that cannot be
+    asked for.
+    """
     return from_boards(leaderboards(*stores), metric=metric, target=target, more=more)
 
 
 def from_boards(
-    boards: Sequence[Leaderboard], *, metric: str | None = None, target: float | None = None, more: Sequence[float] = MORE
+    boards: Sequence[Leaderboard],
+    *,
+    metric: str | None = None,
+    target: float | None = None,
+    more: Sequence[float] = MORE,
 ) -> list[Advice]:
     """The same of leaderboards."""
     known_metric(boards, metric)
@@ -53,12 +68,17 @@ def from_boards(
         shown = board.shown(metric)
         check_asked(shown, target, more)
         if curves := curves_of(board.own, shown):
-            made.append(advise(board.title, curves, target=target, more=more, luck=luck(board.own, shown)))
+            made.append(
+                advise(board.title, curves, target=target, more=more, luck=luck(board.own, shown))
+            )
     return made
 
 
 def extrapolated(metric: str) -> bool:
-    """Whether a metric's curve can be followed: not of one that chance makes larger on fewer images."""
+    """Whether a metric's curve can be followed.
+
+    Not of one that chance makes larger on fewer images.
+    """
     return not METRICS[metric].grows_by_chance
 
 
@@ -67,13 +87,19 @@ def check_asked(metric: str, target: float | None, more: Sequence[float]) -> Non
     about = METRICS[metric]
     if not extrapolated(metric):
         able = [name for name in METRICS if extrapolated(name)]
-        raise UserError(f"{about.title} is not extrapolated: chance makes it larger on fewer images.", allowed=able, given=metric)
+        raise UserError(
+            f"{about.title} is not extrapolated: chance makes it larger on fewer images.",
+            allowed=able,
+            given=metric,
+        )
     low, high = about.range
     if target is not None and not low < target < high:
         raise UserError(
-            f"--target {target:g} lies outside of {about.title}, {low:g} to {high:g}.", then="medbench advise FOLDER --target 0.9"
+            f"--target {target:g} lies outside of {about.title}, {low:g} to {high:g}.",
+            then="medbench advise FOLDER --target 0.9",
         )
     if not more or not all(1 < times < float("inf") for times in more):
         raise UserError(
-            "--more takes numbers above 1: how many times the labels that there are.", then="medbench advise FOLDER --more 2,5,10"
+            "--more takes numbers above 1: how many times the labels that there are.",
+            then="medbench advise FOLDER --more 2,5,10",
         )

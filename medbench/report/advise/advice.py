@@ -1,4 +1,7 @@
-"""What more labels would bring, in words: which line to start from, what twice as many labels promise, what a target needs, where another line takes over.
+"""What more labels would bring, in words.
+
+Which line to start from, what twice as many labels promise, what a target needs, where another line
+takes over.
 
 A number stands only where a curve shows something: else a sentence says why there is none.
 """
@@ -13,7 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from medbench.stats.extrapolation import FEWEST, MOST_TIMES, Prediction, ScoredCurve, crossing, labels_for
+from medbench.stats.extrapolation import (
+    FEWEST,
+    MOST_TIMES,
+    Prediction,
+    ScoredCurve,
+    crossing,
+    labels_for,
+)
 from medbench.stats.metrics import metric as metric_of
 from medbench.stats.number_format import estimate_text, number_text
 
@@ -45,12 +55,12 @@ class LineAdvice:
             return f"{curve.labelled:.0f} labelled images are too few: curves that end below {FEWEST} were not judged"
         found = curve.predicted(np.array([curve.labelled]))
         if found.shape == "perfect":
-            return f"{_score(curve)} is perfect at {images(curve.labelled)}: more labels cannot show"
+            return (
+                f"{_score(curve)} is perfect at {images(curve.labelled)}: more labels cannot show"
+            )
         if found.shape == "falling":
             fall = f"from {number_text(float(curve.scores[0]))} to {number_text(float(curve.scores[-1]))}"
-            return (
-                f"it falls with more labels, {fall}, by more than chance does: nothing is extrapolated; look at its labels and its training"
-            )
+            return f"it falls with more labels, {fall}, by more than chance does: nothing is extrapolated; look at its labels and its training"
         return ""
 
     @cached_property
@@ -65,7 +75,10 @@ class LineAdvice:
 
     @property
     def now(self) -> float:
-        """The score with the labels that there are; where a part of them was held out of every score, the one that is predicted with all."""
+        """The score with the labels that there are.
+
+        Where a part of them was held out of every score, the one that is predicted with all.
+        """
         return self.at(1.0)[0] if self.inside and not self.refused else float(self.curve.scores[-1])
 
     @property
@@ -76,7 +89,11 @@ class LineAdvice:
     @property
     def needed(self) -> tuple[float, float, float] | None:
         """`labels_for` the target."""
-        return None if self.target is None or self.predicted is None else labels_for(self.predicted, self.target)
+        return (
+            None
+            if self.target is None or self.predicted is None
+            else labels_for(self.predicted, self.target)
+        )
 
     @property
     def notes(self) -> list[str]:
@@ -91,26 +108,70 @@ class LineAdvice:
         if len(curve.sizes) == 2:
             said.append("two budgets alone: how the curve bends is taken from other curves")
         if not (curve.draws[:-1] > 1).any():
-            said.append("one draw a budget: how far chance moves a score is taken from other curves")
+            said.append(
+                "one draw a budget: how far chance moves a score is taken from other curves"
+            )
         return said
 
     def cells(self) -> list[str]:
         """Of a table: name, images, score, then each of `more`, then the target's labels."""
         shown = [self.curve.name, f"{self.curve.labelled:,.0f}", number_text(self.now)]
-        shown += ["–" if self.refused else "not said" if times > MOST_TIMES else estimate_text(*self.at(times)) for times in self.more]
+        shown += [
+            "–"
+            if self.refused
+            else "not said"
+            if times > MOST_TIMES
+            else estimate_text(*self.at(times))
+            for times in self.more
+        ]
         if self.target is not None:
-            shown.append("–" if self.needed is None else needs(self.needed, self.curve.labelled, self.now_reaches))
+            shown.append(
+                "–"
+                if self.needed is None
+                else needs(self.needed, self.curve.labelled, self.now_reaches)
+            )
         return shown
 
     def records(self) -> list[dict[str, Any]]:
-        """Numbers for a program: one a size that is shown, the labels that there are first; NaN where nothing is said."""
-        common = {"line": self.curve.name, "metric": self.curve.metric, "target": self.target, "why_not": self.refused}
+        """Numbers for a program.
+
+        One a size that is shown, the labels that there are first; NaN where nothing is said.
+        """
+        common = {
+            "line": self.curve.name,
+            "metric": self.curve.metric,
+            "target": self.target,
+            "why_not": self.refused,
+        }
         needed = self.needed or (float("nan"),) * 3
-        made = [{**common, "times": 1.0, "labels": self.curve.labelled, "value": self.now, "low": float("nan"), "high": float("nan")}]
+        made = [
+            {
+                **common,
+                "times": 1.0,
+                "labels": self.curve.labelled,
+                "value": self.now,
+                "low": float("nan"),
+                "high": float("nan"),
+            }
+        ]
         for times in self.more:
-            value, low, high = (float("nan"),) * 3 if self.refused or times > MOST_TIMES else self.at(times)
-            made.append({**common, "times": times, "labels": times * self.curve.labelled, "value": value, "low": low, "high": high})
-        return [{**one, **dict(zip(("needs", "needs_low", "needs_high"), needed, strict=True))} for one in made]
+            value, low, high = (
+                (float("nan"),) * 3 if self.refused or times > MOST_TIMES else self.at(times)
+            )
+            made.append(
+                {
+                    **common,
+                    "times": times,
+                    "labels": times * self.curve.labelled,
+                    "value": value,
+                    "low": low,
+                    "high": high,
+                }
+            )
+        return [
+            {**one, **dict(zip(("needs", "needs_low", "needs_high"), needed, strict=True))}
+            for one in made
+        ]
 
     @property
     def now_reaches(self) -> bool:
@@ -134,17 +195,26 @@ class Advice:
 
     @property
     def sentence(self) -> str:
-        """`Start from simclr. At your 300 images it scores AUC 0.81; 600 would bring 0.84 [0.80, 0.87], and 0.90 needs about 2,400 [1,500, more ...].`"""
+        """`Start from simclr.
+
+        At your 300 images it scores AUC 0.81; 600 would bring 0.84 [0.80, 0.87], and 0.90 needs
+        about 2,400 [1,500, more ...].`
+        """
         first, curve = self.first, self.first.curve
         scores = f"{metric_of(curve.metric).title} {number_text(first.now)}"
         corrected = number_text(first.now - curve.sign * curve.luck)
         if corrected != number_text(first.now) and not first.inside:
-            scores += f" ({corrected} once corrected for having been chosen among {len(self.lines)})"
+            scores += (
+                f" ({corrected} once corrected for having been chosen among {len(self.lines)})"
+            )
         start = f"Start from {curve.name}. At your {images(curve.labelled)} it scores {scores}"
         if first.refused:
             return f"{start}; what more labels bring is not said: {first.refused}."
         shown = [times for times in first.more if times <= MOST_TIMES][:1]
-        brings = "".join(f"; {labels(times * curve.labelled)} would bring {estimate_text(*first.at(times))}" for times in shown)
+        brings = "".join(
+            f"; {labels(times * curve.labelled)} would bring {estimate_text(*first.at(times))}"
+            for times in shown
+        )
         return f"{start}{brings}{self._target()}.{self._overtakes()}"
 
     def _target(self) -> str:
@@ -155,7 +225,11 @@ class Advice:
         goal = f"{first.target:g}"
         if first.now_reaches:
             return f", and {goal} is reached"
-        return f", and {goal} needs {said}" if not said.startswith("not") else f", and {goal} is {said}"
+        return (
+            f", and {goal} needs {said}"
+            if not said.startswith("not")
+            else f", and {goal} is {said}"
+        )
 
     @cached_property
     def overtaking(self) -> list[tuple[LineAdvice, float]]:
@@ -163,7 +237,11 @@ class Advice:
         first = self.first.predicted
         if first is None:
             return []
-        found = [(line, crossing(first, line.predicted)) for line in self.lines[1:] if line.predicted is not None]
+        found = [
+            (line, crossing(first, line.predicted))
+            for line in self.lines[1:]
+            if line.predicted is not None
+        ]
         return sorted(((line, n) for line, n in found if not isinf(n)), key=lambda one: one[1])
 
     @property
@@ -179,7 +257,10 @@ class Advice:
         return [said for _, said in sorted(found)]
 
     def _overtakes(self) -> str:
-        said = [f"{line.curve.name} is predicted to overtake it from about {labels(n)}" for line, n in self.overtaking[:_NAMED]]
+        said = [
+            f"{line.curve.name} is predicted to overtake it from about {labels(n)}"
+            for line, n in self.overtaking[:_NAMED]
+        ]
         more = len(self.overtaking) - _NAMED
         if more > 0:
             said.append(f"so are {more} more")
@@ -198,15 +279,19 @@ class Advice:
 
     @property
     def remarks(self) -> list[str]:
-        """What stands below the table: of each line what a reader must know, how the first was chosen, and what the numbers are."""
+        """What stands below the table.
+
+        Of each line what a reader must know, how the first was chosen, and what the numbers are.
+        """
         said: dict[str, list[str]] = {}
         for line in self.lines:
             for note in line.notes:
                 said.setdefault(note, []).append(line.curve.name)
-        of_lines = [f"{', '.join(names) if len(names) < len(self.lines) else 'each line'}: {note}" for note, names in said.items()]
-        meaning = (
-            "intervals are of one more draw of so many labels and hold the chance of the test images, 90 %, as docs/statistics.md measures"
-        )
+        of_lines = [
+            f"{', '.join(names) if len(names) < len(self.lines) else 'each line'}: {note}"
+            for note, names in said.items()
+        ]
+        meaning = "intervals are of one more draw of so many labels and hold the chance of the test images, 90 %, as docs/statistics.md measures"
         turns = self.turns
         more = f"; and {len(turns) - _TURNS} more" if len(turns) > _TURNS else ""
         order = [f"predicted order: {'; '.join(turns[:_TURNS])}{more}"] if turns else []
@@ -224,23 +309,33 @@ def advise(
 ) -> Advice:
     """Advice from the learning curves of several lines on the same images, at least one.
 
-    The line to start from is named by the scores that were held out inside the labelled subset, where each line has them. Else by the scores that are
-    shown, and then its curve is lowered by `luck`, what the best of so many owes to having been chosen.
+    The line to start from is named by the scores that were held out inside the labelled subset,
+    where each line has them. Else by the scores that are shown, and then its curve is lowered by
+    `luck`, what the best of so many owes to having been chosen.
     """
     most = max(curve.labelled for curve in curves)
     able = [curve for curve in curves if curve.labelled >= 0.98 * most]
     if len(able) > 1 and not any(isnan(curve.held_out) for curve in able):
         first = max(able, key=lambda curve: curve.sign * curve.held_out)
         shown = first
-        chosen = (
-            f"{first.name} was chosen among {len(able)} lines by scores held out inside the labelled images, not by those that are shown"
-        )
+        chosen = f"{first.name} was chosen among {len(able)} lines by scores held out inside the labelled images, not by those that are shown"
     else:
         first = max(able, key=lambda curve: curve.sign * curve.scores[-1])
         shown = replace(first, luck=luck) if len(able) > 1 else first
-        taken = f", so its curve is lowered by {luck:.3f} for having been chosen" if len(able) > 1 else ""
-        chosen = f"{first.name} was chosen among {len(able)} lines by the scores that are shown{taken}" if len(able) > 1 else ""
-    others = sorted((curve for curve in curves if curve is not first), key=lambda curve: -curve.sign * curve.scores[-1])
+        taken = (
+            f", so its curve is lowered by {luck:.3f} for having been chosen"
+            if len(able) > 1
+            else ""
+        )
+        chosen = (
+            f"{first.name} was chosen among {len(able)} lines by the scores that are shown{taken}"
+            if len(able) > 1
+            else ""
+        )
+    others = sorted(
+        (curve for curve in curves if curve is not first),
+        key=lambda curve: -curve.sign * curve.scores[-1],
+    )
     lines = [LineAdvice(curve, tuple(more), target) for curve in (shown, *others)]
     return Advice(title, lines, chosen, tuple(notes))
 
@@ -254,7 +349,11 @@ def needs(found: tuple[float, float, float], labelled: float, reached: bool) -> 
     if isinf(low):
         return f"not within {labels(MOST_TIMES * labelled)}"
     ends = f"[{labels(low)}, {most if isinf(high) else labels(high)}]"
-    return f"not within {labels(MOST_TIMES * labelled)} by the middle {ends}" if isinf(value) else f"about {labels(value)} {ends}"
+    return (
+        f"not within {labels(MOST_TIMES * labelled)} by the middle {ends}"
+        if isinf(value)
+        else f"about {labels(value)} {ends}"
+    )
 
 
 def labels(n: float) -> str:

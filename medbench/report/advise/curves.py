@@ -17,8 +17,11 @@ from medbench.stats.winners_curse import optimism
 
 
 def curves_of(board: Leaderboard, metric: str) -> list[ScoredCurve]:
-    """Of every line that has a finished score, in the order of the board. Budgets of one unit make one curve, as only they are nested in each other: of
-    percentages and of images a class those that are more."""
+    """Of every line that has a finished score, in the order of the board.
+
+    Budgets of one unit make one curve, as only they are nested in each other: of percentages and of
+    images a class those that are more.
+    """
     found: dict[str, list[LeaderboardEntry]] = {}
     for line in board.lines:
         if metric in line.plain and not np.isnan(line.plain[metric]).any():

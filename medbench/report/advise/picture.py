@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medbench.report.advise.advice import Advice
-from medbench.report.figures.style import FORMATS, Drawing, Look, looks, name_at_end, panels, paper, save_figures, without_mathtext
+from medbench.report.figures.style import (
+    FORMATS,
+    Drawing,
+    Look,
+    looks,
+    name_at_end,
+    panels,
+    paper,
+    save_figures,
+    without_mathtext,
+)
 from medbench.schema import UserError
 from medbench.stats.metrics import metric as metric_of
 
@@ -38,15 +48,26 @@ def form_of(file: Path) -> str:
     """The format that a file's name asks for. Raises UserError."""
     form = file.suffix.lower().removeprefix(".")
     if form not in FORMATS:
-        raise UserError(f"--picture writes {', '.join(FORMATS)}, not '{file.name}'.", then=f"--picture {file.stem or 'advice'}.png")
+        raise UserError(
+            f"--picture writes {', '.join(FORMATS)}, not '{file.name}'.",
+            then=f"--picture {file.stem or 'advice'}.png",
+        )
     return form
 
 
 def draw(made: Sequence[Advice], file: Path, form: str) -> list[Path]:
-    """Write one figure, a panel an advice, and return its file. Raises UserError where no line has a prediction."""
-    drawable = [advice for advice in made if any(line.predicted is not None for line in advice.lines)]
+    """Write one figure, a panel an advice, and return its file.
+
+    Raises UserError where no line has a prediction.
+    """
+    drawable = [
+        advice for advice in made if any(line.predicted is not None for line in advice.lines)
+    ]
     if not drawable:
-        raise UserError(f"Nothing can be drawn: {made[0].first.refused}.", then="medbench advise without --picture")
+        raise UserError(
+            f"Nothing can be drawn: {made[0].first.refused}.",
+            then="medbench advise without --picture",
+        )
     with paper():
         figure, axes, _ = panels(len(drawable), "", height=2.4)
         for ax, advice in zip(axes, drawable, strict=True):
@@ -66,11 +87,25 @@ def _panel(ax: Axes, advice: Advice) -> None:
                 low, high = found.interval(level)
                 ax.fill_between(found.at, low, high, color=own.colour, alpha=alpha, linewidth=0)
         _scored(ax, curve.sizes, curve.scores, own)
-        ax.plot(found.at, found.value, color=own.colour, linestyle=own.stroke if not first else "-", linewidth=1.1 if first else 0.8)
+        ax.plot(
+            found.at,
+            found.value,
+            color=own.colour,
+            linestyle=own.stroke if not first else "-",
+            linewidth=1.1 if first else 0.8,
+        )
     target = advice.first.target
     if target is not None:
         ax.axhline(target, color="0.35", linewidth=0.8, linestyle=(0, (1, 1)))
-        ax.annotate(f"target {target:g}", (0, target), (2, 1.5), ("axes fraction", "data"), "offset points", color="0.35", size=6)
+        ax.annotate(
+            f"target {target:g}",
+            (0, target),
+            (2, 1.5),
+            ("axes fraction", "data"),
+            "offset points",
+            color="0.35",
+            size=6,
+        )
     ax.axvline(shown[0].curve.labelled, color="0.7", linewidth=0.6)
     ax.set_xscale("log")
     ax.set_xticks(*_ticks(min(line.curve.sizes[0] for line in shown), shown[0].curve.labelled * 10))
@@ -80,16 +115,31 @@ def _panel(ax: Axes, advice: Advice) -> None:
     ax.set_title(without_mathtext(advice.title), loc="left")
     ax.spines[["top", "right"]].set_visible(False)
     ends = [float(line.predicted.value[-1]) for line in shown if line.predicted is not None]
-    name_at_end(ax, [line.curve.name for line in shown], ends, [look[line.curve.name].colour for line in shown])
+    name_at_end(
+        ax,
+        [line.curve.name for line in shown],
+        ends,
+        [look[line.curve.name].colour for line in shown],
+    )
 
 
 def _scored(ax: Axes, sizes: np.ndarray, scores: np.ndarray, own: Look) -> None:
-    ax.plot(sizes, scores, color=own.colour, marker=own.marker, linestyle=own.stroke, linewidth=0.8, markersize=3.5)
+    ax.plot(
+        sizes,
+        scores,
+        color=own.colour,
+        marker=own.marker,
+        linestyle=own.stroke,
+        linewidth=0.8,
+        markersize=3.5,
+    )
 
 
 def _ticks(low: float, high: float) -> tuple[list[float], list[str]]:
     """1, 2 and 5 of each decade, or of many decades the powers alone."""
     powers = range(int(np.floor(np.log10(low))), int(np.floor(np.log10(high))) + 1)
     steps = (1, 2, 5) if high / low < 200 else (1,)
-    places = [float(n * 10.0**power) for power in powers for n in steps if low <= n * 10.0**power <= high]
+    places = [
+        float(n * 10.0**power) for power in powers for n in steps if low <= n * 10.0**power <= high
+    ]
     return places, [f"{place:,.10g}" for place in places]

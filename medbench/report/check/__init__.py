@@ -1,9 +1,12 @@
-"""Rows against reference rows: has a number moved by more than repeating it moves it, and which part of its making moved?
+"""Rows against reference rows.
 
-A cell whose identity moved is `not comparable`, whatever its numbers. The cells are computed with a cache of their own: code that changed without its
-version would hide behind cached features.
+Has a number moved by more than repeating it moves it, and which part of its making moved?
 
-Pure over rows: nothing here runs a cell, reads a score or imports torch. The command line runs the cells first where it is asked to.
+A cell whose identity moved is `not comparable`, whatever its numbers. The cells are computed with a
+cache of their own: code that changed without its version would hide behind cached features.
+
+Pure over rows: nothing here runs a cell, reads a score or imports torch. The command line runs the
+cells first where it is asked to.
 """
 
 from medbench.report.check.comparison import STATUSES, CellFinding, Change, Comparison, compare_rows

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from medbench.report.check.explanation import Explanation, another_cell, explain, other_kind, row_differences
+from medbench.report.check.explanation import (
+    Explanation,
+    another_cell,
+    explain,
+    other_kind,
+    row_differences,
+)
 from medbench.report.check.reference_rows import Given
 from medbench.report.check.tolerance import BOUNDS, Repeatability
 from medbench.schema import Cell, Row
@@ -28,7 +34,10 @@ class Change:
 
     @property
     def tolerances(self) -> float:
-        """The difference in tolerances: beyond 1 it is one. Infinite where only one of the two is defined."""
+        """The difference in tolerances: beyond 1 it is one.
+
+        Infinite where only one of the two is defined.
+        """
         if self.then is None or self.now is None:
             return 0.0 if self.then is self.now else float("inf")
         return abs(self.now - self.then) / self.tolerance
@@ -41,7 +50,11 @@ class Change:
 
     @property
     def name(self) -> str:
-        return self.metric if self.bound == "value" else f"{self.metric}, {self.bound} end of the interval"
+        return (
+            self.metric
+            if self.bound == "value"
+            else f"{self.metric}, {self.bound} end of the interval"
+        )
 
 
 @dataclass(frozen=True)
@@ -63,7 +76,11 @@ class CellFinding:
 
 @dataclass(frozen=True)
 class Comparison:
-    """findings: worst first. measured: in how many environments the tolerance was; 0: no repeatability lies beside the reference."""
+    """findings: worst first.
+
+    measured: in how many environments the tolerance was; 0: no repeatability lies beside the
+    reference.
+    """
 
     reference: Given
     findings: tuple[CellFinding, ...]
@@ -80,16 +97,27 @@ class Comparison:
 
 
 def compare_rows(reference: Given, given: Given, repeatability: Repeatability) -> Comparison:
-    """Every cell of either. What is deterministic is compared exactly, metrics to within `Repeatability.tolerance`."""
+    """Every cell of either.
+
+    What is deterministic is compared exactly, metrics to within `Repeatability.tolerance`.
+    """
     gone = [cell for cell in reference.rows if cell not in given.rows]
     fresh = [cell for cell in given.rows if cell not in reference.rows]
     findings = [_missing(cell, reference, given, fresh) for cell in gone]
     findings += [CellFinding(cell, "new") for cell in fresh]
     for cell, row in reference.rows.items():
         if cell in given.rows:
-            findings.append(_finding(row, given.rows[cell], repeatability, reference.lines.get(cell, 0)))
-    order = lambda f: (STATUSES.index(f.status), -max((change.tolerances for change in f.changes), default=0.0), f.cell)
-    return Comparison(reference, tuple(sorted(findings, key=order)), len(repeatability.environments))
+            findings.append(
+                _finding(row, given.rows[cell], repeatability, reference.lines.get(cell, 0))
+            )
+    order = lambda f: (
+        STATUSES.index(f.status),
+        -max((change.tolerances for change in f.changes), default=0.0),
+        f.cell,
+    )
+    return Comparison(
+        reference, tuple(sorted(findings, key=order)), len(repeatability.environments)
+    )
 
 
 def _missing(cell: Cell, reference: Given, given: Given, fresh: list[Cell]) -> CellFinding:
@@ -97,27 +125,59 @@ def _missing(cell: Cell, reference: Given, given: Given, fresh: list[Cell]) -> C
     if cell in given.failures:
         return CellFinding(cell, "missing", reason=f"it failed: {given.failures[cell]}", line=line)
     other = another_cell(cell, fresh)
-    return CellFinding(cell, "missing", reason=other.text if other else "no such cell was run", explanation=other, line=line)
+    return CellFinding(
+        cell,
+        "missing",
+        reason=other.text if other else "no such cell was run",
+        explanation=other,
+        line=line,
+    )
 
 
 def _finding(then: Row, now: Row, repeatability: Repeatability, line: int) -> CellFinding:
     changes = [
-        Change(metric, bound, _at(then, metric, bound), _at(now, metric, bound), repeatability.tolerance(then, metric, bound))
+        Change(
+            metric,
+            bound,
+            _at(then, metric, bound),
+            _at(now, metric, bound),
+            repeatability.tolerance(then, metric, bound),
+        )
         for metric in dict.fromkeys([*then.metrics, *now.metrics])
         for bound in BOUNDS
     ]
-    beyond = tuple(sorted((change for change in changes if change.tolerances > 1), key=lambda change: -change.tolerances))
+    beyond = tuple(
+        sorted(
+            (change for change in changes if change.tolerances > 1),
+            key=lambda change: -change.tolerances,
+        )
+    )
     nearest = max((change.tolerances for change in changes), default=0.0)
     another = [text for part, text in row_differences(then, now) if part in ("data", "split")]
     kind = other_kind(then.provenance, now.provenance) if beyond else []
     if another or kind:
         reason = "another experiment than the reference's: " + "; ".join(another or kind)
-        return CellFinding(then.cell, "not comparable", (), nearest, reason, explain(then, now, repeatability, beyond=False), line)
+        return CellFinding(
+            then.cell,
+            "not comparable",
+            (),
+            nearest,
+            reason,
+            explain(then, now, repeatability, beyond=False),
+            line,
+        )
     if beyond:
-        # A leak raises every metric but calibration, and narrows or widens intervals: those judge where nothing else moved.
-        leading = [change for change in beyond if change.bound == "value" and metric(change.metric).higher_is_better] or beyond
+        # A leak raises every metric but calibration, and narrows or widens intervals: those judge
+        # where nothing else moved.
+        leading = [
+            change
+            for change in beyond
+            if change.bound == "value" and metric(change.metric).higher_is_better
+        ] or beyond
         status = "better" if all(change.better for change in leading) else "worse"
-        return CellFinding(then.cell, status, beyond, nearest, "", explain(then, now, repeatability), line)
+        return CellFinding(
+            then.cell, status, beyond, nearest, "", explain(then, now, repeatability), line
+        )
     if then.fingerprint != now.fingerprint:
         explanation = explain(then, now, repeatability, beyond=False)
         reason = f"its numbers are the same, its identity is another: {explanation.text}"

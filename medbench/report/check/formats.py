@@ -15,7 +15,14 @@ if TYPE_CHECKING:
 
 SHOWN = 20  # lines of the table; the rest is counted
 ANNOTATIONS = 10  # GitHub shows no more of one step
-COLOURS = {"worse": "red", "better": "magenta", "not comparable": "yellow", "missing": "yellow", "new": "blue", "same": "green"}
+COLOURS = {
+    "worse": "red",
+    "better": "magenta",
+    "not comparable": "yellow",
+    "missing": "yellow",
+    "new": "blue",
+    "same": "green",
+}
 
 
 def check_terminal(comparison: Comparison, *, explained: bool = False) -> list[RenderableType]:
@@ -65,14 +72,21 @@ def explanations(comparison: Comparison) -> list[str]:
         explanation = findings[0].explanation
         assert explanation is not None
         also = f" (beside it: {'; '.join(explanation.also)})" if explanation.also else ""
-        lines.append(f"{part or 'not known'}: {len(findings)} cells, as {_name(findings[0])}: {explanation.text}{also}")
+        lines.append(
+            f"{part or 'not known'}: {len(findings)} cells, as {_name(findings[0])}: {explanation.text}{also}"
+        )
     return lines
 
 
 def summary(comparison: Comparison) -> str:
     counts = ", ".join(f"{n} {status}" for status, n in comparison.counts.items()) or "none"
-    closest = max((finding.nearest for finding in comparison.findings if finding.status == "same"), default=None)
-    largest = f" (largest difference: {closest:.2f} of its tolerance)" if closest is not None else ""
+    closest = max(
+        (finding.nearest for finding in comparison.findings if finding.status == "same"),
+        default=None,
+    )
+    largest = (
+        f" (largest difference: {closest:.2f} of its tolerance)" if closest is not None else ""
+    )
     how = f"tolerance: spread over {comparison.measured} environments" if comparison.measured else (
         "tolerance: one image's decision, for no repeatability was measured (medbench check --measure)"
     )  # fmt: skip
@@ -89,7 +103,12 @@ def json_text(comparison: Comparison) -> str:
             "line": finding.line,
             "nearest": _finite(finding.nearest),
             "changes": [
-                {**asdict(change), "tolerances": _finite(change.tolerances), "better": change.better} for change in finding.changes
+                {
+                    **asdict(change),
+                    "tolerances": _finite(change.tolerances),
+                    "better": change.better,
+                }
+                for change in finding.changes
             ],
             "explanation": asdict(finding.explanation) if finding.explanation else None,
         }
@@ -107,22 +126,41 @@ def json_text(comparison: Comparison) -> str:
 
 def junit(comparison: Comparison) -> str:
     """JUnit XML, a test case a cell, as CI servers read it."""
-    red, new = sum(finding.status in RED for finding in comparison.findings), comparison.counts.get("new", 0)
+    red, new = (
+        sum(finding.status in RED for finding in comparison.findings),
+        comparison.counts.get("new", 0),
+    )
     suite = ElementTree.Element(
-        "testsuite", name="medbench check", tests=str(len(comparison.findings)), failures=str(red), errors="0", skipped=str(new)
+        "testsuite",
+        name="medbench check",
+        tests=str(len(comparison.findings)),
+        failures=str(red),
+        errors="0",
+        skipped=str(new),
     )
     for finding in comparison.findings:
         cell = finding.cell
         case = ElementTree.SubElement(
-            suite, "testcase", classname=clean(f"medbench.{cell.task}.{cell.method}.{cell.protocol}"), name=clean(_name(finding))
+            suite,
+            "testcase",
+            classname=clean(f"medbench.{cell.task}.{cell.method}.{cell.protocol}"),
+            name=clean(_name(finding)),
         )
         if finding.status in RED:
-            failure = ElementTree.SubElement(case, "failure", type=finding.status, message=clean(_sentence(finding)))
-            failure.text = clean("\n".join([_sentence(finding), *(_change(change) for change in finding.changes)]))
+            failure = ElementTree.SubElement(
+                case, "failure", type=finding.status, message=clean(_sentence(finding))
+            )
+            failure.text = clean(
+                "\n".join([_sentence(finding), *(_change(change) for change in finding.changes)])
+            )
         elif finding.status == "new":
             ElementTree.SubElement(case, "skipped", message=clean(_sentence(finding)))
     ElementTree.indent(suite)
-    return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(suite, encoding="unicode") + "\n"
+    return (
+        '<?xml version="1.0" encoding="utf-8"?>\n'
+        + ElementTree.tostring(suite, encoding="unicode")
+        + "\n"
+    )
 
 
 def github(comparison: Comparison) -> list[str]:
@@ -130,7 +168,11 @@ def github(comparison: Comparison) -> list[str]:
     red = [finding for finding in comparison.findings if finding.status in RED]
     lines = []
     for finding in red[: ANNOTATIONS - 1] if len(red) > ANNOTATIONS else red:
-        place = {"file": str(comparison.reference.file), "line": str(finding.line or 1), "title": f"medbench check: {finding.status}"}
+        place = {
+            "file": str(comparison.reference.file),
+            "line": str(finding.line or 1),
+            "title": f"medbench check: {finding.status}",
+        }
         properties = ",".join(f"{name}={_escape(value, ':,')}" for name, value in place.items())
         lines.append(f"::error {properties}::{_escape(f'{_name(finding)}: {_sentence(finding)}')}")
     if len(red) > ANNOTATIONS:
@@ -172,7 +214,11 @@ def _what(finding: CellFinding) -> str:
 
 def _sentence(finding: CellFinding) -> str:
     what = "; ".join(_change(change) for change in finding.changes[:3]) or finding.reason
-    part = f" [{finding.explanation.part}: {finding.explanation.text}]" if finding.explanation and finding.changes else ""
+    part = (
+        f" [{finding.explanation.part}: {finding.explanation.text}]"
+        if finding.explanation and finding.changes
+        else ""
+    )
     return f"{finding.status}: {what}{part}"
 
 
@@ -183,7 +229,9 @@ def _change(change: Change) -> str:
 
 def _numbers(change: Change) -> tuple[str, str, str, str]:
     by = "" if change.then is None or change.now is None else f"{change.now - change.then:+.4f}"
-    then, now = ("undefined" if value is None else f"{value:.4f}" for value in (change.then, change.now))
+    then, now = (
+        "undefined" if value is None else f"{value:.4f}" for value in (change.then, change.now)
+    )
     return then, now, by, f"{change.tolerance:.4f}"
 
 

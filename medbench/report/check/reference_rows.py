@@ -1,4 +1,7 @@
-"""Rows to compare: of a results folder, or of a rows.jsonl alone. Every line is checked, for a reference is a file that people edit and merge."""
+"""Rows to compare: of a results folder, or of a rows.jsonl alone.
+
+Every line is checked, for a reference is a file that people edit and merge.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,9 @@ class Given:
     failures: Mapping[Cell, str] = field(default_factory=dict)
 
 
-def read_rows(place: Path, then: str = "medbench run --out FOLDER writes FOLDER/rows.jsonl") -> Given:
+def read_rows(
+    place: Path, then: str = "medbench run --out FOLDER writes FOLDER/rows.jsonl"
+) -> Given:
     """Read the rows of a results folder (those of its plan, where it has one) or of a file.
 
     Raises UserError; then: what it says to do next where there are none.
@@ -38,7 +43,8 @@ def read_rows(place: Path, then: str = "medbench run --out FOLDER writes FOLDER/
         near = [str(other) for other in sorted(Path("results").glob("*/rows.jsonl"))]
         raise UserError(f"There are no rows in {place}.", allowed=near, given=str(place), then=then)
     try:
-        text = file.read_text(encoding="utf-8") if file.exists() else ""  # of a plan whose cells all failed
+        # of a plan whose cells all failed
+        text = file.read_text(encoding="utf-8") if file.exists() else ""
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{file} cannot be read: {error}.") from error
     if place.is_dir():
@@ -52,7 +58,16 @@ def read_rows(place: Path, then: str = "medbench run --out FOLDER writes FOLDER/
             rows.pop(row.cell, None)
             rows[row.cell], lines[row.cell] = row, number
     failed = Store(place).failures() if plan else {}
-    return Given(file, rows, lines, {planned.cell: failed[planned.fingerprint] for planned in plan if planned.fingerprint in failed})
+    return Given(
+        file,
+        rows,
+        lines,
+        {
+            planned.cell: failed[planned.fingerprint]
+            for planned in plan
+            if planned.fingerprint in failed
+        },
+    )
 
 
 def _row(file: Path, number: int, line: str) -> Row:
@@ -61,7 +76,10 @@ def _row(file: Path, number: int, line: str) -> Row:
         _check_sketches(row.provenance)
         return row
     except (ValueError, TypeError) as error:
-        raise UserError(f"{file}, line {number}, is not a row of medbench ({error}).", then="mend or remove that line") from error
+        raise UserError(
+            f"{file}, line {number}, is not a row of medbench ({error}).",
+            then="mend or remove that line",
+        ) from error
 
 
 _SKETCHES = ("tensors", "pixels", "input", "features", "probabilities")
@@ -78,7 +96,11 @@ def _check_sketches(provenance: Mapping[str, Any]) -> None:
         stages.append((made or {}).get("checks", {}))
     for stage in stages:
         checked(stage, {}, "checks")
-        checked(stage, {name: list for name in (*_SKETCHES, "channel_means") if name in stage}, "checks")
+        checked(
+            stage, {name: list for name in (*_SKETCHES, "channel_means") if name in stage}, "checks"
+        )
         for name, numbers in ((name, stage[name]) for name in _SKETCHES if name in stage):
-            if len(numbers) != 1 + PROJECTIONS or not all(type(number) in (int, float) for number in numbers):
+            if len(numbers) != 1 + PROJECTIONS or not all(
+                type(number) in (int, float) for number in numbers
+            ):
                 raise ValueError(f"its sketch of {name} is {numbers!r:.60}")

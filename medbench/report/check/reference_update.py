@@ -12,13 +12,14 @@ from medbench.system import atomic_write
 def update(reference: Path, given: Given, *, board: Path | None = None) -> None:
     """Make `given` the reference: `reference` is replaced, whole or not at all, in the order of cells, so that a diff shows what moved.
 
-    board: a results folder whose leaderboard.md and leaderboard.csv are copied beside it. Raises UserError where a cell failed: a reference
-    holds finished cells alone.
+    board: a results folder whose leaderboard.md and leaderboard.csv are copied beside it. Raises
+    UserError where a cell failed: a reference holds finished cells alone.
     """
     if given.failures:
         cell, why = next(iter(given.failures.items()))
         raise UserError(
-            f"{len(given.failures)} cells failed ({cell}: {why}): the reference stays as it was.", then="mend them, then run it again"
+            f"{len(given.failures)} cells failed ({cell}: {why}): the reference stays as it was.",
+            then="mend them, then run it again",
         )
     if not given.rows:
         raise UserError(f"{given.file} holds no row: the reference stays as it was.")

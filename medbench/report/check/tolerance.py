@@ -1,8 +1,12 @@
-"""How far a number may lie from its reference: twice what it moved by between environments at one commit, and one image's decision.
+"""How far a number may lie from its reference.
 
-Repeatability is measured, never assumed, and never taken from the sampling interval: that one is thirty times as wide and would hide every
-regression. The doubling is for the machine that was not measured. One decision is the least that a counted metric can change by where
-rounding moves a score over a threshold, and so the least that a check on another processor must bear even if no measured environment did it.
+Twice what it moved by between environments at one commit, and one image's decision.
+
+Repeatability is measured, never assumed, and never taken from the sampling interval: that one is
+thirty times as wide and would hide every regression. The doubling is for the machine that was not
+measured. One decision is the least that a counted metric can change by where rounding moves a score
+over a threshold, and so the least that a check on another processor must bear even if no measured
+environment did it.
 """
 
 from __future__ import annotations
@@ -19,9 +23,12 @@ from medbench.stats.array_sketch import distance
 
 NAME = "repeatability.json"
 FACTOR = 2.0
-#: Where a row does not say how many images of each class were scored: it is older than the record of them.
+#: Where a row does not say how many images of each class were scored: it is older than the record
+#: of them.
 UNKNOWN_STEP = 0.005
-ROUNDING = 1e-5  # of a sketch, as a share: float32 kernels on other vector units move the features of a deep network by 1e-6 to 1e-7
+# of a sketch, as a share: float32 kernels on other vector units move the features of a deep network
+# by 1e-6 to 1e-7
+ROUNDING = 1e-5
 BOUNDS = ("value", "low", "high")
 
 
@@ -48,11 +55,16 @@ class Repeatability:
             return Repeatability()
         try:
             record = parsed(file.read_bytes())
-            spread = {str(key): {str(k): float(v) for k, v in of.items()} for key, of in record["spread"].items()}
+            spread = {
+                str(key): {str(k): float(v) for k, v in of.items()}
+                for key, of in record["spread"].items()
+            }
             return Repeatability(spread, tuple(dict(entry) for entry in record["environments"]))
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             then = "medbench check --measure makes it anew"
-            raise UserError(f"{file} is not a repeatability of medbench ({error!r}).", then=then) from error
+            raise UserError(
+                f"{file} is not a repeatability of medbench ({error!r}).", then=then
+            ) from error
 
     def of(self, row: Row, name: str) -> float:
         """Return the measured range of `name` of this task, method and protocol.
@@ -61,15 +73,20 @@ class Repeatability:
         """
         found = self.spread.get(row_key(row))
         if found is None:
-            like = [of for other, of in self.spread.items() if other.rpartition(" ")[2] == row.cell.protocol]
+            like = [
+                of
+                for other, of in self.spread.items()
+                if other.rpartition(" ")[2] == row.cell.protocol
+            ]
             return float(max((of.get(name, 0.0) for of in like), default=0.0))
         return float(found.get(name, 0.0))
 
     def tolerance(self, row: Row, metric: str, bound: str = "value") -> float:
         """How far a metric's value (or the low or high end of its interval) may lie from `row`, the reference.
 
-        An end is a value on a resample, which holds the image of a decision more than once: two steps (kernels for SSE4 moved a mean AUC of
-        five findings by 1e-5, the low end of its interval by 8e-5).
+        An end is a value on a resample, which holds the image of a decision more than once: two
+        steps (kernels for SSE4 moved a mean AUC of five findings by 1e-5, the low end of its
+        interval by 8e-5).
         """
         if bound == "value":
             return FACTOR * self.of(row, metric) + decision_step(row, metric)
@@ -83,7 +100,10 @@ class Repeatability:
         """Write the content of a file, with its checksum."""
         environments = [dict(sorted(entry.items())) for entry in self.environments]
         spread = {key: dict(sorted(of.items())) for key, of in sorted(self.spread.items())}
-        return with_checksum({"environments": environments, "spread": spread}, indent=1).decode() + "\n"
+        return (
+            with_checksum({"environments": environments, "spread": spread}, indent=1).decode()
+            + "\n"
+        )
 
 
 def row_key(row: Row) -> str:
@@ -92,16 +112,19 @@ def row_key(row: Row) -> str:
 
 
 def decision_step(row: Row, metric: str) -> float:
-    """What one decision changes a metric by at most, to leading order: of an image of the rarest class that is scored (n of N, C classes).
+    """What one decision changes a metric by at most, to leading order.
 
-    accuracy 1/N; balanced accuracy 1/(Cn); f1 2/(Cn), since 2h / (support + predicted) gains a hit and a prediction; kappa 2/(N - m), m of
-    the largest class, where nearly all are decided to be of it; weighted kappa (C - 1)^2/S for a decision from one end to the other, S the
-    squared distances of the classes' numbers from their mean, the least disagreement to expect; ECE 2/N, an image that leaves one bin for
-    another. Multi-label: the decision on one of C labels, over which the metrics are averaged.
-    AUC has no decisions: an image of the rarest class (multi-label: of the fewest with, or without, a label) passes one of the N - n others, or one
-    in a hundred, as where scores lie close
-    (kernels for other vector units moved the interval's end of an SVM on random features, chosen from 14 images, by 1e-4; by a pair,
-    7e-5, it would have been red).
+    Of an image of the rarest class that is scored (n of N, C classes).
+
+    accuracy 1/N; balanced accuracy 1/(Cn); f1 2/(Cn), since 2h / (support + predicted) gains a hit
+    and a prediction; kappa 2/(N - m), m of the largest class, where nearly all are decided to be of
+    it; weighted kappa (C - 1)^2/S for a decision from one end to the other, S the squared distances
+    of the classes' numbers from their mean, the least disagreement to expect; ECE 2/N, an image
+    that leaves one bin for another. Multi-label: the decision on one of C labels, over which the
+    metrics are averaged. AUC has no decisions: an image of the rarest class (multi-label: of the
+    fewest with, or without, a label) passes one of the N - n others, or one in a hundred, as where
+    scores lie close (kernels for other vector units moved the interval's end of an SVM on random
+    features, chosen from 14 images, by 1e-4; by a pair, 7e-5, it would have been red).
     """
     part = row.provenance.get("parts", {}).get(row.cell.target, {})
     every = part.get("classes", [])
@@ -120,7 +143,8 @@ def decision_step(row: Row, metric: str) -> float:
         "auc": passed / (classes if classes > 2 else 1),
     }
     if sum(counts) != total:  # of labels that do not exclude each other
-        smaller = max(min(min(count, total - count) for count in counts), 1)  # images with, or without, one of them
+        # images with, or without, one of them
+        smaller = max(min(min(count, total - count) for count in counts), 1)
         balanced, kappa = 1 / (2 * classes * smaller), 2 / (classes * smaller)
         each |= {"accuracy": 1 / (classes * total), "balanced_accuracy": balanced, "kappa": kappa}
         passed = max(1 / max(total - smaller, 1), 0.01) / smaller
@@ -141,25 +165,37 @@ def measure(runs: Sequence[Given]) -> Repeatability:
     """
     if len(runs) < 2:
         raise UserError(
-            "A spread needs the rows of two runs at least.", then="medbench check --measure --rows A --rows B --against rows.jsonl"
+            "A spread needs the rows of two runs at least.",
+            then="medbench check --measure --rows A --rows B --against rows.jsonl",
         )
     first = runs[0]
     spread: dict[str, dict[str, float]] = {}
     for cell, row in first.rows.items():
         rows = [run.rows.get(cell) for run in runs]
-        same = [other for other in rows if other is not None and other.fingerprint == row.fingerprint]
+        same = [
+            other for other in rows if other is not None and other.fingerprint == row.fingerprint
+        ]
         if len(same) < len(runs):
-            other = next(run.file for run, found in zip(runs, rows, strict=True) if found is None or found.fingerprint != row.fingerprint)
-            raise UserError(f"{other} has not the cell '{cell}' as {first.file} has it: a spread is of one study at one commit.")
+            other = next(
+                run.file
+                for run, found in zip(runs, rows, strict=True)
+                if found is None or found.fingerprint != row.fingerprint
+            )
+            raise UserError(
+                f"{other} has not the cell '{cell}' as {first.file} has it: a spread is of one study at one commit."
+            )
         commits = {str(other.provenance.get("commit")) for other in same}
         if len(commits) > 1:
-            raise UserError(f"The rows of '{cell}' are of {len(commits)} commits ({', '.join(sorted(commits))}): a spread is of one.")
+            raise UserError(
+                f"The rows of '{cell}' are of {len(commits)} commits ({', '.join(sorted(commits))}): a spread is of one."
+            )
         known = spread.setdefault(row_key(row), {})
         for name, width in _widths(same).items():
             known[name] = max(known.get(name, 0.0), width)
     _refuse_copies(runs)
     return Repeatability(
-        {name: {k: float(f"{v:.3g}") for k, v in of.items()} for name, of in spread.items()}, tuple(_environment(run) for run in runs)
+        {name: {k: float(f"{v:.3g}") for k, v in of.items()} for name, of in spread.items()},
+        tuple(_environment(run) for run in runs),
     )
 
 
@@ -173,7 +209,10 @@ def _refuse_copies(runs: Sequence[Given]) -> None:
         same = [cell for cell in shared if _computed(one.rows[cell]) == _computed(other.rows[cell])]
         if 2 * len(same) >= max(len(shared), 1):
             what = f"{other.file} is a copy of {one.file}: {len(same)} of {len(shared)} rows took the same times on the same machine."
-            raise UserError(f"{what} A copy is no second run.", then="run the study again, into a folder of its own")
+            raise UserError(
+                f"{what} A copy is no second run.",
+                then="run the study again, into a folder of its own",
+            )
 
 
 def _computed(row: Row) -> tuple[Any, ...]:
@@ -192,14 +231,18 @@ def _widths(rows: Sequence[Row]) -> dict[str, float]:
             values = [row.metrics[metric][bound] for row in rows]
             defined = [float(value) for value in values if value is not None]
             if defined:
-                found[metric if bound == "value" else f"{metric} {bound}"] = max(defined) - min(defined)
+                found[metric if bound == "value" else f"{metric} {bound}"] = max(defined) - min(
+                    defined
+                )
     for name in ("features", "scores"):
         pairs = [sketched(row, name) for row in rows]
         if len({len(pair) for pair in pairs}) > 1:
             raise UserError(
                 f"The rows of '{rows[0].cell}' do not all have sketches of the same {name}: a spread is of one study at one commit."
             )
-        apart = [distance(x, y) for a, b in combinations(pairs, 2) for x, y in zip(a, b, strict=True)]
+        apart = [
+            distance(x, y) for a, b in combinations(pairs, 2) for x, y in zip(a, b, strict=True)
+        ]
         if apart:
             found[name] = max(apart)
     return found
@@ -219,4 +262,6 @@ def sketched(row: Row, name: str) -> list[list[float]]:
 
 def _environment(run: Given) -> dict[str, Any]:
     row = next(iter(run.rows.values()))
-    return {name: row.provenance.get(name) for name in ("device", "vector_units", "versions", "commit")}
+    return {
+        name: row.provenance.get(name) for name in ("device", "vector_units", "versions", "commit")
+    }

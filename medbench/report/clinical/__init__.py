@@ -1,8 +1,11 @@
-"""What a clinician asks of a classifier, from saved scores alone: each class, each case, each subgroup, and whether probabilities mean it.
+"""What a clinician asks of a classifier, from saved scores alone.
 
-Every number is the mean over the draws of one line of a leaderboard with the leaderboard's own interval (whole test groups resampled, the
-draws as a second source of chance). Thresholds and temperatures come from the labelled subset (`schema.HeldOut`), never from the set that is
-scored. Never imports torch.
+Each class, each case, each subgroup, and whether probabilities mean it.
+
+Every number is the mean over the draws of one line of a leaderboard with the leaderboard's own
+interval (whole test groups resampled, the draws as a second source of chance). Thresholds and
+temperatures come from the labelled subset (`schema.HeldOut`), never from the set that is scored.
+Never imports torch.
 """
 
 from medbench.report.clinical.case_labels import Cases, by_case
@@ -11,7 +14,12 @@ from medbench.report.clinical.class_metrics import CLASS_COLUMNS, class_records,
 from medbench.report.clinical.evidence import evidence
 from medbench.report.clinical.one_vs_rest import above_for_specificity, least_for_sensitivity
 from medbench.report.clinical.predictions import Draw, LinePredictions, draw_of, read_predictions
-from medbench.report.clinical.subgroup_analysis import SUBGROUP_COLUMNS, bands, subgroup_records, subgroups
+from medbench.report.clinical.subgroup_analysis import (
+    SUBGROUP_COLUMNS,
+    bands,
+    subgroup_records,
+    subgroups,
+)
 from medbench.report.clinical.temperature_scaling import (
     CALIBRATION_COLUMNS,
     SEPARABLE,

@@ -1,4 +1,7 @@
-"""Answers of images -> answers of cases: the images of one bag in one group, their mean probability, one label by the task's rule."""
+"""Answers of images -> answers of cases.
+
+The images of one bag in one group, their mean probability, one label by the task's rule.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,9 @@ from medbench.stats.case_labels import cases_of, label_cases, mean_of_cases
 
 @dataclass(frozen=True, eq=False)
 class Cases:
-    """The cases of a line, and their own images: two units with the same labels known, to be set beside each other.
+    """The cases of a line, and their own images.
+
+    Two units with the same labels known, to be set beside each other.
 
     Attributes
     ----------
@@ -25,7 +30,8 @@ class Cases:
     mixed : int
         How many cases hold images of several labels (of a multi-label task: of some label).
     left_out, left_out_images : int
-        Cases without a label by the rule, and their images. Several labels: cases without any label that is known.
+        Cases without a label by the rule, and their images. Several labels: cases without any label
+        that is known.
     lost : Mapping[str, int]
         Class -> how many cases hold an image of it, where none of them has that label in `answers`.
     """
@@ -53,10 +59,21 @@ def by_case(answers: LinePredictions) -> Cases:
     labels, kept, of_images = found.labels, found.kept, answers.labels
     if labels.ndim == 2:
         of_images = np.where(np.isnan(labels[case]), np.nan, of_images)
-    whole = replace(answers.take(first), labels=labels, draws=[_of_cases(draw, case, labels.ndim == 2) for draw in answers.draws])
+    whole = replace(
+        answers.take(first),
+        labels=labels,
+        draws=[_of_cases(draw, case, labels.ndim == 2) for draw in answers.draws],
+    )
     images = replace(answers, labels=of_images).take(kept[case])
     whole = whole.take(kept)
-    return Cases(whole, images, int(found.mixed.sum()), int((~kept).sum()), int((~kept[case]).sum()), _lost(answers, whole, case))
+    return Cases(
+        whole,
+        images,
+        int(found.mixed.sum()),
+        int((~kept).sum()),
+        int((~kept[case]).sum()),
+        _lost(answers, whole, case),
+    )
 
 
 def _of_cases(draw: Draw, case: np.ndarray, multilabel: bool) -> Draw:

@@ -1,4 +1,7 @@
-"""A case (a lesion, a study) is several images: what the mean of their probabilities gives, beside each of the same images on its own."""
+"""A case (a lesion, a study) is several images.
+
+What the mean of their probabilities gives, beside each of the same images on its own.
+"""
 
 from __future__ import annotations
 
@@ -50,16 +53,24 @@ def cases(line: LeaderboardEntry | LinePredictions) -> pd.DataFrame:
     return frame
 
 
-def case_records(line: LeaderboardEntry | LinePredictions) -> tuple[list[dict[str, Any]], list[str]]:
-    """`cases` as records, and what a reader of them must know; both empty where there are no cases of several images."""
+def case_records(
+    line: LeaderboardEntry | LinePredictions,
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """`cases` as records, and what a reader of them must know.
+
+    Both empty where there are no cases of several images.
+    """
     answers = line if isinstance(line, LinePredictions) else read_predictions(line)
     if answers.bags is None:
         return [], []
     found = by_case(answers)
     if len(found.answers.labels) + found.left_out == len(answers.labels):
         return [], []
-    alone = len(np.unique(answers.bags)) == len(np.unique(answers.groups))  # no group has two bags: a reader knows it by its own name
-    return (_compared(found) if len(found.answers.labels) else []), case_notes(found, answers.group if alone else "bag")
+    # no group has two bags: a reader knows it by its own name
+    alone = len(np.unique(answers.bags)) == len(np.unique(answers.groups))
+    return (_compared(found) if len(found.answers.labels) else []), case_notes(
+        found, answers.group if alone else "bag"
+    )
 
 
 def case_notes(found: Cases, group: str = "bag") -> list[str]:
@@ -70,7 +81,11 @@ def case_notes(found: Cases, group: str = "bag") -> list[str]:
     several = found.answers.kind == "multilabel"
     said = [f"A case is the images of one {group}, its probability their mean."]
     if found.mixed:
-        of = "for some label images that have it and images that do not" if several else "images of different classes"
+        of = (
+            "for some label images that have it and images that do not"
+            if several
+            else "images of different classes"
+        )
         said.append(
             f"{_counted(found.mixed, 'case')} {_verb(found.mixed, 'holds', 'hold')} {of}. The label is {RULES[found.answers.cases]}."
         )
@@ -80,7 +95,9 @@ def case_notes(found: Cases, group: str = "bag") -> list[str]:
             f"Left out on both sides: {_counted(found.left_out, 'case')} with {_counted(found.left_out_images, 'image')}, as {why}."
         )
     for name, n in found.lost.items():
-        said.append(f"No case has the label {name}; {_counted(n, 'case')} {_verb(n, 'holds', 'hold')} an image of it.")
+        said.append(
+            f"No case has the label {name}; {_counted(n, 'case')} {_verb(n, 'holds', 'hold')} an image of it."
+        )
     if not len(found.answers.labels):
         said.append("No case is left to be scored.")
     return said
@@ -102,9 +119,15 @@ def _compared(found: Cases) -> list[dict[str, Any]]:
         about = METRICS[metric]
         of_image = images.sample(image[metric], reference=images.reference(metric))
         of_case = whole.sample(case[metric], reference=whole.reference(metric))
-        record: dict[str, Any] = {"metric": metric, "images": len(images.labels), "cases": len(whole.labels)}
+        record: dict[str, Any] = {
+            "metric": metric,
+            "images": len(images.labels),
+            "cases": len(whole.labels),
+        }
         for name, sample in (("image", of_image), ("case", of_case)):
-            s = stats.mean_over_seeds(sample, within=about.range, grows_by_chance=about.grows_by_chance)
+            s = stats.mean_over_seeds(
+                sample, within=about.range, grows_by_chance=about.grows_by_chance
+            )
             record |= {name: s.mean, f"{name}_low": s.low, f"{name}_high": s.high}
         gain = stats.paired_difference(of_case, of_image)
         low, high = gain.interval()
@@ -116,5 +139,10 @@ def _compared(found: Cases) -> list[dict[str, Any]]:
 
 def overall(answers: LinePredictions) -> dict[str, list[np.ndarray]]:
     """metric of the leaderboard -> (1 + R,) a draw."""
-    found = [metrics.score(answers.labels, d.probabilities, d.decisions, answers.kind, answers.weights).values for d in answers.draws]
+    found = [
+        metrics.score(
+            answers.labels, d.probabilities, d.decisions, answers.kind, answers.weights
+        ).values
+        for d in answers.draws
+    ]
     return {metric: [values[metric] for values in found] for metric in found[0]}

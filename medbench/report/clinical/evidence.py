@@ -1,4 +1,7 @@
-"""What one model was seen to do on a scored set, class by class and at each operating point: what its card says, and what another site is held against."""
+"""What one model was seen to do on a scored set, class by class and at each operating point.
+
+What its card says, and what another site is held against.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +26,10 @@ CALIBRATION = ("ece", "brier", "log_loss", "slope", "intercept")
 
 
 def evidence(answers: LinePredictions, points: Mapping[str, Any]) -> dict[str, Any]:
-    """images, groups, auc (of the whole task), calibration (metric -> numbers), and classes: name -> n, prevalence, auc, and each operating point ->
-    sensitivity and specificity. Numbers are value, low and high.
+    """images, groups, auc (of the whole task), calibration (metric -> numbers), and classes.
+
+    Name -> n, prevalence, auc, and each operating point -> sensitivity and specificity. Numbers are
+    value, low and high.
 
     answers: of one draw. points: as operating_points.json has them under "points".
     """
@@ -44,15 +49,24 @@ def _whole(answers: LinePredictions) -> Numbers:
 
 
 def _calibration(answers: LinePredictions) -> dict[str, Numbers]:
-    records = {one["metric"]: one for one in calibration_records(answers) if one["state"] == "before"}
-    return {name: numbers(*(records[name][of] for of in ("mean", "low", "high"))) for name in CALIBRATION if name in records}
+    records = {
+        one["metric"]: one for one in calibration_records(answers) if one["state"] == "before"
+    }
+    return {
+        name: numbers(*(records[name][of] for of in ("mean", "low", "high")))
+        for name in CALIBRATION
+        if name in records
+    }
 
 
 def _class(answers: LinePredictions, c: int, points: Mapping[str, Any]) -> dict[str, Any]:
     (draw,) = answers.draws
     known, positive = answers.positives(c)
     weights, scores = answers.weights[known], draw.probabilities[known, c]
-    sides = {side: len(np.unique(answers.groups[known[which]])) for side, which in (("with", positive), ("without", ~positive))}
+    sides = {
+        side: len(np.unique(answers.groups[known[which]]))
+        for side, which in (("with", positive), ("without", ~positive))
+    }
     every = len(np.unique(answers.groups[known]))
     own = draw.decisions[known, c] == 1 if draw.decisions.ndim == 2 else draw.decisions == c
     found: dict[str, Any] = {"n": int(positive.sum())}
@@ -63,14 +77,22 @@ def _class(answers: LinePredictions, c: int, points: Mapping[str, Any]) -> dict[
         if decided is None:
             continue
         made = agreement(positive, decided, weights)
-        shares = (("sensitivity", "recall", sides["with"]), ("specificity", "specificity", sides["without"]))
-        found[name] = {called: numbers(*_share(answers, made[metric], n)) for called, metric, n in shares}
+        shares = (
+            ("sensitivity", "recall", sides["with"]),
+            ("specificity", "specificity", sides["without"]),
+        )
+        found[name] = {
+            called: numbers(*_share(answers, made[metric], n)) for called, metric, n in shares
+        }
         found["prevalence"] = numbers(*_share(answers, made["prevalence"], every))
     return found
 
 
 def beyond(point: Mapping[str, Any], name: str, scores: np.ndarray) -> np.ndarray | None:
-    """(n,) bool: whether the scores of a class are beyond its threshold at a point; None where it has none."""
+    """(n,) bool: whether the scores of a class are beyond its threshold at a point.
+
+    None where it has none.
+    """
     threshold = point["thresholds"].get(name)
     if threshold is None:
         return None

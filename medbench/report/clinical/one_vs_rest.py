@@ -1,4 +1,7 @@
-"""One class against the rest on a set and all its resamples at once; and thresholds, which are chosen elsewhere than they are used."""
+"""One class against the rest on a set and all its resamples at once.
+
+And thresholds, which are chosen elsewhere than they are used.
+"""
 
 from __future__ import annotations
 
@@ -14,22 +17,35 @@ _CACHED = 200_000  # elements whose cumulative sums stay in the second-level cac
 _EXACT = 2**24  # sums of integers up to here are exact in float32, which multiplies twice as fast
 
 
-def agreement(positive: np.ndarray, decided: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """prevalence, recall, precision, specificity, f1 as (R,) float64, NaN = 0 / 0. positive, decided (N,) bool; weights (N, R) integers."""
+def agreement(
+    positive: np.ndarray, decided: np.ndarray, weights: np.ndarray
+) -> dict[str, np.ndarray]:
+    """prevalence, recall, precision, specificity, f1 as (R,) float64, NaN = 0 / 0.
+
+    positive, decided (N,) bool; weights (N, R) integers.
+    """
     return agreements(positive, [decided], weights)[0]
 
 
-def agreements(positive: np.ndarray, decisions: Sequence[np.ndarray], weights: np.ndarray) -> list[dict[str, np.ndarray]]:
+def agreements(
+    positive: np.ndarray, decisions: Sequence[np.ndarray], weights: np.ndarray
+) -> list[dict[str, np.ndarray]]:
     """Compute the same of several decisions on the same images at once.
 
     At little more than the cost of one.
     """
     kind = np.float32 if int(weights.max(initial=0)) * len(weights) < _EXACT else np.float64
-    parts = np.stack([np.ones_like(positive), positive, *(part for decided in decisions for part in (decided, positive & decided))]).astype(
-        kind
-    )
+    parts = np.stack(
+        [
+            np.ones_like(positive),
+            positive,
+            *(part for decided in decisions for part in (decided, positive & decided)),
+        ]
+    ).astype(kind)
     starts = range(0, weights.shape[1], _COLUMNS)
-    n, support, *each = np.concatenate([parts @ weights[:, i : i + _COLUMNS].astype(kind) for i in starts], axis=1).astype(float)
+    n, support, *each = np.concatenate(
+        [parts @ weights[:, i : i + _COLUMNS].astype(kind) for i in starts], axis=1
+    ).astype(float)
     return [
         {
             "prevalence": ratio(support, n),
@@ -51,8 +67,10 @@ def average_precision(positive: np.ndarray, scores: np.ndarray, weights: np.ndar
         return np.full(weights.shape[1], np.nan)
     order = np.argsort(-scores, kind="stable")
     ranked, found = scores[order], order[positive[order]]
-    starts = np.flatnonzero(np.append(True, np.diff(scores[found]) != 0))  # of each run of positives with one score
-    ends = len(scores) - np.searchsorted(ranked[::-1], scores[found][starts], side="left") - 1  # the last image with that score
+    # of each run of positives with one score
+    starts = np.flatnonzero(np.append(True, np.diff(scores[found]) != 0))
+    # the last image with that score
+    ends = len(scores) - np.searchsorted(ranked[::-1], scores[found][starts], side="left") - 1
     step, means = max(40, _CACHED // len(scores)), []
     for first in range(0, weights.shape[1], step):
         chunk = weights[:, first : first + step]
@@ -66,8 +84,9 @@ def average_precision(positive: np.ndarray, scores: np.ndarray, weights: np.ndar
 def above_for_specificity(positive: np.ndarray, scores: np.ndarray, specificity: float) -> float:
     """The threshold t at which "scores > t is positive" has at least that specificity on these images, and the largest sensitivity.
 
-    It is the score of a negative. NaN with fewer than 1 / (1 - specificity) negatives: the threshold would lie beyond all of them, where nothing
-    was seen. positive (n,) bool, scores (n,); specificity in (0, 1).
+    It is the score of a negative. NaN with fewer than 1 / (1 - specificity) negatives: the
+    threshold would lie beyond all of them, where nothing was seen. positive (n,) bool, scores (n,);
+    specificity in (0, 1).
 
     >>> above_for_specificity(np.arange(12) >= 10, np.arange(12) / 12, 0.9) == 8 / 12  # one of the ten negatives lies above
     True

@@ -1,4 +1,7 @@
-"""Thresholds and a temperature for use elsewhere, from the held-out scores of one row: what an exported model carries."""
+"""Thresholds and a temperature for use elsewhere, from the held-out scores of one row.
+
+What an exported model carries.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,12 @@ Rule = Callable[[np.ndarray, np.ndarray, float], float]
 
 
 def operating_points(
-    draw: Draw, classes: Sequence[str], kind: Kind, *, specificity: float = 0.9, sensitivity: float = 0.9
+    draw: Draw,
+    classes: Sequence[str],
+    kind: Kind,
+    *,
+    specificity: float = 0.9,
+    sensitivity: float = 0.9,
 ) -> dict[str, Any]:
     """Choose the temperature and the thresholds of a model from held-out scores.
 
@@ -37,7 +45,10 @@ def operating_points(
     points = {}
     for name, (rule, share, compare) in named.items():
         found = {classes[c]: rule(*held_out_scores(draw, c), share) for c in each}
-        points[name] = {"compare": compare, "thresholds": {c: None if np.isnan(value) else value for c, value in found.items()}}
+        points[name] = {
+            "compare": compare,
+            "thresholds": {c: None if np.isnan(value) else value for c, value in found.items()},
+        }
     t = fit_temperature(draw, kind)
     return {
         "temperature": None if np.isnan(t) else t,
@@ -49,7 +60,15 @@ def operating_points(
 
 def _sets(draw: Draw) -> dict[str, float | None]:
     """Quantiles of conformal sets (`stats.conformal`); {} of several labels, and where nothing was held out or its groups are not known."""
-    if draw.held is None or draw.held_labels is None or draw.held_groups is None or draw.held_labels.ndim == 2 or not len(draw.held):
+    if (
+        draw.held is None
+        or draw.held_labels is None
+        or draw.held_groups is None
+        or draw.held_labels.ndim == 2
+        or not len(draw.held)
+    ):
         return {}
-    right = np.take_along_axis(np.nan_to_num(draw.held), draw.held_labels[:, None].astype(int), 1)[:, 0]
+    right = np.take_along_axis(np.nan_to_num(draw.held), draw.held_labels[:, None].astype(int), 1)[
+        :, 0
+    ]
     return conformal.calibrate(right, draw.held_groups)

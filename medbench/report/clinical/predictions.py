@@ -32,8 +32,9 @@ class Draw:
 class LinePredictions:
     """M images (or cases) of one scored set with the answers of every draw.
 
-    labels as in `schema.Split`. weights (M, 1 + R) uint8: a column of ones, then the resamples of whole groups that every leaderboard uses.
-    bags (M,) int, meta: column -> (M,); empty where the folder is of an older run. cases: the task's rule for cases of several labels.
+    labels as in `schema.Split`. weights (M, 1 + R) uint8: a column of ones, then the resamples of
+    whole groups that every leaderboard uses. bags (M,) int, meta: column -> (M,); empty where the
+    folder is of an older run. cases: the task's rule for cases of several labels.
     """
 
     kind: Kind
@@ -49,7 +50,10 @@ class LinePredictions:
 
     def take(self, which: np.ndarray) -> LinePredictions:
         """Return the images at `which` (index or mask); the labelled subset's scores stay."""
-        draws = [replace(draw, probabilities=draw.probabilities[which], decisions=draw.decisions[which]) for draw in self.draws]
+        draws = [
+            replace(draw, probabilities=draw.probabilities[which], decisions=draw.decisions[which])
+            for draw in self.draws
+        ]
         return replace(
             self,
             labels=self.labels[which],
@@ -72,9 +76,15 @@ class LinePredictions:
         yield from [1] if self.kind == "binary" else range(len(self.classes))
 
     def sample(
-        self, values: Sequence[np.ndarray], groups: int | None = None, reference: stats.ReferenceVariance | None = None
+        self,
+        values: Sequence[np.ndarray],
+        groups: int | None = None,
+        reference: stats.ReferenceVariance | None = None,
     ) -> stats.Sample:
-        """From (1 + R,) a draw: the value itself, then its resamples. groups: how many stand behind it; default: all. reference: of its metric."""
+        """From (1 + R,) a draw: the value itself, then its resamples.
+
+        groups: how many stand behind it; default: all. reference: of its metric.
+        """
         whole = np.stack(values)
         return stats.Sample(whole[:, 0], whole[:, 1:], groups or self.n_groups, reference=reference)
 
@@ -89,7 +99,10 @@ class LinePredictions:
 
 
 def positives(labels: np.ndarray, c: int) -> tuple[np.ndarray, np.ndarray]:
-    """known (k,) index, where label c is known at all, and (k,) bool: whether it is positive there."""
+    """known (k,) index, where label c is known at all, and (k,) bool.
+
+    Whether it is positive there.
+    """
     if labels.ndim == 1:
         return np.arange(len(labels)), labels == c
     known = np.flatnonzero(~np.isnan(labels[:, c]))
@@ -102,7 +115,10 @@ def read_predictions(line: LeaderboardEntry) -> LinePredictions:
     Raises UserError for a line that is not complete, and where the folder holds no predictions.
     """
     if not line.complete or not line.rows:
-        raise UserError(f"{line.name} at {line.cell.labels} labels is not finished ({line.status}).", then="medbench run, the same command")
+        raise UserError(
+            f"{line.name} at {line.cell.labels} labels is not finished ({line.status}).",
+            then="medbench run, the same command",
+        )
     cell, store = line.cell, line.stores[0]
     about = store.plan().tasks[f"{cell.task}|{cell.data}|{cell.target}"]
     target = store.target(str(line.rows[0].provenance["target"]))
@@ -115,8 +131,14 @@ def read_predictions(line: LeaderboardEntry) -> LinePredictions:
         groups=target["groups"],
         weights=np.concatenate([ones, stats.group_weights(target["groups"])], axis=1),
         bags=target.get("bags"),
-        meta={key.removeprefix("meta_"): column for key, column in target.items() if key.startswith("meta_")},
-        draws=[draw_of(where.scores(row)) for where, row in zip(line.stores, line.rows, strict=True)],
+        meta={
+            key.removeprefix("meta_"): column
+            for key, column in target.items()
+            if key.startswith("meta_")
+        },
+        draws=[
+            draw_of(where.scores(row)) for where, row in zip(line.stores, line.rows, strict=True)
+        ],
         cases=about.get("cases", CASE_RULES[about["kind"]]),
     )
 

@@ -10,7 +10,9 @@ from medbench.report.clinical.tables import Sheet
 from medbench.stats import number_format
 
 
-def prevalence_sheets(answers: LinePredictions, asked: Mapping[str, float], *, specificity: float, sensitivity: float) -> list[Sheet]:
+def prevalence_sheets(
+    answers: LinePredictions, asked: Mapping[str, float], *, specificity: float, sensitivity: float
+) -> list[Sheet]:
     """Make one table of predictive values and one of net benefits."""
     import pandas as pd
 
@@ -20,7 +22,10 @@ def prevalence_sheets(answers: LinePredictions, asked: Mapping[str, float], *, s
             one["class"],
             f"{one['prevalence']:g}",
             one["point"],
-            *(number_format.estimate_text(one[of], one[f"{of}_low"], one[f"{of}_high"], ".2f") for of in ("ppv", "npv")),
+            *(
+                number_format.estimate_text(one[of], one[f"{of}_low"], one[f"{of}_high"], ".2f")
+                for of in ("ppv", "npv")
+            ),
         ]
         for one in made
     ]

@@ -1,15 +1,22 @@
-"""Calibration slope and intercept: the logistic regression of a label on the logit of its probability, on every resample at once (Cox 1958)."""
+"""Calibration slope and intercept.
+
+The logistic regression of a label on the logit of its probability, on every resample at once (Cox
+1958).
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
 _COLUMNS = 100  # resamples at a time
-_STEPS = 200  # of Newton's method, halved where it would lose: fifteen do unless the classes hardly overlap
+# of Newton's method, halved where it would lose: fifteen do unless the classes hardly overlap
+_STEPS = 200
 _SETTLED = 1e-9  # of the log-likelihood's gain that is left, a unit of weight
 
 
-def recalibration(logits: np.ndarray, positive: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def recalibration(
+    logits: np.ndarray, positive: np.ndarray, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """slope, intercept (R,) of the logistic regression of positive (N,) bool on logits (N,), weighted by each column of weights (N, R).
 
     NaN where no line is the most likely (`without_slope`).
@@ -37,7 +44,9 @@ def without_slope(logits: np.ndarray, positive: np.ndarray, weights: np.ndarray)
     def ends(members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the lowest and the highest logit among the drawn members, per resample."""
         z, there = logits[members, None], drawn[members]
-        return np.where(there, z, np.inf).min(0, initial=np.inf), np.where(there, z, -np.inf).max(0, initial=-np.inf)
+        return np.where(there, z, np.inf).min(0, initial=np.inf), np.where(there, z, -np.inf).max(
+            0, initial=-np.inf
+        )
 
     (low_negative, high_negative), (low_positive, high_positive) = ends(~positive), ends(positive)
     parted: np.ndarray = (high_negative <= low_positive) | (high_positive <= low_negative)
@@ -47,7 +56,8 @@ def without_slope(logits: np.ndarray, positive: np.ndarray, weights: np.ndarray)
 def _most_likely(z: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """(2, r) coefficients of the logistic regression of y (N,) on z (N, 2), a column of weights (N, r) each, by Newton's method.
 
-    The log-likelihood is concave: a step that is halved until it gains enough (Armijo) comes to its top from anywhere.
+    The log-likelihood is concave: a step that is halved until it gains enough (Armijo) comes to its
+    top from anywhere.
     """
     from scipy.special import expit
 
@@ -62,7 +72,9 @@ def _most_likely(z: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarra
         gradient, curvature = z.T @ (w * (y[:, None] - p)), w * p * (1 - p)
         h00, h01, h11 = curvature.sum(0), z[:, 1] @ curvature, z[:, 1] ** 2 @ curvature
         h00, h11 = h00 * (1 + 1e-12) + 1e-300, h11 * (1 + 1e-12) + 1e-300
-        step = np.stack([h11 * gradient[0] - h01 * gradient[1], h00 * gradient[1] - h01 * gradient[0]]) / (h00 * h11 - h01**2)
+        step = np.stack(
+            [h11 * gradient[0] - h01 * gradient[1], h00 * gradient[1] - h01 * gradient[0]]
+        ) / (h00 * h11 - h01**2)
         gain = (gradient * step).sum(0)
         length = np.ones(len(going))
         for _ in range(60):
@@ -75,7 +87,9 @@ def _most_likely(z: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarra
         going = going[gain > _SETTLED * total[going]]
         if not len(going):
             return beta
-    raise ArithmeticError(f"the recalibration of {len(going)} resamples did not settle in {_STEPS} steps")
+    raise ArithmeticError(
+        f"the recalibration of {len(going)} resamples did not settle in {_STEPS} steps"
+    )
 
 
 def _loss(z: np.ndarray, y: np.ndarray, weights: np.ndarray, beta: np.ndarray) -> np.ndarray:

@@ -1,4 +1,7 @@
-"""Whom a classifier serves worse: the metric in each group of a metadata column, against everybody else."""
+"""Whom a classifier serves worse.
+
+The metric in each group of a metadata column, against everybody else.
+"""
 
 from __future__ import annotations
 
@@ -24,11 +27,13 @@ SUBGROUP_COLUMNS = (
 )
 _NUMBERS = ("value", "low", "high", "difference", "difference_low", "difference_high", "p")
 MIN_GROUPS = 10  # of a subgroup, and of the rest
-#: Groups with and groups without a class, in a subgroup and in the rest: with five, under one in a hundred resamples has none.
+#: Groups with and groups without a class, in a subgroup and in the rest: with five, under one in a
+#: hundred resamples has none.
 MIN_OF_CLASS = 5
 MOST_LEVELS = 20  # subgroups of a column that is split by
 UNKNOWN = "unknown"
-_MEANS = ("auc", "f1", "balanced_accuracy")  # means over classes: taken over those that a subgroup and the rest both show
+# means over classes: taken over those that a subgroup and the rest both show
+_MEANS = ("auc", "f1", "balanced_accuracy")
 
 
 def bands(name: str, column: np.ndarray) -> np.ndarray | None:
@@ -41,11 +46,21 @@ def bands(name: str, column: np.ndarray) -> np.ndarray | None:
 
 
 def order(name: str, column: np.ndarray) -> list[str]:
-    """Subgroups as a table lists them: of numbers from small to large, of words the largest first; unknown last."""
+    """Subgroups as a table lists them.
+
+    Of numbers from small to large, of words the largest first; unknown last.
+    """
     found = metadata_levels.read_levels(name, column)
     size = np.bincount(found.codes[found.codes >= 0], minlength=len(found.values))
-    places = range(len(size)) if found.measured else sorted(range(len(size)), key=lambda code: -size[code])
-    return [*(found.values[code] for code in places), *([UNKNOWN] if (found.codes < 0).any() else [])]
+    places = (
+        range(len(size))
+        if found.measured
+        else sorted(range(len(size)), key=lambda code: -size[code])
+    )
+    return [
+        *(found.values[code] for code in places),
+        *([UNKNOWN] if (found.codes < 0).any() else []),
+    ]
 
 
 def subgroups(
@@ -55,17 +70,19 @@ def subgroups(
 ) -> pd.DataFrame:
     """One row a subgroup of each metadata column (of `by` alone), columns SUBGROUP_COLUMNS.
 
-    value: the metric on the subgroup's images, mean over draws; difference: minus that of all other images, on the same resamples of whole
-    groups; both with a 95 % interval over groups and draws. auc, f1 and balanced_accuracy are means over classes: over those, `classes` in
-    number, that have five groups with and five without in both parts, so that the two are means of the same. Degrees of freedom are those of the
-    smaller part. p: of no difference, Holm-corrected over all rows that have one; the two rows of a column of two are one comparison. worst: the
-    subgroup furthest behind the others in its column.
-    ece has no difference: chance alone makes it larger in the smaller part (of a tenth of 400 like patients 27 of 100 simulated intervals
-    did not hold 0).
+    value: the metric on the subgroup's images, mean over draws; difference: minus that of all other
+    images, on the same resamples of whole groups; both with a 95 % interval over groups and draws.
+    auc, f1 and balanced_accuracy are means over classes: over those, `classes` in number, that have
+    five groups with and five without in both parts, so that the two are means of the same. Degrees
+    of freedom are those of the smaller part. p: of no difference, Holm-corrected over all rows that
+    have one; the two rows of a column of two are one comparison. worst: the subgroup furthest
+    behind the others in its column. ece has no difference: chance alone makes it larger in the
+    smaller part (of a tenth of 400 like patients 27 of 100 simulated intervals did not hold 0).
 
-    note: "too small to say", with fewer than ten groups on either side, or fewer than two such classes (one, where the task has one to
-    report); such a row has no numbers. Without metadata (older
-    folders) the frame is empty. Raises UserError for a metric or a column that is not there, and for a line that is not complete.
+    note: "too small to say", with fewer than ten groups on either side, or fewer than two such
+    classes (one, where the task has one to report); such a row has no numbers. Without metadata
+    (older folders) the frame is empty. Raises UserError for a metric or a column that is not there,
+    and for a line that is not complete.
     """
     import pandas as pd
 
@@ -82,12 +99,17 @@ def subgroup_records(
     answers = line if isinstance(line, LinePredictions) else read_predictions(line)
     allowed = metrics.metric_names(answers.kind)
     if metric not in allowed:
-        raise UserError(f"No metric '{metric}' for a {answers.kind} task.", allowed=allowed, given=metric)
+        raise UserError(
+            f"No metric '{metric}' for a {answers.kind} task.", allowed=allowed, given=metric
+        )
     columns = {name: bands(name, column) for name, column in answers.meta.items()}
     usable = {name: levels for name, levels in columns.items() if levels is not None}
     if by is not None and by not in usable:
         if by in columns:
-            raise UserError(f"Column '{by}' makes no subgroups: it has one value, or more than {MOST_LEVELS} in words.", allowed=usable)
+            raise UserError(
+                f"Column '{by}' makes no subgroups: it has one value, or more than {MOST_LEVELS} in words.",
+                allowed=usable,
+            )
         raise UserError(
             f"No column '{by}' was saved with these results.",
             allowed=usable,
@@ -102,29 +124,46 @@ def subgroup_records(
         for level in levels:
             report_progress("subgroups", len(records) + len(rows), total, "subgroups")
             rows.append(_row(answers, metric, name, level, usable[name]))
-        gaps = METRICS[metric].sign * np.array([row["difference"] for row in rows], float)  # None becomes NaN
+        # None becomes NaN
+        gaps = METRICS[metric].sign * np.array([row["difference"] for row in rows], float)
         if np.isfinite(gaps).sum() > 1:
             rows[int(np.nanargmin(gaps))]["worst"] = True
         records += rows
     report_progress("subgroups", total, total, "subgroups")
     for record in records:
         record |= {name: np.nan for name in _NUMBERS if record[name] is None}
-    twins = {name: levels[1] for name, levels in ordered.items() if len(levels) == 2}  # each is the other's rest: one comparison
-    comparisons = [record for record in records if record["subgroup"] != twins.get(record["column"])]
+    # each is the other's rest: one comparison
+    twins = {name: levels[1] for name, levels in ordered.items() if len(levels) == 2}
+    comparisons = [
+        record for record in records if record["subgroup"] != twins.get(record["column"])
+    ]
     corrected = stats.holm([record["p"] for record in comparisons])
-    p_of = {(record["column"], record["subgroup"]): p for record, p in zip(comparisons, corrected, strict=True)}
+    p_of = {
+        (record["column"], record["subgroup"]): p
+        for record, p in zip(comparisons, corrected, strict=True)
+    }
     for record in records:
         name, level = record["column"], record["subgroup"]
         record["p"] = p_of[name, ordered[name][0] if name in twins else level]
     return records
 
 
-def _row(answers: LinePredictions, metric: str, name: str, level: str, levels: np.ndarray) -> dict[str, Any]:
+def _row(
+    answers: LinePredictions, metric: str, name: str, level: str, levels: np.ndarray
+) -> dict[str, Any]:
     inside = levels == level
     parts = [answers.take(inside), answers.take(~inside)]
     sizes = [part.n_groups for part in parts]
     row: dict[str, Any] = dict.fromkeys(SUBGROUP_COLUMNS)
-    row |= {"column": name, "subgroup": level, "images": int(inside.sum()), "groups": sizes[0], "worst": False, "note": "", "classes": 0}
+    row |= {
+        "column": name,
+        "subgroup": level,
+        "images": int(inside.sum()),
+        "groups": sizes[0],
+        "worst": False,
+        "note": "",
+        "classes": 0,
+    }
     classes = [c for c in answers.each() if all(_shows(part, c) for part in parts)]
     if min(sizes) < MIN_GROUPS:
         count, which = (sizes[0], "") if sizes[0] < MIN_GROUPS else (sizes[1], "other ")
@@ -145,22 +184,35 @@ def _row(answers: LinePredictions, metric: str, name: str, level: str, levels: n
     }
     if METRICS[metric].grows_by_chance:
         return row
-    both = [answers.sample(values, groups, part.reference(metric)) for values, part in zip((own, rest), parts, strict=True)]
+    both = [
+        answers.sample(values, groups, part.reference(metric))
+        for values, part in zip((own, rest), parts, strict=True)
+    ]
     gap = stats.paired_difference(*both)
     low, high = gap.interval()
-    return {**row, "difference": gap.value, "difference_low": low, "difference_high": high, "p": gap.p()}
+    return {
+        **row,
+        "difference": gap.value,
+        "difference_low": low,
+        "difference_high": high,
+        "p": gap.p(),
+    }
 
 
 def _shows(part: LinePredictions, c: int) -> bool:
     """Whether enough groups have the class, and enough have images without it."""
     known, positive = part.positives(c)
-    return all(len(np.unique(part.groups[known[which]])) >= MIN_OF_CLASS for which in (positive, ~positive))
+    return all(
+        len(np.unique(part.groups[known[which]])) >= MIN_OF_CLASS for which in (positive, ~positive)
+    )
 
 
 def _value(part: LinePredictions, draw: Draw, metric: str, classes: list[int]) -> np.ndarray:
     """(1 + R,): the metric on a part of the images, of these classes alone where it is a mean over classes."""
     if metric not in _MEANS:
-        whole: np.ndarray = metrics.score(part.labels, draw.probabilities, draw.decisions, part.kind, part.weights).values[metric]
+        whole: np.ndarray = metrics.score(
+            part.labels, draw.probabilities, draw.decisions, part.kind, part.weights
+        ).values[metric]
         return whole
     if part.kind == "binary" and metric != "auc":
         classes = [0, 1]
@@ -173,6 +225,10 @@ def _value(part: LinePredictions, draw: Draw, metric: str, classes: list[int]) -
         decided = draw.decisions[known, c] == 1 if draw.decisions.ndim == 2 else draw.decisions == c
         found = one_vs_rest.agreement(positive, decided, part.weights[known])
         several = draw.decisions.ndim == 2 and metric == "balanced_accuracy"
-        each.append((found["recall"] + found["specificity"]) / 2 if several else found["f1" if metric == "f1" else "recall"])
+        each.append(
+            (found["recall"] + found["specificity"]) / 2
+            if several
+            else found["f1" if metric == "f1" else "recall"]
+        )
     mean: np.ndarray = np.mean(each, axis=0)
     return mean

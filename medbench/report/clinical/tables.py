@@ -1,4 +1,7 @@
-"""What `medbench clinical` prints: a few tables of one line of a leaderboard, in a terminal, as Markdown, LaTeX or tidy CSV."""
+"""What `medbench clinical` prints.
+
+A few tables of one line of a leaderboard, in a terminal, as Markdown, LaTeX or tidy CSV.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,14 @@ from medbench.report.clinical.class_metrics import check_shares, per_class, too_
 from medbench.report.clinical.predictions import LinePredictions, read_predictions
 from medbench.report.clinical.subgroup_analysis import MIN_GROUPS, MIN_OF_CLASS, subgroups
 from medbench.report.clinical.temperature_scaling import MIN_HELD_OUT, RANGE, SEPARABLE, calibration
-from medbench.report.leaderboard import FEW, Leaderboard, LeaderboardEntry, escape_tex, known_metric, shown_axes
+from medbench.report.leaderboard import (
+    FEW,
+    Leaderboard,
+    LeaderboardEntry,
+    escape_tex,
+    known_metric,
+    shown_axes,
+)
 from medbench.report.leaderboard.standard_tables import grid
 from medbench.schema import UserError, csv_cell, in_markdown, parse_budget, printable
 from medbench.stats import number_format
@@ -27,7 +37,12 @@ if TYPE_CHECKING:
 
 FORMATS = ("terminal", "markdown", "csv", "latex")
 FORMAT_OF = {".md": "markdown", ".csv": "csv", ".tex": "latex"}  # of a file's name
-_DECISIONS = {"recall": "recall", "precision": "precision", "specificity": "specificity", "f1": "F1"}
+_DECISIONS = {
+    "recall": "recall",
+    "precision": "precision",
+    "specificity": "specificity",
+    "f1": "F1",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +62,12 @@ class Sheet:
 
 
 def best_lines(
-    boards: Sequence[Leaderboard], method: str | None, labels: str | None, protocol: str | None, target: str | None, metric: str | None
+    boards: Sequence[Leaderboard],
+    method: str | None,
+    labels: str | None,
+    protocol: str | None,
+    target: str | None,
+    metric: str | None,
 ) -> list[tuple[Leaderboard, LeaderboardEntry]]:
     """Return the best complete line of each leaderboard among those asked for.
 
@@ -67,17 +87,31 @@ def best_lines(
     for axis, given in asked.items():
         there = sorted({str(getattr(cell, axis)) for cell in cells})
         if given is not None and given not in there:
-            raise UserError(f"No line with {axis} '{given}' is in these results.", allowed=there, given=given)
+            raise UserError(
+                f"No line with {axis} '{given}' is in these results.", allowed=there, given=given
+            )
     found = []
     for board in boards:
         shown = board.shown(metric)
         sign = METRICS[shown].sign
-        lines = [line for line in board.lines if all(given in (None, str(getattr(line.cell, axis))) for axis, given in asked.items())]
-        done = [line for line in lines if shown in line.plain and not np.isnan(line.plain[shown]).any()]
+        lines = [
+            line
+            for line in board.lines
+            if all(given in (None, str(getattr(line.cell, axis))) for axis, given in asked.items())
+        ]
+        done = [
+            line for line in lines if shown in line.plain and not np.isnan(line.plain[shown]).any()
+        ]
         if done:
             last = done[-1].cell.labels  # budgets stand from few labels to many
             found.append(
-                (board, max((line for line in done if line.cell.labels == last), key=lambda line: sign * np.mean(line.plain[shown])))
+                (
+                    board,
+                    max(
+                        (line for line in done if line.cell.labels == last),
+                        key=lambda line: sign * np.mean(line.plain[shown]),
+                    ),
+                )
             )
     if not found:
         raise UserError("No finished line is what was asked for.", then="medbench table FOLDER")
@@ -102,10 +136,14 @@ def sheets(
     specificity: float,
     sensitivity: float,
 ) -> list[Sheet]:
-    """All tables of one line; those that these results cannot give are left out (a named column `by` is refused)."""
+    """All tables of one line.
+
+    Those that these results cannot give are left out (a named column `by` is refused).
+    """
     check_shares(specificity, sensitivity)
     answers, stage = read_predictions(line), f"tables of {line.name}"
-    frame = subgroups(answers, metric, by)  # first: a column that is not there is refused before any work
+    # first: a column that is not there is refused before any work
+    frame = subgroups(answers, metric, by)
     report_progress(stage, 0, 3, "tables")
     made = _classes(answers, specificity, sensitivity)
     report_progress(stage, 1, 3, "tables")
@@ -121,7 +159,11 @@ def _classes(answers: LinePredictions, specificity: float, sensitivity: float) -
     found = {(row["class"], row["metric"]): row for row in frame.to_dict("records")}
     names, few = list(dict.fromkeys(frame["class"])), too_few(answers)
     each = ". ".join(f"{name}, {why}" for name, why in few.items())
-    warning = [f"WARNING: fewer than {FEW} {answers.group}s on one side, too few to say: {each}."] if few else []
+    warning = (
+        [f"WARNING: fewer than {FEW} {answers.group}s on one side, too few to say: {each}."]
+        if few
+        else []
+    )
     unsaid = ["too few", "", "", ""]
 
     def count(name: str) -> str:
@@ -133,7 +175,16 @@ def _classes(answers: LinePredictions, specificity: float, sensitivity: float) -
         return _number(found[name, metric], 2) + ("" if np.isnan(mean) else f" at {mean:.2f}")
 
     decided = [
-        [name, count(name), *(unsaid if name in few else [_number(found[name, metric], 2) for metric in _DECISIONS])] for name in names
+        [
+            name,
+            count(name),
+            *(
+                unsaid
+                if name in few
+                else [_number(found[name, metric], 2) for metric in _DECISIONS]
+            ),
+        ]
+        for name in names
     ]
     ranked = [
         [
@@ -146,14 +197,22 @@ def _classes(answers: LinePredictions, specificity: float, sensitivity: float) -
         else [name, *unsaid]
         for name in names
     ]
-    where = (
-        "Thresholds are chosen for each class on the held-out scores of the labelled subset; behind 'at': what they reached on this set."
-    )
+    where = "Thresholds are chosen for each class on the held-out scores of the labelled subset; behind 'at': what they reached on this set."
     if not any(draw.held is not None for draw in answers.draws):
         where = "No thresholds: nothing was held out inside the labelled subset, or these results are older than its saving."
-    elif frame.loc[frame["metric"].str.contains("_at_") & ~frame["class"].isin(list(few)), "mean"].isna().any():
+    elif (
+        frame.loc[frame["metric"].str.contains("_at_") & ~frame["class"].isin(list(few)), "mean"]
+        .isna()
+        .any()
+    ):
         where += f" –: fewer than {1 / (1 - specificity):.0f} held-out negatives, or {1 / (1 - sensitivity):.0f} positives, in a draw."
-    header = ["class", "AUC", "average precision", f"sensitivity at spec. {specificity:.10g}", f"specificity at sens. {sensitivity:.10g}"]
+    header = [
+        "class",
+        "AUC",
+        "average precision",
+        f"sensitivity at spec. {specificity:.10g}",
+        f"specificity at sens. {sensitivity:.10g}",
+    ]
     return [
         Sheet(
             "Each class, as decided",
@@ -162,23 +221,44 @@ def _classes(answers: LinePredictions, specificity: float, sensitivity: float) -
             warning,
             frame[frame.metric.isin([*_DECISIONS, "prevalence"])],
         ),
-        Sheet("Each class against the rest", header, ranked, [*warning, where], frame[~frame.metric.isin([*_DECISIONS, "prevalence"])]),
+        Sheet(
+            "Each class against the rest",
+            header,
+            ranked,
+            [*warning, where],
+            frame[~frame.metric.isin([*_DECISIONS, "prevalence"])],
+        ),
     ]
 
 
 def _cases(answers: LinePredictions) -> list[Sheet]:
     frame = cases(answers)
     if frame.empty:
-        return [Sheet("A case beside an image", ["", "cases"], [], frame.attrs["said"], frame)] if frame.attrs["said"] else []
+        return (
+            [Sheet("A case beside an image", ["", "cases"], [], frame.attrs["said"], frame)]
+            if frame.attrs["said"]
+            else []
+        )
     body = [
         [
             METRICS[row["metric"]].title,
-            *(_interval(row[name], row[f"{name}_low"], row[f"{name}_high"], 3, name == "gain") for name in ("image", "case", "gain")),
+            *(
+                _interval(row[name], row[f"{name}_low"], row[f"{name}_high"], 3, name == "gain")
+                for name in ("image", "case", "gain")
+            ),
         ]
         for row in frame.to_dict("records")
     ]
     n, m = frame["images"].iloc[0], frame["cases"].iloc[0]
-    return [Sheet("A case beside an image", ["", f"{n} images", f"{m} cases", "case - image"], body, frame.attrs["said"], frame)]
+    return [
+        Sheet(
+            "A case beside an image",
+            ["", f"{n} images", f"{m} cases", "case - image"],
+            body,
+            frame.attrs["said"],
+            frame,
+        )
+    ]
 
 
 def _subgroups(answers: LinePredictions, metric: str, frame: pd.DataFrame) -> list[Sheet]:
@@ -192,12 +272,23 @@ def _subgroups(answers: LinePredictions, metric: str, frame: pd.DataFrame) -> li
         for row in part.to_dict("records"):
             numbers = [
                 _interval(row["value"], row["low"], row["high"], 3),
-                _interval(row["difference"], row["difference_low"], row["difference_high"], 3, True),
+                _interval(
+                    row["difference"], row["difference_low"], row["difference_high"], 3, True
+                ),
             ]
             p = "" if np.isnan(row["p"]) else number_format.p_cell(row["p"])
             said = [row["note"], "", ""] if row["note"] else [*numbers, p]
             classes = [] if not several else ["" if row["note"] else f"{row['classes']} of {over}"]
-            body.append([row["subgroup"], str(row["images"]), str(row["groups"]), *classes, *said, "worst" if row["worst"] else ""])
+            body.append(
+                [
+                    row["subgroup"],
+                    str(row["images"]),
+                    str(row["groups"]),
+                    *classes,
+                    *said,
+                    "worst" if row["worst"] else "",
+                ]
+            )
         header = [
             str(name),
             "images",
@@ -208,7 +299,11 @@ def _subgroups(answers: LinePredictions, metric: str, frame: pd.DataFrame) -> li
             "p",
             "",
         ]
-        made.append(Sheet(f"{METRICS[metric].title} by {name}", header, body, [], part, part["worst"].tolist()))
+        made.append(
+            Sheet(
+                f"{METRICS[metric].title} by {name}", header, body, [], part, part["worst"].tolist()
+            )
+        )
     n, tested = "two classes" if over > 1 else "a class", int(frame["p"].notna().sum())
     note = (
         f"p: of no difference, Holm-corrected over the {tested} subgroups; worst: the furthest behind, whether or not p shows it. "
@@ -219,7 +314,9 @@ def _subgroups(answers: LinePredictions, metric: str, frame: pd.DataFrame) -> li
         f"Too small to say: fewer than {MIN_GROUPS} {answers.group}s on either side, or not {n} with {MIN_OF_CLASS} {answers.group}s that have it and "
         f"{MIN_OF_CLASS} that do not."
     )
-    undefined = (frame["value"].notna() & frame["low"].isna()) | (frame["difference"].notna() & frame["difference_low"].isna())
+    undefined = (frame["value"].notna() & frame["low"].isna()) | (
+        frame["difference"].notna() & frame["difference_low"].isna()
+    )
     if (undefined & (frame["note"] == "")).any():
         note += f" {number_format.UNDEFINED}: every resample gives the same number, or too many give none."
     if METRICS[metric].grows_by_chance:
@@ -230,7 +327,13 @@ def _subgroups(answers: LinePredictions, metric: str, frame: pd.DataFrame) -> li
 def _calibration(answers: LinePredictions) -> Sheet:
     frame = calibration(answers)
     found = {(row["state"], row["metric"]): row for row in frame.to_dict("records")}
-    names = {"ece": "ECE", "brier": "Brier", "log_loss": "log-loss", "slope": "slope", "intercept": "intercept"}
+    names = {
+        "ece": "ECE",
+        "brier": "Brier",
+        "log_loss": "log-loss",
+        "slope": "slope",
+        "intercept": "intercept",
+    }
     t, by_chance = found["after", "temperature"], found["if calibrated", "ece"]["mean"]
     after = not np.isnan(t["mean"])
     states = ("before", "after", "change") if after else ("before",)
@@ -248,13 +351,25 @@ def _calibration(answers: LinePredictions) -> Sheet:
         note = f"No temperature: a draw has fewer than {MIN_HELD_OUT} held-out images, or these results are older than their saving."
     chance = f"ECE: probabilities that are right would show {by_chance:.3f} on so many images, by chance; the interval allows for it."
     parted = [SEPARABLE] if frame["note"].str.startswith("separable").any() else []
-    return Sheet("Calibration", ["", *(("as given", "after", "change") if after else ("as given",))], body, [note, chance, *parted], frame)
+    return Sheet(
+        "Calibration",
+        ["", *(("as given", "after", "change") if after else ("as given",))],
+        body,
+        [note, chance, *parted],
+        frame,
+    )
 
 
 def _calibrated(row: dict[str, Any], signed: bool) -> str:
     """Write a number, with the reason where it, or its interval, is undefined."""
     number = _number(row, 3, signed)
-    return number if not row["note"] else row["note"] if number == number_format.NONE else f"{number}, {row['note']}"
+    return (
+        number
+        if not row["note"]
+        else row["note"]
+        if number == number_format.NONE
+        else f"{number}, {row['note']}"
+    )
 
 
 def _number(row: dict[str, float], digits: int, signed: bool = False) -> str:
@@ -273,7 +388,9 @@ def clinical_terminal(title: str, made: Sequence[Sheet]) -> list[Table | str]:
     for sheet in made:
         shown = Table(title=Text(sheet.title), title_justify="left", title_style="bold")
         for place, name in enumerate(sheet.header):
-            shown.add_column(Text(name), justify="left" if place == 0 else "right", no_wrap=place == 0)
+            shown.add_column(
+                Text(name), justify="left" if place == 0 else "right", no_wrap=place == 0
+            )
         for row, bold in zip(sheet.body, sheet.bold or [False] * len(sheet.body), strict=True):
             shown.add_row(*map(Text, row), style="bold" if bold else None)
         found += [shown, *sheet.notes]
@@ -288,14 +405,25 @@ def render_tables(made: Sequence[tuple[str, Sequence[Sheet]]], form: str) -> str
     if form == "csv":
         import pandas as pd
 
-        frames = [sheet.frame.assign(line=title, table=sheet.title) for title, of_line in made for sheet in of_line if len(sheet.frame)]
+        frames = [
+            sheet.frame.assign(line=title, table=sheet.title)
+            for title, of_line in made
+            for sheet in of_line
+            if len(sheet.frame)
+        ]
         whole = pd.concat([frame.dropna(axis=1, how="all") for frame in frames], ignore_index=True)
-        whole = whole[["line", "table", *(c for c in whole.columns if c not in ("line", "table"))]].map(csv_cell)
+        whole = whole[
+            ["line", "table", *(c for c in whole.columns if c not in ("line", "table"))]
+        ].map(csv_cell)
         return str(whole.to_csv(index=False, lineterminator="\n"))
     parts = []
     for title, of_line in made:
-        parts.append(f"**{in_markdown(title)}**\n" if form == "markdown" else f"% {printable(title)}")
-        parts += [_markdown(sheet) if form == "markdown" else _latex(title, sheet) for sheet in of_line]
+        parts.append(
+            f"**{in_markdown(title)}**\n" if form == "markdown" else f"% {printable(title)}"
+        )
+        parts += [
+            _markdown(sheet) if form == "markdown" else _latex(title, sheet) for sheet in of_line
+        ]
     return "\n".join(parts) + ("" if form == "latex" else "\n")
 
 
@@ -313,8 +441,12 @@ def _markdown(sheet: Sheet) -> str:
 
 
 def _latex(title: str, sheet: Sheet) -> str:
-    minus = lambda cell: re.sub(r"(?<![\w.])-(?=\d)", "$-$", escape_tex(cell))  # of a number, not of a name or a range
-    header, *body = [[escape_tex(cell) for cell in sheet.header], *([escape_tex(row[0]), *map(minus, row[1:])] for row in sheet.body)]
+    # of a number, not of a name or a range
+    minus = lambda cell: re.sub(r"(?<![\w.])-(?=\d)", "$-$", escape_tex(cell))
+    header, *body = [
+        [escape_tex(cell) for cell in sheet.header],
+        *([escape_tex(row[0]), *map(minus, row[1:])] for row in sheet.body),
+    ]
     rows = [" & ".join(cells) + " \\\\" for cells in (header, *body)]
     notes = [f"  \\par {escape_tex(note)}" for note in sheet.notes]
     return "\n".join(

@@ -66,7 +66,9 @@ def calibration(line: LeaderboardEntry | LinePredictions) -> pd.DataFrame:
     import pandas as pd
 
     numbers = dict.fromkeys(CALIBRATION_COLUMNS[2:-1], float)
-    return pd.DataFrame(calibration_records(line), columns=list(CALIBRATION_COLUMNS)).astype(numbers)
+    return pd.DataFrame(calibration_records(line), columns=list(CALIBRATION_COLUMNS)).astype(
+        numbers
+    )
 
 
 def calibration_records(line: LeaderboardEntry | LinePredictions) -> list[dict[str, Any]]:
@@ -82,20 +84,58 @@ def calibration_records(line: LeaderboardEntry | LinePredictions) -> list[dict[s
     ]
     sd = float(np.std(temperatures, ddof=1)) if len(temperatures) > 1 else np.nan
     nothing = {**dict.fromkeys(CALIBRATION_COLUMNS, np.nan), "note": ""}
-    records: list[dict[str, Any]] = [{**nothing, "state": "after", "metric": "temperature", "mean": float(np.mean(temperatures)), "sd": sd}]
-    by_chance = float(np.mean([ece_if_calibrated(answers.labels, draw.probabilities) for draw in answers.draws]))
+    records: list[dict[str, Any]] = [
+        {
+            **nothing,
+            "state": "after",
+            "metric": "temperature",
+            "mean": float(np.mean(temperatures)),
+            "sd": sd,
+        }
+    ]
+    by_chance = float(
+        np.mean([ece_if_calibrated(answers.labels, draw.probabilities) for draw in answers.draws])
+    )
     records.append({**nothing, "state": "if calibrated", "metric": "ece", "mean": by_chance})
     for metric in before[0]:
-        samples = {name: answers.sample([values[metric] for values in part]) for name, part in (("before", before), ("after", after))}
+        samples = {
+            name: answers.sample([values[metric] for values in part])
+            for name, part in (("before", before), ("after", after))
+        }
         for state, sample in samples.items():
             signed = metric in ("slope", "intercept")
             within = (-np.inf if signed else 0.0, np.inf)
-            s = stats.mean_over_seeds(sample, within=within, grows_by_chance=metric_of(metric).grows_by_chance)
-            note = _without_slope(sample, answers.labels) if signed and (state == "before" or not np.isnan(temperatures).any()) else ""
-            records.append({"state": state, "metric": metric, "mean": s.mean, "sd": s.sd, "low": s.low, "high": s.high, "note": note})
+            s = stats.mean_over_seeds(
+                sample, within=within, grows_by_chance=metric_of(metric).grows_by_chance
+            )
+            note = (
+                _without_slope(sample, answers.labels)
+                if signed and (state == "before" or not np.isnan(temperatures).any())
+                else ""
+            )
+            records.append(
+                {
+                    "state": state,
+                    "metric": metric,
+                    "mean": s.mean,
+                    "sd": s.sd,
+                    "low": s.low,
+                    "high": s.high,
+                    "note": note,
+                }
+            )
         gap = stats.paired_difference(samples["after"], samples["before"])
         low, high = gap.interval()
-        records.append({**nothing, "state": "change", "metric": metric, "mean": gap.value, "low": low, "high": high})
+        records.append(
+            {
+                **nothing,
+                "state": "change",
+                "metric": metric,
+                "mean": gap.value,
+                "low": low,
+                "high": high,
+            }
+        )
     return records
 
 
@@ -106,7 +146,11 @@ def _without_slope(sample: stats.Sample, labels: np.ndarray) -> str:
         return "one class alone"
     if draws.any():
         return "separable" if draws.all() else f"separable in {draws.sum()} of {len(draws)} draws"
-    return f"separable in {100 * resamples:.0f} % of resamples" if resamples > stats.MAX_UNDEFINED else ""
+    return (
+        f"separable in {100 * resamples:.0f} % of resamples"
+        if resamples > stats.MAX_UNDEFINED
+        else ""
+    )
 
 
 def ece_if_calibrated(labels: np.ndarray, probabilities: np.ndarray) -> float:
@@ -125,7 +169,9 @@ def ece_if_calibrated(labels: np.ndarray, probabilities: np.ndarray) -> float:
     rng, found = np.random.default_rng(0), []
     for _ in range(_WORLDS):
         right = rng.random(len(confidence)) < confidence
-        found.append(np.abs(np.bincount(which, confidence - right, ECE_BINS)).sum() / len(confidence))
+        found.append(
+            np.abs(np.bincount(which, confidence - right, ECE_BINS)).sum() / len(confidence)
+        )
     return float(np.mean(found))
 
 
@@ -135,17 +181,31 @@ def _measured(answers: LinePredictions, probabilities: np.ndarray) -> dict[str, 
     weights = answers.weights.astype(float)
     known = (~np.isnan(labels)).astype(float) if several else np.ones((len(labels), 1))
     pairs = known.sum(1) @ weights
-    truth = np.nan_to_num(labels) if several else (labels[:, None] == np.arange(probabilities.shape[1]))
+    truth = (
+        np.nan_to_num(labels) if several else (labels[:, None] == np.arange(probabilities.shape[1]))
+    )
     squares = (probabilities - truth) ** 2
-    squares = (squares * known).sum(1) if several else squares[:, 1] if answers.kind == "binary" else squares.sum(1)
+    squares = (
+        (squares * known).sum(1)
+        if several
+        else squares[:, 1]
+        if answers.kind == "binary"
+        else squares.sum(1)
+    )
     losses = _losses(labels, probabilities)
     losses = (np.nan_to_num(losses) * known).sum(1) if several else losses
     gaps = calibration_gaps(labels, probabilities, several).T @ weights
     assert len(gaps) == ECE_BINS
-    found = {"ece": ratio(np.abs(gaps).sum(0), pairs), "brier": ratio(squares @ weights, pairs), "log_loss": ratio(losses @ weights, pairs)}
+    found = {
+        "ece": ratio(np.abs(gaps).sum(0), pairs),
+        "brier": ratio(squares @ weights, pairs),
+        "log_loss": ratio(losses @ weights, pairs),
+    }
     if answers.kind == "binary":
         p = np.clip(probabilities[:, 1], SMALLEST, 1 - SMALLEST)
-        found["slope"], found["intercept"] = recalibration(np.log(p / (1 - p)), labels == 1, weights)
+        found["slope"], found["intercept"] = recalibration(
+            np.log(p / (1 - p)), labels == 1, weights
+        )
     return found
 
 

@@ -1,4 +1,7 @@
-"""Plan + rows + scores -> figures for a paper. Never imports torch; matplotlib only when something is drawn."""
+"""Plan + rows + scores -> figures for a paper.
+
+Never imports torch; matplotlib only when something is drawn.
+"""
 
 from __future__ import annotations
 
@@ -43,15 +46,19 @@ def draw_figures(
 ) -> list[Path]:
     """Write the figures of `kinds` (keys of KINDS; none: all that can be drawn) and return their files.
 
-    width: a key of WIDTHS, "" for what each figure needs. say: is told which figures show the best of many lines alone, as they say
-    themselves. processes: how many kinds are drawn at once, or files of a single kind written (`fork_pool.each`). Raises UserError for a kind
-    that was named and cannot be drawn from these results, or where none can.
+    width: a key of WIDTHS, "" for what each figure needs. say: is told which figures show the best
+    of many lines alone, as they say themselves. processes: how many kinds are drawn at once, or
+    files of a single kind written (`fork_pool.each`). Raises UserError for a kind that was named
+    and cannot be drawn from these results, or where none can.
     """
     known_metric(boards, metric)
     home, asked = at_home(boards), list(kinds or KINDS)
 
     def drawn(kind: str) -> tuple[list[Path], list[tuple[str, str]]] | str:
-        """Files of one kind, and (name, what it says) of those that do not show all; or why there are none."""
+        """Files of one kind, and (name, what it says) of those that do not show all.
+
+        Or why there are none.
+        """
         try:
             drawings = KINDS[kind](boards if kind == "shift" else home, metric, width)
         except UserError as error:
@@ -66,7 +73,9 @@ def draw_figures(
         made = fork_pool.each(drawn, asked, processes)
     done = [entry for entry in made if not isinstance(entry, str)]
     if not done:
-        raise UserError(f"Nothing can be drawn. {' '.join(entry for entry in made if isinstance(entry, str))}")
+        raise UserError(
+            f"Nothing can be drawn. {' '.join(entry for entry in made if isinstance(entry, str))}"
+        )
     said: dict[str, list[str]] = {}
     for name, words in chain.from_iterable(names for _, names in done):
         said.setdefault(words, []).append(name)

@@ -30,9 +30,23 @@ def attention_picture(maps: Mapping[str, np.ndarray], names: Sequence[str]) -> F
         FigureCanvasAgg(figure)
         axes = figure.subplots(down, across, squeeze=False)
         for i, (place, (title, values)) in enumerate(zip(axes.flat, maps.items(), strict=False)):
-            options = {"vmin": 0, "vmax": 1, "cmap": "Greys", "square": True, "cbar": False, "linewidths": 0.5, "linecolor": "0.6"}
+            options = {
+                "vmin": 0,
+                "vmax": 1,
+                "cmap": "Greys",
+                "square": True,
+                "cbar": False,
+                "linewidths": 0.5,
+                "linecolor": "0.6",
+            }
             seaborn.heatmap(
-                values, annot=True, fmt=".2f", xticklabels=names, yticklabels=names if i % across == 0 else False, ax=place, **options
+                values,
+                annot=True,
+                fmt=".2f",
+                xticklabels=names,
+                yticklabels=names if i % across == 0 else False,
+                ax=place,
+                **options,
             )
             place.set_title(title, pad=8)
             place.tick_params(length=0)

@@ -1,4 +1,7 @@
-"""Figures of saved scores: how far probabilities can be believed, and which classes are taken for which."""
+"""Figures of saved scores.
+
+How far probabilities can be believed, and which classes are taken for which.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,14 @@ import numpy as np
 from medbench.report import clinical
 from medbench.report.figures.line_selection import left_out, readable
 from medbench.report.figures.performance import line_looks, short_names
-from medbench.report.figures.style import Drawing, figure_legend, legend_lines, panels, shaded, without_mathtext
+from medbench.report.figures.style import (
+    Drawing,
+    figure_legend,
+    legend_lines,
+    panels,
+    shaded,
+    without_mathtext,
+)
 from medbench.report.leaderboard import Leaderboard, LeaderboardEntry
 from medbench.schema import UserError
 from medbench.stats.metrics import ECE_BINS
@@ -23,29 +33,42 @@ _BEST = 3
 def reliability(boards: Sequence[Leaderboard], metric: str | None, width: str) -> list[Drawing]:
     """Share of right answers over confidence with the most labels, in the bins of the expected calibration error; all draws together.
 
-    Where scores were held out inside the labelled subset a second panel shows the same after each draw's temperature (`clinical.fit_temperature`).
+    Where scores were held out inside the labelled subset a second panel shows the same after each
+    draw's temperature (`clinical.fit_temperature`).
     """
     every, boards = boards, readable(boards, metric)
     names, look, title = short_names(boards), line_looks(boards), left_out(every, boards)
     found = {board: calibration_curves(board) for board in boards}
-    states = ("as given", "temperature scaled") if any(len(each) > 1 for of in found.values() for each in of.values()) else ("",)
+    states = (
+        ("as given", "temperature scaled")
+        if any(len(each) > 1 for of in found.values() for each in of.values())
+        else ("",)
+    )
     count = len(boards) * len(states)
     rows = legend_lines(list(names.values()), width, count, title)
     height = 2.5 if len(states) == 1 else 1.9 if width == "column" else 3.0
     figure, axes, inches = panels(count, width, height=height, legend=rows, across=len(states))
     handles = {}
-    for ax, (board, place) in zip(axes, [(board, place) for board in boards for place in range(len(states))], strict=True):
+    for ax, (board, place) in zip(
+        axes, [(board, place) for board in boards for place in range(len(states))], strict=True
+    ):
         ax.plot([0, 1], [0, 1], color="0.6", linewidth=0.8, linestyle=(0, (1, 1)))
         for line, curves in found[board].items():
             if place < len(curves):  # else it has no temperature
                 style = look[line.name]
                 (handles[line.name],) = ax.plot(
-                    *curves[place], color=style.colour, marker=style.marker, linestyle=style.stroke, clip_on=False
+                    *curves[place],
+                    color=style.colour,
+                    marker=style.marker,
+                    linestyle=style.stroke,
+                    clip_on=False,
                 )
         ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="share of right answers")
         ax.set_box_aspect(1)
         state = f"\n{states[place]}" if states[place] else ""
-        ax.set_title(f"{without_mathtext(board.title)}\n{board.budgets()[-1]} labels{state}", loc="left")
+        ax.set_title(
+            f"{without_mathtext(board.title)}\n{board.budgets()[-1]} labels{state}", loc="left"
+        )
         ax.spines[["top", "right"]].set_visible(False)
     if not handles:
         raise UserError("A reliability curve needs one finished line.", then="medbench run")
@@ -53,7 +76,9 @@ def reliability(boards: Sequence[Leaderboard], metric: str | None, width: str) -
     return [Drawing("reliability", figure, title)]
 
 
-def calibration_curves(board: Leaderboard) -> dict[LeaderboardEntry, list[tuple[list[float], list[float]]]]:
+def calibration_curves(
+    board: Leaderboard,
+) -> dict[LeaderboardEntry, list[tuple[list[float], list[float]]]]:
     """Compute reliability curves of each finished line with the most labels.
 
     Mean confidence and share of right answers, a number per bin that holds ten images a draw; as
@@ -65,10 +90,17 @@ def calibration_curves(board: Leaderboard) -> dict[LeaderboardEntry, list[tuple[
     for line in lines:
         for confidence, right in _calibrations(board, line, labels):
             which = np.minimum((np.ceil(confidence * ECE_BINS) - 1).astype(int), ECE_BINS - 1)
-            kept = [which == b for b in range(ECE_BINS) if (which == b).sum() >= _FEWEST * len(line.rows)]
-            means = [[float(values[bin_].mean()) for bin_ in kept] for values in (confidence, right)]
+            kept = [
+                which == b
+                for b in range(ECE_BINS)
+                if (which == b).sum() >= _FEWEST * len(line.rows)
+            ]
+            means = [
+                [float(values[bin_].mean()) for bin_ in kept] for values in (confidence, right)
+            ]
             found.setdefault(line, []).append((means[0], means[1]))
-    return {line: curves for line, curves in found.items() if curves[0][0]}  # else no bin holds images enough
+    # else no bin holds images enough
+    return {line: curves for line, curves in found.items() if curves[0][0]}
 
 
 def attention(boards: Sequence[Leaderboard], metric: str | None, width: str) -> list[Drawing]:
@@ -87,14 +119,19 @@ def attention(boards: Sequence[Leaderboard], metric: str | None, width: str) -> 
             if line.complete and all(drawn):
                 name, first = (line.cell.method, line.name), line.rows[0].provenance
                 fused.setdefault(name, {})[f"{line.cell.labels} labels"] = np.mean(drawn, axis=0)
-                members[name] = first.get("members") or [made["method"] for made in first["pretraining"]]
+                members[name] = first.get("members") or [
+                    made["method"] for made in first["pretraining"]
+                ]
         for name, maps in fused.items():
             k = len(next(iter(maps.values())))
             known = members[name] if len(members[name]) == k else [str(i + 1) for i in range(k)]
             slug = re.sub(r"[^\w.-]+", "-", f"attention-{board.task}-{name[0]}")
             found.append(Drawing(slug, attention_picture(maps, known)))
     if not found:
-        raise UserError("An attention map needs one finished line of a fusion with attention.", then="medbench run --methods dvme")
+        raise UserError(
+            "An attention map needs one finished line of a fusion with attention.",
+            then="medbench run --methods dvme",
+        )
     return found
 
 
@@ -116,19 +153,32 @@ def confusion(boards: Sequence[Leaderboard], metric: str | None, width: str) -> 
         classes, said = board.about["classes"], left_out([board], [few])
         size = 5 if len(classes) > 6 and len(lines) > 1 else 6.5
         for ax, line in zip(axes, lines, strict=True):
-            shares, first = 100 * _confusion(board, line, labels), ax.get_subplotspec().is_first_col()
-            texts = [[f"{share:.0f}" for share in row] for row in shares] if len(classes) <= 10 else []
-            shaded(ax, shares, texts, classes, classes if first else [], size=size, vmin=0, vmax=100)
+            shares, first = (
+                100 * _confusion(board, line, labels),
+                ax.get_subplotspec().is_first_col(),
+            )
+            texts = (
+                [[f"{share:.0f}" for share in row] for row in shares] if len(classes) <= 10 else []
+            )
+            shaded(
+                ax, shares, texts, classes, classes if first else [], size=size, vmin=0, vmax=100
+            )
             ax.set_aspect("equal")
             ax.tick_params(axis="x", rotation=90)
             ax.set_title(without_mathtext(names[line.name]))
             ax.set_xlabel("decision")
             ax.set_ylabel("label, % of its images" if first else "")
-        figure.suptitle(f"{without_mathtext(board.title)}, {board.budgets()[-1]} labels{said and f'; {said}'}", fontsize=7.5)
+        figure.suptitle(
+            f"{without_mathtext(board.title)}, {board.budgets()[-1]} labels{said and f'; {said}'}",
+            fontsize=7.5,
+        )
         word = re.sub(r"[^A-Za-z0-9]+", "-", f"{board.task} {board.data} {board.target}").strip("-")
         found.append(Drawing(f"confusion-{word}", figure, said))
     if not found:
-        raise UserError("A confusion matrix needs a finished line of a task with one label an image.", then="medbench plot --kind curves")
+        raise UserError(
+            "A confusion matrix needs a finished line of a task with one label an image.",
+            then="medbench plot --kind curves",
+        )
     return found
 
 
@@ -146,7 +196,9 @@ def _labels(line: LeaderboardEntry) -> np.ndarray:
     return line.stores[0].target(line.rows[0].provenance["target"])["labels"]
 
 
-def _calibrations(board: Leaderboard, line: LeaderboardEntry, labels: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+def _calibrations(
+    board: Leaderboard, line: LeaderboardEntry, labels: np.ndarray
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return confidences in [0, 1] and whether the answers were right.
 
     Of all draws one after another, as `metrics.score` takes them for `ece`; then the same after
@@ -155,11 +207,17 @@ def _calibrations(board: Leaderboard, line: LeaderboardEntry, labels: np.ndarray
     kind, draws = board.about["kind"], [clinical.draw_of(scores) for scores in _scores(line)]
     given = [draw.probabilities for draw in draws]
     temperatures = [clinical.fit_temperature(draw, kind) for draw in draws]
-    scaled = [clinical.tempered(p, t, kind) for p, t in zip(given, temperatures, strict=True)] if not np.isnan(temperatures).any() else []
+    scaled = (
+        [clinical.tempered(p, t, kind) for p, t in zip(given, temperatures, strict=True)]
+        if not np.isnan(temperatures).any()
+        else []
+    )
     return [_pooled(labels, probabilities) for probabilities in (given, scaled) if probabilities]
 
 
-def _pooled(labels: np.ndarray, probabilities: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def _pooled(
+    labels: np.ndarray, probabilities: Sequence[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
     confidence, right = [], []
     for p in probabilities:
         if labels.ndim == 2:

@@ -10,7 +10,13 @@ import numpy as np
 
 from medbench.report.figures.line_selection import left_out, readable
 from medbench.report.figures.performance import drawn, line_looks, short_names
-from medbench.report.figures.style import Drawing, figure_legend, legend_lines, panels, without_mathtext
+from medbench.report.figures.style import (
+    Drawing,
+    figure_legend,
+    legend_lines,
+    panels,
+    without_mathtext,
+)
 from medbench.report.leaderboard import Leaderboard, RobustnessGap, at_home, measured
 from medbench.schema import UserError
 from medbench.stats.metrics import METRICS
@@ -27,17 +33,29 @@ def shift(boards: Sequence[Leaderboard], metric: str | None, width: str) -> list
         (home,) = readable([whole], metric)
         kept = {line.name for line in home.lines}
         same = [board for board in boards if (board.task, board.data) == (whole.task, whole.data)]
-        few = [replace(board, lines=[line for line in board.lines if line.name in kept]) for board in same]
+        few = [
+            replace(board, lines=[line for line in board.lines if line.name in kept])
+            for board in same
+        ]
         last = home.budgets()[-1]
-        mine = [d for d in measured(few, metric) if d.spread == "each" and d.drop and d.home.cell.labels == last]
+        mine = [
+            d
+            for d in measured(few, metric)
+            if d.spread == "each" and d.drop and d.home.cell.labels == last
+        ]
         if mine:
             drawn.append(_figure(home, mine, last, width, left_out([whole], [home])))
     if not drawn:
-        raise UserError("A figure of shifts needs one finished line on a shifted set.", then="medbench run --corruptions all")
+        raise UserError(
+            "A figure of shifts needs one finished line on a shifted set.",
+            then="medbench run --corruptions all",
+        )
     return drawn
 
 
-def _figure(home: Leaderboard, drops: Sequence[RobustnessGap], labels: str, width: str, said: str) -> Drawing:
+def _figure(
+    home: Leaderboard, drops: Sequence[RobustnessGap], labels: str, width: str, said: str
+) -> Drawing:
     names, look = short_names([home]), line_looks([home])
     kinds = list(dict.fromkeys(drop.corruption or drop.name for drop in drops))
     rows = legend_lines(list(names.values()), width, len(kinds), said)
@@ -51,9 +69,18 @@ def _figure(home: Leaderboard, drops: Sequence[RobustnessGap], labels: str, widt
             x = np.array([0, *(drop.levels[0] if drop.levels else 1 for drop in points)], float)
             lines = [points[0].home, *(drop.away[0] for drop in points)]
             aside = 0.06 * (place - (len(shown) - 1) / 2) * (len(shown) > 4)
-            handles[name] = drawn(ax, x + aside, lines, of[0].metric, look[name], "band" if len(shown) <= 4 else "bars")
+            handles[name] = drawn(
+                ax,
+                x + aside,
+                lines,
+                of[0].metric,
+                look[name],
+                "band" if len(shown) <= 4 else "bars",
+            )
         ticks = sorted({level for drop in of for level in drop.levels} or {1})
-        ax.set_xticks([0, *ticks], ["none", *map(str, ticks)] if of[0].levels else ["at home", "there"])
+        ax.set_xticks(
+            [0, *ticks], ["none", *map(str, ticks)] if of[0].levels else ["at home", "there"]
+        )
         ax.set_xlim(-0.3, ticks[-1] + 0.3)
         ax.set_title(without_mathtext(kind), loc="left")
         if ax.get_subplotspec().is_first_col():

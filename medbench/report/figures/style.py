@@ -1,4 +1,8 @@
-"""How every figure looks: sizes of a paper's column, colours that the colour-blind tell apart, marks and strokes that grey print keeps."""
+"""How every figure looks.
+
+Sizes of a paper's column, colours that the colour-blind tell apart, marks and strokes that grey
+print keeps.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +27,8 @@ if TYPE_CHECKING:
 FORMATS = ("png", "svg", "pdf")
 #: Inches: one column and the whole width of a two-column paper.
 WIDTHS = {"column": 3.3, "page": 6.9}
-#: Okabe & Ito (2008), "Color universal design", without yellow, which white paper swallows; dark and light by turns.
+#: Okabe & Ito (2008), "Color universal design", without yellow, which white paper swallows; dark
+#: and light by turns.
 COLOURS = ("#000000", "#E69F00", "#0072B2", "#56B4E9", "#D55E00", "#009E73", "#CC79A7")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 STROKES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
@@ -51,12 +56,18 @@ class Drawing:
 
 def looks(names: Sequence[str]) -> dict[str, Look]:
     """By place: colours, markers and strokes repeat after 7, 9 and 5, so that the first 315 are all different."""
-    return {name: Look(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)], STROKES[i % len(STROKES)]) for i, name in enumerate(names)}
+    return {
+        name: Look(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)], STROKES[i % len(STROKES)])
+        for i, name in enumerate(names)
+    }
 
 
 @contextmanager
 def paper() -> Iterator[None]:
-    """seaborn's "paper" and "ticks" with fonts of 7 points and thin axes; text stays text in PDF and SVG; the same bytes from the same numbers."""
+    """seaborn's "paper" and "ticks" with fonts of 7 points and thin axes.
+
+    Text stays text in PDF and SVG; the same bytes from the same numbers.
+    """
     import matplotlib
     import seaborn
 
@@ -71,17 +82,24 @@ def paper() -> Iterator[None]:
         "lines.linewidth": 1.1,
         "lines.markersize": 4,
         "axes.linewidth": 0.6,
-        **{f"{axis}tick.major.{what}": value for axis in "xy" for what, value in (("size", 2.5), ("width", 0.6))},
+        **{
+            f"{axis}tick.major.{what}": value
+            for axis in "xy"
+            for what, value in (("size", 2.5), ("width", 0.6))
+        },
         "pdf.fonttype": 42,
         "svg.fonttype": "none",
         "svg.hashsalt": "medbench",
     }
-    every: Any = {**seaborn.axes_style("ticks"), **seaborn.plotting_context("paper"), **own}  # stubs list every name
+    # stubs list every name
+    every: Any = {**seaborn.axes_style("ticks"), **seaborn.plotting_context("paper"), **own}
     with matplotlib.rc_context(every):
         yield
 
 
-def panels(count: int, width: str, *, height: float = 2.1, legend: int = 0, across: int = 1) -> tuple[Figure, list[Any], float]:
+def panels(
+    count: int, width: str, *, height: float = 2.1, legend: int = 0, across: int = 1
+) -> tuple[Figure, list[Any], float]:
     """Make (figure, its `count` axes, inches of its width).
 
     width: "column", "page", or "" for what the panels need; legend: lines of names below. across:
@@ -90,7 +108,11 @@ def panels(count: int, width: str, *, height: float = 2.1, legend: int = 0, acro
     from matplotlib.figure import Figure
 
     inches = WIDTHS[width or ("column" if count == 1 else "page")]
-    across = across if across > 1 else min(count, 1 if inches == WIDTHS["column"] else 2 if count == 4 else 3)
+    across = (
+        across
+        if across > 1
+        else min(count, 1 if inches == WIDTHS["column"] else 2 if count == 4 else 3)
+    )
     down = -(-count // across)
     figure = Figure(figsize=(inches, height * down + 0.16 * legend), layout="constrained")
     axes = figure.subplots(down, across, squeeze=False).ravel().tolist()
@@ -113,9 +135,16 @@ def spread(places: Sequence[float], least: float, low: float = -np.inf) -> list[
     clusters: list[list[int]] = []
     for i in order:
         clusters.append([i])
-        while len(clusters) > 1 and _first(clusters[-1], places, least) - _last(clusters[-2], places, least) < least:
+        while (
+            len(clusters) > 1
+            and _first(clusters[-1], places, least) - _last(clusters[-2], places, least) < least
+        ):
             clusters[-2:] = [clusters[-2] + clusters[-1]]
-    apart = [(i, _first(cluster, places, least) + least * n) for cluster in clusters for n, i in enumerate(cluster)]
+    apart = [
+        (i, _first(cluster, places, least) + least * n)
+        for cluster in clusters
+        for n, i in enumerate(cluster)
+    ]
     moved = {i: max(place, low + least * n) for n, (i, place) in enumerate(apart)}
     return [moved[i] for i in range(len(places))]
 
@@ -129,14 +158,23 @@ def _last(cluster: Sequence[int], places: Sequence[float], least: float) -> floa
     return _first(cluster, places, least) + least * (len(cluster) - 1)
 
 
-def name_at_end(ax: Axes, names: Sequence[str], values: Sequence[float], colours: Sequence[str]) -> None:
+def name_at_end(
+    ax: Axes, names: Sequence[str], values: Sequence[float], colours: Sequence[str]
+) -> None:
     """Write each name right of the axes at the height of its value, moved apart where they would overlap. Call it when all else is drawn."""
     size = 6.5
     figure = ax.get_figure()
     assert figure is not None
     texts = [
         ax.annotate(
-            without_mathtext(name), (1, value), (3, 0), ("axes fraction", "data"), "offset points", color=colour, size=size, va="center"
+            without_mathtext(name),
+            (1, value),
+            (3, 0),
+            ("axes fraction", "data"),
+            "offset points",
+            color=colour,
+            size=size,
+            va="center",
         )
         for name, value, colour in zip(names, values, colours, strict=True)
     ]
@@ -148,16 +186,27 @@ def name_at_end(ax: Axes, names: Sequence[str], values: Sequence[float], colours
         text.set_position((3, (place - value) / unit))
 
 
-def figure_legend(figure: Figure, handles: Sequence[Any], names: Sequence[str], inches: float, title: str = "") -> None:
+def figure_legend(
+    figure: Figure, handles: Sequence[Any], names: Sequence[str], inches: float, title: str = ""
+) -> None:
     """All names below the panels, in as many columns as fit."""
     columns = _legend_columns(names, inches)
     said = {"title": title, "title_fontsize": 6.5} if title else {}
-    figure.legend(handles, [without_mathtext(name) for name in names], loc="outside lower center", ncols=columns, frameon=False, **said)
+    figure.legend(
+        handles,
+        [without_mathtext(name) for name in names],
+        loc="outside lower center",
+        ncols=columns,
+        frameon=False,
+        **said,
+    )
 
 
 def legend_lines(names: Sequence[str], width: str, count: int, title: str = "") -> int:
     """How many lines the names take below `count` panels."""
-    return -(-len(names) // _legend_columns(names, WIDTHS[width or ("page" if count > 1 else "column")])) + bool(title)
+    return -(
+        -len(names) // _legend_columns(names, WIDTHS[width or ("page" if count > 1 else "column")])
+    ) + bool(title)
 
 
 def _legend_columns(names: Sequence[str], inches: float) -> int:
@@ -174,7 +223,9 @@ def shaded(
     gaps: float = 0,
     **scale: Any,
 ) -> QuadMesh:
-    """Draw values (R, C) as shades, NaN left white without its text; texts likewise, or none; columns, rows: the names at the axes, rows may be none.
+    """Draw values (R, C) as shades, NaN left white without its text.
+
+    Texts likewise, or none; columns, rows: the names at the axes, rows may be none.
 
     gaps: points of white between cells. scale: size of the texts, vmin and vmax of the shades.
     """
@@ -206,24 +257,38 @@ def without_mathtext(name: str) -> str:
     return name.replace("$", r"\$")
 
 
-def save_figures(drawings: Sequence[Drawing], folder: Path, forms: Sequence[str], processes: int = 1) -> list[Path]:
-    """Each figure in each format, so many at once (`fork_pool.each`). Raises UserError where the folder cannot be written."""
+def save_figures(
+    drawings: Sequence[Drawing], folder: Path, forms: Sequence[str], processes: int = 1
+) -> list[Path]:
+    """Each figure in each format, so many at once (`fork_pool.each`).
+
+    Raises UserError where the folder cannot be written.
+    """
 
     def written(job: tuple[Drawing, str]) -> Path:
         drawing, form = job
-        name = re.sub(r"[^\w.-]+", "-", drawing.name)  # a task of a folder that was passed on names no place
+        # a task of a folder that was passed on names no place
+        name = re.sub(r"[^\w.-]+", "-", drawing.name)
         file = folder / f"{name}.{form}"
         undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(form)
-        atomic_write.write(file, lambda partial: drawing.figure.savefig(partial, dpi=300, format=form, metadata=undated))
+        atomic_write.write(
+            file,
+            lambda partial: drawing.figure.savefig(partial, dpi=300, format=form, metadata=undated),
+        )
         return file
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for drawing in drawings:
             drawing.figure.set_dpi(300)
-            if engine := drawing.figure.get_layout_engine():  # once for all formats: each would draw everything for it, and then again
+            # once for all formats: each would draw everything for it, and then again
+            if engine := drawing.figure.get_layout_engine():
                 engine.execute(drawing.figure)
-                drawing.figure.set_layout_engine(None)  # "none" leaves a placeholder, for which everything is still drawn twice
+                # "none" leaves a placeholder, for which everything is still drawn twice
+                drawing.figure.set_layout_engine(None)
         return fork_pool.each(written, list(product(drawings, forms)), processes)
     except OSError as error:
-        raise UserError(f"Figures cannot be written to {folder}: {error.strerror}.", then="medbench plot --out FOLDER") from error
+        raise UserError(
+            f"Figures cannot be written to {folder}: {error.strerror}.",
+            then="medbench plot --out FOLDER",
+        ) from error

@@ -1,6 +1,9 @@
-"""Results folders -> one HTML page that needs nothing else: no network, no script but its own, no place on a machine, no patient.
+"""Results folders -> one HTML page that needs nothing else.
 
-Never imports torch. Whatever a person named (a folder, a class, a method) is text on the page, never markup: see `elements`.
+No network, no script but its own, no place on a machine, no patient.
+
+Never imports torch. Whatever a person named (a folder, a class, a method) is text on the page,
+never markup: see `elements`.
 """
 
 from __future__ import annotations
@@ -19,7 +22,14 @@ from medbench.report.html import (
     summary,
 )
 from medbench.report.html.elements import Html, tag
-from medbench.report.leaderboard import Leaderboard, at_home, known_metric, leaderboards, precompute, standing
+from medbench.report.leaderboard import (
+    Leaderboard,
+    at_home,
+    known_metric,
+    leaderboards,
+    precompute,
+    standing,
+)
 from medbench.report.leaderboard import only as picks
 from medbench.run.store import Store
 from medbench.schema import ProgressCallback, UserError
@@ -52,7 +62,13 @@ def build_page(
 
 
 def _built(
-    stores: Sequence[Store], metric: str | None, margin: float, images: bool, data: str | None, only: Sequence[str], processes: int
+    stores: Sequence[Store],
+    metric: str | None,
+    margin: float,
+    images: bool,
+    data: str | None,
+    only: Sequence[str],
+    processes: int,
 ) -> str:
     found = leaderboards(*stores)
     if not found:
@@ -61,7 +77,8 @@ def _built(
         found = picks(found, only)
     known_metric(found, metric)
     shown, home = standing(found), at_home(found)
-    own = [board.own for board in home if board.own.lines]  # of somebody else's predictions neither labels nor cost are known
+    # of somebody else's predictions neither labels nor cost are known
+    own = [board.own for board in home if board.own.lines]
     processes = fork_pool.possible(processes)
     precompute(found, metric, processes=processes)
     parts: list[Callable[[], Html | None]] = [
@@ -93,7 +110,10 @@ def _pictures(found: Sequence[Leaderboard], metric: str | None, data: str | None
 
 
 def _page(found: Sequence[Leaderboard], parts: Sequence[Html]) -> str:
-    style, script = (resources.files(__name__).joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    style, script = (
+        resources.files(__name__).joinpath(name).read_text(encoding="utf-8")
+        for name in ("page.css", "page.js")
+    )
     policy = "; ".join(
         [
             "default-src 'none'",
@@ -111,7 +131,11 @@ def _page(found: Sequence[Leaderboard], parts: Sequence[Html]) -> str:
     about = f"{rows:,} results of {len(methods)} method{'s' * (len(methods) != 1)} on {len(tasks)} task{'s' * (len(tasks) != 1)}"
     if found[0].selection:
         about += f". A selection: {found[0].selection}"
-    links = [tag("a", Html(title), href=f"#{key}") for part in parts for key, title in re.findall(r'<h2 id="(\w+)-title">(.*?)</h2>', part)]
+    links = [
+        tag("a", Html(title), href=f"#{key}")
+        for part in parts
+        for key, title in re.findall(r'<h2 id="(\w+)-title">(.*?)</h2>', part)
+    ]
     head = tag(
         "head",
         tag("meta", charset="utf-8"),

@@ -1,4 +1,8 @@
-"""Of the best line of each task: its classes, its cases, its subgroups, and whether its probabilities mean what they say; from `clinical`."""
+"""Of the best line of each task.
+
+Its classes, its cases, its subgroups, and whether its probabilities mean what they say; from
+`clinical`.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,16 @@ from typing import Any
 from medbench.report import clinical
 from medbench.report.figures.performance import short_names
 from medbench.report.html.curves_and_shift import reliability_section
-from medbench.report.html.elements import Html, bar, ends_of, estimate_markup, number_markup, section, table, tag
+from medbench.report.html.elements import (
+    Html,
+    bar,
+    ends_of,
+    estimate_markup,
+    number_markup,
+    section,
+    table,
+    tag,
+)
 from medbench.report.leaderboard import Leaderboard, LeaderboardEntry, marks
 from medbench.run.store import NoPredictions
 from medbench.stats import number_format
@@ -20,10 +33,17 @@ Records = Sequence[dict[str, Any]]
 DETAILED = 4  # tasks whose classes, cases and subgroups are worked out: each takes seconds
 
 
-def best_entries(boards: Sequence[Leaderboard], metric: str | None) -> list[tuple[Leaderboard, LeaderboardEntry]]:
+def best_entries(
+    boards: Sequence[Leaderboard], metric: str | None
+) -> list[tuple[Leaderboard, LeaderboardEntry]]:
     """Return the best line with the most labels of each board where all lines are there."""
     signs = {board: marks(board, board.shown(metric)) for board in boards}
-    return [(board, line) for board in boards for line in board.at(board.budgets()[-1]) if signs[board][line].sign == "*"]
+    return [
+        (board, line)
+        for board in boards
+        for line in board.at(board.budgets()[-1])
+        if signs[board][line].sign == "*"
+    ]
 
 
 def titled(board: Leaderboard, line: LeaderboardEntry) -> str:
@@ -50,12 +70,22 @@ def parts(boards: Sequence[Leaderboard], metric: str | None) -> Html | None:
         subgroups += [of_columns] if of_columns is not None else []
     report_progress("classes and subgroups", len(chosen), len(chosen), "boards")
     intro = "Of the best line of each task with the most labels. Thresholds come from held-out scores inside the labelled subset, never from the scored set."
-    small = (
-        "A subgroup against all other images, on the same resamples of whole groups; p values Holm-corrected over the subgroups of a task."
-    )
+    small = "A subgroup against all other images, on the same resamples of whole groups; p values Holm-corrected over the subgroups of a task."
     made = [
-        *([section("classes", "Each class, and each case", tag("p", intro, class_="small"), classes)] if classes else []),
-        *([section("subgroups", "Subgroups", tag("p", small, class_="small"), subgroups)] if subgroups else []),
+        *(
+            [
+                section(
+                    "classes", "Each class, and each case", tag("p", intro, class_="small"), classes
+                )
+            ]
+            if classes
+            else []
+        ),
+        *(
+            [section("subgroups", "Subgroups", tag("p", small, class_="small"), subgroups)]
+            if subgroups
+            else []
+        ),
     ]
     return Html("".join(made)) if made else None
 
@@ -81,7 +111,9 @@ def _classes(records: Records, who: str, few: Mapping[str, str]) -> Html:
     for name, found in by_class.items():
         first = next(iter(found.values()))
         said: list[object] = (
-            [f"too few to say: {few[name]}", *[""] * (len(shown) - 1)] if name in few else [_measure(found.get(metric)) for metric in shown]
+            [f"too few to say: {few[name]}", *[""] * (len(shown) - 1)]
+            if name in few
+            else [_measure(found.get(metric)) for metric in shown]
         )
         rows.append([name, f"{int(first['n']):,} of {int(first['of']):,}", *said])
     return table(["class", "images", *(_OF_CLASS[metric] for metric in shown)], rows, who, names=1)
@@ -108,19 +140,32 @@ def _cases(records: Records, said: Sequence[str], who: str) -> list[Html]:
         for record in records
     ]
     first = records[0]
-    header = ["metric", f"an image ({int(first['images']):,})", f"a case ({int(first['cases']):,})", "case − image"]
+    header = [
+        "metric",
+        f"an image ({int(first['images']):,})",
+        f"a case ({int(first['cases']):,})",
+        "case − image",
+    ]
     return [table(header, rows, f"{who}, images and cases"), *notes]
 
 
 def _subgroups(records: Records, who: str, metric: str) -> Html | None:
     if not records:
         return None
-    ends = ends_of([0.0, *(record[end] for record in records for end in ("difference_low", "difference_high"))])
+    ends = ends_of(
+        [0.0, *(record[end] for record in records for end in ("difference_low", "difference_high"))]
+    )
     rows = []
     for record in records:
         value = estimate_markup(record["value"], record["low"], record["high"])
         gap = [
-            bar(record["difference"], record["difference_low"], record["difference_high"], ends, zero=True),
+            bar(
+                record["difference"],
+                record["difference_low"],
+                record["difference_high"],
+                ends,
+                zero=True,
+            ),
             number_markup(record["difference"], "+.3f"),
         ]
         note = record["note"] or ("worst" if record["worst"] else "")
@@ -137,7 +182,15 @@ def _subgroups(records: Records, who: str, metric: str) -> Html | None:
                 number_format.p_cell(record["p"]),
             ]
         )
-    header = ["column", "subgroup", "note", "images / groups", METRICS[metric].title, "minus the others", "p"]
+    header = [
+        "column",
+        "subgroup",
+        "note",
+        "images / groups",
+        METRICS[metric].title,
+        "minus the others",
+        "p",
+    ]
     return table(header, rows, who, names=3)
 
 
@@ -157,7 +210,11 @@ def calibration_section(boards: Sequence[Leaderboard], metric: str | None) -> Ht
         return None
     intro = "Can a probability be believed? After: one temperature, fitted on held-out scores inside the labelled subset."
     return section(
-        "calibration", "Calibration", tag("p", intro, class_="small"), tag("div", drawn, class_="figures") if drawn else None, tables
+        "calibration",
+        "Calibration",
+        tag("p", intro, class_="small"),
+        tag("div", drawn, class_="figures") if drawn else None,
+        tables,
     )
 
 
@@ -173,17 +230,31 @@ def _calibrated(records: Records, who: str) -> Html:
         for state in states:
             record = found.get(state)
             form = "+.3f" if state == "change" else ".3f"
-            if record is None or name == "temperature":  # which has a spread over draws, and no interval
+            # which has a spread over draws, and no interval
+            if record is None or name == "temperature":
                 cells.append([number_markup(record["mean"] if record else None, form)])
             else:
-                cells.append(_with_reason(estimate_markup(record["mean"], record["low"], record["high"], form), record["note"]))
+                cells.append(
+                    _with_reason(
+                        estimate_markup(record["mean"], record["low"], record["high"], form),
+                        record["note"],
+                    )
+                )
         rows.append([named.get(name, name), *cells])
     parted = any(record["note"].startswith("separable") for record in records)
-    return tag("div", table(["measure", *states], rows, who), tag("p", clinical.SEPARABLE, class_="small") if parted else None)
+    return tag(
+        "div",
+        table(["measure", *states], rows, who),
+        tag("p", clinical.SEPARABLE, class_="small") if parted else None,
+    )
 
 
 def _with_reason(estimate: list[Any], note: str) -> list[Any]:
     """Write a number, with the reason where it, or its interval, is undefined."""
     if not note:
         return estimate
-    return [tag("small", note)] if estimate == [number_format.NONE] else [*estimate, tag("small", f" {note}")]
+    return (
+        [tag("small", note)]
+        if estimate == [number_format.NONE]
+        else [*estimate, tag("small", f" {note}")]
+    )

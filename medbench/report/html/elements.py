@@ -1,6 +1,9 @@
-"""HTML as values: whatever is not `Html` is a person's word, and is escaped. Places on a machine are cut to their last name.
+"""HTML as values: whatever is not `Html` is a person's word, and is escaped.
 
-Nothing here puts data into a script: the page's own script reads the tables, so there is no second way in.
+Places on a machine are cut to their last name.
+
+Nothing here puts data into a script: the page's own script reads the tables, so there is no second
+way in.
 """
 
 from __future__ import annotations
@@ -23,7 +26,9 @@ class Html(str):
 
 def escaped(value: Any) -> Html:
     """Escape what a user or a program said, as text."""
-    return value if isinstance(value, Html) else Html(html.escape(placeless(str(value)), quote=True))
+    return (
+        value if isinstance(value, Html) else Html(html.escape(placeless(str(value)), quote=True))
+    )
 
 
 def tag(name: str, /, *children: Any, **attributes: Any) -> Html:
@@ -59,24 +64,37 @@ def section(key: str, title: str, *children: Any) -> Html:
 
     The page's list of contents is made from these.
     """
-    return tag("section", tag("h2", title, id=f"{key}-title"), *children, id=key, aria_labelledby=f"{key}-title")
+    return tag(
+        "section",
+        tag("h2", title, id=f"{key}-title"),
+        *children,
+        id=key,
+        aria_labelledby=f"{key}-title",
+    )
 
 
 def items(lines: Sequence[Any], **attributes: Any) -> Html | None:
     return tag("ul", [tag("li", line) for line in lines], **attributes) if lines else None
 
 
-def table(header: Sequence[Any], rows: Iterable[Sequence[Any]], caption: str, *, names: int = 1) -> Html:
+def table(
+    header: Sequence[Any], rows: Iterable[Sequence[Any]], caption: str, *, names: int = 1
+) -> Html:
     """Make a plain table that scrolls sideways on its own.
 
     The first `names` columns are words, the others numbers.
     """
-    head = [tag("th", cell, scope="col", class_=None if place < names else "n") for place, cell in enumerate(header)]
+    head = [
+        tag("th", cell, scope="col", class_=None if place < names else "n")
+        for place, cell in enumerate(header)
+    ]
     body = [
         tag(
             "tr",
             [
-                tag("th", cell, scope="row") if place == 0 else tag("td", cell, class_=_width(cell) if place < names else "n")
+                tag("th", cell, scope="row")
+                if place == 0
+                else tag("td", cell, class_=_width(cell) if place < names else "n")
                 for place, cell in enumerate(row)
             ],
         )
@@ -101,10 +119,19 @@ def interval_markup(low: float, high: float, form: str = ".3f") -> str:
 
 def estimate_markup(value: float | None, low: float, high: float, form: str = ".3f") -> list[Any]:
     """Write a number and its interval in small print; a dash alone where there is no number."""
-    return [number_markup(value, form), *([] if value is None or isnan(value) else [" ", tag("small", interval_markup(low, high, form))])]
+    return [
+        number_markup(value, form),
+        *(
+            []
+            if value is None or isnan(value)
+            else [" ", tag("small", interval_markup(low, high, form))]
+        ),
+    ]
 
 
-def bar(mean: float, low: float, high: float, ends: tuple[float, float], *, zero: bool = False) -> Html:
+def bar(
+    mean: float, low: float, high: float, ends: tuple[float, float], *, zero: bool = False
+) -> Html:
     """Draw an interval as a line with a point, over `ends`.
 
     The number beside it says the same to those who do not see it.
@@ -112,10 +139,14 @@ def bar(mean: float, low: float, high: float, ends: tuple[float, float], *, zero
     first, last = ends
     if isnan(mean) or last <= first:
         return Html("")
-    at: Callable[[float], float] = lambda x: min(max((x - first) / (last - first), 0.0), 1.0) * 92 + 4
+    at: Callable[[float], float] = lambda x: (
+        min(max((x - first) / (last - first), 0.0), 1.0) * 92 + 4
+    )
     line = "" if isnan(low) or isnan(high) else f'<path d="M{at(low):.1f} 6H{at(high):.1f}"/>'
     null = f'<path class="zero" d="M{at(0.0):.1f} 0V12"/>' if zero else ""
-    return Html(f'<svg class="bar" viewBox="0 0 100 12" aria-hidden="true">{null}{line}<circle cx="{at(mean):.1f}" cy="6" r="3"/></svg>')
+    return Html(
+        f'<svg class="bar" viewBox="0 0 100 12" aria-hidden="true">{null}{line}<circle cx="{at(mean):.1f}" cy="6" r="3"/></svg>'
+    )
 
 
 def ends_of(values: Iterable[float]) -> tuple[float, float]:

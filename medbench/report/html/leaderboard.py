@@ -7,8 +7,25 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from medbench.report.figures.performance import seconds_of
-from medbench.report.html.elements import Html, bar, ends_of, escaped, interval_markup, number_markup, section, tag
-from medbench.report.leaderboard import BEST, Leaderboard, LeaderboardEntry, class_columns, judged_unit, marks, shown_axes
+from medbench.report.html.elements import (
+    Html,
+    bar,
+    ends_of,
+    escaped,
+    interval_markup,
+    number_markup,
+    section,
+    tag,
+)
+from medbench.report.leaderboard import (
+    BEST,
+    Leaderboard,
+    LeaderboardEntry,
+    class_columns,
+    judged_unit,
+    marks,
+    shown_axes,
+)
 from medbench.stats.metrics import METRICS
 
 SIGNS = {"*": "best", "=": "=", "?": "?", "": ""}
@@ -19,32 +36,76 @@ def leaderboard_section(boards: Sequence[Leaderboard], metric: str | None) -> Ht
     axes = list(dict.fromkeys(axis for board in boards for axis in shown_axes(board.lines)))
     tasks = len({(board.task, board.data, board.target) for board in boards}) > 1
     primary = list(dict.fromkeys(board.shown(metric) for board in boards))
-    others = [name for name in METRICS if any(name in line.plain for board in boards for line in board.lines) and primary != [name]]
+    others = [
+        name
+        for name in METRICS
+        if any(name in line.plain for board in boards for line in board.lines) and primary != [name]
+    ]
     title = METRICS[primary[0]].title if len(primary) == 1 else "primary metric"
-    words = [*(["task"] if tasks else []), *(["metric"] if len(primary) > 1 else []), *axes, "labels", "mark"]
+    words = [
+        *(["task"] if tasks else []),
+        *(["metric"] if len(primary) > 1 else []),
+        *axes,
+        "labels",
+        "mark",
+    ]
     of_classes = {board: class_columns(board) for board in boards}
     told = list(dict.fromkeys(heading for columns in of_classes.values() for heading in columns))
     units = dict.fromkeys(f"{judged_unit(board)}s" for board in boards)
-    numbers = ["/".join(units), title, "95 %", "sd", "to best", *told, *(METRICS[name].title for name in others), "seconds"]
-    head = [tag("th", name, scope="col", data_kind="word" if name != "labels" else "number", data_key=name) for name in words]
+    numbers = [
+        "/".join(units),
+        title,
+        "95 %",
+        "sd",
+        "to best",
+        *told,
+        *(METRICS[name].title for name in others),
+        "seconds",
+    ]
+    head = [
+        tag(
+            "th",
+            name,
+            scope="col",
+            data_kind="word" if name != "labels" else "number",
+            data_key=name,
+        )
+        for name in words
+    ]
     head += [tag("th", name, scope="col", data_kind="number", class_="n") for name in numbers]
     body = [
         row
         for board in boards
         for row in _rows(
-            board, board.shown(metric), axes, others, tasks, len(primary) > 1, [of_classes[board].get(one, {}) for one in told]
+            board,
+            board.shown(metric),
+            axes,
+            others,
+            tasks,
+            len(primary) > 1,
+            [of_classes[board].get(one, {}) for one in told],
         )
     ]
     made = tag(
         "table",
-        tag("caption", f"{len(body)} lines: a method judged in one way with one label budget, its draws averaged."),
+        tag(
+            "caption",
+            f"{len(body)} lines: a method judged in one way with one label budget, its draws averaged.",
+        ),
         tag("thead", tag("tr", head)),
         tag("tbody", Html("".join(body))),
         id="board",
     )
     fields = [_choice(name) for name in ("task", "method", "protocol", "labels") if name in words]
     find = tag("label", "Find ", tag("input", type="search", id="find", autocomplete="off"))
-    controls = tag("form", fields, find, tag("output", id="count", aria_live="polite"), id="filters", hidden=True)
+    controls = tag(
+        "form",
+        fields,
+        find,
+        tag("output", id="count", aria_live="polite"),
+        id="filters",
+        hidden=True,
+    )
     more = tag(
         "p",
         tag("button", "Show more", type="button", id="more"),
@@ -64,7 +125,9 @@ def leaderboard_section(boards: Sequence[Leaderboard], metric: str | None) -> Ht
         f"{of}). ?: too few groups to say. Intervals are over test groups and draws; sd is over draws; seconds: pretraining, embedding, fitting."
         f"{worst}"
     )
-    return section("leaderboard", "Leaderboard", controls, scroll, more, tag("p", legend, class_="small"))
+    return section(
+        "leaderboard", "Leaderboard", controls, scroll, more, tag("p", legend, class_="small")
+    )
 
 
 def _choice(name: str) -> Html:
@@ -88,14 +151,27 @@ def _rows(
     for line in board.lines:
         s, mark = summaries[line], found[line]
         where = [task_in_words(board)] if tasks else []
-        words = [*where, *([METRICS[metric].title] if named else []), *(str(getattr(line.cell, axis)) for axis in axes)]
-        cells = [f"<td{' class=k' if i == len(words) - len(axes) else ''}>{escaped(word)}</td>" for i, word in enumerate(words)]
+        words = [
+            *where,
+            *([METRICS[metric].title] if named else []),
+            *(str(getattr(line.cell, axis)) for axis in axes),
+        ]
+        cells = [
+            f"<td{' class=k' if i == len(words) - len(axes) else ''}>{escaped(word)}</td>"
+            for i, word in enumerate(words)
+        ]
         cells.append(f'<td data-v="{place[line.cell.labels]}">{escaped(line.cell.labels)}</td>')
         known = metric in line.plain
-        cells.append(f"<td class=k>{SIGNS[mark.sign] if known else escaped('–' if line.complete else line.status)}</td>")
+        cells.append(
+            f"<td class=k>{SIGNS[mark.sign] if known else escaped('–' if line.complete else line.status)}</td>"
+        )
         cells.append(f'<td class="n">{number_markup(line.n_labels, ",.0f")}</td>')
-        cells.append(f'<td class="n k">{bar(s.mean, s.low, s.high, ends)}{number_markup(s.mean)}</td>')
-        cells.append(f'<td class="n">{interval_markup(s.low, s.high) if known else ""}</td><td class="n">{number_markup(s.sd)}</td>')
+        cells.append(
+            f'<td class="n k">{bar(s.mean, s.low, s.high, ends)}{number_markup(s.mean)}</td>'
+        )
+        cells.append(
+            f'<td class="n">{interval_markup(s.low, s.high) if known else ""}</td><td class="n">{number_markup(s.sd)}</td>'
+        )
         gap = mark.to_best
         low, high = gap.interval() if gap else (np.nan, np.nan)
         cells.append(
@@ -105,12 +181,16 @@ def _rows(
         )
         for values in of_classes:
             value, of = values.get(line, (np.nan, ""))
-            cells.append(f'<td class="n" data-v="{value}">{number_markup(value)} <small>{escaped(of)}</small></td>')
+            cells.append(
+                f'<td class="n" data-v="{value}">{number_markup(value)} <small>{escaped(of)}</small></td>'
+            )
         for name in others:
             mean = float(np.mean(line.plain[name])) if name in line.plain else np.nan
             cells.append(f'<td class="n">{number_markup(mean)}</td>')
         seconds = seconds_of(line)
-        cells.append(f'<td class="n">{number_markup(seconds, ",.0f" if seconds >= 10 else ".1f")}</td>')
+        cells.append(
+            f'<td class="n">{number_markup(seconds, ",.0f" if seconds >= 10 else ".1f")}</td>'
+        )
         rows.append(f"<tr{' class=best' if mark.sign == '*' else ''}>{''.join(cells)}</tr>")
     return rows
 

@@ -1,4 +1,7 @@
-"""Example images, only where a person asked for them: the most confident mistakes of the best line of each task, with their licence beside them."""
+"""Example images, only where a person asked for them.
+
+The most confident mistakes of the best line of each task, with their licence beside them.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,10 @@ SIDE = 160  # pixels of a thumbnail's longer side
 
 @dataclass(frozen=True)
 class Mistake:
-    """One image as a data: URI, and what was said of it. id: what a page may call it. probability: of the decision, in [0, 1]."""
+    """One image as a data: URI, and what was said of it.
+
+    id: what a page may call it. probability: of the decision, in [0, 1].
+    """
 
     uri: str
     id: str
@@ -62,16 +68,29 @@ def mistakes_section(found: Sequence[Gallery]) -> Html | None:
         cards = [
             tag(
                 "figure",
-                tag("img", src=Html(m.uri), alt=f"Image {m.id}, labelled {m.label}, taken for {m.said}"),
-                tag("figcaption", tag("b", m.said), f" {m.probability:.2f}, labelled ", tag("b", m.label), tag("small", m.id)),
+                tag(
+                    "img",
+                    src=Html(m.uri),
+                    alt=f"Image {m.id}, labelled {m.label}, taken for {m.said}",
+                ),
+                tag(
+                    "figcaption",
+                    tag("b", m.said),
+                    f" {m.probability:.2f}, labelled ",
+                    tag("b", m.label),
+                    tag("small", m.id),
+                ),
             )
             for m in gallery.mistakes
         ]
         if cards:
             licence = tag(
-                "p", f"Licence of these images: {gallery.licence}. They travel with this page: pass it on only where that allows it."
+                "p",
+                f"Licence of these images: {gallery.licence}. They travel with this page: pass it on only where that allows it.",
             )
-            shown.append(tag("div", tag("h3", gallery.title), licence, tag("div", cards, class_="gallery")))
+            shown.append(
+                tag("div", tag("h3", gallery.title), licence, tag("div", cards, class_="gallery"))
+            )
     return part("mistakes", "The most confident mistakes", shown) if shown else None
 
 
@@ -81,20 +100,27 @@ def _gallery(board: Leaderboard, line: LeaderboardEntry, data: str | None) -> Ga
     scores, target = store.scores(row), store.target(str(row.provenance["target"]))
     place = {name: i for i, name in enumerate(split.ids.tolist())}
     classes, mistakes, seen = list(board.about["classes"]), [], set()
-    for i, c, probability, label in _wrong(scores["probabilities"], scores["decisions"], target["labels"]):
+    for i, c, probability, label in _wrong(
+        scores["probabilities"], scores["decisions"], target["labels"]
+    ):
         group = str(target["groups"][i])
         if group in seen:
             continue  # one patient must not fill the page
         seen.add(group)
         several = target["labels"].ndim == 2
         said, truth = (
-            (f"{'' if label == 0 else 'not '}{classes[c]}", f"{'not ' if label == 0 else ''}{classes[c]}")
+            (
+                f"{'' if label == 0 else 'not '}{classes[c]}",
+                f"{'not ' if label == 0 else ''}{classes[c]}",
+            )
             if several
             else (classes[c], classes[label])
         )
         name = str(target["ids"][i])
         called = called_on_a_page(board.task, board.target, i, name)
-        mistakes.append(Mistake(_thumbnail(split.images[place[name]]), called, said, probability, truth))
+        mistakes.append(
+            Mistake(_thumbnail(split.images[place[name]]), called, said, probability, truth)
+        )
         report_progress(f"example images of {board.task}", len(mistakes), SHOWN, "images")
         if len(mistakes) == SHOWN:
             break
@@ -111,7 +137,9 @@ def called_on_a_page(task: str, target: str, place: int, name: str) -> str:
     return f"image {place + 1} of {target}" if task.startswith("folder:") else name
 
 
-def _wrong(probabilities: np.ndarray, decisions: np.ndarray, labels: np.ndarray) -> list[tuple[int, int, float, int]]:
+def _wrong(
+    probabilities: np.ndarray, decisions: np.ndarray, labels: np.ndarray
+) -> list[tuple[int, int, float, int]]:
     """(image, class that was said or label that was missed, probability of the decision, true class or 0/1), the most confident first."""
     if labels.ndim == 2:
         image, c = np.nonzero(~np.isnan(labels) & (decisions != labels))
@@ -122,27 +150,48 @@ def _wrong(probabilities: np.ndarray, decisions: np.ndarray, labels: np.ndarray)
         c, truth = decisions[image].astype(int), labels[image].astype(int)
         p = probabilities[image, c]
     order = np.argsort(-p, kind="stable")
-    return list(zip(image[order].tolist(), c[order].tolist(), p[order].astype(float).tolist(), truth[order].tolist(), strict=True))
+    return list(
+        zip(
+            image[order].tolist(),
+            c[order].tolist(),
+            p[order].astype(float).tolist(),
+            truth[order].tolist(),
+            strict=True,
+        )
+    )
 
 
 def _images(board: Leaderboard, data: str | None) -> tuple[Split, str]:
     """Return the scored part with its images, and their licence. Raises UserError."""
     if "held_out" in board.about or ":from=" in board.task:
-        raise UserError(f"--images does not show images of {board.task}, which a run divided.", then="medbench report without --images")
+        raise UserError(
+            f"--images does not show images of {board.task}, which a run divided.",
+            then="medbench report without --images",
+        )
     if BY_CASE in board.task:
         raise UserError(
-            f"--images shows images one by one, and the scores of {board.task} are of cases.", then="medbench report without --images"
+            f"--images shows images one by one, and the scores of {board.task} are of cases.",
+            then="medbench report without --images",
         )
     own = board.task.startswith("folder:")
     if own and (data is None or board.data == "phantom"):
         raise UserError(
-            f"--images needs the images of {board.task}.", then="medbench report ... --images --data PATH, as in --task folder:PATH"
+            f"--images needs the images of {board.task}.",
+            then="medbench report ... --images --data PATH, as in --task folder:PATH",
         )
     if own and data is not None:
-        task, root = registry.task(f"folder:{data}", order=board.about["classes"] if board.about["kind"] == "ordinal" else ()), None
+        task, root = (
+            registry.task(
+                f"folder:{data}",
+                order=board.about["classes"] if board.about["kind"] == "ordinal" else (),
+            ),
+            None,
+        )
     else:
         task, root = registry.task(board.task), "phantom" if board.data == "phantom" else data
-    grid = Grid(tasks=(board.task,), data=root, target=board.target, allow_leak=True, allow_partial=True)
+    grid = Grid(
+        tasks=(board.task,), data=root, target=board.target, allow_leak=True, allow_partial=True
+    )
     notes: list[Note] = []
     found = open_task(task, grid, images.cache_folder(), notes)
     if found.data != board.data:
@@ -151,9 +200,14 @@ def _images(board: Leaderboard, data: str | None) -> tuple[Split, str]:
             then="medbench report ... --images --data FOLDER",
         )
     if found.identity != board.about["identity"]:
-        raise UserError(f"The images of {board.task} that were found are not those that were scored.", then="name their folder with --data")
+        raise UserError(
+            f"The images of {board.task} that were found are not those that were scored.",
+            then="name their folder with --data",
+        )
     licence = (
-        "drawn by medbench, free" if board.data == "phantom" else task.licence or ("your own folder's" if own else "as its source says")
+        "drawn by medbench, free"
+        if board.data == "phantom"
+        else task.licence or ("your own folder's" if own else "as its source says")
     )
     return found.parts[board.target], licence
 

@@ -30,18 +30,35 @@ def study(boards: Sequence[Leaderboard]) -> Html:
             for name, (images, groups) in about["parts"].items()
         )
         classes = list(about["classes"])
-        shown = ", ".join(classes[:12]) + (f" and {len(classes) - 12} more" if len(classes) > 12 else "")
+        shown = ", ".join(classes[:12]) + (
+            f" and {len(classes) - 12} more" if len(classes) > 12 else ""
+        )
         rows.append([board.title, about["title"], f"{KINDS[about['kind']]}: {shown}", parts])
     said = [
-        tag("details", tag("summary", f"Notes on {board.title}"), items(notes(board)), open=len(boards) == 1 and len(notes(board)) <= 20)
+        tag(
+            "details",
+            tag("summary", f"Notes on {board.title}"),
+            items(notes(board)),
+            open=len(boards) == 1 and len(notes(board)) <= 20,
+        )
         for board in boards
     ]
     failed = [line for board in boards for line in board.lines if not line.complete]
     lacking = (
-        tag("p", f"{len(failed)} of {sum(len(board.lines) for board in boards)} lines are not complete.", class_="mark") if failed else None
+        tag(
+            "p",
+            f"{len(failed)} of {sum(len(board.lines) for board in boards)} lines are not complete.",
+            class_="mark",
+        )
+        if failed
+        else None
     )
     return section(
-        "study", "What was run, and on what", table(["task", "title", "classes", "images"], rows, "Tasks", names=4), lacking, said
+        "study",
+        "What was run, and on what",
+        table(["task", "title", "classes", "images"], rows, "Tasks", names=4),
+        lacking,
+        said,
     )
 
 
@@ -53,7 +70,10 @@ def audits(boards: Sequence[Leaderboard]) -> Html | None:
     return section(
         "audit",
         "Audit of the data",
-        [tag("div", tag("h3", title), items(said) or tag("p", "Nothing was found.")) for title, said in found.items()],
+        [
+            tag("div", tag("h3", title), items(said) or tag("p", "Nothing was found."))
+            for title, said in found.items()
+        ],
     )
 
 
@@ -62,11 +82,16 @@ def costs_section(boards: Sequence[Leaderboard]) -> Html | None:
     grouped: dict[tuple[str, ...], list[Row]] = {}
     for board in boards:
         for line in board.lines:
-            grouped.setdefault((board.task, line.cell.method, line.cell.encoder, line.cell.protocol), []).extend(line.rows)
+            grouped.setdefault(
+                (board.task, line.cell.method, line.cell.encoder, line.cell.protocol), []
+            ).extend(line.rows)
     rows: list[list[Any]] = []
     for key, of in grouped.items():
         if of:
-            parts = [sum(row.cost.get(part) or 0.0 for row in of) / len(of) for part in ("pretrain_seconds", "embed_seconds", "seconds")]
+            parts = [
+                sum(row.cost.get(part) or 0.0 for row in of) / len(of)
+                for part in ("pretrain_seconds", "embed_seconds", "seconds")
+            ]
             memory = max((row.cost.get("peak_memory_mb") or 0 for row in of), default=0)
             graphics = max((row.cost.get("peak_gpu_memory_mb") or 0 for row in of), default=0)
             rows.append(
@@ -77,11 +102,28 @@ def costs_section(boards: Sequence[Leaderboard]) -> Html | None:
                     number_markup(graphics or float("nan"), ",.0f"),
                 ]
             )
-    if not rows or all(seconds_of(line) != seconds_of(line) for board in boards for line in board.lines):
+    if not rows or all(
+        seconds_of(line) != seconds_of(line) for board in boards for line in board.lines
+    ):
         return None
-    header = ["task", "method", "encoder", "protocol", "pretraining, s", "embedding, s", "fitting, s", "memory, MB", "GPU memory, MB"]
+    header = [
+        "task",
+        "method",
+        "encoder",
+        "protocol",
+        "pretraining, s",
+        "embedding, s",
+        "fitting, s",
+        "memory, MB",
+        "GPU memory, MB",
+    ]
     intro = "Mean over rows, on the machine that made them. Pretraining and embedding are shared by the rows of a method; their seconds are counted once."
-    made = tag("details", tag("summary", f"{len(rows)} methods and protocols"), table(header, rows, "Cost", names=4), open=len(rows) <= 30)
+    made = tag(
+        "details",
+        tag("summary", f"{len(rows)} methods and protocols"),
+        table(header, rows, "Cost", names=4),
+        open=len(rows) <= 30,
+    )
     return section("cost", "Cost", tag("p", intro, class_="small"), made)
 
 
@@ -96,7 +138,11 @@ def provenance_section(boards: Sequence[Leaderboard], stores: Sequence[Store]) -
     for row in rows:
         p = row.provenance
         versions = ", ".join(f"{name} {version}" for name, version in p.get("versions", {}).items())
-        key = (str(p.get("device", "–")), versions or "–", str(p.get("commit") or "an installed package"))
+        key = (
+            str(p.get("device", "–")),
+            versions or "–",
+            str(p.get("commit") or "an installed package"),
+        )
         machines[key] = machines.get(key, 0) + 1
     weights = list(
         dict.fromkeys(
@@ -115,8 +161,15 @@ def provenance_section(boards: Sequence[Leaderboard], stores: Sequence[Store]) -
         "Provenance",
         tag("h3", "Commands"),
         said,
-        table(["device", "versions", "commit", "rows"], [(*key, f"{n:,}") for key, n in machines.items()], "Made with", names=3),
-        table(["method", "weights", "trained on", "SHA-256"], weights, "Weights", names=4) if weights else None,
+        table(
+            ["device", "versions", "commit", "rows"],
+            [(*key, f"{n:,}") for key, n in machines.items()],
+            "Made with",
+            names=3,
+        ),
+        table(["method", "weights", "trained on", "SHA-256"], weights, "Weights", names=4)
+        if weights
+        else None,
         table(["task", "SHA-256 of ids, labels, groups and images"], data, "Data", names=2),
     )
 
@@ -128,7 +181,12 @@ def methods_section(boards: Sequence[Leaderboard]) -> Html | None:
     words, bibtex = methods_text.methods_text(boards)
     intro = "LaTeX, for a paper's methods section. It states only what these results hold."
     return section(
-        "methods", "Methods text", tag("p", intro), _to_copy("methods-text", words), tag("h3", "BibTeX"), _to_copy("bibtex", bibtex)
+        "methods",
+        "Methods text",
+        tag("p", intro),
+        _to_copy("methods-text", words),
+        tag("h3", "BibTeX"),
+        _to_copy("bibtex", bibtex),
     )
 
 

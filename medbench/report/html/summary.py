@@ -7,7 +7,18 @@ from collections.abc import Sequence
 from medbench.report import compare
 from medbench.report.answer import answer as answer_of
 from medbench.report.figures.line_selection import baseline
-from medbench.report.html.elements import Html, bar, ends_of, escaped, interval_markup, items, number_markup, section, table, tag
+from medbench.report.html.elements import (
+    Html,
+    bar,
+    ends_of,
+    escaped,
+    interval_markup,
+    items,
+    number_markup,
+    section,
+    table,
+    tag,
+)
 from medbench.report.leaderboard import (
     ALL_PAIRS,
     BEST,
@@ -33,7 +44,9 @@ _TOLD = {"better": "is better than", "worse": "is worse than"}
 
 def answer(boards: Sequence[Leaderboard], metric: str | None, margin: float) -> Html:
     """For each board what is best at each budget in a sentence, and what each method saves in labels. The proof stands in `verdicts_section`."""
-    return section("answer", "The answer", [_headline(board, board.shown(metric), margin) for board in boards])
+    return section(
+        "answer", "The answer", [_headline(board, board.shown(metric), margin) for board in boards]
+    )
 
 
 def _headline(board: Leaderboard, metric: str, margin: float) -> Html:
@@ -44,7 +57,12 @@ def _headline(board: Leaderboard, metric: str, margin: float) -> Html:
         if best is None:
             lacking = sum(not line.complete for line in at)
             lines.append(
-                tag("p", f"With {_labels(at)}: ", tag("strong", "no answer yet"), f", {lacking} of {len(at)} lines are not finished.")
+                tag(
+                    "p",
+                    f"With {_labels(at)}: ",
+                    tag("strong", "no answer yet"),
+                    f", {lacking} of {len(at)} lines are not finished.",
+                )
             )
             continue
         s = best.summary(metric)
@@ -59,13 +77,28 @@ def _headline(board: Leaderboard, metric: str, margin: float) -> Html:
         if len(at) > 1 and not ties and not unsure:
             said.append(" It is shown to differ from every other.")
         elif ties:
-            said.append(" Not shown to differ from it: " + _some([compare.line_names(board, line)[0] for line in ties]) + ".")
+            said.append(
+                " Not shown to differ from it: "
+                + _some([compare.line_names(board, line)[0] for line in ties])
+                + "."
+            )
         if unsure:
-            said.append(f" For {unsure} of the others there are too few {board.about['groups'] or 'image'}s to say.")
+            said.append(
+                f" For {unsure} of the others there are too few {board.about['groups'] or 'image'}s to say."
+            )
         lines.append(tag("p", said))
     made = answer_of(board, metric)
-    first = tag("p", tag("strong", f"{made.sentence[:1].upper()}{made.sentence[1:]}")) if made else None
-    return tag("article", tag("h3", board.title), *loud(board, metric), first, lines, _savings(board, metric))
+    first = (
+        tag("p", tag("strong", f"{made.sentence[:1].upper()}{made.sentence[1:]}")) if made else None
+    )
+    return tag(
+        "article",
+        tag("h3", board.title),
+        *loud(board, metric),
+        first,
+        lines,
+        _savings(board, metric),
+    )
 
 
 def _savings(board: Leaderboard, metric: str) -> Html | None:
@@ -80,7 +113,9 @@ def _savings(board: Leaderboard, metric: str) -> Html | None:
     return tag("div", tag("h4", "Labels saved"), items(reached)) if reached else None
 
 
-def verdicts_section(boards: Sequence[Leaderboard], metric: str | None, margin: float) -> Html | None:
+def verdicts_section(
+    boards: Sequence[Leaderboard], metric: str | None, margin: float
+) -> Html | None:
     """Each comparison as a sentence's parts: who, verdict, difference with its interval, p."""
     found = [_judged(board, board.shown(metric), margin) for board in boards]
     found = [one for one in found if one is not None]
@@ -97,7 +132,8 @@ def verdicts_section(boards: Sequence[Leaderboard], metric: str | None, margin: 
 def _judged(board: Leaderboard, metric: str, margin: float) -> Html | None:
     many = pairs(board, metric) > compare.MOST
     family = BEST if many else ALL_PAIRS
-    shown = board.budgets()[-1:] if many else ()  # of many pairs those that a reader asks about first
+    # of many pairs those that a reader asks about first
+    shown = board.budgets()[-1:] if many else ()
     judged = compare.compare(board, metric, margin, family=family, budgets=shown)
     if not judged:
         return None
@@ -116,7 +152,9 @@ def _judged(board: Leaderboard, metric: str, margin: float) -> Html | None:
             word = tag("span", v.word, class_=f"verdict {v.word.replace(' ', '-')}")
             who = [tag("b", first), " ", escaped(_TOLD.get(v.word, "and")), " ", tag("b", second)]
             p = number_format.p_cell(v.p_equal if v.word == "practically equal" else v.p)
-            need = f"{f'{v.need(group)}.' if v.word == 'not decidable' else ''}{compare.alone(pair)}"
+            need = (
+                f"{f'{v.need(group)}.' if v.word == 'not decidable' else ''}{compare.alone(pair)}"
+            )
             drawn = bar(v.difference.value, low, high, ends, zero=True)
             value = number_markup(v.difference.value, "+.3f")
             rows.append(
@@ -138,7 +176,10 @@ def _judged(board: Leaderboard, metric: str, margin: float) -> Html | None:
         parts.append(
             tag(
                 "details",
-                tag("summary", f"{board.title}: {budget} labels, {len(of)} comparison{'s' * (len(of) != 1)}"),
+                tag(
+                    "summary",
+                    f"{board.title}: {budget} labels, {len(of)} comparison{'s' * (len(of) != 1)}",
+                ),
                 compared,
                 open=opened,
             )
@@ -152,10 +193,13 @@ def over_tasks(boards: Sequence[Leaderboard], metric: str | None) -> Html | None
     if len({board.task for board in boards}) < 2:
         return None
     budgets = [set(board.budgets()) for board in boards]
-    shared = [budget for budget in boards[0].budgets() if all(budget in others for others in budgets)]
+    shared = [
+        budget for budget in boards[0].budgets() if all(budget in others for others in budgets)
+    ]
     pivoted = pivot(boards, metric=metric)
     columns = pivoted.columns
-    if "labels" in pivoted.column_axes and shared and len(columns) > 6:  # with the most labels alone: the leaderboard has the others
+    # with the most labels alone: the leaderboard has the others
+    if "labels" in pivoted.column_axes and shared and len(columns) > 6:
         at = pivoted.column_axes.index("labels")
         columns = [column for column in columns if column[at] == shared[-1]]
     rows = []
@@ -167,11 +211,20 @@ def over_tasks(boards: Sequence[Leaderboard], metric: str | None) -> Html | None
                 cells.append("–" if entry is None else entry.status)
                 continue
             score = number_markup(entry.summary.mean)
-            cells.append([tag("strong", score) if entry.mark.sign == "*" else score, f" {entry.mark.sign.replace('*', '')}"])
+            cells.append(
+                [
+                    tag("strong", score) if entry.mark.sign == "*" else score,
+                    f" {entry.mark.sign.replace('*', '')}",
+                ]
+            )
         if pivoted.ranks:
             cells.append(number_markup(pivoted.ranks[row], ".2f"))
         rows.append(cells)
-    header = [" ".join(pivoted.row_axes), *(" ".join(column) for column in columns), *(["mean rank"] if pivoted.ranks else [])]
+    header = [
+        " ".join(pivoted.row_axes),
+        *(" ".join(column) for column in columns),
+        *(["mean rank"] if pivoted.ranks else []),
+    ]
     said = [note for note in pivoted.notes if note.kind in ("legend", "rank test")]
     shown = table(header, rows, pivoted.caption)
     return section(
@@ -199,13 +252,18 @@ def loud(board: Leaderboard, metric: str | None = None) -> list[Html]:
         *class_notes(board, metric),
         *([quick] if is_quick(board) else []),
     ]
-    return [tag("p", tag("b", note.kind.upper()), f": {note.text}", class_="mark", role="note") for note in said]
+    return [
+        tag("p", tag("b", note.kind.upper()), f": {note.text}", class_="mark", role="note")
+        for note in said
+    ]
 
 
 def _labels(lines: Sequence[LeaderboardEntry]) -> str:
     """`10% of the labels (701 images)`."""
     budget = lines[0].cell.labels
-    counts = sorted({row.n_labels for line in lines for row in line.rows if not row.cell.external}) or [lines[0].planned[0].n_requested]
+    counts = sorted(
+        {row.n_labels for line in lines for row in line.rows if not row.cell.external}
+    ) or [lines[0].planned[0].n_requested]
     images = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
     return (
         f"{'all' if budget == '100%' else budget + ' of'} the labels ({images} images)"
@@ -215,4 +273,8 @@ def _labels(lines: Sequence[LeaderboardEntry]) -> str:
 
 
 def _some(names: Sequence[str]) -> str:
-    return ", ".join(names) if len(names) <= 6 else ", ".join(names[:5]) + f" and {len(names) - 5} others"
+    return (
+        ", ".join(names)
+        if len(names) <= 6
+        else ", ".join(names[:5]) + f" and {len(names) - 5} others"
+    )

@@ -1,6 +1,12 @@
 """Plan + rows -> tables. Pure functions of results folders; never imports torch."""
 
-from medbench.report.leaderboard.families import ALL_PAIRS, BEST, Family, PairwiseComparison, comparisons
+from medbench.report.leaderboard.families import (
+    ALL_PAIRS,
+    BEST,
+    Family,
+    PairwiseComparison,
+    comparisons,
+)
 from medbench.report.leaderboard.lines import (
     AXES,
     COLUMNS,
@@ -19,8 +25,23 @@ from medbench.report.leaderboard.lines import (
     summarise,
 )
 from medbench.report.leaderboard.newest_audit import LOUD
-from medbench.report.leaderboard.pivot_formats import FORMAT_OF, FORMATS, SPREADS, escape_tex, pivot_terminal, render_pivot
-from medbench.report.leaderboard.pivot_table import KEYS, Pivot, PivotCell, Places, pivot, places, tasks_by_lines
+from medbench.report.leaderboard.pivot_formats import (
+    FORMAT_OF,
+    FORMATS,
+    SPREADS,
+    escape_tex,
+    pivot_terminal,
+    render_pivot,
+)
+from medbench.report.leaderboard.pivot_table import (
+    KEYS,
+    Pivot,
+    PivotCell,
+    Places,
+    pivot,
+    places,
+    tasks_by_lines,
+)
 from medbench.report.leaderboard.rare_classes import FEW, class_columns, class_notes
 from medbench.report.leaderboard.robustness import (
     ALL,

@@ -1,7 +1,10 @@
-"""How many groups of each class a scored set has: what its intervals and tests have degrees of freedom by.
+"""How many groups of each class a scored set has.
 
-The plan says it; a folder that is older than that has it in the labels that it saved; of one that was shared without them it is worked out from the images
-of each class, which the rows name, as if all groups were of one size. Which of the three is told by `ClassGroups.source`.
+What its intervals and tests have degrees of freedom by.
+
+The plan says it; a folder that is older than that has it in the labels that it saved; of one that
+was shared without them it is worked out from the images of each class, which the rows name, as if
+all groups were of one size. Which of the three is told by `ClassGroups.source`.
 """
 
 from __future__ import annotations
@@ -29,8 +32,13 @@ class ClassGroups:
 UNKNOWN = ClassGroups()
 
 
-def class_groups(about: Mapping[str, Any], target: str, rows: Sequence[tuple[Row, Store]]) -> ClassGroups:
-    """Of the scored set `target`, of which a plan says `about`. rows: some of its rows and where they lie."""
+def class_groups(
+    about: Mapping[str, Any], target: str, rows: Sequence[tuple[Row, Store]]
+) -> ClassGroups:
+    """Of the scored set `target`, of which a plan says `about`.
+
+    rows: some of its rows and where they lie.
+    """
     classes, binary = len(about["classes"]), about["kind"] == "binary"
     given = (about.get("class_groups") or {}).get(target, ())
     if len(given) == classes:
@@ -40,12 +48,18 @@ def class_groups(about: Mapping[str, Any], target: str, rows: Sequence[tuple[Row
             saved = store.target(str(row.provenance["target"]))
         except NoPredictions:
             break
-        return ClassGroups(tuple(splits.class_groups(saved["labels"], saved["groups"], classes)), binary, "counted")
+        return ClassGroups(
+            tuple(splits.class_groups(saved["labels"], saved["groups"], classes)), binary, "counted"
+        )
     images, groups = about["parts"][target]
     for row, _ in rows:
         known = (row.provenance.get("parts") or {}).get(target) or {}
         if len(known.get("classes", ())) == classes:
-            return ClassGroups(tuple(round(n * groups / images) or min(n, 1) for n in known["classes"]), binary, "estimated")
+            return ClassGroups(
+                tuple(round(n * groups / images) or min(n, 1) for n in known["classes"]),
+                binary,
+                "estimated",
+            )
     return UNKNOWN
 
 
@@ -59,7 +73,5 @@ def class_group_notes(found: ClassGroups, group: str) -> list[Note]:
     if found.source == "estimated":
         text = f"Intervals: the {group}s of each class are estimated from its images, as these results are older than their count."
     else:
-        text = (
-            f"Intervals: the {group}s of each class are not known; all are taken for the evidence, which is too many where a class is rare."
-        )
+        text = f"Intervals: the {group}s of each class are not known; all are taken for the evidence, which is too many where a class is rare."
     return [Note("class groups", text)]

@@ -1,4 +1,7 @@
-"""How much of each class a line finds, and how it ranks it: counted from saved scores, mean over draws."""
+"""How much of each class a line finds, and how it ranks it.
+
+Counted from saved scores, mean over draws.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,10 @@ class ClassScores:
     auc: np.ndarray
 
     def worst(self, among: Sequence[int]) -> int:
-        """Which of these classes, of those that are there, has the smallest share found; where none of them is there, of all."""
+        """Which of these classes, of those that are there, has the smallest share found.
+
+        Where none of them is there, of all.
+        """
         there = [c for c in among if self.images[c]] or np.flatnonzero(self.images).tolist()
         return int(there[np.argmin([self.recall(c) for c in there])])
 
@@ -30,7 +36,10 @@ class ClassScores:
 
 
 def class_scores(rows: Sequence[Row], stores: Sequence[Store]) -> ClassScores | None:
-    """Of the rows of one line, each in its results folder; None where predictions were not shared. A binary task has both its classes."""
+    """Of the rows of one line, each in its results folder; None where predictions were not shared.
+
+    A binary task has both its classes.
+    """
     try:
         labels = stores[0].target(str(rows[0].provenance["target"]))["labels"]
         scores = [store.scores(row) for store, row in zip(stores, rows, strict=True)]
@@ -39,17 +48,25 @@ def class_scores(rows: Sequence[Row], stores: Sequence[Store]) -> ClassScores | 
     classes = scores[0]["probabilities"].shape[1]
     truth = labels == 1 if labels.ndim == 2 else labels[:, None] == np.arange(classes)
     found = np.mean([(truth & _decided(of["decisions"], classes)).sum(0) for of in scores], axis=0)
-    auc = np.mean([[_auc(labels, of["probabilities"], c) for c in range(classes)] for of in scores], axis=0)
+    auc = np.mean(
+        [[_auc(labels, of["probabilities"], c) for c in range(classes)] for of in scores], axis=0
+    )
     return ClassScores(truth.sum(0), found, auc)
 
 
 def _decided(decisions: np.ndarray, classes: int) -> np.ndarray:
     """(M, C) bool: for which classes an image was decided."""
-    of_class: np.ndarray = decisions == 1 if decisions.ndim == 2 else decisions[:, None] == np.arange(classes)
+    of_class: np.ndarray = (
+        decisions == 1 if decisions.ndim == 2 else decisions[:, None] == np.arange(classes)
+    )
     return of_class
 
 
 def _auc(labels: np.ndarray, probabilities: np.ndarray, c: int) -> float:
     known = np.flatnonzero(~np.isnan(labels[:, c])) if labels.ndim == 2 else np.arange(len(labels))
     positive = labels[known, c] == 1 if labels.ndim == 2 else labels == c
-    return float(metrics.auc(positive, probabilities[known, c].astype(float), np.ones((len(known), 1), np.uint8))[0])
+    return float(
+        metrics.auc(
+            positive, probabilities[known, c].astype(float), np.ones((len(known), 1), np.uint8)
+        )[0]
+    )

@@ -1,7 +1,9 @@
-"""The comparisons of a board, family by family: each pair of lines at equal labels with its difference, interval, corrected p and verdict.
+"""The comparisons of a board, family by family.
 
-Which question a reader asks is a `Family`; every table that shows a p or a mark says which (`Family.words`). Each budget is a family of its own, see
-`stats.families`.
+Each pair of lines at equal labels with its difference, interval, corrected p and verdict.
+
+Which question a reader asks is a `Family`; every table that shows a p or a mark says which
+(`Family.words`). Each budget is a family of its own, see `stats.families`.
 """
 
 from __future__ import annotations
@@ -18,7 +20,10 @@ from medbench.system.progress_listener import report_progress
 
 @dataclass(frozen=True)
 class Family:
-    """What is asked of a board. against: of a `baseline`, its method, or the words in which the board names the line."""
+    """What is asked of a board.
+
+    against: of a `baseline`, its method, or the words in which the board names the line.
+    """
 
     kind: stats.Kind = "best"
     against: str = ""
@@ -26,18 +31,27 @@ class Family:
     @property
     def words(self) -> str:
         """What every table says of its p values and marks."""
-        asked = {"best": "against the best", "baseline": f"against {self.against}", "all": "all pairs"}[self.kind]
+        asked = {
+            "best": "against the best",
+            "baseline": f"against {self.against}",
+            "all": "all pairs",
+        }[self.kind]
         return f"{asked}, at each budget (5 %, step-down max-T)"
 
 
 BEST, ALL_PAIRS = Family(), Family("all")
-#: The method that others are held against where nothing is asked for; and of how many lines at most.
+#: The method that others are held against where nothing is asked for; and of how many lines at
+#: most.
 SUPERVISED, MANY = "supervised", 100
 
 
 @dataclass(frozen=True, eq=False)
 class PairwiseComparison:
-    """Two lines at one budget. verdict: about `first`. p_permuted: of these draws, not corrected; None where it was not asked for."""
+    """Two lines at one budget.
+
+    verdict: about `first`. p_permuted: of these draws, not corrected; None where it was not asked
+    for.
+    """
 
     first: LeaderboardEntry
     second: LeaderboardEntry
@@ -50,7 +64,12 @@ class PairwiseComparison:
 
 
 def comparisons(
-    board: Leaderboard, metric: str, family: Family = BEST, margin: float = 0.0, *, budgets: Collection[str] = ()
+    board: Leaderboard,
+    metric: str,
+    family: Family = BEST,
+    margin: float = 0.0,
+    *,
+    budgets: Collection[str] = (),
 ) -> list[PairwiseComparison]:
     """Compare a family, budget after budget, of the lines that are complete there.
 
@@ -65,7 +84,14 @@ def comparisons(
     found = []
     for done, budget in enumerate(asked):
         report_progress(f"{board.task} pairs", done, len(asked), "budgets")
-        found += of_lines([line for line in board.at(budget) if metric in line.plain], metric, family, margin, spread, board)
+        found += of_lines(
+            [line for line in board.at(budget) if metric in line.plain],
+            metric,
+            family,
+            margin,
+            spread,
+            board,
+        )
     report_progress(f"{board.task} pairs", len(asked), len(asked), "budgets")
     return found
 
@@ -79,7 +105,14 @@ def of_lines(
     board: Leaderboard,
 ) -> list[PairwiseComparison]:
     """Compare complete lines of one budget. spread: `pretraining_spread` of their board."""
-    base = next((place for place, line in enumerate(lines) if is_named(board, line, family.against)), None) if family.against else None
+    base = (
+        next(
+            (place for place, line in enumerate(lines) if is_named(board, line, family.against)),
+            None,
+        )
+        if family.against
+        else None
+    )
     if family.kind == "baseline" and base is None:
         return []  # it is not finished at this budget
     made = stats.compared(
@@ -96,23 +129,41 @@ def of_lines(
 def pretraining_spread(board: Leaderboard, metric: str) -> dict[str, stats.Spread]:
     """Name of a line -> how much one of its pretrainings differs from another, from all lines and budgets; of those pretrained more than once."""
     several = [line for line in board.lines if metric in line.plain and line.pretrainings > 1]
-    return dict(stats.pretraining_spread([line.sample(metric) for line in several], [line.name for line in several]))
+    return dict(
+        stats.pretraining_spread(
+            [line.sample(metric) for line in several], [line.name for line in several]
+        )
+    )
 
 
 def is_named(board: Leaderboard, line: LeaderboardEntry, asked: str) -> bool:
-    """Whether a line is what a person calls it: its method, or all in which the board's lines differ."""
-    return asked in (line.cell.method, line.name, " ".join(str(getattr(line.cell, axis)) for axis in board.axes))
+    """Whether a line is what a person calls it.
+
+    Its method, or all in which the board's lines differ.
+    """
+    return asked in (
+        line.cell.method,
+        line.name,
+        " ".join(str(getattr(line.cell, axis)) for axis in board.axes),
+    )
 
 
 def _known_baseline(board: Leaderboard, asked: str) -> None:
-    names = {line.name: " ".join(str(getattr(line.cell, axis)) for axis in board.axes) for line in board.lines}
+    names = {
+        line.name: " ".join(str(getattr(line.cell, axis)) for axis in board.axes)
+        for line in board.lines
+    }
     alike = {line.name for line in board.lines if is_named(board, line, asked)}
     if not alike:
         methods = dict.fromkeys(line.cell.method for line in board.lines)
-        raise UserError(f"No line of {board.title} is '{asked}'.", allowed=list(methods), given=asked)
+        raise UserError(
+            f"No line of {board.title} is '{asked}'.", allowed=list(methods), given=asked
+        )
     if len(alike) > 1:
         raise UserError(
-            f"'{asked}' is {len(alike)} lines of {board.title}.", allowed=[names[name] for name in names if name in alike], given=asked
+            f"'{asked}' is {len(alike)} lines of {board.title}.",
+            allowed=[names[name] for name in names if name in alike],
+            given=asked,
         )
 
 
@@ -121,12 +172,21 @@ def to_supervised(board: Leaderboard, metric: str) -> list[Note]:
     if len(board.lines) > MANY:
         return []
     said = []
-    for base in {line.name: line for line in board.lines if line.cell.method == SUPERVISED}.values():
+    for base in {
+        line.name: line for line in board.lines if line.cell.method == SUPERVISED
+    }.values():
         alike = [
-            line for line in board.lines if _place(line) == _place(base) and (line.name == base.name or line.cell.method != SUPERVISED)
+            line
+            for line in board.lines
+            if _place(line) == _place(base)
+            and (line.name == base.name or line.cell.method != SUPERVISED)
         ]
         among = replace(board, lines=alike)
-        where = "" if len(alike) == len(board.lines) else f" ({' '.join(str(getattr(base.cell, axis)) for axis in board.axes[1:])})"
+        where = (
+            ""
+            if len(alike) == len(board.lines)
+            else f" ({' '.join(str(getattr(base.cell, axis)) for axis in board.axes[1:])})"
+        )
         family = Family("baseline", SUPERVISED)
         found = comparisons(among, metric, family)
         each = [
@@ -135,14 +195,24 @@ def to_supervised(board: Leaderboard, metric: str) -> list[Note]:
             if (told := _told([pair for pair in found if pair.first.cell.labels == budget]))
         ]
         if each:
-            said.append(Note("baseline", f"{family.words[:1].upper()}{family.words[1:]}{where}: {'; '.join(each)}."))
+            said.append(
+                Note(
+                    "baseline",
+                    f"{family.words[:1].upper()}{family.words[1:]}{where}: {'; '.join(each)}.",
+                )
+            )
     return said
 
 
 def _told(found: Sequence[PairwiseComparison]) -> str:
     words = {"better": "better", "worse": "worse", "not decidable": "not told"}
-    each = {word: [pair.first.cell.method for pair in found if pair.verdict.word == of] for of, word in words.items()}
-    return ", ".join(f"{word}: {', '.join(dict.fromkeys(methods))}" for word, methods in each.items() if methods)
+    each = {
+        word: [pair.first.cell.method for pair in found if pair.verdict.word == of]
+        for of, word in words.items()
+    }
+    return ", ".join(
+        f"{word}: {', '.join(dict.fromkeys(methods))}" for word, methods in each.items() if methods
+    )
 
 
 def _place(line: LeaderboardEntry) -> tuple[object, ...]:

@@ -1,6 +1,9 @@
-"""Results folders -> leaderboards as values: lines with their numbers, what is the best of them and what ties with it.
+"""Results folders -> leaderboards as values.
 
-A mean is shown only when every planned seed has its row: what is missing shows as missing, what failed with its reason.
+Lines with their numbers, what is the best of them and what ties with it.
+
+A mean is shown only when every planned seed has its row: what is missing shows as missing, what
+failed with its reason.
 """
 
 from __future__ import annotations
@@ -27,7 +30,19 @@ if TYPE_CHECKING:
 #: Columns of leaderboard.csv. One row for each metric of each line of the leaderboard.
 #: Lines would collide without `readout` and `size`.
 COLUMNS = (
-    *("task", "data", "method", "source", "encoder", "readout", "size", "protocol", "labels", "target", "metric"),
+    *(
+        "task",
+        "data",
+        "method",
+        "source",
+        "encoder",
+        "readout",
+        "size",
+        "protocol",
+        "labels",
+        "target",
+        "metric",
+    ),
     *("mean", "sd", "low", "high", "seeds", "n_labels", "status"),
 )
 AXES = ("method", "source", "encoder", "readout", "size", "protocol")
@@ -35,7 +50,10 @@ AXES = ("method", "source", "encoder", "readout", "size", "protocol")
 
 @dataclass(frozen=True)
 class SignificanceMark:
-    """What the table says of a line. sign: * best, = not shown to differ from it, ? too few groups to say. to_best: line minus best."""
+    """What the table says of a line.
+
+    sign: * best, = not shown to differ from it, ? too few groups to say. to_best: line minus best.
+    """
 
     sign: str = ""
     to_best: stats.Estimate | None = None
@@ -44,7 +62,10 @@ class SignificanceMark:
 
 @dataclass(frozen=True, eq=False)
 class LeaderboardEntry:
-    """One line of a leaderboard: the planned cells that differ in seeds alone, and their rows. groups: in the scored set."""
+    """One line of a leaderboard: the planned cells that differ in seeds alone, and their rows.
+
+    groups: in the scored set.
+    """
 
     cell: Cell  # of the first seed
     planned: Sequence[PlannedCell]
@@ -70,7 +91,10 @@ class LeaderboardEntry:
 
     @property
     def n_labels(self) -> float:
-        """Labelled images, mean over draws; what was asked for, where none is done; NaN of somebody else's model."""
+        """Labelled images, mean over draws.
+
+        What was asked for, where none is done; NaN of somebody else's model.
+        """
         if self.cell.external:
             return float("nan")
         return float(np.mean([row.n_labels for row in self.rows] or [self.planned[0].n_requested]))
@@ -84,7 +108,10 @@ class LeaderboardEntry:
         """metric -> (S,), NaN = undefined; empty unless complete."""
         if not self.complete:
             return {}
-        return {name: np.array([_nan(row.metrics[name]["value"]) for row in self.rows]) for name in self.rows[0].metrics}
+        return {
+            name: np.array([_nan(row.metrics[name]["value"]) for row in self.rows])
+            for name in self.rows[0].metrics
+        }
 
     def merit(self, metric: str) -> float:
         """Mean over seeds of a complete line, turned round where lower is better."""
@@ -97,31 +124,49 @@ class LeaderboardEntry:
 
     @cached_property
     def degenerate(self) -> Degenerate:
-        """What is wrong with the decisions of a complete line; nothing where predictions were not shared."""
+        """What is wrong with the decisions of a complete line.
+
+        Nothing where predictions were not shared.
+        """
         return of_rows(self.rows, self.stores)
 
     @cached_property
     def pretrainings(self) -> int:
-        """Under how many pretrainings each draw of labels was run. Raises UserError where not all draws were under all."""
+        """Under how many pretrainings each draw of labels was run.
+
+        Raises UserError where not all draws were under all.
+        """
         draws: dict[int, list[int]] = {}
         for planned in self.planned:
             draws.setdefault(planned.cell.pretrain_seed, []).append(planned.cell.seed)
         if len({tuple(seeds) for seeds in draws.values()}) > 1:
             what = f"{self.name} at {self.cell.labels}: not all seeds were run under all pretraining seeds."
-            raise UserError(what, then="medbench run with the larger --seeds and the larger --pretrain-seeds")
+            raise UserError(
+                what, then="medbench run with the larger --seeds and the larger --pretrain-seeds"
+            )
         return len(draws)
 
     @cached_property
     def drawn_once(self) -> bool:
-        """Whether its weights are one pretraining's, or one draw's: what is said of them is not said of the method."""
-        return self.pretrainings == 1 and any(row.provenance.get("pretraining") or row.cell.method == "random" for row in self.rows)
+        """Whether its weights are one pretraining's, or one draw's.
+
+        What is said of them is not said of the method.
+        """
+        return self.pretrainings == 1 and any(
+            row.provenance.get("pretraining") or row.cell.method == "random" for row in self.rows
+        )
 
     def load(self, metrics: Collection[str]) -> None:
         """Read the resamples of these metrics, once, each file in one go."""
         lacking = [metric for metric in metrics if metric not in self._resamples]
         if lacking:
-            read = [store.resamples(row, lacking) for store, row in zip(self.stores, self.rows, strict=True)]
-            self._resamples.update({metric: np.stack([values[metric] for values in read]) for metric in lacking})
+            read = [
+                store.resamples(row, lacking)
+                for store, row in zip(self.stores, self.rows, strict=True)
+            ]
+            self._resamples.update(
+                {metric: np.stack([values[metric] for values in read]) for metric in lacking}
+            )
 
     def sample(self, metric: str) -> stats.Sample:
         """Of a complete line."""
@@ -133,14 +178,23 @@ class LeaderboardEntry:
         self.load([metric])
         draws = tuple(dict.fromkeys(planned.cell.seed for planned in self.planned))
         known = self.reference(metric)
-        return stats.Sample(self.plain[metric], self._resamples[metric], self.groups, self.pretrainings, draws, known)
+        return stats.Sample(
+            self.plain[metric],
+            self._resamples[metric],
+            self.groups,
+            self.pretrainings,
+            draws,
+            known,
+        )
 
     def reference(self, metric: str) -> stats.ReferenceVariance | None:
         """Return what is known of the metric's variance on the scored set.
 
         None where its classes are not counted.
         """
-        return stats.reference(metric, self.class_groups.of_class, self.groups, binary=self.class_groups.binary)
+        return stats.reference(
+            metric, self.class_groups.of_class, self.groups, binary=self.class_groups.binary
+        )
 
     def summary(self, metric: str) -> stats.Summary:
         """Mean, sd over seeds and 95 % interval over test groups and seeds, cut at the metric's own range; NaN unless complete."""
@@ -150,15 +204,22 @@ class LeaderboardEntry:
 
 
 def summarise(lines: Sequence[LeaderboardEntry], metrics: Collection[str]) -> None:
-    """Work out `LeaderboardEntry.summary` of many lines and metrics at once, for it to return: one at a time they take ten times as long."""
+    """Work out `LeaderboardEntry.summary` of many lines and metrics at once, for it to return.
+
+    One at a time they take ten times as long.
+    """
     for line in lines:
-        line.load([metric for metric in metrics if metric in line.plain and metric not in line._summaries])
+        line.load(
+            [metric for metric in metrics if metric in line.plain and metric not in line._summaries]
+        )
     for metric in metrics:
         todo = [line for line in lines if metric not in line._summaries]
         known = [line for line in todo if metric in line.plain]
         about = METRICS[metric]
         saved = [line._saved(metric) for line in known]
-        summaries = stats.means_over_seeds(saved, within=about.range, grows_by_chance=about.grows_by_chance)
+        summaries = stats.means_over_seeds(
+            saved, within=about.range, grows_by_chance=about.grows_by_chance
+        )
         for line, s in zip(known, summaries, strict=True):
             line._summaries[metric] = s
         line_less = stats.Summary(np.nan, None, np.nan, np.nan)
@@ -168,7 +229,10 @@ def summarise(lines: Sequence[LeaderboardEntry], metrics: Collection[str]) -> No
 
 @dataclass(frozen=True)
 class Selection:
-    """Lines that a person picked: so many, of how many in all the results, and what was asked for in words."""
+    """Lines that a person picked.
+
+    So many, of how many in all the results, and what was asked for in words.
+    """
 
     shown: int
     of: int
@@ -193,7 +257,9 @@ class Leaderboard:
     lines: Sequence[LeaderboardEntry]
     selection: Selection | None = None
     judged: int = 0
-    _marks: dict[str, Mapping[LeaderboardEntry, SignificanceMark]] = field(default_factory=dict, init=False, repr=False)
+    _marks: dict[str, Mapping[LeaderboardEntry, SignificanceMark]] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     @property
     def title(self) -> str:
@@ -202,7 +268,10 @@ class Leaderboard:
 
     @property
     def shift(self) -> Mapping[str, Any]:
-        """What the plan says of a set that is not the task's own part: kind "data" or "corruption", ...; {} of the part itself."""
+        """What the plan says of a set that is not the task's own part.
+
+        Kind "data" or "corruption", ...; {} of the part itself.
+        """
         found: Mapping[str, Any] = self.about.get("shift", {})
         return found
 
@@ -232,10 +301,13 @@ class Leaderboard:
 
 
 def leaderboards(*stores: Store, beside: Sequence[Store] = ()) -> list[Leaderboard]:
-    """Build the leaderboards of results folders, budgets from few labels to many. Rows of an old fingerprint take no part.
+    """Build the leaderboards of results folders, budgets from few labels to many.
 
-    beside: folders whose lines join the boards of `stores` and make none of their own; of a line under several settings the first's is taken.
-    Raises UserError where two of `stores` have one line under two settings: their rows cannot be averaged, nor told apart in a table.
+    Rows of an old fingerprint take no part.
+
+    beside: folders whose lines join the boards of `stores` and make none of their own; of a line
+    under several settings the first's is taken. Raises UserError where two of `stores` have one
+    line under two settings: their rows cannot be averaged, nor told apart in a table.
     """
     grouped: dict[tuple[Any, ...], dict[str, PlannedCell]] = {}
     rows: dict[str, tuple[Row, Store]] = {}
@@ -252,36 +324,70 @@ def leaderboards(*stores: Store, beside: Sequence[Store] = ()) -> list[Leaderboa
             board = (c.task, c.data, c.target, planned.target)
             settings.setdefault((*board, *_axes(c), c.labels), planned.setting)
             about.setdefault(board, plan.tasks["|".join(board[:3])])
-            grouped.setdefault((*board, planned.setting, c.labels, *_axes(c)), {}).setdefault(planned.fingerprint, planned)
+            grouped.setdefault((*board, planned.setting, c.labels, *_axes(c)), {}).setdefault(
+                planned.fingerprint, planned
+            )
     found: dict[tuple[Any, ...], list[LeaderboardEntry]] = {}
     seen: dict[tuple[Any, ...], str] = {}
     for key, cells in grouped.items():
         if seen.setdefault((*key[:4], *key[5:]), key[4]) != key[4]:
             line = f"{key[0]} {key[6]} {key[5]}"
-            raise UserError(f"{line} stands in these folders under two settings.", then="medbench table of each folder alone")
-        found.setdefault(key[:4], []).append(_line(list(cells.values()), rows, failures, about[key[:4]]["parts"][key[2]][1]))
+            raise UserError(
+                f"{line} stands in these folders under two settings.",
+                then="medbench table of each folder alone",
+            )
+        found.setdefault(key[:4], []).append(
+            _line(list(cells.values()), rows, failures, about[key[:4]]["parts"][key[2]][1])
+        )
     counted = {
-        key: class_groups(about[key], key[2], [pair for line in lines for pair in zip(line.rows, line.stores, strict=True)])
+        key: class_groups(
+            about[key],
+            key[2],
+            [pair for line in lines for pair in zip(line.rows, line.stores, strict=True)],
+        )
         for key, lines in found.items()
     }
-    found = {key: [replace(line, class_groups=counted[key]) for line in lines] for key, lines in found.items()}
-    told = {key: with_newest_audit(about[key], [row for line in lines for row in line.rows]) for key, lines in found.items()}
-    ordered = {key: sorted(lines, key=lambda line: _budget_order(line.planned[0])) for key, lines in found.items()}
-    counts = lines_judged({key: one for store in (*stores, *beside) for key, one in store.judged().items()}.values())
-    return [Leaderboard(key[0], key[1], key[2], told[key], lines, judged=counts.get(key[3], 0)) for key, lines in ordered.items()]
+    found = {
+        key: [replace(line, class_groups=counted[key]) for line in lines]
+        for key, lines in found.items()
+    }
+    told = {
+        key: with_newest_audit(about[key], [row for line in lines for row in line.rows])
+        for key, lines in found.items()
+    }
+    ordered = {
+        key: sorted(lines, key=lambda line: _budget_order(line.planned[0]))
+        for key, lines in found.items()
+    }
+    counts = lines_judged(
+        {key: one for store in (*stores, *beside) for key, one in store.judged().items()}.values()
+    )
+    return [
+        Leaderboard(key[0], key[1], key[2], told[key], lines, judged=counts.get(key[3], 0))
+        for key, lines in ordered.items()
+    ]
 
 
 def _fitting(
-    cells: Sequence[PlannedCell], settings: Mapping[tuple[Any, ...], str], boards: Collection[tuple[Any, ...]]
+    cells: Sequence[PlannedCell],
+    settings: Mapping[tuple[Any, ...], str],
+    boards: Collection[tuple[Any, ...]],
 ) -> list[PlannedCell]:
     """Those of `cells` that join a board, without the lines of which a budget is there under another setting: a line is of one setting."""
-    keys = [((p.cell.task, p.cell.data, p.cell.target, p.target), _axes(p.cell), p.cell.labels) for p in cells]
+    keys = [
+        ((p.cell.task, p.cell.data, p.cell.target, p.target), _axes(p.cell), p.cell.labels)
+        for p in cells
+    ]
     other = {
         (board, axes)
         for planned, (board, axes, labels) in zip(cells, keys, strict=True)
         if settings.get((*board, *axes, labels), planned.setting) != planned.setting
     }
-    return [p for p, (board, axes, _) in zip(cells, keys, strict=True) if board in boards and (board, axes) not in other]
+    return [
+        p
+        for p, (board, axes, _) in zip(cells, keys, strict=True)
+        if board in boards and (board, axes) not in other
+    ]
 
 
 def known_metric(found: Sequence[Leaderboard], metric: str | None) -> None:
@@ -309,13 +415,26 @@ def records(found: Sequence[Leaderboard]) -> list[dict[str, Any]]:
     """
     made = []
     for board in found:
-        summarise(board.lines, [metric for metric in METRICS if any(metric in line.plain for line in board.lines)])
+        summarise(
+            board.lines,
+            [metric for metric in METRICS if any(metric in line.plain for line in board.lines)],
+        )
         for line in board.lines:
-            common = {name: getattr(line.cell, name) for name in ("task", "data", *AXES, "labels", "target")}
+            common = {
+                name: getattr(line.cell, name)
+                for name in ("task", "data", *AXES, "labels", "target")
+            }
             n_labels = line.n_labels if line.rows else np.nan
             for metric in line.plain or [board.about["metric"]]:
                 s = line.summary(metric)
-                number = {"mean": s.mean, "sd": s.sd, "low": s.low, "high": s.high, "seeds": len(line.rows), "n_labels": n_labels}
+                number = {
+                    "mean": s.mean,
+                    "sd": s.sd,
+                    "low": s.low,
+                    "high": s.high,
+                    "seeds": len(line.rows),
+                    "n_labels": n_labels,
+                }
                 made.append({**common, "metric": metric, **number, "status": line.status})
     return made
 
@@ -328,9 +447,15 @@ def leaderboard(*stores: Store) -> pd.DataFrame:
 
 
 def shown_axes(lines: Iterable[LeaderboardEntry]) -> list[str]:
-    """The method, and every axis on which the lines differ; of somebody else's predictions no axis is known."""
+    """The method, and every axis on which the lines differ.
+
+    Of somebody else's predictions no axis is known.
+    """
     cells = [line.cell for line in lines if not line.cell.external]
-    found = ["method", *(axis for axis in AXES[1:] if len({getattr(cell, axis) for cell in cells}) > 1)]
+    found = [
+        "method",
+        *(axis for axis in AXES[1:] if len({getattr(cell, axis) for cell in cells}) > 1),
+    ]
     if len({cell.method for cell in cells}) == len({(cell.method, cell.source) for cell in cells}):
         return [axis for axis in found if axis != "source"]  # the method says it
     return found
@@ -341,12 +466,26 @@ def _axes(cell: Cell) -> tuple[Any, ...]:
 
 
 def _line(
-    cells: Sequence[PlannedCell], rows: Mapping[str, tuple[Row, Store]], failures: Mapping[str, str], groups: int
+    cells: Sequence[PlannedCell],
+    rows: Mapping[str, tuple[Row, Store]],
+    failures: Mapping[str, str],
+    groups: int,
 ) -> LeaderboardEntry:
     cells = sorted(cells, key=lambda planned: (planned.cell.pretrain_seed, planned.cell.seed))
     done = [rows[planned.fingerprint] for planned in cells if planned.fingerprint in rows]
-    reasons = [failures[planned.fingerprint] for planned in cells if planned.fingerprint in failures and planned.fingerprint not in rows]
-    return LeaderboardEntry(cells[0].cell, cells, [row for row, _ in done], reasons, [store for _, store in done], groups)
+    reasons = [
+        failures[planned.fingerprint]
+        for planned in cells
+        if planned.fingerprint in failures and planned.fingerprint not in rows
+    ]
+    return LeaderboardEntry(
+        cells[0].cell,
+        cells,
+        [row for row, _ in done],
+        reasons,
+        [store for _, store in done],
+        groups,
+    )
 
 
 def _budget_order(planned: PlannedCell) -> tuple[int, float]:

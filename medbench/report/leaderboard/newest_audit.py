@@ -1,4 +1,7 @@
-"""What a plan says of its images, brought up to the newest audit of them: a leak that was found after a run stands on its tables, too."""
+"""What a plan says of its images, brought up to the newest audit of them.
+
+A leak that was found after a run stands on its tables, too.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,8 @@ LOUD = ("leak", "partial", "conflict")
 def with_newest_audit(about: Mapping[str, Any], rows: Iterable[Row]) -> Mapping[str, Any]:
     """`about` of a scored set, with the marks and findings of the newest audit of its task's images, which its rows name.
 
-    A full audit takes the place of what the run's own said; one by hashes adds to it, as the run's may have been a deeper one on another machine.
+    A full audit takes the place of what the run's own said; one by hashes adds to it, as the run's
+    may have been a deeper one on another machine.
     """
     digests = next((row.provenance["parts"] for row in rows if row.provenance.get("parts")), None)
     if (
@@ -29,7 +33,11 @@ def with_newest_audit(about: Mapping[str, Any], rows: Iterable[Row]) -> Mapping[
         return about
     marks, findings = list(about["marks"]), list(about.get("audit", ()))
     if found.depth == "full":
-        said = {mark for finding in findings for mark in (audit_record.table_mark(finding), Mark("blank", finding.text))}
+        said = {
+            mark
+            for finding in findings
+            for mark in (audit_record.table_mark(finding), Mark("blank", finding.text))
+        }
         marks, findings = [mark for mark in marks if mark not in said], []
     return {**about, "marks": _with(marks, found.marks), "audit": _with(findings, found.findings)}
 

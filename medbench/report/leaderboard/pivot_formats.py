@@ -32,14 +32,31 @@ def pivot_terminal(table: Pivot, spread: str = "interval") -> list[Table | str]:
     for place, name in enumerate(header):
         shown.add_column(Text(name), justify="left" if place < len(table.row_axes) else "right")
     for row, cells in zip(table.rows, body, strict=True):
-        best = [False] * len(table.row_axes) + [_is_best(table.entries.get((row, column))) for column in table.columns] + [False]
-        shown.add_row(*(Text(cell, style="bold" if bold else "") for cell, bold in zip(cells, best, strict=False)))
+        best = (
+            [False] * len(table.row_axes)
+            + [_is_best(table.entries.get((row, column))) for column in table.columns]
+            + [False]
+        )
+        shown.add_row(
+            *(
+                Text(cell, style="bold" if bold else "")
+                for cell, bold in zip(cells, best, strict=False)
+            )
+        )
     return [*table.first_sentences, shown, *table.sentences]
 
 
 def pivot_markdown(table: Pivot, spread: str = "interval") -> str:
-    above = [*(f"- {in_markdown(note)}" for note in table.first_sentences), *([""] if table.first_sentences else [])]
-    lines = [f"**{in_markdown(table.caption)}**", "", *above, *grid(_text(table, spread, bold="**{}**"))]
+    above = [
+        *(f"- {in_markdown(note)}" for note in table.first_sentences),
+        *([""] if table.first_sentences else []),
+    ]
+    lines = [
+        f"**{in_markdown(table.caption)}**",
+        "",
+        *above,
+        *grid(_text(table, spread, bold="**{}**")),
+    ]
     return "\n".join([*lines, "", *(f"- {in_markdown(note)}" for note in table.sentences), ""])
 
 
@@ -53,7 +70,21 @@ def tidy_csv(table: Pivot) -> str:
     writer = csv.writer(out, lineterminator="\n")
     axes = (*table.row_axes, *table.column_axes)
     writer.writerow(
-        [*axes, "metric", "mean", "sd", "low", "high", "seeds", "mark", "to_best", "to_best_low", "to_best_high", "p", "status"]
+        [
+            *axes,
+            "metric",
+            "mean",
+            "sd",
+            "low",
+            "high",
+            "seeds",
+            "mark",
+            "to_best",
+            "to_best_low",
+            "to_best_high",
+            "p",
+            "status",
+        ]
     )
     for row in table.rows:
         for column in table.columns:
@@ -62,8 +93,24 @@ def tidy_csv(table: Pivot) -> str:
                 continue
             s, gap = entry.summary, entry.mark.to_best
             ends = gap.interval() if gap else (None, None)
-            numbers = [s.mean, s.sd, s.low, s.high, entry.seeds, entry.mark.sign, gap.value if gap else None, *ends]
-            record = [*row, *column, entry.metric, *(_plain(value) for value in numbers), _plain(entry.mark.p, 3), entry.status]
+            numbers = [
+                s.mean,
+                s.sd,
+                s.low,
+                s.high,
+                entry.seeds,
+                entry.mark.sign,
+                gap.value if gap else None,
+                *ends,
+            ]
+            record = [
+                *row,
+                *column,
+                entry.metric,
+                *(_plain(value) for value in numbers),
+                _plain(entry.mark.p, 3),
+                entry.status,
+            ]
             writer.writerow(map(csv_cell, record))
     return out.getvalue()
 
@@ -76,7 +123,11 @@ def latex(table: Pivot, spread: str = "interval") -> str:
     """
     sign = "-" if any(entry.summary.mean < 0 for entry in table.entries.values()) else ""
     ranks = "S[table-format=2.2]" if table.ranks else ""
-    format_ = "l" * len(table.row_axes) + f"S[table-format={sign}1.3]@{{\\,}}l" * len(table.columns) + ranks
+    format_ = (
+        "l" * len(table.row_axes)
+        + f"S[table-format={sign}1.3]@{{\\,}}l" * len(table.columns)
+        + ranks
+    )
     lines = [
         "% \\usepackage{booktabs,siunitx}; in a column of two: table*, or --spread none",
         "\\begin{table}",
@@ -89,13 +140,25 @@ def latex(table: Pivot, spread: str = "interval") -> str:
         "    \\midrule",
     ]
     for row in table.rows:
-        cells = [escape_tex(name) for name in row] + [_tex_entry(table.entries.get((row, column)), spread) for column in table.columns]
+        cells = [escape_tex(name) for name in row] + [
+            _tex_entry(table.entries.get((row, column)), spread) for column in table.columns
+        ]
         if table.ranks:
             rank = table.ranks[row]
             cells.append("{--}" if rank is None else f"{rank:.2f}")
         lines.append(f"    {' & '.join(cells)} \\\\")
     notes = [f"  \\par {escape_tex(note)}" for note in (*table.first_sentences, *table.sentences)]
-    return "\n".join([*lines, "    \\bottomrule", "  \\end{tabular}", "  \\footnotesize\\raggedright", *notes, "\\end{table}", ""])
+    return "\n".join(
+        [
+            *lines,
+            "    \\bottomrule",
+            "  \\end{tabular}",
+            "  \\footnotesize\\raggedright",
+            *notes,
+            "\\end{table}",
+            "",
+        ]
+    )
 
 
 def page(table: Pivot, spread: str = "interval") -> str:
@@ -115,7 +178,9 @@ def page(table: Pivot, spread: str = "interval") -> str:
         texts = [f'<th scope="row">{html.escape(cell)}</th>' for cell in cells[:n]]
         for column, cell in zip([*table.columns, None], cells[n:], strict=False):
             best = column is not None and _is_best(table.entries.get((row, column)))
-            texts.append(f"<td>{'<strong>' if best else ''}{html.escape(cell)}{'</strong>' if best else ''}</td>")
+            texts.append(
+                f"<td>{'<strong>' if best else ''}{html.escape(cell)}{'</strong>' if best else ''}</td>"
+            )
         rows.append(f"<tr>{''.join(texts)}</tr>")
     head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in header)
     return "\n".join(
@@ -137,7 +202,11 @@ def page(table: Pivot, spread: str = "interval") -> str:
 
 def _text(table: Pivot, spread: str, bold: str = "{}") -> list[list[str]]:
     """Header and body as plain words."""
-    header = [*table.row_axes, *(" ".join(column) for column in table.columns), *(["mean rank"] if table.ranks else [])]
+    header = [
+        *table.row_axes,
+        *(" ".join(column) for column in table.columns),
+        *(["mean rank"] if table.ranks else []),
+    ]
     body = []
     for row in table.rows:
         cells = [_entry(table.entries.get((row, column)), spread, bold) for column in table.columns]
@@ -148,8 +217,14 @@ def _text(table: Pivot, spread: str, bold: str = "{}") -> list[list[str]]:
 def _entry(entry: PivotCell | None, spread: str, bold: str) -> str:
     if entry is None or entry.status != _DONE:
         return "–" if entry is None else entry.status
-    mean = bold.format(number_format.number_text(entry.summary.mean)) if _is_best(entry) else number_format.number_text(entry.summary.mean)
-    return " ".join(part for part in (mean, _spread(entry, spread), entry.mark.sign.replace("*", "")) if part)
+    mean = (
+        bold.format(number_format.number_text(entry.summary.mean))
+        if _is_best(entry)
+        else number_format.number_text(entry.summary.mean)
+    )
+    return " ".join(
+        part for part in (mean, _spread(entry, spread), entry.mark.sign.replace("*", "")) if part
+    )
 
 
 def _spread(entry: PivotCell, spread: str) -> str:
@@ -174,14 +249,19 @@ def _tex_header(table: Pivot) -> list[str]:
     lines = []
     for depth, axis in enumerate(table.column_axes):
         last = depth == len(table.column_axes) - 1
-        cells = [escape_tex(name) for name in table.row_axes] if last else [""] * len(table.row_axes)
+        cells = (
+            [escape_tex(name) for name in table.row_axes] if last else [""] * len(table.row_axes)
+        )
         spans: list[tuple[tuple[str, ...], int]] = []
         for column in table.columns:
             if spans and spans[-1][0] == column[: depth + 1] and not last:
                 spans[-1] = (spans[-1][0], spans[-1][1] + 1)
             else:
                 spans.append((column[: depth + 1], 1))
-        cells += [f"\\multicolumn{{{2 * width}}}{{c}}{{{escape_tex(_heading(axis, name[-1]))}}}" for name, width in spans]
+        cells += [
+            f"\\multicolumn{{{2 * width}}}{{c}}{{{escape_tex(_heading(axis, name[-1]))}}}"
+            for name, width in spans
+        ]
         if table.ranks:
             cells.append("{mean rank}" if last else "")
         lines.append(" & ".join(cells))
@@ -195,7 +275,9 @@ def _heading(axis: str, name: str) -> str:
 def _tex_entry(entry: PivotCell | None, spread: str) -> str:
     if entry is None or entry.status != _DONE or np.isnan(entry.summary.mean):
         return f"{{--}} & {escape_tex(entry.status) if entry is not None and entry.status not in (_DONE, '–') else ''}"
-    mean = ("\\bfseries " if _is_best(entry) else "") + number_format.number_text(entry.summary.mean)
+    mean = ("\\bfseries " if _is_best(entry) else "") + number_format.number_text(
+        entry.summary.mean
+    )
     beside = _spread(entry, spread).replace("±", "$\\pm$")
     mark = {"=": "$^{=}$", "?": "$^{?}$"}.get(entry.mark.sign, "")
     small = "{\\scriptsize " + beside + "}" if beside else ""
@@ -204,7 +286,14 @@ def _tex_entry(entry: PivotCell | None, spread: str) -> str:
 
 def escape_tex(text: str) -> str:
     """Plain text for LaTeX."""
-    special = {"\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "–": "--", "<": "$<$", ">": "$>$"}
+    special = {
+        "\\": "\\textbackslash{}",
+        "~": "\\textasciitilde{}",
+        "^": "\\textasciicircum{}",
+        "–": "--",
+        "<": "$<$",
+        ">": "$>$",
+    }
     special |= {character: f"\\{character}" for character in "&%$#_{}"}
     return "".join(special.get(character, character) for character in text)
 

@@ -10,7 +10,14 @@ import numpy as np
 
 from medbench import stats
 from medbench.report.leaderboard.families import BEST
-from medbench.report.leaderboard.lines import AXES, Leaderboard, LeaderboardEntry, SignificanceMark, known_metric, summarise
+from medbench.report.leaderboard.lines import (
+    AXES,
+    Leaderboard,
+    LeaderboardEntry,
+    SignificanceMark,
+    known_metric,
+    summarise,
+)
 from medbench.report.leaderboard.rare_classes import ABOVE
 from medbench.report.leaderboard.significance import marks
 from medbench.report.leaderboard.standard_tables import notes
@@ -18,14 +25,18 @@ from medbench.schema import Note, UserError
 from medbench.stats.metrics import METRICS
 from medbench.stats.number_format import estimate_text
 
-#: What rows and columns may be named by. "task" says the data, too, where they are drawn, and the part where it is not the test part.
+#: What rows and columns may be named by. "task" says the data, too, where they are drawn, and the
+#: part where it is not the test part.
 KEYS = ("task", *AXES, "labels")
 _WITHIN = ("task", "labels")  # lines that agree in these are compared
 
 
 @dataclass(frozen=True)
 class PivotCell:
-    """One number of a table. mark: as in `SignificanceMark`; nothing was computed where status is not "done"."""
+    """One number of a table.
+
+    mark: as in `SignificanceMark`; nothing was computed where status is not "done".
+    """
 
     metric: str
     summary: stats.Summary
@@ -67,13 +78,22 @@ class Pivot:
         return self._of_boards(first=True)
 
     def _of_boards(self, *, first: bool) -> list[str]:
-        said = {note: titles for note, titles in self.board_notes.items() if (note.kind in ABOVE) == first}
-        return [f"{'; '.join(titles)}: {note}" if titles else str(note) for note, titles in said.items()]
+        said = {
+            note: titles
+            for note, titles in self.board_notes.items()
+            if (note.kind in ABOVE) == first
+        }
+        return [
+            f"{'; '.join(titles)}: {note}" if titles else str(note) for note, titles in said.items()
+        ]
 
 
 @dataclass(frozen=True, eq=False)
 class Places:
-    """A table's rows and columns as in `Pivot`, and which line stands where. shown: the metric of each board."""
+    """A table's rows and columns as in `Pivot`, and which line stands where.
+
+    shown: the metric of each board.
+    """
 
     row_axes: tuple[str, ...]
     column_axes: tuple[str, ...]
@@ -84,7 +104,12 @@ class Places:
     caption: str
 
 
-def places(found: Sequence[Leaderboard], rows: Sequence[str] = (), columns: Sequence[str] = (), metric: str | None = None) -> Places:
+def places(
+    found: Sequence[Leaderboard],
+    rows: Sequence[str] = (),
+    columns: Sequence[str] = (),
+    metric: str | None = None,
+) -> Places:
     """Arrange the boards' lines by `rows` and `columns`, names of KEYS.
 
     metric: default each task's primary one. An axis in which lines differ and that was not named
@@ -94,23 +119,45 @@ def places(found: Sequence[Leaderboard], rows: Sequence[str] = (), columns: Sequ
     known_metric(found, metric)
     lines = [(board, line) for board in found for line in board.lines]
     named = {board: _task(board, found) for board in found}
-    keys = {line: {axis: named[board] if axis == "task" else str(getattr(line.cell, axis)) for axis in KEYS} for board, line in lines}
-    row_axes, column_axes = _layout(list(keys.values()), rows, columns)
-    where = {
-        (tuple(keys[line][axis] for axis in row_axes), tuple(keys[line][axis] for axis in column_axes)): (board, line)
+    keys = {
+        line: {
+            axis: named[board] if axis == "task" else str(getattr(line.cell, axis)) for axis in KEYS
+        }
         for board, line in lines
     }
-    order = {axis: {name: i for i, name in enumerate(dict.fromkeys(key[axis] for key in keys.values()))} for axis in KEYS[:-1]}
-    order["labels"] = {name: i for i, name in enumerate(dict.fromkeys(key["labels"] for key in _by_labels(lines, keys)))}
+    row_axes, column_axes = _layout(list(keys.values()), rows, columns)
+    where = {
+        (
+            tuple(keys[line][axis] for axis in row_axes),
+            tuple(keys[line][axis] for axis in column_axes),
+        ): (board, line)
+        for board, line in lines
+    }
+    order = {
+        axis: {name: i for i, name in enumerate(dict.fromkeys(key[axis] for key in keys.values()))}
+        for axis in KEYS[:-1]
+    }
+    order["labels"] = {
+        name: i
+        for i, name in enumerate(dict.fromkeys(key["labels"] for key in _by_labels(lines, keys)))
+    }
     row_names, column_names = (
-        sorted({place[at] for place in where}, key=lambda names: [order[a][n] for a, n in zip(axes, names, strict=True)])
+        sorted(
+            {place[at] for place in where},
+            key=lambda names: [order[a][n] for a, n in zip(axes, names, strict=True)],
+        )
         for at, axes in ((0, row_axes), (1, column_axes))
     )
     shown = {board: board.shown(metric) for board in found}
     return Places(row_axes, column_axes, row_names, column_names, where, shown, _caption(shown))
 
 
-def pivot(found: Sequence[Leaderboard], rows: Sequence[str] = (), columns: Sequence[str] = (), metric: str | None = None) -> Pivot:
+def pivot(
+    found: Sequence[Leaderboard],
+    rows: Sequence[str] = (),
+    columns: Sequence[str] = (),
+    metric: str | None = None,
+) -> Pivot:
     """Fill `places` with numbers, their marks, mean ranks and notes.
 
     Arguments and errors as there.
@@ -122,25 +169,40 @@ def pivot(found: Sequence[Leaderboard], rows: Sequence[str] = (), columns: Seque
     for where, (board, line) in placed.lines.items():
         shown = placed.shown[board]
         status = line.status if not line.complete or shown in line.plain else "–"
-        entries[where] = PivotCell(shown, line.summary(shown), marks(board, shown)[line], len(line.rows), status)
+        entries[where] = PivotCell(
+            shown, line.summary(shown), marks(board, shown)[line], len(line.rows), status
+        )
     ranks = _mean_ranks(placed.row_axes, placed.rows, placed.columns, entries)
     axes = (placed.row_axes, placed.column_axes, placed.rows, placed.columns)
     said = _notes(placed.shown, entries, ranked=bool(ranks))
     return Pivot(*axes, entries, ranks, placed.caption, said, _board_notes(placed.shown))
 
 
-def _layout(keys: Sequence[Mapping[str, str]], rows: Sequence[str], columns: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _layout(
+    keys: Sequence[Mapping[str, str]], rows: Sequence[str], columns: Sequence[str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     for axis in (*rows, *columns):
         if axis not in KEYS:
-            raise UserError(f"Unknown axis '{axis}'.", allowed=KEYS, given=axis, then="medbench table FOLDER --rows method --cols labels")
+            raise UserError(
+                f"Unknown axis '{axis}'.",
+                allowed=KEYS,
+                given=axis,
+                then="medbench table FOLDER --rows method --cols labels",
+            )
         if (*rows, *columns).count(axis) > 1:
             raise UserError(f"Axis '{axis}' is named twice.")
     tasks = {key["task"] for key in keys}
     varying = ["task"] if len(tasks) > 1 else []  # of the others: what varies within a task
-    varying += [axis for axis in KEYS[1:] if len({(key["task"], key[axis]) for key in keys}) > len(tasks)]
-    if len({key["method"] for key in keys}) == len({(key["method"], key["source"]) for key in keys}):
+    varying += [
+        axis for axis in KEYS[1:] if len({(key["task"], key[axis]) for key in keys}) > len(tasks)
+    ]
+    if len({key["method"] for key in keys}) == len(
+        {(key["method"], key["source"]) for key in keys}
+    ):
         varying = [axis for axis in varying if axis != "source"]  # the method says it
-    column_axes = tuple(columns) or tuple(axis for axis in _WITHIN if axis not in rows and (axis in varying or axis == "labels"))
+    column_axes = tuple(columns) or tuple(
+        axis for axis in _WITHIN if axis not in rows and (axis in varying or axis == "labels")
+    )
     row_axes = tuple(rows) or ((() if "method" in column_axes else ("method",)) or ("labels",))
     row_axes = tuple(axis for axis in row_axes if axis not in column_axes) or ("task",)
     left = [axis for axis in varying if axis not in (*row_axes, *column_axes)]
@@ -148,21 +210,41 @@ def _layout(keys: Sequence[Mapping[str, str]], rows: Sequence[str], columns: Seq
 
 
 def _by_labels(
-    lines: Sequence[tuple[Leaderboard, LeaderboardEntry]], keys: Mapping[LeaderboardEntry, Mapping[str, str]]
+    lines: Sequence[tuple[Leaderboard, LeaderboardEntry]],
+    keys: Mapping[LeaderboardEntry, Mapping[str, str]],
 ) -> list[Mapping[str, str]]:
-    """From few labels to many: by the share of the largest budget, so that 1 % of a large task stands before 100 % of a small one."""
+    """From few labels to many.
+
+    By the share of the largest budget, so that 1 % of a large task stands before 100 % of a small
+    one.
+    """
     most: dict[str, int] = {}
     for _, line in lines:
         most[keys[line]["task"]] = max(most.get(keys[line]["task"], 1), line.planned[0].n_requested)
-    return [keys[line] for _, line in sorted(lines, key=lambda pair: pair[1].planned[0].n_requested / most[keys[pair[1]]["task"]])]
+    return [
+        keys[line]
+        for _, line in sorted(
+            lines, key=lambda pair: pair[1].planned[0].n_requested / most[keys[pair[1]]["task"]]
+        )
+    ]
 
 
 def _task(board: Leaderboard, found: Sequence[Leaderboard]) -> str:
     alike = [other for other in found if other.task == board.task]
-    name = board.task + (" (PHANTOM)" if board.data == "phantom" else f" ({board.data})" if len({o.data for o in alike}) > 1 else "")
+    name = board.task + (
+        " (PHANTOM)"
+        if board.data == "phantom"
+        else f" ({board.data})"
+        if len({o.data for o in alike}) > 1
+        else ""
+    )
     name += f", {board.target}" if board.target != "test" else ""
     twins = [other for other in alike if (other.data, other.target) == (board.data, board.target)]
-    return name if len(twins) == 1 else f"{name} {1 + next(i for i, other in enumerate(twins) if other is board)}"
+    return (
+        name
+        if len(twins) == 1
+        else f"{name} {1 + next(i for i, other in enumerate(twins) if other is board)}"
+    )
 
 
 def _mean_ranks(
@@ -196,12 +278,20 @@ def _caption(shown: Mapping[Leaderboard, str]) -> str:
 
 
 def _notes(
-    shown: Mapping[Leaderboard, str], entries: Mapping[tuple[tuple[str, ...], tuple[str, ...]], PivotCell], *, ranked: bool
+    shown: Mapping[Leaderboard, str],
+    entries: Mapping[tuple[tuple[str, ...], tuple[str, ...]], PivotCell],
+    *,
+    ranked: bool,
 ) -> list[Note]:
     signs = {entry.mark.sign for entry in entries.values()}
     said = []
     if "*" in signs:
-        said.append(Note("legend", f"Bold: the best. =: not shown to differ from it (paired over groups and seeds; family: {BEST.words})."))
+        said.append(
+            Note(
+                "legend",
+                f"Bold: the best. =: not shown to differ from it (paired over groups and seeds; family: {BEST.words}).",
+            )
+        )
     if "?" in signs:
         said.append(Note("legend", "?: too few groups to say."))
     if ranked:
@@ -219,20 +309,40 @@ def _board_notes(shown: Mapping[Leaderboard, str]) -> dict[Note, list[str]]:
     return {note: titles if len(titles) < len(shown) else [] for note, titles in found.items()}
 
 
-def tasks_by_lines(shown: Mapping[Leaderboard, str], budget: str) -> tuple[list[Leaderboard], list[str], np.ndarray]:
+def tasks_by_lines(
+    shown: Mapping[Leaderboard, str], budget: str
+) -> tuple[list[Leaderboard], list[str], np.ndarray]:
     """Return (boards, line names, scores (T, K)) at one budget, higher is better.
 
     Of the boards which have the budget, and the lines that are complete on all of them. shown: the
     metric of each board.
     """
     having = [board for board in shown if board.at(budget)]
-    values = [{line.name: line.merit(shown[board]) for line in board.at(budget) if shown[board] in line.plain} for board in having]
-    names = [name for name in (values[0] if values else {}) if all(name in v and not np.isnan(v[name]) for v in values)]
-    return having, names, np.array([[v[name] for name in names] for v in values]).reshape(len(values), len(names))
+    values = [
+        {
+            line.name: line.merit(shown[board])
+            for line in board.at(budget)
+            if shown[board] in line.plain
+        }
+        for board in having
+    ]
+    names = [
+        name
+        for name in (values[0] if values else {})
+        if all(name in v and not np.isnan(v[name]) for v in values)
+    ]
+    return (
+        having,
+        names,
+        np.array([[v[name] for name in names] for v in values]).reshape(len(values), len(names)),
+    )
 
 
 def rank_notes(shown: Mapping[Leaderboard, str]) -> list[Note]:
-    """Friedman's and Nemenyi's tests over tasks, a note a budget; none for a single task. The same fits scored elsewhere are no task more."""
+    """Friedman's and Nemenyi's tests over tasks, a note a budget; none for a single task.
+
+    The same fits scored elsewhere are no task more.
+    """
     shown = {board: metric for board, metric in shown.items() if not board.shift}
     said = []
     for budget in dict.fromkeys(budget for board in shown for budget in board.budgets()):
@@ -240,7 +350,11 @@ def rank_notes(shown: Mapping[Leaderboard, str]) -> list[Note]:
         if len(having) < 2 or len(names) < 2:
             continue
         result = stats.ranking(scores)
-        words = {line.name: tuple(str(getattr(line.cell, axis)) for axis in AXES) for board in having for line in board.lines}
+        words = {
+            line.name: tuple(str(getattr(line.cell, axis)) for axis in AXES)
+            for board in having
+            for line in board.lines
+        }
         short = _short([words[name] for name in names])
         each = ", ".join(
             f"{short[i]} {estimate_text(result.mean[i], result.low[i], result.high[i], '.2f')}"
@@ -255,6 +369,9 @@ def rank_notes(shown: Mapping[Leaderboard, str]) -> list[Note]:
 
 
 def _short(words: Sequence[tuple[str, ...]]) -> list[str]:
-    """Lines by the axes in which they differ, the method first. words: of each line, its value on each of AXES."""
+    """Lines by the axes in which they differ, the method first.
+
+    words: of each line, its value on each of AXES.
+    """
     differ = [i for i in range(len(AXES)) if len({word[i] for word in words}) > 1 or i == 0]
     return [" ".join(word[i] for i in differ) for word in words]

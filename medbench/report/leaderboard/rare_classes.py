@@ -1,5 +1,8 @@
-"""What is said of classes above a table: of which too few groups are there, which one the best line finds least of, and whose decisions hang little on
-the image."""
+"""What is said of classes above a table.
+
+Of which too few groups are there, which one the best line finds least of, and whose decisions hang
+little on the image.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,8 @@ from medbench.stats import number_format
 FEW = 10  # groups of a class: of ten, nine found have the exact 95 % interval .55 to .998
 NAMED = 6  # classes in a sentence
 MANY = 100  # lines: of more, tables say nothing of each one's classes
-ABOVE = frozenset({"rare", "worst class", "degenerate"})  # kinds of the notes that stand above a table
+# kinds of the notes that stand above a table
+ABOVE = frozenset({"rare", "worst class", "degenerate"})
 
 
 def class_notes(board: Leaderboard, metric: str | None = None) -> list[Note]:
@@ -25,7 +29,11 @@ def class_notes(board: Leaderboard, metric: str | None = None) -> list[Note]:
     Its rare classes, and of its best line at the most labels which class it finds least of, and
     lines whose decisions hang little on the image.
     """
-    return [*_rare(board), *_least_found(board, board.shown(metric)), *_degenerate(board, board.shown(metric))]
+    return [
+        *_rare(board),
+        *_least_found(board, board.shown(metric)),
+        *_degenerate(board, board.shown(metric)),
+    ]
 
 
 def rare_classes(board: Leaderboard) -> dict[str, dict[str, int]]:
@@ -44,13 +52,26 @@ def rare_classes(board: Leaderboard) -> dict[str, dict[str, int]]:
 
 
 def _counts(board: Leaderboard) -> Mapping[str, Sequence[int]]:
-    """Part -> groups of each class: of the training part, where its classes are these, and of the scored set."""
+    """Part -> groups of each class.
+
+    Of the training part, where its classes are these, and of the scored set.
+    """
     asked = ("train", board.target)
     given: Mapping[str, Sequence[int]] = board.about.get("class_groups") or {}
     if not given:
-        parts: Mapping[str, object] = next((row.provenance.get("parts", {}) for line in board.lines for row in line.rows), {})
-        given = {part: about["classes"] for part, about in parts.items() if isinstance(about, Mapping) and "classes" in about}
-    return {part: given[part] for part in asked if len(given.get(part, ())) == len(board.about["classes"])}
+        parts: Mapping[str, object] = next(
+            (row.provenance.get("parts", {}) for line in board.lines for row in line.rows), {}
+        )
+        given = {
+            part: about["classes"]
+            for part, about in parts.items()
+            if isinstance(about, Mapping) and "classes" in about
+        }
+    return {
+        part: given[part]
+        for part in asked
+        if len(given.get(part, ())) == len(board.about["classes"])
+    }
 
 
 def _rare(board: Leaderboard) -> list[Note]:
@@ -58,20 +79,39 @@ def _rare(board: Leaderboard) -> list[Note]:
     if not found:
         return []
     of = f"{board.about['groups'] or 'image'}s" if "class_groups" in board.about else "images"
-    each = [f"{name} ({', '.join(f'{part} {n}' for part, n in counts.items())})" for name, counts in found.items()]
+    each = [
+        f"{name} ({', '.join(f'{part} {n}' for part, n in counts.items())})"
+        for name, counts in found.items()
+    ]
     more = f" and {len(each) - NAMED} more" if len(each) > NAMED else ""
     said = f"fewer than {FEW} {of} of {', '.join(each[:NAMED])}{more}"
-    return [Note("rare", f"{said}: what is said of them, and each mean over classes, hangs on single {of}.")]
+    return [
+        Note(
+            "rare",
+            f"{said}: what is said of them, and each mean over classes, hangs on single {of}.",
+        )
+    ]
 
 
 def _least_found(board: Leaderboard, metric: str) -> list[Note]:
     """Of the best line at the most labels; [] where none is there, or where predictions were not shared."""
-    done = [line for line in board.lines if metric in line.plain and not np.isnan(line.plain[metric]).any()]
+    done = [
+        line
+        for line in board.lines
+        if metric in line.plain and not np.isnan(line.plain[metric]).any()
+    ]
     if not done:
         return []
-    best = max((line for line in done if line.cell.labels == done[-1].cell.labels), key=lambda line: line.merit(metric))
+    best = max(
+        (line for line in done if line.cell.labels == done[-1].cell.labels),
+        key=lambda line: line.merit(metric),
+    )
     scores = best.class_scores
-    return [Note("worst class", _found_text(board, best, scores) + _enough_text(board, scores))] if scores else []
+    return (
+        [Note("worst class", _found_text(board, best, scores) + _enough_text(board, scores))]
+        if scores
+        else []
+    )
 
 
 def _degenerate(board: Leaderboard, metric: str) -> list[Note]:
@@ -85,7 +125,11 @@ def _degenerate(board: Leaderboard, metric: str) -> list[Note]:
         known = [line for line in asked if not np.isnan(line.plain[metric]).any()]
         asked = [max((line for line in known if line.cell.labels == of), key=lambda line: line.merit(metric))
                  for of in dict.fromkeys(line.cell.labels for line in known)]  # fmt: skip
-    each = [f"{board.called(line)} at {line.cell.labels} {_wrong(line.degenerate, board)}" for line in asked if line.degenerate]
+    each = [
+        f"{board.called(line)} at {line.cell.labels} {_wrong(line.degenerate, board)}"
+        for line in asked
+        if line.degenerate
+    ]
     if not each:
         return []
     more = f"; and {len(each) - NAMED} more lines" if len(each) > NAMED else ""
@@ -99,7 +143,9 @@ def _wrong(found: Degenerate, board: Leaderboard) -> str:
     names = board.about["classes"]
     said = []
     if found.answer is not None:
-        said.append(f"decides {names[found.answer]} for {found.decided:.1%} of the images ({found.share:.1%} are)")
+        said.append(
+            f"decides {names[found.answer]} for {found.decided:.1%} of the images ({found.share:.1%} are)"
+        )
     if found.never:
         said.append(f"never decides {_listed([str(names[c]) for c in found.never])}")
     said += [
@@ -111,13 +157,25 @@ def _wrong(found: Degenerate, board: Leaderboard) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+    return ", ".join(names[:NAMED]) + (
+        f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    )
 
 
 def _found_text(board: Leaderboard, line: LeaderboardEntry, scores: ClassScores) -> str:
-    """`supervised linear at 100%, the best, finds 38 of 100 moderate, 0 of 3 proliferative.`: the class found least of, then those that are rare here."""
+    """`supervised linear at 100%, the best, finds 38 of 100 moderate, 0 of 3 proliferative.`.
+
+    The class found least of, then those that are rare here.
+    """
     names, rare, worst = board.about["classes"], rare_classes(board), scores.worst(_enough(board))
-    told = [worst, *(c for c in np.flatnonzero(scores.images > 0).tolist() if c != worst and str(names[c]) in rare)][:NAMED]
+    told = [
+        worst,
+        *(
+            c
+            for c in np.flatnonzero(scores.images > 0).tolist()
+            if c != worst and str(names[c]) in rare
+        ),
+    ][:NAMED]
     said = ", ".join(f"{scores.found[c]:.3g} of {scores.images[c]} {names[c]}" for c in told)
     images, groups = board.about["parts"][board.target]
     counted = ", counted in images" if images != groups else ""  # classes are rare by their groups
@@ -133,7 +191,9 @@ def _enough_text(board: Leaderboard, scores: ClassScores) -> str:
     kept = common_classes(board)
     if not kept:
         return ""
-    whole, enough = (number_format.number_text(mean_auc(scores, of)) for of in (range(len(scores.auc)), kept))
+    whole, enough = (
+        number_format.number_text(mean_auc(scores, of)) for of in (range(len(scores.auc)), kept)
+    )
     return f" Its AUC over the {len(kept)} classes that are not rare: {enough}; over all {len(scores.auc)}: {whole}."
 
 
@@ -143,12 +203,20 @@ def common_classes(board: Leaderboard) -> list[int]:
     [] where all have, fewer than two do, or a task is binary.
     """
     kept = _enough(board)
-    return kept if 1 < len(kept) < len(board.about["classes"]) and board.about["kind"] != "binary" else []
+    return (
+        kept
+        if 1 < len(kept) < len(board.about["classes"]) and board.about["kind"] != "binary"
+        else []
+    )
 
 
 def _enough(board: Leaderboard) -> list[int]:
     """Return the classes that are not rare among the scored images."""
-    few = {name for name, counts in rare_classes(board).items() if 0 < counts.get(board.target, FEW) < FEW}
+    few = {
+        name
+        for name, counts in rare_classes(board).items()
+        if 0 < counts.get(board.target, FEW) < FEW
+    }
     return [c for c, name in enumerate(board.about["classes"]) if str(name) not in few]
 
 
@@ -172,7 +240,11 @@ def class_columns(board: Leaderboard) -> dict[str, dict[LeaderboardEntry, tuple[
         return {}
     names, kept, enough = board.about["classes"], common_classes(board), _enough(board)
     least = {line: one.worst(enough) for line, one in scores.items()}
-    found = {"worst recall": {line: (scores[line].recall(c), str(names[c])) for line, c in least.items()}}
+    found = {
+        "worst recall": {line: (scores[line].recall(c), str(names[c])) for line, c in least.items()}
+    }
     if kept:
-        found[f"AUC of the {len(kept)} classes not rare"] = {line: (mean_auc(one, kept), "") for line, one in scores.items()}
+        found[f"AUC of the {len(kept)} classes not rare"] = {
+            line: (mean_auc(one, kept), "") for line, one in scores.items()
+        }
     return found

@@ -1,4 +1,7 @@
-"""Some lines of a leaderboard as one of its own: what is the best, and how many pairs are corrected for, is among these lines alone."""
+"""Some lines of a leaderboard as one of its own.
+
+What is the best, and how many pairs are corrected for, is among these lines alone.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +28,23 @@ def only(found: Sequence[Leaderboard], asked: Sequence[str]) -> list[Leaderboard
         axis, equals, values = (part.strip() for part in text.partition("="))
         if axis not in PICKED_BY or not equals:
             what = f"Unknown axis '{axis}'." if equals else f"--only '{text}' is not AXIS=VALUE."
-            raise UserError(what, allowed=PICKED_BY, given=axis, then="--only method=simclr,dino --only labels=10%")
-        wanted.setdefault(axis, []).extend(_values(axis, values, list(dict.fromkeys(str(getattr(cell, axis)) for cell in cells))))
-    picked = [replace(board, lines=[line for line in board.lines if _is(line.cell, wanted)]) for board in found]
+            raise UserError(
+                what,
+                allowed=PICKED_BY,
+                given=axis,
+                then="--only method=simclr,dino --only labels=10%",
+            )
+        wanted.setdefault(axis, []).extend(
+            _values(axis, values, list(dict.fromkeys(str(getattr(cell, axis)) for cell in cells)))
+        )
+    picked = [
+        replace(board, lines=[line for line in board.lines if _is(line.cell, wanted)])
+        for board in found
+    ]
     shown, of = _count(picked), _count(found)
-    said = "; ".join(f"{axis} {', '.join(dict.fromkeys(values))}" for axis, values in wanted.items())
+    said = "; ".join(
+        f"{axis} {', '.join(dict.fromkeys(values))}" for axis, values in wanted.items()
+    )
     if not shown:
         raise UserError(f"No line is all of it: {said}.", then="medbench table FOLDER")
     chosen = Selection(shown, of, said) if shown < of else None
@@ -45,7 +60,9 @@ def _values(axis: str, text: str, there: Sequence[str]) -> list[str]:
         found = [str(parse_budget(value)) for value in found]
     for value in found:
         if value not in there:
-            raise UserError(f"No line with {axis} '{value}' is in these results.", allowed=there, given=value)
+            raise UserError(
+                f"No line with {axis} '{value}' is in these results.", allowed=there, given=value
+            )
     return found
 
 
@@ -55,4 +72,10 @@ def _is(cell: Cell, wanted: dict[str, list[str]]) -> bool:
 
 def _count(boards: Sequence[Leaderboard]) -> int:
     """Lines, the same fits scored elsewhere not counted again."""
-    return len({(board.task, board.data, line.name, line.cell.labels) for board in boards for line in board.lines})
+    return len(
+        {
+            (board.task, board.data, line.name, line.cell.labels)
+            for board in boards
+            for line in board.lines
+        }
+    )

@@ -16,7 +16,9 @@ STUDIES = ("derm-standard", "derm")
 
 
 def reference_stores() -> list[Store]:
-    """Open the reference results: of the installed package, else of the repository that medbench runs from.
+    """Open the reference results.
+
+    Of the installed package, else of the repository that medbench runs from.
 
     Raises UserError where neither has them.
     """
@@ -25,7 +27,10 @@ def reference_stores() -> list[Store]:
         found = [folder / name for name in STUDIES if (folder / name / "plan.json").is_file()]
         if found:
             return [Store(place) for place in found]
-    raise UserError("This medbench has no reference rows.", then="pip install medbench, or a clone of its repository")
+    raise UserError(
+        "This medbench has no reference rows.",
+        then="pip install medbench, or a clone of its repository",
+    )
 
 
 def with_reference(*stores: Store) -> list[Leaderboard]:
@@ -48,7 +53,11 @@ def with_reference(*stores: Store) -> list[Leaderboard]:
 def _told(board: Leaderboard, reference: Sequence[Store]) -> Leaderboard:
     """Name the lines that are the reference's, first of the board's notes."""
     folders = [store.folder for store in reference]
-    theirs = [line for line in board.lines if line.stores and all(store.folder in folders for store in line.stores)]
+    theirs = [
+        line
+        for line in board.lines
+        if line.stores and all(store.folder in folders for store in line.stores)
+    ]
     if not theirs:
         return board
     names = ", ".join(dict.fromkeys(board.called(line) for line in theirs))

@@ -1,4 +1,7 @@
-"""What is the best of a leaderboard at each budget, and what ties with it; and the numbers of many lines, worked out side by side."""
+"""What is the best of a leaderboard at each budget, and what ties with it.
+
+And the numbers of many lines, worked out side by side.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,13 @@ import numpy as np
 
 from medbench import stats
 from medbench.report.leaderboard.families import BEST, of_lines, pretraining_spread
-from medbench.report.leaderboard.lines import Leaderboard, LeaderboardEntry, SignificanceMark, standing, summarise
+from medbench.report.leaderboard.lines import (
+    Leaderboard,
+    LeaderboardEntry,
+    SignificanceMark,
+    standing,
+    summarise,
+)
 from medbench.stats.metrics import METRICS
 from medbench.system import fork_pool
 
@@ -33,11 +42,19 @@ def marks(board: Leaderboard, metric: str) -> Mapping[LeaderboardEntry, Signific
     """
     if metric not in board._marks:
         spread = pretraining_spread(board, metric)
-        board._marks[metric] = _marked(board, [_gaps(board, board.at(budget), metric, spread) for budget in board.budgets()])
+        board._marks[metric] = _marked(
+            board, [_gaps(board, board.at(budget), metric, spread) for budget in board.budgets()]
+        )
     return board._marks[metric]
 
 
-def precompute(found: Sequence[Leaderboard], metric: str | None = None, *, all_metrics: bool = False, processes: int = 1) -> None:
+def precompute(
+    found: Sequence[Leaderboard],
+    metric: str | None = None,
+    *,
+    all_metrics: bool = False,
+    processes: int = 1,
+) -> None:
     """Work out summaries and marks of one metric, for `LeaderboardEntry.summary` and `marks`.
 
     metric: default each task's primary one. Budgets side by side in `processes`; a single one
@@ -46,7 +63,11 @@ def precompute(found: Sequence[Leaderboard], metric: str | None = None, *, all_m
     shown, marked = {board: board.shown(metric) for board in found}, set(standing(found))
 
     def summarised(board: Leaderboard, lines: Sequence[LeaderboardEntry]) -> None:
-        known = [name for name in METRICS if any(name in line.plain for line in lines)] if all_metrics else []
+        known = (
+            [name for name in METRICS if any(name in line.plain for line in lines)]
+            if all_metrics
+            else []
+        )
         summarise(lines, known or [shown[board]])
 
     if processes < 2:
@@ -58,14 +79,20 @@ def precompute(found: Sequence[Leaderboard], metric: str | None = None, *, all_m
     jobs = [(board, budget) for board in found for budget in board.budgets()]
     spreads = {board: pretraining_spread(board, shown[board]) for board in marked}
 
-    def worked_out(job: tuple[Leaderboard, str]) -> tuple[list[dict[str, stats.Summary]], _Gaps | None]:
+    def worked_out(
+        job: tuple[Leaderboard, str],
+    ) -> tuple[list[dict[str, stats.Summary]], _Gaps | None]:
         board, budget = job
         lines = board.at(budget)
         summarised(board, lines)
-        return [line._summaries for line in lines], _gaps(board, lines, shown[board], spreads[board]) if board in marked else None
+        return [line._summaries for line in lines], _gaps(
+            board, lines, shown[board], spreads[board]
+        ) if board in marked else None
 
     gaps: dict[Leaderboard, list[_Gaps | None]] = {}
-    for (board, budget), (summaries, found_there) in zip(jobs, fork_pool.each(worked_out, jobs, processes), strict=True):
+    for (board, budget), (summaries, found_there) in zip(
+        jobs, fork_pool.each(worked_out, jobs, processes), strict=True
+    ):
         gaps.setdefault(board, []).append(found_there)
         for line, summary in zip(board.at(budget), summaries, strict=True):
             line._summaries.update(summary)
@@ -73,11 +100,17 @@ def precompute(found: Sequence[Leaderboard], metric: str | None = None, *, all_m
         board._marks[shown[board]] = _marked(board, gaps[board])
 
 
-#: At one budget: the best's place among its lines; of each other's place the difference to it, and its p.
+#: At one budget: the best's place among its lines; of each other's place the difference to it, and
+#: its p.
 _Gaps = tuple[int, dict[int, tuple[stats.Estimate, float]]]
 
 
-def _gaps(board: Leaderboard, lines: Sequence[LeaderboardEntry], metric: str, spread: dict[str, stats.Spread]) -> _Gaps | None:
+def _gaps(
+    board: Leaderboard,
+    lines: Sequence[LeaderboardEntry],
+    metric: str,
+    spread: dict[str, stats.Spread],
+) -> _Gaps | None:
     if not all(metric in line.plain for line in lines):
         return None
     defined = [place for place, line in enumerate(lines) if not np.isnan(line.plain[metric]).any()]
@@ -86,10 +119,14 @@ def _gaps(board: Leaderboard, lines: Sequence[LeaderboardEntry], metric: str, sp
     places, sign = {line: place for place, line in enumerate(lines)}, METRICS[metric].sign
     made = of_lines(lines, metric, BEST, 0.0, spread, board)
     best = places[made[0].first] if made else defined[0]
-    return best, {places[one.second]: (one.verdict.difference.times(-sign), one.verdict.p) for one in made}
+    return best, {
+        places[one.second]: (one.verdict.difference.times(-sign), one.verdict.p) for one in made
+    }
 
 
-def _marked(board: Leaderboard, each: Sequence[_Gaps | None]) -> dict[LeaderboardEntry, SignificanceMark]:
+def _marked(
+    board: Leaderboard, each: Sequence[_Gaps | None]
+) -> dict[LeaderboardEntry, SignificanceMark]:
     found = dict.fromkeys(board.lines, SignificanceMark())
     for budget, there in zip(board.budgets(), each, strict=True):
         if there is not None:
@@ -97,5 +134,7 @@ def _marked(board: Leaderboard, each: Sequence[_Gaps | None]) -> dict[Leaderboar
             best, gaps = there
             found[lines[best]] = SignificanceMark("*")
             for place, (gap, p) in gaps.items():
-                found[lines[place]] = SignificanceMark("?" if np.isnan(p) else "=" if p > 0.05 else "", gap, p)
+                found[lines[place]] = SignificanceMark(
+                    "?" if np.isnan(p) else "=" if p > 0.05 else "", gap, p
+                )
     return found

@@ -1,7 +1,10 @@
-"""Each site in turn was the test part (`--hold-out-by`): a score a site, their mean with an interval over sites, and the worst one by name.
+"""Each site in turn was the test part (`--hold-out-by`).
 
-The interval is Student's over the sites: what it holds is the chance of which sites there are, as far as so few can tell, with what test images and draws
-add inside each. A line counts only where all its sites are done.
+A score a site, their mean with an interval over sites, and the worst one by name.
+
+The interval is Student's over the sites: what it holds is the chance of which sites there are, as
+far as so few can tell, with what test images and draws add inside each. A line counts only where
+all its sites are done.
 """
 
 from __future__ import annotations
@@ -21,14 +24,29 @@ if TYPE_CHECKING:
     import pandas as pd
 
 #: Columns of sites.csv, one row for each line of a task whose sites were held out.
-COLUMNS = ("task", "data", *AXES, "labels", "column", "metric", "sites", "mean", "low", "high", "worst", "worst_score", "status")
+COLUMNS = (
+    "task",
+    "data",
+    *AXES,
+    "labels",
+    "column",
+    "metric",
+    "sites",
+    "mean",
+    "low",
+    "high",
+    "worst",
+    "worst_score",
+    "status",
+)
 
 
 @dataclass(frozen=True, eq=False)
 class SiteScores:
     """Hold one line over all held-out sites.
 
-    scores: site -> mean over seeds, NaN where undefined; {} unless the line is complete at all of them. mean: None there.
+    scores: site -> mean over seeds, NaN where undefined; {} unless the line is complete at all of
+    them. mean: None there.
     """
 
     line: LeaderboardEntry
@@ -47,7 +65,11 @@ class SiteScores:
 
     def interval(self) -> tuple[float, float]:
         """The interval of the mean over sites; NaN where there is none."""
-        return self.mean.interval(within=METRICS[self.metric].range) if self.mean else (float("nan"), float("nan"))
+        return (
+            self.mean.interval(within=METRICS[self.metric].range)
+            if self.mean
+            else (float("nan"), float("nan"))
+        )
 
 
 class SiteTable(NamedTuple):
@@ -60,19 +82,34 @@ class SiteTable(NamedTuple):
 
 
 def over_sites(found: Sequence[Leaderboard], metric: str | None = None) -> list[SiteScores]:
-    """Join the boards of each task whose sites were held out. metric: default each task's primary one."""
+    """Join the boards of each task whose sites were held out.
+
+    metric: default each task's primary one.
+    """
     made = []
     for boards in _held_out(found):
         first = boards[0]
         about, shown = first.about["held_out"], first.shown(metric)
         for line in first.lines:
             there = [_same(line, board) for board in boards]
-            whole = [(board, one) for board, one in zip(boards, there, strict=True) if one is not None and shown in one.plain]
-            scores = {str(board.about["held_out"]["value"]): float(one.plain[shown].mean()) for board, one in whole}
+            whole = [
+                (board, one)
+                for board, one in zip(boards, there, strict=True)
+                if one is not None and shown in one.plain
+            ]
+            scores = {
+                str(board.about["held_out"]["value"]): float(one.plain[shown].mean())
+                for board, one in whole
+            }
             complete = len(whole) == len(boards)
             made.append(
                 SiteScores(
-                    line, about["by"], about["of"], shown, scores if complete else {}, _mean(list(scores.values())) if complete else None
+                    line,
+                    about["by"],
+                    about["of"],
+                    shown,
+                    scores if complete else {},
+                    _mean(list(scores.values())) if complete else None,
                 )
             )
     return made
@@ -84,19 +121,34 @@ def _held_out(found: Sequence[Leaderboard]) -> list[list[Leaderboard]]:
     for board in found:
         about = board.about.get("held_out")
         if about and not board.shift:
-            key = (about["of"], about["by"], board.data, board.target, str(board.about.get("by", "")))
+            key = (
+                about["of"],
+                about["by"],
+                board.data,
+                board.target,
+                str(board.about.get("by", "")),
+            )
             groups.setdefault(key, []).append(board)
     return list(groups.values())
 
 
 def _same(line: LeaderboardEntry, board: Leaderboard) -> LeaderboardEntry | None:
-    return next((other for other in board.lines if other.name == line.name and other.cell.labels == line.cell.labels), None)
+    return next(
+        (
+            other
+            for other in board.lines
+            if other.name == line.name and other.cell.labels == line.cell.labels
+        ),
+        None,
+    )
 
 
 def _mean(scores: Sequence[float]) -> stats.Estimate:
     values = np.array(scores)
     n = len(values)
-    return stats.Estimate(float(values.mean()), ((float(values.var(ddof=1)) / n if n > 1 else float("nan"), n - 1),))
+    return stats.Estimate(
+        float(values.mean()), ((float(values.var(ddof=1)) / n if n > 1 else float("nan"), n - 1),)
+    )
 
 
 def site_records(found: Sequence[Leaderboard], metric: str | None = None) -> pd.DataFrame:
@@ -109,9 +161,24 @@ def site_records(found: Sequence[Leaderboard], metric: str | None = None) -> pd.
 def _record(one: SiteScores) -> dict[str, Any]:
     cell, (low, high) = one.line.cell, one.interval()
     return {
-        **{"task": one.of, "data": cell.data, **{name: getattr(cell, name) for name in AXES}, "labels": cell.labels},
-        **{"column": one.column, "metric": one.metric, "sites": len(one.scores), "mean": one.mean.value if one.mean else float("nan")},
-        **{"low": low, "high": high, "worst": one.worst, "worst_score": one.scores.get(one.worst, float("nan"))},
+        **{
+            "task": one.of,
+            "data": cell.data,
+            **{name: getattr(cell, name) for name in AXES},
+            "labels": cell.labels,
+        },
+        **{
+            "column": one.column,
+            "metric": one.metric,
+            "sites": len(one.scores),
+            "mean": one.mean.value if one.mean else float("nan"),
+        },
+        **{
+            "low": low,
+            "high": high,
+            "worst": one.worst,
+            "worst_score": one.scores.get(one.worst, float("nan")),
+        },
         "status": "done" if one.mean else "missing",
     }
 
@@ -125,10 +192,19 @@ def site_tables(found: Sequence[Leaderboard], metric: str | None = None) -> list
         sites = sorted({site for one in mine for site in one.scores})
         axes = shown_axes([one.line for one in mine])
         header = ["labels", *axes, f"{METRICS[key[3]].title}, mean", "95 %", "worst", *sites]
-        body = [[one.line.cell.labels, *(str(getattr(one.line.cell, axis)) for axis in axes), *_numbers(one, sites)] for one in mine]
+        body = [
+            [
+                one.line.cell.labels,
+                *(str(getattr(one.line.cell, axis)) for axis in axes),
+                *_numbers(one, sites),
+            ]
+            for one in mine
+        ]
         said = f"Each {key[1]} in turn is the test part, and all others are trained on. 95 %: Student's interval over {len(sites)} of them."
         few = f" So few say little of another {key[1]}." if len(sites) < 5 else ""
-        tables.append(SiteTable(f"{key[0]} on {key[2]}: each {key[1]} held out", header, body, [said + few]))
+        tables.append(
+            SiteTable(f"{key[0]} on {key[2]}: each {key[1]} held out", header, body, [said + few])
+        )
     return tables
 
 
@@ -136,4 +212,9 @@ def _numbers(one: SiteScores, sites: Sequence[str]) -> list[str]:
     if one.mean is None:
         return ["missing", "", "", *[""] * len(sites)]
     number = number_format.number_text
-    return [number(one.mean.value), number_format.interval_text(*one.interval()), one.worst, *(number(one.scores[site]) for site in sites)]
+    return [
+        number(one.mean.value),
+        number_format.interval_text(*one.interval()),
+        one.worst,
+        *(number(one.scores[site]) for site in sites),
+    ]

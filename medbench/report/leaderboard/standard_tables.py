@@ -1,4 +1,7 @@
-"""The standing tables of one results folder: the primary metric against the best, every metric, and what a reader must know."""
+"""The standing tables of one results folder.
+
+The primary metric against the best, every metric, and what a reader must know.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,13 @@ from medbench.report.leaderboard.lines import (
     summarise,
 )
 from medbench.report.leaderboard.rare_classes import class_columns, class_notes
-from medbench.report.leaderboard.robustness import ALL, MEAN, robustness_gaps, shift_terminal, tables
+from medbench.report.leaderboard.robustness import (
+    ALL,
+    MEAN,
+    robustness_gaps,
+    shift_terminal,
+    tables,
+)
 from medbench.report.leaderboard.significance import legend, marks
 from medbench.report.leaderboard.sites import site_records, site_tables
 from medbench.report.leaderboard.terminal_table import Fitted
@@ -52,10 +61,22 @@ def markdown(store: Store, found: Sequence[Leaderboard] = ()) -> str:
     every = found or leaderboards(store)
     for board in standing(every):
         metric = board.about["metric"]
-        others = [name for name in METRICS if name != metric and any(name in line.plain for line in board.lines)]
+        others = [
+            name
+            for name in METRICS
+            if name != metric and any(name in line.plain for line in board.lines)
+        ]
         above = class_notes(board, metric)
         first = [*(f"- {in_markdown(str(note))}" for note in above), *([""] if above else [])]
-        parts += [f"## {in_markdown(board.title)}", "", *first, *grid(_cells(board, metric, board.lines)), "", legend(board, metric), ""]
+        parts += [
+            f"## {in_markdown(board.title)}",
+            "",
+            *first,
+            *grid(_cells(board, metric, board.lines)),
+            "",
+            legend(board, metric),
+            "",
+        ]
         said = [f"- {in_markdown(str(note))}" for note in notes(board) if note not in above]
         parts += [*grid(_all_metrics(board, [metric, *others])), "", *said, ""]
     return "\n".join([*parts, *_site_markdown(every), shift_markdown(every)])
@@ -66,11 +87,20 @@ def _site_markdown(found: Sequence[Leaderboard]) -> list[str]:
     lines = []
     for made in site_tables(found):
         told = [f"- {in_markdown(line)}" for line in made.notes]
-        lines += [f"## {in_markdown(made.title)}", "", *grid([made.header, *made.body]), "", *told, ""]
+        lines += [
+            f"## {in_markdown(made.title)}",
+            "",
+            *grid([made.header, *made.body]),
+            "",
+            *told,
+            "",
+        ]
     return lines
 
 
-def shift_markdown(found: Sequence[Leaderboard], metric: str | None = None, detail: str = MEAN) -> str:
+def shift_markdown(
+    found: Sequence[Leaderboard], metric: str | None = None, detail: str = MEAN
+) -> str:
     """Write what is lost elsewhere, a table per task; "" where nothing else was scored.
 
     See `robustness.tables`.
@@ -88,7 +118,9 @@ def shift_markdown(found: Sequence[Leaderboard], metric: str | None = None, deta
     return "\n".join(parts)
 
 
-def terminal(store: Store, metric: str | None = None, found: Sequence[Leaderboard] = ()) -> list[RenderableType]:
+def terminal(
+    store: Store, metric: str | None = None, found: Sequence[Leaderboard] = ()
+) -> list[RenderableType]:
     """Draw what `rich` prints: a table per board, its notes under it.
 
     Raises UserError for a metric that the folder does not have. found: its boards, where they are
@@ -103,10 +135,22 @@ def terminal(store: Store, metric: str | None = None, found: Sequence[Leaderboar
         names = [i for i, name in enumerate(header) if name in AXES]
         best = frozenset(i for i, line in enumerate(lines) if signs[line].sign == "*")
         left_out = len(board.lines) - len(lines)
-        more = [f"The best {BEST} lines at each budget; {left_out} more stand in leaderboard.md and leaderboard.csv."] if left_out else []
+        more = (
+            [
+                f"The best {BEST} lines at each budget; {left_out} more stand in leaderboard.md and leaderboard.csv."
+            ]
+            if left_out
+            else []
+        )
         above = class_notes(board, metric)
         below = [str(note) for note in notes(board) if note not in above]
-        shown += [*map(str, above), Fitted(board.title, header, body, names, best), *more, legend(board, board.shown(metric)), *below]
+        shown += [
+            *map(str, above),
+            Fitted(board.title, header, body, names, best),
+            *more,
+            legend(board, board.shown(metric)),
+            *below,
+        ]
     for made in site_tables(every, metric):
         names = [i for i, name in enumerate(made.header) if name in AXES]
         shown += [Fitted(made.title, made.header, made.body, names, frozenset()), *made.notes]
@@ -161,17 +205,29 @@ def external(board: Leaderboard) -> list[Note]:
         "medbench cannot know how many labels it learned from, whether it has seen these images, or by what it was chosen. "
         "It stands beside the lines of a label budget, which need not be its own"
     )
-    return [Note("external", f"{name} is somebody else's predictions. {unknown}.") for name in names]
+    return [
+        Note("external", f"{name} is somebody else's predictions. {unknown}.") for name in names
+    ]
 
 
 def judged(board: Leaderboard) -> list[Note]:
-    """How many lines were tried on these images: the best of many is better than it is. [] before the first."""
+    """How many lines were tried on these images: the best of many is better than it is.
+
+    [] before the first.
+    """
     if not board.judged:
         return []
     shown = sum(bool(line.rows) for line in board.lines)
-    gone = f", {board.judged - shown} of which are not in this table" if board.judged > shown else ""
+    gone = (
+        f", {board.judged - shown} of which are not in this table" if board.judged > shown else ""
+    )
     lines = f"{board.judged} line{'s were' if board.judged != 1 else ' was'}"
-    return [Note("judged", f"{lines} judged on these images so far{gone}; replaced and deleted rows count, too.")]
+    return [
+        Note(
+            "judged",
+            f"{lines} judged on these images so far{gone}; replaced and deleted rows count, too.",
+        )
+    ]
 
 
 def _class_groups(board: Leaderboard) -> list[Note]:
@@ -191,14 +247,28 @@ def encoder_marks(board: Leaderboard) -> list[Note]:
 
     Rows carry them, as other encoders come into a folder later.
     """
-    every = (mark for line in board.lines for row in line.rows for mark in row.provenance.get("marks", ()))
-    return list(dict.fromkeys(mark for mark in every if mark.kind in ("telling", "encoder", "examined", "unlabelled")))
+    every = (
+        mark
+        for line in board.lines
+        for row in line.rows
+        for mark in row.provenance.get("marks", ())
+    )
+    return list(
+        dict.fromkeys(
+            mark for mark in every if mark.kind in ("telling", "encoder", "examined", "unlabelled")
+        )
+    )
 
 
 def have_seen(board: Leaderboard) -> list[Note]:
     """One for each method whose weights have been trained on the data that is scored."""
     scored = board.shift.get("data", board.data)
-    methods = {row.cell.method for line in board.lines for row in line.rows if scored in row.provenance["trained_on"]}
+    methods = {
+        row.cell.method
+        for line in board.lines
+        for row in line.rows
+        if scored in row.provenance["trained_on"]
+    }
     of = f"have been trained on {scored}, its {board.target} images perhaps among them."
     return [Note("seen", f"the weights of {method} {of}") for method in sorted(methods)]
 
@@ -220,7 +290,10 @@ def _setting(board: Leaderboard, rows: Sequence[Row]) -> list[Note]:
     found = []
     if rows:
         networks = {
-            row.cell.encoder + (f" at {row.cell.size} px" if row.cell.size else "") + f", {row.provenance['precision']}" for row in rows
+            row.cell.encoder
+            + (f" at {row.cell.size} px" if row.cell.size else "")
+            + f", {row.provenance['precision']}"
+            for row in rows
         }
         judged = dict.fromkeys(row.cell.protocol for row in rows)
         found.append(f"Setting: {'; '.join(sorted(networks))}; judged by {', '.join(judged)}.")
@@ -235,7 +308,11 @@ def _shares(board: Leaderboard, rows: Sequence[Row]) -> list[Note]:
 
     Each draw counts once, whatever was trained on it.
     """
-    pools = [pool for row in rows if isinstance(pool := row.provenance.get("parts", {}).get("train"), Mapping)]
+    pools = [
+        pool
+        for row in rows
+        if isinstance(pool := row.provenance.get("parts", {}).get("train"), Mapping)
+    ]
     drawn: dict[str, dict[str, Held]] = {}
     for row in rows:
         if "subset_classes" in row.provenance:
@@ -243,14 +320,25 @@ def _shares(board: Leaderboard, rows: Sequence[Row]) -> list[Note]:
             drawn.setdefault(row.cell.labels, {})[row.provenance["subset_sha256"]] = counts
     if not pools or not drawn:  # rows of elsewhere
         return []
-    pool, classes = Held(pools[0]["images"], np.array(pools[0]["classes"])), list(rows[0].provenance["subset_classes"])
+    pool, classes = (
+        Held(pools[0]["images"], np.array(pools[0]["classes"])),
+        list(rows[0].provenance["subset_classes"]),
+    )
     of_budgets = {labels: draws.values() for labels, draws in drawn.items()}
-    return share_notes(of_budgets, pool, classes, several=board.about["kind"] == "multilabel", of=judged_unit(board))
+    return share_notes(
+        of_budgets,
+        pool,
+        classes,
+        several=board.about["kind"] == "multilabel",
+        of=judged_unit(board),
+    )
 
 
 def _chance(board: Leaderboard, rows: Sequence[Row], metric: str | None) -> list[Note]:
     """Say what chance does to a metric, and which chance the intervals do not hold."""
-    grows = [known for name, known in METRICS.items() if metric in (None, name) and known.grows_by_chance]
+    grows = [
+        known for name, known in METRICS.items() if metric in (None, name) and known.grows_by_chance
+    ]
     found = [
         f"{known.title}: chance makes it larger than 0, more so on few images; its interval allows for that. Compare its value between these lines alone."
         for known in grows
@@ -268,9 +356,14 @@ def _weights(rows: Sequence[Row]) -> list[Note]:
     weights = weights_in_words(rows)
     alike: dict[str, list[str]] = {}
     for method, value, seen in sorted(
-        {(row.cell.method, row.provenance["weights"], ", ".join(row.provenance["trained_on"])) for row in rows}
+        {
+            (row.cell.method, row.provenance["weights"], ", ".join(row.provenance["trained_on"]))
+            for row in rows
+        }
     ):
-        alike.setdefault(f"weights {weights[value]}{f', trained on {seen}' if seen else ''}.", []).append(method)
+        alike.setdefault(
+            f"weights {weights[value]}{f', trained on {seen}' if seen else ''}.", []
+        ).append(method)
     return [Note("weights", f"{', '.join(methods)}: {said}") for said, methods in alike.items()]
 
 
@@ -287,12 +380,20 @@ def _pairs(rows: Sequence[Row]) -> list[Note]:
     for method, percents in sorted(shares.items()):
         ends = dict.fromkeys(f"{end:.1f}" for end in (min(percents), max(percents)))
         others = ", the others two views of one image" if min(percents) < 100 else ""
-        found.append(Note("pairs", f"{method}: {' to '.join(ends)} % of its pairs are two images of a bag{others}."))
+        found.append(
+            Note(
+                "pairs",
+                f"{method}: {' to '.join(ends)} % of its pairs are two images of a bag{others}.",
+            )
+        )
     return found
 
 
 def _lacking(board: Leaderboard, rows: Sequence[Row]) -> list[Note]:
-    """Lines that failed, and classes without an image. A table is published: a reason names files, and not where they lie (run.log does)."""
+    """Lines that failed, and classes without an image.
+
+    A table is published: a reason names files, and not where they lie (run.log does).
+    """
     found = [
         Note(
             "failed",
@@ -305,19 +406,29 @@ def _lacking(board: Leaderboard, rows: Sequence[Row]) -> list[Note]:
     absent = {row.metrics["auc"].get("classes") for row in rows} - {None, classes}
     if absent and board.about["kind"] != "binary":
         least = min(n for n in absent if n is not None)
-        found.append(Note("absent", f"AUC is the mean over {least} of {classes} classes: the others have no image."))
+        found.append(
+            Note(
+                "absent",
+                f"AUC is the mean over {least} of {classes} classes: the others have no image.",
+            )
+        )
     return found
 
 
 def weights_in_words(rows: Sequence[Row]) -> dict[str, str]:
-    """`weights` of each provenance -> what a table says of them: of a fusion the names of its members, where their weights stand beside it."""
+    """`weights` of each provenance -> what a table says of them.
+
+    Of a fusion the names of its members, where their weights stand beside it.
+    """
     of: dict[str, set[str]] = {}
     for row in rows:
         of.setdefault(row.cell.method, set()).add(row.provenance["weights"])
     single = {next(iter(texts)): method for method, texts in of.items() if len(texts) == 1}
     parts = {row.provenance["weights"]: row.provenance["member_weights"] for row in rows}
     return {
-        text: f"of {' + '.join(single[part] for part in each)}" if len(each) > 1 and all(part in single for part in each) else text
+        text: f"of {' + '.join(single[part] for part in each)}"
+        if len(each) > 1 and all(part in single for part in each)
+        else text
         for text, each in parts.items()
     }
 
@@ -332,15 +443,22 @@ def _one_pool(board: Leaderboard) -> list[str]:
     pool = board.about["parts"]["train"][0]
     asked = {line.cell.labels: line.planned[0].n_requested for line in board.lines}
     most = [labels for labels, n in asked.items() if pool / 2 < n < pool]
-    said = [f"{', '.join(most)}: draws have most images in common; sd and interval hold little of the chance of another labelled set."]
+    said = [
+        f"{', '.join(most)}: draws have most images in common; sd and interval hold little of the chance of another labelled set."
+    ]
     whole = "100%: one labelled set; its intervals hold the chance of the test images, not of another labelled set."
     alone = [
         labels
         for labels, n in asked.items()
-        if n < pool and any(len({one.cell.seed for one in line.planned}) == 1 for line in board.at(labels))
+        if n < pool
+        and any(len({one.cell.seed for one in line.planned}) == 1 for line in board.at(labels))
     ]
     single = f"{', '.join(alone)}: one draw of labels; its intervals hold the chance of the test images, not of another labelled set."
-    return [*(said if most else []), *([single] if alone else []), *([whole] if "100%" in asked else [])]
+    return [
+        *(said if most else []),
+        *([single] if alone else []),
+        *([whole] if "100%" in asked else []),
+    ]
 
 
 def write(store: Store, found: Sequence[Leaderboard] = ()) -> None:
@@ -353,7 +471,12 @@ def write(store: Store, found: Sequence[Leaderboard] = ()) -> None:
     lines = csv.writer(out, lineterminator="\n")
     lines.writerow(COLUMNS)
     for record in records(found):
-        lines.writerow(["" if isinstance(value, float) and value != value else csv_cell(value) for value in record.values()])
+        lines.writerow(
+            [
+                "" if isinstance(value, float) and value != value else csv_cell(value)
+                for value in record.values()
+            ]
+        )
     store.write_text("leaderboard.csv", out.getvalue())
     if any(board.shift for board in found):
         store.write_text("shift.csv", robustness_gaps(found).map(csv_cell).to_csv(index=False))
@@ -364,12 +487,18 @@ def write(store: Store, found: Sequence[Leaderboard] = ()) -> None:
 
 def grid(rows: Sequence[Sequence[str]]) -> list[str]:
     """Write a Markdown table; what is Markdown or HTML in a user's own names is escaped."""
-    lines = ["| " + " | ".join(in_markdown(cell).replace("|", "\\|") for cell in row) + " |" for row in rows]
+    lines = [
+        "| " + " | ".join(in_markdown(cell).replace("|", "\\|") for cell in row) + " |"
+        for row in rows
+    ]
     return [lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]]
 
 
 def _cells(board: Leaderboard, metric: str, lines: Sequence[LeaderboardEntry]) -> list[list[str]]:
-    """Header and body of the main table, of these lines of the board: one metric with its interval, and the paired difference to the best."""
+    """Header and body of the main table, of these lines of the board.
+
+    One metric with its interval, and the paired difference to the best.
+    """
     axes, marked = shown_axes(board.lines), marks(board, metric)
     summarise(lines, [metric])
     body = []
@@ -379,7 +508,11 @@ def _cells(board: Leaderboard, metric: str, lines: Sequence[LeaderboardEntry]) -
             body.append([*head, "", "–" if line.complete else line.status, "", "", ""])
             continue
         s, mark = line.summary(metric), marked[line]
-        gap = number_format.estimate_text(mark.to_best.value, *mark.to_best.interval(), "+.3f") if mark.to_best else ""
+        gap = (
+            number_format.estimate_text(mark.to_best.value, *mark.to_best.interval(), "+.3f")
+            if mark.to_best
+            else ""
+        )
         body.append(
             [
                 *head,
@@ -390,25 +523,54 @@ def _cells(board: Leaderboard, metric: str, lines: Sequence[LeaderboardEntry]) -
                 gap,
             ]
         )
-    return [["labels", f"{judged_unit(board)}s", *axes, "", METRICS[metric].title, "95 %", "sd", "to best, paired"], *body]
+    return [
+        [
+            "labels",
+            f"{judged_unit(board)}s",
+            *axes,
+            "",
+            METRICS[metric].title,
+            "95 %",
+            "sd",
+            "to best, paired",
+        ],
+        *body,
+    ]
 
 
 def _all_metrics(board: Leaderboard, metrics: Sequence[str]) -> list[list[str]]:
     axes, of_classes = shown_axes(board.lines), class_columns(board)
     summarise(board.lines, metrics)
-    header = ["labels", f"{judged_unit(board)}s", *axes, *(METRICS[metric].title for metric in metrics), *of_classes]
+    header = [
+        "labels",
+        f"{judged_unit(board)}s",
+        *axes,
+        *(METRICS[metric].title for metric in metrics),
+        *of_classes,
+    ]
     body = []
     for line in board.lines:
         numbers = []
         for metric in metrics:
             s = line.summary(metric)
             numbers.append(
-                number_format.estimate_text(s.mean, s.low, s.high) if metric in line.plain else "–" if line.complete else line.status
+                number_format.estimate_text(s.mean, s.low, s.high)
+                if metric in line.plain
+                else "–"
+                if line.complete
+                else line.status
             )
         for values in of_classes.values():
             value, name = values.get(line, (np.nan, ""))
             numbers.append(f"{number_format.number_text(value)} {name}".strip())
-        body.append([line.cell.labels, _count(line), *(str(getattr(line.cell, axis)) for axis in axes), *numbers])
+        body.append(
+            [
+                line.cell.labels,
+                _count(line),
+                *(str(getattr(line.cell, axis)) for axis in axes),
+                *numbers,
+            ]
+        )
     return [header, *body]
 
 

@@ -1,7 +1,8 @@
 """A table on a screen: long names break where a reader would break them, so that every column keeps its place.
 
-Why rich does not fit it: on 80 columns it takes room from every column that may break in the same proportion, and cuts inside numbers ("0.51" above "1,")
-and names ("vit_sma"); told each column's least width, it lets the last column leave the screen. `results/derm-classical` shows both.
+Why rich does not fit it: on 80 columns it takes room from every column that may break in the same
+proportion, and cuts inside numbers ("0.51" above "1,") and names ("vit_sma"); told each column's
+least width, it lets the last column leave the screen. `results/derm-classical` shows both.
 """
 
 from __future__ import annotations
@@ -59,7 +60,10 @@ class Fitted:
         The blanks beside each. First goes what cannot break, then members whole, then other cells,
         then names.
         """
-        columns = [[name, *cells] for name, cells in zip(self.header, zip(*self.body, strict=True), strict=True)]
+        columns = [
+            [name, *cells]
+            for name, cells in zip(self.header, zip(*self.body, strict=True), strict=True)
+        ]
         least, members, others, whole = ([0] * len(columns) for _ in range(4))
         for i, cells in enumerate(columns):
             whole[i] = max(map(len, cells))
@@ -84,12 +88,22 @@ class Fitted:
         from rich.text import Text
 
         widths, padding = self.widths(options.max_width)
-        table = Table(title=Text(self.title), title_justify="left", title_style="bold", padding=(0, padding))
+        table = Table(
+            title=Text(self.title), title_justify="left", title_style="bold", padding=(0, padding)
+        )
         for i, name in enumerate(self.header):
-            table.add_column(Text(name), justify="left" if i in self.names else "right", width=widths[i], overflow="fold")
+            table.add_column(
+                Text(name),
+                justify="left" if i in self.names else "right",
+                width=widths[i],
+                overflow="fold",
+            )
         for i, cells in enumerate(self.body):
             if i and cells[0] != self.body[i - 1][0]:
                 table.add_section()
-            shown = [Text(folded(cell, widths[j]) if j in self.names else cell) for j, cell in enumerate(cells)]
+            shown = [
+                Text(folded(cell, widths[j]) if j in self.names else cell)
+                for j, cell in enumerate(cells)
+            ]
             table.add_row(*shown, style="bold" if i in self.bold else None)
         yield table

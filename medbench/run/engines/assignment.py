@@ -1,4 +1,7 @@
-"""What a process that takes part in a run is given: the grid, which it plans anew, and the folder that all of them write into."""
+"""What a process that takes part in a run is given.
+
+The grid, which it plans anew, and the folder that all of them write into.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +26,11 @@ log = logging.getLogger("medbench")
 
 @dataclass(frozen=True)
 class Assignment:
-    """cells: `cells_hash` of the plan that whoever began the run has made. since: see `Store.failures_mark`. packed: that plan, where it can be sent to
-    another process; else it is made again there, which examines a user's own encoders again."""
+    """cells: `cells_hash` of the plan that whoever began the run has made.
+
+    since: see `Store.failures_mark`. packed: that plan, where it can be sent to another process;
+    else it is made again there, which examines a user's own encoders again.
+    """
 
     grid: Grid
     folder: Path
@@ -46,7 +52,9 @@ class Assignment:
             )
         return made
 
-    def work(self, device: str, at_work: Callable[[Job], None], on_row: Callable[[Row], None]) -> None:
+    def work(
+        self, device: str, at_work: Callable[[Job], None], on_row: Callable[[Row], None]
+    ) -> None:
         """Take jobs until none is left."""
         made = self.planned()
         devices.check_device(device)
@@ -56,7 +64,10 @@ class Assignment:
                 begins(str(job))
                 at_work(job)
 
-            execution.work(RunContext(made, Store(self.folder), devices.resolve(device), self.since, begun), on_row)
+            execution.work(
+                RunContext(made, Store(self.folder), devices.resolve(device), self.since, begun),
+                on_row,
+            )
 
 
 def packed(made: Plan) -> bytes:

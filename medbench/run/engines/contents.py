@@ -1,7 +1,7 @@
 """What a job needs and makes, by content: packs, weights and features move between caches that share no disk.
 
-The run's own machine has the master copy, at a `Desk`. A worker elsewhere fetches what its cache lacks, and hands back what it made. What arrives has
-checksums, which are looked at when it is read.
+The run's own machine has the master copy, at a `Desk`. A worker elsewhere fetches what its cache
+lacks, and hands back what it made. What arrives has checksums, which are looked at when it is read.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ log = logging.getLogger("medbench")
 
 
 class Desk:
-    """The master copy, on the machine of the run. given: files of the user's own that a worker may read."""
+    """The master copy, on the machine of the run.
+
+    given: files of the user's own that a worker may read.
+    """
 
     def __init__(self, cache_dir: Path, given: Sequence[Path]):
         self.cache_dir, self.given = cache_dir, {str(file) for file in given}
@@ -41,7 +44,11 @@ class Desk:
         place = self.cache_dir / folder
         if not (place / MARKS[folder.partition("/")[0]]).exists():
             return {}
-        return {file.name: file.stat().st_size for file in place.iterdir() if file.is_file() and _travels(file.name)}
+        return {
+            file.name: file.stat().st_size
+            for file in place.iterdir()
+            if file.is_file() and _travels(file.name)
+        }
 
     def size(self, file: str) -> int:
         """Bytes of a file of the user's own."""
@@ -104,7 +111,10 @@ class Elsewhere:
         return True
 
     def own(self, file: Path) -> Path:
-        """A file of the user's own as it lies on the machine of the run: here where a file of that place and size is here, too."""
+        """A file of the user's own as it lies on the machine of the run.
+
+        Here where a file of that place and size is here, too.
+        """
         size = self.ask("size", str(file))
         if file.exists() and file.stat().st_size == size:
             return file
@@ -135,23 +145,49 @@ class Elsewhere:
             size, sender = (place / name).stat().st_size, f"{atomic_write.machine()}"
             with (place / name).open("rb") as stream:
                 for offset in range(0, max(size, 1), CHUNK):
-                    self.ask("write", f"{folder}/{name}", offset, stream.read(CHUNK), sender, offset + CHUNK >= size)
+                    self.ask(
+                        "write",
+                        f"{folder}/{name}",
+                        offset,
+                        stream.read(CHUNK),
+                        sender,
+                        offset + CHUNK >= size,
+                    )
 
     def plan(self, plan: Plan) -> Plan:
         """A plan with this cache, and with the user's own files as they lie here."""
-        return replace(plan, cache_dir=self.cache_dir, units=tuple(self._unit(unit) for unit in plan.units))
+        return replace(
+            plan, cache_dir=self.cache_dir, units=tuple(self._unit(unit) for unit in plan.units)
+        )
 
     def _unit(self, unit: Unit) -> Unit:
-        encoder = replace(unit.encoder, file=self.own(unit.encoder.file)) if unit.encoder.file else unit.encoder
-        weights, start = (replace(one, file=self.own(one.file)) if one and one.file else one for one in (unit.weights, unit.start))
+        encoder = (
+            replace(unit.encoder, file=self.own(unit.encoder.file))
+            if unit.encoder.file
+            else unit.encoder
+        )
+        weights, start = (
+            replace(one, file=self.own(one.file)) if one and one.file else one
+            for one in (unit.weights, unit.start)
+        )
         assert weights is not None
-        return replace(unit, encoder=encoder, weights=weights, start=start, members=tuple(map(self._unit, unit.members)))
+        return replace(
+            unit,
+            encoder=encoder,
+            weights=weights,
+            start=start,
+            members=tuple(map(self._unit, unit.members)),
+        )
 
 
 def files_of(plan: Plan) -> list[Path]:
     """The files that a plan's units read beside the images: weights, a user's own functions and features."""
     parts = [part for unit in plan.units for part in (unit, *unit.members)]
-    named = [file for part in parts for file in (part.encoder.file, part.weights.file, part.start.file if part.start else None)]
+    named = [
+        file
+        for part in parts
+        for file in (part.encoder.file, part.weights.file, part.start.file if part.start else None)
+    ]
     return list(dict.fromkeys(file for file in named if file))
 
 
@@ -159,8 +195,14 @@ def packs_of(plan: Plan, job: Job, todo: Sequence[PlannedCell]) -> list[str]:
     """The folders of the packs that a job's images lie in."""
     keys = []
     for part in job.unit.members or (job.unit,):
-        for target in (None, *plan.targets_of(part.data)) if part.encoder.kind != "features" else ():
-            if target is None or (target.apart and not target.corruption and any(cell.cell.target == target.name for cell in todo)):
+        for target in (
+            (None, *plan.targets_of(part.data)) if part.encoder.kind != "features" else ()
+        ):
+            if target is None or (
+                target.apart
+                and not target.corruption
+                and any(cell.cell.target == target.name for cell in todo)
+            ):
                 hashes = target.hashes if target else part.data.hashes
                 keys.append(images.pack_key(hashes, part.encoder.size, part.encoder.interpolation))
     return [f"packs/{key}" for key in dict.fromkeys(keys)]

@@ -1,4 +1,7 @@
-"""Several workers on this machine, one device each, that take the jobs of one run. This process shows them, and computes nothing itself."""
+"""Several workers on this machine, one device each, that take the jobs of one run.
+
+This process shows them, and computes nothing itself.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,13 @@ from medbench.run.store import Store
 from medbench.schema import DiskError, Grid, Progress, ProgressCallback, Row, UserError
 from medbench.system import child_process, locks
 from medbench.system.child_process import ChildProcess
-from medbench.system.progress_listener import calling, listening, report_progress, speaking_for, user_callback
+from medbench.system.progress_listener import (
+    calling,
+    listening,
+    report_progress,
+    speaking_for,
+    user_callback,
+)
 
 log = logging.getLogger("medbench")
 
@@ -65,18 +74,25 @@ def execute(
     progress: ProgressCallback | None = None,
     on_row: Callable[[Row], None] = lambda row: None,
 ) -> Store:
-    """`execution.execute` in a worker for each of `devices`. plan: of the grid, or of its shard. given: where this run is a part of another one's.
+    """`execution.execute` in a worker for each of `devices`.
 
-    A worker that dies is told and started again; not where it had finished nothing since it was started again before. A job at which two workers died has
-    failed. Raises UserError where locks in the folder keep nobody out, or no worker is left.
+    plan: of the grid, or of its shard. given: where this run is a part of another one's.
+
+    A worker that dies is told and started again; not where it had finished nothing since it was
+    started again before. A job at which two workers died has failed. Raises UserError where locks
+    in the folder keep nobody out, or no worker is left.
     """
     with calling(progress):
         context = execution.begin(plan, store, devices[0])
         context = replace(context, since=given.since) if given else context
         check_locks(store.folder)
-        todo = {job.name: job for unit in plan.units for job in jobs_of(plan, unit) if context.todo(job)}
+        todo = {
+            job.name: job for unit in plan.units for job in jobs_of(plan, unit) if context.todo(job)
+        }
         if todo:
-            assignment = given or Assignment(grid, store.folder.absolute(), cells_hash(plan), context.since, shard)
+            assignment = given or Assignment(
+                grid, store.folder.absolute(), cells_hash(plan), context.since, shard
+            )
             assignment = replace(assignment, packed=packed(plan))
             with run_log.log_file(store.folder / run_log.FILE):
                 Crew(context, assignment, devices, todo, user_callback(on_row)).run()
@@ -98,9 +114,17 @@ def serve(given: tuple[Assignment, str], tell: Callable[[Any], None]) -> None:
     assignment, device = given
     try:
         with listening(tell), telling_warnings(lambda line: tell(Told(line))):
-            assignment.work(device, lambda job: tell(Begun(job.name, str(job))), lambda row: tell(Finished(row.fingerprint)))
+            assignment.work(
+                device,
+                lambda job: tell(Begun(job.name, str(job))),
+                lambda row: tell(Finished(row.fingerprint)),
+            )
     except (UserError, OSError) as error:
-        plain = OSError(error.errno, error.strerror, error.filename) if isinstance(error, OSError) else error
+        plain = (
+            OSError(error.errno, error.strerror, error.filename)
+            if isinstance(error, OSError)
+            else error
+        )
         tell(Ended(plain))
     else:
         tell(Ended())
@@ -123,11 +147,18 @@ class Crew:
     """The workers of one run."""
 
     def __init__(
-        self, context: RunContext, assignment: Assignment, devices: Sequence[str], jobs: dict[str, Job], on_row: Callable[[Row], None]
+        self,
+        context: RunContext,
+        assignment: Assignment,
+        devices: Sequence[str],
+        jobs: dict[str, Job],
+        on_row: Callable[[Row], None],
     ):
         self.context, self.assignment, self.jobs, self.on_row = context, assignment, jobs, on_row
         self.heard: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
-        self.workers = [_Worker(number, device) for number, device in enumerate(devices[: len(jobs)])]
+        self.workers = [
+            _Worker(number, device) for number, device in enumerate(devices[: len(jobs)])
+        ]
         self.threads = child_process.threads_each(len(self.workers))
         self.deaths: Counter[str] = Counter()
         self.last = ""
@@ -154,11 +185,16 @@ class Crew:
 
     def _start(self, worker: _Worker) -> None:
         said, given = self.context.store.folder / run_log.FILE, (self.assignment, worker.device)
-        worker.child, worker.job = ChildProcess(worker.number, serve, given, self.heard, said, self.threads), None
+        worker.child, worker.job = (
+            ChildProcess(worker.number, serve, given, self.heard, said, self.threads),
+            None,
+        )
 
     def _take(self, worker: _Worker, message: Any) -> None:
         if isinstance(message, Progress):
-            report_progress(message.stage, message.done, message.total, message.unit, message.detail)
+            report_progress(
+                message.stage, message.done, message.total, message.unit, message.detail
+            )
         elif isinstance(message, Begun):
             worker.job = message
         elif isinstance(message, Finished):
@@ -180,7 +216,10 @@ class Crew:
         return code
 
     def _mourn(self, worker: _Worker) -> None:
-        """Tell what died at what; give the job up that two workers died at, and the worker that dies again and again."""
+        """Tell what died at what.
+
+        Give the job up that two workers died at, and the worker that dies again and again.
+        """
         assert worker.child is not None
         worker.child.process.wait()
         how, job = child_process.how_it_ended(worker.child.process.returncode), worker.job
@@ -193,18 +232,37 @@ class Crew:
             known = self.deaths[job.name] == 2
         if known and job:
             for planned in self.context.todo(self.jobs[job.name]):
-                self.context.store.fail(planned, f"a worker process {how}, for the second time at this work")
+                self.context.store.fail(
+                    planned, f"a worker process {how}, for the second time at this work"
+                )
         again = worker.fruitless < 2 or known
-        log.warning("%s %s%s", worker, self.last, ": it is started again" if again else ", again: it is not started a third time")
+        log.warning(
+            "%s %s%s",
+            worker,
+            self.last,
+            ": it is started again" if again else ", again: it is not started a third time",
+        )
         if again:
             self._start(worker)
 
 
 def devices_of(device: str, devices: str, workers: str) -> list[str]:
-    """The device of each worker, from the texts of --device, --devices and --workers; one where neither of the last two is given. Raises UserError."""
+    """The device of each worker, from the texts of --device, --devices and --workers.
+
+    One where neither of the last two is given. Raises UserError.
+    """
     if device != "auto" and devices:
-        raise UserError("--device and --devices both say where to compute.", then="--devices cuda:0,cuda:1, a worker each")
-    named = [] if not devices else _gpus() or ["cpu"] if devices.strip() == "auto" else [name.strip() for name in devices.split(",")]
+        raise UserError(
+            "--device and --devices both say where to compute.",
+            then="--devices cuda:0,cuda:1, a worker each",
+        )
+    named = (
+        []
+        if not devices
+        else _gpus() or ["cpu"]
+        if devices.strip() == "auto"
+        else [name.strip() for name in devices.split(",")]
+    )
     if not named and not workers:
         return [device]
     places = named or ([device] if device != "auto" else _gpus() or ["cpu"])
@@ -214,7 +272,11 @@ def devices_of(device: str, devices: str, workers: str) -> list[str]:
 
 def _count(workers: str) -> int:
     if not workers.isdigit() or not 1 <= int(workers) <= 1024:
-        raise UserError(f"--workers '{workers}' is not a number of processes.", allowed=["auto", "1 to 1024"], given=workers)
+        raise UserError(
+            f"--workers '{workers}' is not a number of processes.",
+            allowed=["auto", "1 to 1024"],
+            given=workers,
+        )
     return int(workers)
 
 

@@ -1,4 +1,7 @@
-"""A run on a Ray cluster: one remote task a job. Rows come back to this process, which alone writes; nodes need share no disk with it."""
+"""A run on a Ray cluster: one remote task a job.
+
+Rows come back to this process, which alone writes; nodes need share no disk with it.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,13 @@ from medbench.run.planning import Plan
 from medbench.run.prepare import task_pack
 from medbench.run.store import Store
 from medbench.schema import PlannedCell, Progress, ProgressCallback, Row, UserError
-from medbench.system.progress_listener import calling, listening, report_progress, speaking_for, user_callback
+from medbench.system.progress_listener import (
+    calling,
+    listening,
+    report_progress,
+    speaking_for,
+    user_callback,
+)
 
 #: Times that Ray begins a task again whose node or process died.
 TRIES = 5
@@ -61,12 +70,19 @@ class Answer:
     failures: Sequence[tuple[PlannedCell, str]]
 
 
-def compute(plan: Plan, number: int, todo: Sequence[str], folder: Path, device: str, desk: Any) -> Answer:
-    """What a task does, on its node. number: of the job among all of the plan. todo: fingerprints of its cells that have no row. folder: the results
-    folder, on the machine of the run."""
+def compute(
+    plan: Plan, number: int, todo: Sequence[str], folder: Path, device: str, desk: Any
+) -> Answer:
+    """What a task does, on its node.
+
+    number: of the job among all of the plan. todo: fingerprints of its cells that have no row.
+    folder: the results folder, on the machine of the run.
+    """
     import ray
 
-    elsewhere = Elsewhere(images.cache_folder(), lambda method, *args: ray.get(getattr(desk, method).remote(*args)))
+    elsewhere = Elsewhere(
+        images.cache_folder(), lambda method, *args: ray.get(getattr(desk, method).remote(*args))
+    )
     here = elsewhere.plan(plan)
     job = every_job(here)[number]
     cells = [planned for planned in job.cells if planned.fingerprint in set(todo)]
@@ -100,14 +116,19 @@ def execute(
     progress: ProgressCallback | None = None,
     on_row: Callable[[Row], None] = lambda row: None,
 ) -> Store:
-    """`execution.execute` on a Ray cluster of which this machine is a node. address: "auto" where it is None.
+    """`execution.execute` on a Ray cluster of which this machine is a node.
 
-    gpus: of each job; -1: 1 where the cluster has any. A job whose node died is begun again on another one. Raises UserError where there is no cluster.
+    address: "auto" where it is None.
+
+    gpus: of each job; -1: 1 where the cluster has any. A job whose node died is begun again on
+    another one. Raises UserError where there is no cluster.
     """
     ray = _connected(address)
     each = gpus if gpus >= 0 else int(ray.cluster_resources().get("GPU", 0) > 0)
     if each and not ray.cluster_resources().get("GPU", 0):
-        raise UserError(f"The Ray cluster has no GPU, and --gpus {each} asks for {each} a job.", then="--gpus 0")
+        raise UserError(
+            f"The Ray cluster has no GPU, and --gpus {each} asks for {each} a job.", then="--gpus 0"
+        )
     device = "cuda" if each else "cpu"
     with calling(progress):
         context = execution.begin(plan, store, "cpu")
@@ -138,14 +159,18 @@ def _connected(address: str | None) -> Any:
             ray.init(address=address or "auto", logging_level=logging.ERROR, log_to_driver=False)
         except ConnectionError as error:
             raise UserError(
-                f"There is no Ray cluster at {address or 'this machine'} ({error}).", then="ray start --head, or --address HOST:PORT"
+                f"There is no Ray cluster at {address or 'this machine'} ({error}).",
+                then="ray start --head, or --address HOST:PORT",
             ) from error
     return ray
 
 
 @dataclass(eq=False)
 class _Driver:
-    """The one process that writes. running: task -> its job and what it trains or embeds for others, too."""
+    """The one process that writes.
+
+    running: task -> its job and what it trains or embeds for others, too.
+    """
 
     ray: Any
     context: RunContext
@@ -155,24 +180,41 @@ class _Driver:
 
     def run(self, jobs: Sequence[Job]) -> None:
         ray, plan = self.ray, self.context.plan
-        here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        desk = ray.remote(Desk).options(num_cpus=0, scheduling_strategy=here).remote(plan.cache_dir, files_of(plan))
+        here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+            ray.get_runtime_context().get_node_id(), soft=False
+        )
+        desk = (
+            ray.remote(Desk)
+            .options(num_cpus=0, scheduling_strategy=here)
+            .remote(plan.cache_dir, files_of(plan))
+        )
         numbers = {job.name: number for number, job in enumerate(every_job(plan))}
         shared, left = ray.put(plan), list(jobs)
-        task = ray.remote(compute).options(num_cpus=1, num_gpus=self.gpus, max_retries=TRIES, scheduling_strategy="SPREAD")
+        task = ray.remote(compute).options(
+            num_cpus=1, num_gpus=self.gpus, max_retries=TRIES, scheduling_strategy="SPREAD"
+        )
         try:
             while left or self.running:
                 for job in list(left):
                     todo = self.context.todo(job)
                     names = lacking(plan, job, todo, self.context.device) if todo else []
-                    if todo and any(name in busy for _, busy in self.running.values() for name in names):
+                    if todo and any(
+                        name in busy for _, busy in self.running.values() for name in names
+                    ):
                         continue  # it takes what another one is making
                     left.remove(job)
                     if todo:
                         if names or job.pixels:
                             self._pack(job, todo)
                         keys = [planned.fingerprint for planned in todo]
-                        args = (shared, numbers[job.name], keys, self.context.store.folder.absolute(), self.context.device, desk)
+                        args = (
+                            shared,
+                            numbers[job.name],
+                            keys,
+                            self.context.store.folder.absolute(),
+                            self.context.device,
+                            desk,
+                        )
                         self.running[task.remote(*args)] = (job, names)
                 done, _ = ray.wait(list(self.running), num_returns=1, timeout=LOOK)
                 for one in ray.get(desk.heard.remote()):
@@ -187,14 +229,22 @@ class _Driver:
     def _pack(self, job: Job, todo: Sequence[PlannedCell]) -> None:
         """Images are decoded here, where they are."""
         for part in job.unit.members or (job.unit,):
-            for target in (None, *self.context.plan.targets_of(part.data)) if part.encoder.kind != "features" else ():
-                if target is None or (target.apart and any(planned.cell.target == target.name for planned in todo)):
+            for target in (
+                (None, *self.context.plan.targets_of(part.data))
+                if part.encoder.kind != "features"
+                else ()
+            ):
+                if target is None or (
+                    target.apart and any(planned.cell.target == target.name for planned in todo)
+                ):
                     task_pack(part.data, part.encoder, self.context.plan.cache_dir, target)
 
     def _take(self, number: int, message: Any) -> None:
         with speaking_for(number):
             if isinstance(message, Progress):
-                report_progress(message.stage, message.done, message.total, message.unit, message.detail)
+                report_progress(
+                    message.stage, message.done, message.total, message.unit, message.detail
+                )
             elif isinstance(message, Told):
                 log.warning("%s", message.line)
             elif isinstance(message, Begun):
@@ -214,7 +264,12 @@ class _Driver:
         except self.ray.exceptions.RayError as error:
             log.exception("%s was lost", job)
             for planned in self.context.todo(job):
-                store.fail(planned, " ".join(f"its process died {TRIES + 1} times: {type(error).__name__}: {error}".split())[:500])
+                store.fail(
+                    planned,
+                    " ".join(
+                        f"its process died {TRIES + 1} times: {type(error).__name__}: {error}".split()
+                    )[:500],
+                )
             return
         for row, arrays in answer.rows:
             if store.add(row, arrays):

@@ -23,19 +23,29 @@ class Shard:
         """`2/4`. Raises UserError."""
         found = re.fullmatch(r"\s*(\d{1,4})\s*/\s*(\d{1,4})\s*", text)
         if not found or not 1 <= int(found[1]) <= int(found[2]):
-            raise UserError(f"--shard '{text}' is no part of a whole.", allowed=["1/2, 2/2, 3/8: the part's number, and of how many"])
+            raise UserError(
+                f"--shard '{text}' is no part of a whole.",
+                allowed=["1/2, 2/2, 3/8: the part's number, and of how many"],
+            )
         return Shard(int(found[1]), int(found[2]))
 
     def of(self, plan: Plan) -> Plan:
-        """The units of this part, in the plan's order. Raises UserError where there are fewer units than parts.
+        """The units of this part, in the plan's order.
 
-        Whole units, so that nothing is trained or embedded twice; dealt out in turn from the longest training on, and a fusion behind its members.
+        Raises UserError where there are fewer units than parts.
+
+        Whole units, so that nothing is trained or embedded twice; dealt out in turn from the
+        longest training on, and a fusion behind its members.
         """
         if len(plan.units) < self.count:
             raise UserError(
                 f"--shard {self.number}/{self.count}: the grid has {len(plan.units)} units (task, method, encoder, pretraining seed) to deal out.",
-                then=f"--shard 1/{len(plan.units)}" if len(plan.units) > 1 else "leave --shard out, or --workers 2",
+                then=f"--shard 1/{len(plan.units)}"
+                if len(plan.units) > 1
+                else "leave --shard out, or --workers 2",
             )
-        dealt: list[Unit] = sorted(plan.units, key=lambda unit: reading_order(plan, unit), reverse=True)
+        dealt: list[Unit] = sorted(
+            plan.units, key=lambda unit: reading_order(plan, unit), reverse=True
+        )
         mine = {id(unit) for unit in dealt[self.number - 1 :: self.count]}
         return replace(plan, units=tuple(unit for unit in plan.units if id(unit) in mine))

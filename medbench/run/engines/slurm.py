@@ -1,5 +1,8 @@
-"""The workers of a run as tasks of a SLURM array, submitted through submitit. Each takes jobs until none is left; the folder holds all that they know of
-each other, so that a task that is preempted or requeued goes on like any other."""
+"""The workers of a run as tasks of a SLURM array, submitted through submitit.
+
+Each takes jobs until none is left; the folder holds all that they know of each other, so that a
+task that is preempted or requeued goes on like any other.
+"""
 
 from __future__ import annotations
 
@@ -31,13 +34,27 @@ from medbench.system.progress_listener import report_progress
 FILE, LOGS = "slurm.json", ".slurm"
 #: Seconds between two looks at the rows, and at the queue.
 LOOK, ASK = 2.0, 15.0
-_ALIVE = ("PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "REQUEUED", "REQUEUE_HOLD", "RESIZING", "SUSPENDED", "SIGNALING", "STAGE_OUT")
+_ALIVE = (
+    "PENDING",
+    "RUNNING",
+    "CONFIGURING",
+    "COMPLETING",
+    "REQUEUED",
+    "REQUEUE_HOLD",
+    "RESIZING",
+    "SUSPENDED",
+    "SIGNALING",
+    "STAGE_OUT",
+)
 log = logging.getLogger("medbench")
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of SLURM. jobs: tasks of the array. gpus: of each. minutes: of each, after which it is requeued."""
+    """What is asked of SLURM.
+
+    jobs: tasks of the array. gpus: of each. minutes: of each, after which it is requeued.
+    """
 
     jobs: int = 1
     gpus: int = 0
@@ -47,7 +64,11 @@ class Request:
 
     def words(self) -> dict[str, str]:
         """Options of sbatch."""
-        named = {"partition": self.partition, "account": self.account, "gpus-per-node": self.gpus or None}
+        named = {
+            "partition": self.partition,
+            "account": self.account,
+            "gpus-per-node": self.gpus or None,
+        }
         return {name: str(value) for name, value in named.items() if value is not None}
 
 
@@ -55,7 +76,10 @@ def minutes_of(text: str) -> int:
     """Of a time as sbatch takes it: 30, 30:00, 4:00:00, 2-0, 2-12:00:00. Raises UserError."""
     found = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", text.strip())
     if not found:
-        raise UserError(f"--time '{text}' is no time of SLURM's.", allowed=["30 (minutes)", "4:00:00", "2-12:00:00 (days-hours)"])
+        raise UserError(
+            f"--time '{text}' is no time of SLURM's.",
+            allowed=["30 (minutes)", "4:00:00", "2-12:00:00 (days-hours)"],
+        )
     days, first, second, third = (int(part or 0) for part in found.groups())
     if found[1]:
         seconds = ((days * 24 + first) * 60 + second) * 60 + third
@@ -64,17 +88,28 @@ def minutes_of(text: str) -> int:
     else:
         seconds = first * 60 + second
     if seconds < 60:
-        raise UserError(f"--time '{text}' is less than a minute.", allowed=["30 (minutes)", "4:00:00"])
+        raise UserError(
+            f"--time '{text}' is less than a minute.", allowed=["30 (minutes)", "4:00:00"]
+        )
     return -(-seconds // 60)
 
 
 class Task:
-    """What a task of the array does. submitit calls `checkpoint` when the task is preempted or its time is over, and has it requeued."""
+    """What a task of the array does.
+
+    submitit calls `checkpoint` when the task is preempted or its time is over, and has it requeued.
+    """
 
     def __call__(self, assignment: Assignment) -> None:
         """In children of its own, so that SLURM's signals meet a process that only waits."""
         made = assignment.planned()
-        local.execute(assignment.grid, made, Store(assignment.folder), local.devices_of("auto", "auto", ""), given=assignment)
+        local.execute(
+            assignment.grid,
+            made,
+            Store(assignment.folder),
+            local.devices_of("auto", "auto", ""),
+            given=assignment,
+        )
 
     def checkpoint(self, assignment: Assignment) -> Any:
         from submitit.helpers import DelayedSubmission
@@ -82,18 +117,34 @@ class Task:
         return DelayedSubmission(self, assignment)
 
 
-def submit(grid: Grid, plan: Plan, store: Store, request: Request, shard: Shard | None = None) -> str:
-    """Submit an array for a plan's missing cells. Its number. Raises UserError where there is no SLURM, or it refuses."""
+def submit(
+    grid: Grid, plan: Plan, store: Store, request: Request, shard: Shard | None = None
+) -> str:
+    """Submit an array for a plan's missing cells.
+
+    Its number. Raises UserError where there is no SLURM, or it refuses.
+    """
     submitit = _submitit()
     if shutil.which("sbatch") is None:
-        raise UserError("There is no SLURM on this machine (no sbatch).", then="log in to the cluster, or --engine slurm --print")
+        raise UserError(
+            "There is no SLURM on this machine (no sbatch).",
+            then="log in to the cluster, or --engine slurm --print",
+        )
     store.check_crossed(plan.file)
     store.create()
     local.check_locks(store.folder)
     store.add_plan(plan.file)
-    assignment = Assignment(grid, store.folder.absolute(), cells_hash(plan), store.failures_mark(), shard)
-    executor = submitit.AutoExecutor(store.folder.absolute() / LOGS, cluster="slurm", slurm_max_num_timeout=10_000)
-    extra = {name: value for name, value in request.words().items() if name not in ("partition", "gpus-per-node")}
+    assignment = Assignment(
+        grid, store.folder.absolute(), cells_hash(plan), store.failures_mark(), shard
+    )
+    executor = submitit.AutoExecutor(
+        store.folder.absolute() / LOGS, cluster="slurm", slurm_max_num_timeout=10_000
+    )
+    extra = {
+        name: value
+        for name, value in request.words().items()
+        if name not in ("partition", "gpus-per-node")
+    }
     executor.update_parameters(
         name="medbench",
         timeout_min=request.minutes,
@@ -106,7 +157,10 @@ def submit(grid: Grid, plan: Plan, store: Store, request: Request, shard: Shard 
     try:
         jobs = executor.map_array(Task(), [assignment] * request.jobs)
     except Exception as error:  # submitit's own, and what sbatch printed
-        raise UserError(f"SLURM refused the array: {error}", then="medbench run --engine slurm --print, and mend the script") from error
+        raise UserError(
+            f"SLURM refused the array: {error}",
+            then="medbench run --engine slurm --print, and mend the script",
+        ) from error
     number = str(jobs[0].job_id).partition("_")[0]
     atomic_write.record(store.folder / FILE, {"arrays": [*arrays(store.folder), number]})
     return number
@@ -116,20 +170,49 @@ def _submitit() -> Any:
     try:
         import submitit
     except ImportError:
-        raise UserError("--engine slurm needs submitit.", then="pip install 'medbench[slurm]', or --engine slurm --print") from None
+        raise UserError(
+            "--engine slurm needs submitit.",
+            then="pip install 'medbench[slurm]', or --engine slurm --print",
+        ) from None
     return submitit
 
 
 def script(grid: Grid, folder: Path, request: Request, shard: Shard | None = None) -> str:
     """The same array for sbatch: as many copies of one command, which share its work."""
     default = Grid()
-    given = {name: getattr(grid, name) for name in OPTIONS if getattr(grid, name) != getattr(default, name)}
-    words = [*shlex.split(asking(**given))[1:], "--out", str(folder.absolute()), "--devices", "auto"]
+    given = {
+        name: getattr(grid, name)
+        for name in OPTIONS
+        if getattr(grid, name) != getattr(default, name)
+    }
+    words = [
+        *shlex.split(asking(**given))[1:],
+        "--out",
+        str(folder.absolute()),
+        "--devices",
+        "auto",
+    ]
     words += ["--shard", f"{shard.number}/{shard.count}"] if shard else []
-    options = {"job-name": "medbench", "array": f"0-{request.jobs - 1}", "time": str(request.minutes), **request.words()}
+    options = {
+        "job-name": "medbench",
+        "array": f"0-{request.jobs - 1}",
+        "time": str(request.minutes),
+        **request.words(),
+    }
     options |= {"output": f"{folder.absolute()}-%A_%a.log", "open-mode": "append"}
-    lines = ["#!/bin/bash", *(f"#SBATCH --{name}={shlex.quote(value)}" for name, value in options.items()), "#SBATCH --requeue"]
-    return "\n".join([*lines, f"cd {shlex.quote(str(Path.cwd()))}", shlex.join([sys.executable, "-m", "medbench", *words]), ""])
+    lines = [
+        "#!/bin/bash",
+        *(f"#SBATCH --{name}={shlex.quote(value)}" for name, value in options.items()),
+        "#SBATCH --requeue",
+    ]
+    return "\n".join(
+        [
+            *lines,
+            f"cd {shlex.quote(str(Path.cwd()))}",
+            shlex.join([sys.executable, "-m", "medbench", *words]),
+            "",
+        ]
+    )
 
 
 def arrays(folder: Path) -> list[str]:
@@ -142,15 +225,23 @@ def arrays(folder: Path) -> list[str]:
         checked(record, {"arrays": list})
         return [str(number) for number in record["arrays"]]
     except (ValueError, TypeError) as error:
-        raise UserError(f"{file} is damaged ({error}).", then=f"squeue --me, and delete {file}") from error
+        raise UserError(
+            f"{file} is damaged ({error}).", then=f"squeue --me, and delete {file}"
+        ) from error
 
 
 def states(folder: Path) -> dict[str, str]:
-    """Task -> its state and, where it waits, why; of the tasks that SLURM has not ended. Asks squeue, which needs no accounting."""
+    """Task -> its state and, where it waits, why; of the tasks that SLURM has not ended.
+
+    Asks squeue, which needs no accounting.
+    """
     found: dict[str, str] = {}
     for number in arrays(folder):
-        asked = subprocess.run(["squeue", "-h", "-r", "-j", number, "-o", "%i|%T|%r"], capture_output=True, text=True)
-        if asked.returncode and "Invalid job id" not in asked.stderr:  # it was forgotten: its tasks have ended
+        asked = subprocess.run(
+            ["squeue", "-h", "-r", "-j", number, "-o", "%i|%T|%r"], capture_output=True, text=True
+        )
+        # it was forgotten: its tasks have ended
+        if asked.returncode and "Invalid job id" not in asked.stderr:
             raise UserError(f"squeue failed: {asked.stderr.strip()}", then="ask again in a while")
         for line in asked.stdout.splitlines():
             task, state, why = line.strip().split("|", 2)
@@ -165,7 +256,10 @@ def cancel(folder: Path) -> list[str]:
     if alive:
         done = subprocess.run(["scancel", *arrays(folder)], capture_output=True, text=True)
         if done.returncode:
-            raise UserError(f"scancel failed: {done.stderr.strip()}", then=shlex.join(["scancel", *arrays(folder)]))
+            raise UserError(
+                f"scancel failed: {done.stderr.strip()}",
+                then=shlex.join(["scancel", *arrays(folder)]),
+            )
     return alive
 
 
@@ -186,8 +280,17 @@ def watch(plan: Plan, store: Store, on_row: Callable[[Row], None]) -> None:
         if time.monotonic() - asked > ASK:
             tasks, asked = states(store.folder), time.monotonic()
             most = max(most, len(tasks))
-            said = ", ".join(f"{n} {state.lower()}" for state, n in sorted(Counter(map(_word, tasks.values())).items()))
-            report_progress(f"SLURM {', '.join(arrays(store.folder)[-1:])}", most - len(tasks), most, "tasks ended", said)
+            said = ", ".join(
+                f"{n} {state.lower()}"
+                for state, n in sorted(Counter(map(_word, tasks.values())).items())
+            )
+            report_progress(
+                f"SLURM {', '.join(arrays(store.folder)[-1:])}",
+                most - len(tasks),
+                most,
+                "tasks ended",
+                said,
+            )
         time.sleep(LOOK)
 
 

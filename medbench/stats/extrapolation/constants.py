@@ -1,4 +1,7 @@
-"""What the curves of `results/advise/curves.npz` taught: written by `benchmarks/advise_choice.py --write`, by hand never."""
+"""What the curves of `results/advise/curves.npz` taught.
+
+Written by `benchmarks/advise_choice.py --write`, by hand never.
+"""
 
 from medbench.stats.extrapolation.gaussian_process import Constants
 

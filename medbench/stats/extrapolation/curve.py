@@ -13,10 +13,13 @@ from medbench.stats.metrics import metric as metric_of
 
 @dataclass(frozen=True, eq=False)
 class ScoredCurve:
-    """name: of the line, in words. sizes, scores, errors, draws (K,): as `predict` takes them, sizes in rising order. shared: the standard error that
-    the test images give the last score. labelled: the images that have labels. held_out: the last score on images that were held out inside the
-    labelled subset, by which lines are chosen among; NaN where there is none. luck: what a line owes to having been chosen by these scores, by which
-    `predicted` lowers its curve.
+    """name: of the line, in words.
+
+    sizes, scores, errors, draws (K,): as `predict` takes them, sizes in rising order. shared: the
+    standard error that the test images give the last score. labelled: the images that have labels.
+    held_out: the last score on images that were held out inside the labelled subset, by which lines
+    are chosen among; NaN where there is none. luck: what a line owes to having been chosen by these
+    scores, by which `predicted` lowers its curve.
     """
 
     name: str
@@ -51,4 +54,6 @@ class ScoredCurve:
         best, worst = (high, low) if self.sign > 0 else (low, high)
         scores = np.clip(self.scores - self.sign * self.luck, low, high)
         about = {"labelled": self.labelled, "shared": self.shared, "best": best, "worst": worst}
-        return predict(self.sizes, scores, at, self.errors, self.draws, **about, decided=self.metric != "auc")
+        return predict(
+            self.sizes, scores, at, self.errors, self.draws, **about, decided=self.metric != "auc"
+        )

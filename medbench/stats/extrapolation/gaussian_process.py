@@ -1,11 +1,16 @@
-"""A Gaussian process on the logarithm of the number of labels, of the logarithm of the error: a power law that may be wrong.
+"""A Gaussian process on the logarithm of the number of labels, of the logarithm of the error.
 
-The error is the distance to the metric's best value, so that nothing that is predicted passes it. On the two logarithms a power law without an
-asymptote is a straight line. Its steepness has a prior that other curves taught; what a curve does beyond a line is a random walk on log(n), whose
-variance grows with the distance from the largest number of labels that was scored. Chance of the draws is independent noise, smaller with more labels.
-The size of all of this together is learnt from the curve, too, so that the predictive distribution is Student's t.
+A power law that may be wrong.
 
-Harvey et al. 2023 (arXiv:2311.18025) have a Gaussian process on log(n) of the score, with a power law as its mean, and cut it at the ceiling.
+The error is the distance to the metric's best value, so that nothing that is predicted passes it.
+On the two logarithms a power law without an asymptote is a straight line. Its steepness has a prior
+that other curves taught; what a curve does beyond a line is a random walk on log(n), whose variance
+grows with the distance from the largest number of labels that was scored. Chance of the draws is
+independent noise, smaller with more labels. The size of all of this together is learnt from the
+curve, too, so that the predictive distribution is Student's t.
+
+Harvey et al. 2023 (arXiv:2311.18025) have a Gaussian process on log(n) of the score, with a power
+law as its mean, and cut it at the ceiling.
 """
 
 from __future__ import annotations
@@ -23,11 +28,13 @@ SMALLEST = 2e-3
 class Constants:
     """What other curves taught (`benchmarks/advise_choice.py`).
 
-    slope, slope_sd: of the prior of the steepness of log(error) on log(labels). walk: sd of the random walk at a distance of 1. noise, decay: the draws'
-    sd of a log error is noise * n ** -decay. tilt: all of these are as large as said where the error is 1, and error ** -tilt times that elsewhere: 0 says
-    that curves are alike on the log of the error, 1 that they are on the score itself. prior: degrees of freedom that their size is known with
-    beforehand. factors, factors_decided: (horizon, factor) of the half width of a 90 % interval by which curves of a source that taught nothing were held:
-    of the AUC, and of metrics of decisions.
+    slope, slope_sd: of the prior of the steepness of log(error) on log(labels). walk: sd of the
+    random walk at a distance of 1. noise, decay: the draws' sd of a log error is noise * n **
+    -decay. tilt: all of these are as large as said where the error is 1, and error ** -tilt times
+    that elsewhere: 0 says that curves are alike on the log of the error, 1 that they are on the
+    score itself. prior: degrees of freedom that their size is known with beforehand. factors,
+    factors_decided: (horizon, factor) of the half width of a 90 % interval by which curves of a
+    source that taught nothing were held: of the AUC, and of metrics of decisions.
     """
 
     slope: float
@@ -42,18 +49,26 @@ class Constants:
 
 
 def noise_of(n: np.ndarray, last: np.ndarray | float, of: Constants) -> np.ndarray:
-    """The variance that a draw makes of a log error at n labels. last: the log error of the largest size."""
+    """The variance that a draw makes of a log error at n labels.
+
+    last: the log error of the largest size.
+    """
     variance: np.ndarray = (of.noise * n**-of.decay * np.exp(-of.tilt * last)) ** 2
     return variance
 
 
 def posterior(
-    sizes: np.ndarray, errors: np.ndarray, noise: np.ndarray, at: np.ndarray, noise_at: np.ndarray, of: Constants
+    sizes: np.ndarray,
+    errors: np.ndarray,
+    noise: np.ndarray,
+    at: np.ndarray,
+    noise_at: np.ndarray,
+    of: Constants,
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Location (C, H) and scale (C, H) of log errors at sizes `at`, and the degrees of freedom, of C curves.
 
-    sizes, errors, noise: (C, K): labels in rising order, log errors, and the variances of their draws. at, noise_at: (C, H): labels, and what a draw makes
-    there.
+    sizes, errors, noise: (C, K): labels in rising order, log errors, and the variances of their
+    draws. at, noise_at: (C, H): labels, and what a draw makes there.
     """
     x, new = np.log(sizes / sizes[:, -1:]), np.log(at / sizes[:, -1:])
     unit = np.exp(-of.tilt * errors[:, -1:])
@@ -79,8 +94,10 @@ def _covariance(a: np.ndarray, b: np.ndarray, slope: np.ndarray, walk: np.ndarra
 
 
 def factor(times: np.ndarray, of: Constants, *, decided: bool) -> np.ndarray:
-    """What the half width is multiplied by at so many times the labels: between the horizons on log(n), beyond them the nearest. decided: of a metric of
-    decisions."""
+    """What the half width is multiplied by at so many times the labels.
+
+    Between the horizons on log(n), beyond them the nearest. decided: of a metric of decisions.
+    """
     horizons, values = np.array(of.factors_decided if decided else of.factors).T
     found: np.ndarray = np.interp(np.log(np.maximum(times, 1.0)), np.log(horizons), values)
     return found

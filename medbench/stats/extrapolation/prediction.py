@@ -1,4 +1,7 @@
-"""Scores at some numbers of labels -> what the next draw would score at others, with an interval; the labels that a score needs; where two curves cross."""
+"""Scores at some numbers of labels -> what the next draw would score at others, with an interval.
+
+The labels that a score needs; where two curves cross.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,8 @@ from medbench.stats.extrapolation.gaussian_process import SMALLEST, factor, nois
 from medbench.stats.extrapolation.shape import Shape, shape_of
 from medbench.stats.intervals import half_width
 
-#: How many times the largest number of labels is predicted; of what lies beyond nothing is known (`docs/statistics.md`).
+#: How many times the largest number of labels is predicted; of what lies beyond nothing is known
+#: (`docs/statistics.md`).
 MOST_TIMES = 10.0
 #: The level of its intervals.
 LEVEL = 0.9
@@ -26,10 +30,14 @@ _POINTS = 241  # between the largest number of labels and ten times as many
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """Of one curve. value: the middle of what the next draw would score at so many labels; low, high: of its 90 % interval; each (H,).
+    """Of one curve.
 
-    sizes, scores: what was given, in rising order. shape: what it looks like. location, scale, df, shared: Student's t of the log error, and the standard
-    deviation that the test set's chance adds. best, worst, decided: of the metric.
+    value: the middle of what the next draw would score at so many labels; low, high: of its 90 %
+    interval; each (H,).
+
+    sizes, scores: what was given, in rising order. shape: what it looks like. location, scale, df,
+    shared: Student's t of the log error, and the standard deviation that the test set's chance
+    adds. best, worst, decided: of the metric.
     """
 
     sizes: np.ndarray
@@ -71,7 +79,9 @@ class Prediction:
 
     def _score(self, error: np.ndarray) -> np.ndarray:
         sign = 1.0 if self.best > self.worst else -1.0
-        found: np.ndarray = np.clip(self.best - sign * np.exp(error), min(self.best, self.worst), max(self.best, self.worst))
+        found: np.ndarray = np.clip(
+            self.best - sign * np.exp(error), min(self.best, self.worst), max(self.best, self.worst)
+        )
         return found
 
 
@@ -96,14 +106,16 @@ def predict(
 
     Parameters
     ----------
-    sizes, scores : (K,), two or more; labelled images, all different, and the score of each.
-    at : (H,), labelled images from the largest size to `MOST_TIMES` as many. None: a grid over all of these.
-    errors : (K,), the standard error that the draw of the labels gives each score; NaN where it is not known. None: of none it is.
-    draws : (K,), over how many draws each score is the mean. None: one.
-    labelled : images that have labels, from which `MOST_TIMES` counts. None: the largest size; more, where a part was held out of each score.
-    shared : the standard error that the test set gives the last score. The interval then holds the chance of another test set, too.
-    best, worst : of the metric. The error is the distance to `best`.
-    decided : whether the metric is one of decisions, as accuracy is, and not of an order, as the AUC is: how far such curves stray was learnt apart.
+    sizes, scores : (K,), two or more; labelled images, all different, and the score of each. at :
+    (H,), labelled images from the largest size to `MOST_TIMES` as many. None: a grid over all of
+    these. errors : (K,), the standard error that the draw of the labels gives each score; NaN where
+    it is not known. None: of none it is. draws : (K,), over how many draws each score is the mean.
+    None: one. labelled : images that have labels, from which `MOST_TIMES` counts. None: the largest
+    size; more, where a part was held out of each score. shared : the standard error that the test
+    set gives the last score. The interval then holds the chance of another test set, too. best,
+    worst : of the metric. The error is the distance to `best`. decided : whether the metric is one
+    of decisions, as accuracy is, and not of an order, as the AUC is: how far such curves stray was
+    learnt apart.
 
     Raises
     ------
@@ -113,19 +125,41 @@ def predict(
     n, score, error, drawn = _checked(sizes, scores, errors, draws, best, worst)
     now = float(n[-1] if labelled is None else labelled)
     where = np.geomspace(now, MOST_TIMES * now, _POINTS) if at is None else np.asarray(at, float)
-    if where.ndim != 1 or not ((where >= now * (1 - 1e-9)) & (where <= MOST_TIMES * now * (1 + 1e-9))).all():
-        raise ValueError(f"at lies from {now:g} labels to {MOST_TIMES:g} times as many; got {np.asarray(at).tolist()}")
+    if (
+        where.ndim != 1
+        or not ((where >= now * (1 - 1e-9)) & (where <= MOST_TIMES * now * (1 + 1e-9))).all()
+    ):
+        raise ValueError(
+            f"at lies from {now:g} labels to {MOST_TIMES:g} times as many; got {np.asarray(at).tolist()}"
+        )
     left = np.maximum(np.abs(best - score), SMALLEST)
     last = float(np.log(left[-1]))
     size = _size_of_noise(n, error / left, drawn, last)
     noise, later = size * noise_of(n, last, LEARNT) / drawn, size * noise_of(where, last, LEARNT)
     shape = shape_of(n, np.abs(best - score), np.log(left), noise)
-    location, scale, df = posterior(n[None], np.log(left)[None], noise[None], where[None], later[None], LEARNT)
-    return Prediction(n, score, shape, where, location[0], scale[0], df, shared / float(left[-1]), best, worst, decided)
+    location, scale, df = posterior(
+        n[None], np.log(left)[None], noise[None], where[None], later[None], LEARNT
+    )
+    return Prediction(
+        n,
+        score,
+        shape,
+        where,
+        location[0],
+        scale[0],
+        df,
+        shared / float(left[-1]),
+        best,
+        worst,
+        decided,
+    )
 
 
 def _size_of_noise(n: np.ndarray, errors: np.ndarray, draws: np.ndarray, last: float) -> float:
-    """How many times larger a draw's variance is than other curves taught: their word and this curve's own, each by its degrees of freedom."""
+    """How many times larger a draw's variance is than other curves taught.
+
+    Their word and this curve's own, each by its degrees of freedom.
+    """
     known = np.isfinite(errors)
     if not known.any():
         return 1.0
@@ -147,13 +181,19 @@ def _checked(
     error = np.full(n.shape, np.nan) if errors is None else np.asarray(errors, float)
     drawn = np.ones(n.shape) if draws is None else np.asarray(draws, float)
     if n.ndim != 1 or len(n) < 2 or not n.shape == score.shape == error.shape == drawn.shape:
-        raise ValueError(f"a curve has two sizes or more, and a score for each; got {n.shape}, {score.shape}, {error.shape}, {drawn.shape}")
+        raise ValueError(
+            f"a curve has two sizes or more, and a score for each; got {n.shape}, {score.shape}, {error.shape}, {drawn.shape}"
+        )
     if not (np.isfinite(n) & (n > 0)).all() or len(np.unique(n)) < len(n):
         raise ValueError(f"sizes are numbers of labelled images, all different; got {n.tolist()}")
     if best == worst or not ((min(best, worst) <= score) & (score <= max(best, worst))).all():
-        raise ValueError(f"scores lie from {min(best, worst):g} to {max(best, worst):g}; got {score.tolist()}")
+        raise ValueError(
+            f"scores lie from {min(best, worst):g} to {max(best, worst):g}; got {score.tolist()}"
+        )
     if (error < 0).any() or not (drawn >= 1).all():
-        raise ValueError(f"errors are 0 or more and draws 1 or more; got {error.tolist()} and {drawn.tolist()}")
+        raise ValueError(
+            f"errors are 0 or more and draws 1 or more; got {error.tolist()} and {drawn.tolist()}"
+        )
     order = np.argsort(n)
     return n[order], score[order], error[order], drawn[order]
 
@@ -175,13 +215,18 @@ def labels_for(prediction: Prediction, target: float) -> tuple[float, float, flo
 
 
 def crossing(one: Prediction, other: Prediction) -> float:
-    """The labels from which on `other`, which is behind at first, is ahead, by the middles; inf: not where both are predicted. Of two grids."""
+    """The labels from which on `other`, which is behind at first, is ahead, by the middles; inf.
+
+    Not where both are predicted. Of two grids.
+    """
     start, end = max(one.at[0], other.at[0]), min(one.at[-1], other.at[-1])
     if start >= end:
         return float("inf")
     where = np.geomspace(start, end, _POINTS)
     sign = 1.0 if one.best > one.worst else -1.0
-    first, second = (sign * np.interp(np.log(where), np.log(each.at), each.value) for each in (one, other))
+    first, second = (
+        sign * np.interp(np.log(where), np.log(each.at), each.value) for each in (one, other)
+    )
     ahead = second > first
     if ahead[0] or not ahead[-1]:
         return float("inf")

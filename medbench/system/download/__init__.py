@@ -1,9 +1,12 @@
-"""Files from the internet: transferred with resume, verified, remembered, unpacked without a way out of their folder.
+"""Files from the internet.
+
+Transferred with resume, verified, remembered, unpacked without a way out of their folder.
 
     url --retrieve--> FILE.part --verify--> FILE --unpack--> folder
 
-Our own transfer over requests: pooch knows no ranges, and a file of 10 GB that starts again from nothing is not a download. requests is imported
-where it is needed, so that importing this package costs nothing.
+Our own transfer over requests: pooch knows no ranges, and a file of 10 GB that starts again from
+nothing is not a download. requests is imported where it is needed, so that importing this package
+costs nothing.
 """
 
 from medbench.system.download.archives import unpack

@@ -18,7 +18,10 @@ def sha256(file: Path) -> str:
 
 
 def file_digest(file: Path, kind: str, stage: str = "") -> str:
-    """Hex digits of a file's content. kind: "md5" or "sha256". stage: as which it reports its progress; "": it does not."""
+    """Hex digits of a file's content.
+
+    kind: "md5" or "sha256". stage: as which it reports its progress; "": it does not.
+    """
     told = report_megabytes(stage)
     found, total = hashlib.new(kind, usedforsecurity=False), file.stat().st_size
     with file.open("rb") as stream:
@@ -36,13 +39,19 @@ def first_seen(record: Path, sha: str, what: str) -> None:
     if record.exists():
         try:
             first = parsed(record.read_bytes())["sha256"]
-        except (ValueError, TypeError, KeyError) as error:  # it is there to be enforced: not passed over
+        except (
+            ValueError,
+            TypeError,
+            KeyError,
+        ) as error:  # it is there to be enforced: not passed over
             raise UserError(
-                f"{record} is damaged ({error}).", then="delete it: the hash of the file that is here now is remembered"
+                f"{record} is damaged ({error}).",
+                then="delete it: the hash of the file that is here now is remembered",
             ) from error
         if first != sha:
             raise UserError(
-                f"{what} have changed: SHA-256 {sha[:12]}, first seen as {first[:12]}.", then=f"delete {record} if that is expected"
+                f"{what} have changed: SHA-256 {sha[:12]}, first seen as {first[:12]}.",
+                then=f"delete {record} if that is expected",
             )
         return
     record.parent.mkdir(parents=True, exist_ok=True)

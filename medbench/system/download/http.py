@@ -1,4 +1,8 @@
-"""One file over HTTP. What has come lies in FILE.part; a second try asks for the rest (RFC 9110, section 14: Range, Content-Range)."""
+"""One file over HTTP.
+
+What has come lies in FILE.part; a second try asks for the rest (RFC 9110, section 14: Range,
+Content-Range).
+"""
 
 from __future__ import annotations
 
@@ -20,27 +24,41 @@ if TYPE_CHECKING:
     import requests
 
 log = logging.getLogger("medbench")
-TRIES = 3  # in a row that bring nothing new; a transfer that moves on may break off as often as it likes
+# in a row that bring nothing new; a transfer that moves on may break off as often as it likes
+TRIES = 3
 WAIT = 1.0  # seconds before the second try, doubled before each further one
 _TIMEOUT = (30, 60)  # seconds: to connect, and without a byte
 _BLOCK = 1 << 16
 _KEPT = 32 << 20  # bytes that a download leaves free on the disk
-_MOST = 1 << 40  # bytes of a file whose size neither its publisher nor the server says: more than any data set has
+# bytes of a file whose size neither its publisher nor the server says: more than any data set has
+_MOST = 1 << 40
 
 
 class _BrokeOff(OSError):
     """The connection ended before the file did, or the server is busy: worth another try."""
 
 
-def retrieve(url: str, to: Path, verify: Callable[[Path], None], *, size: int | None = None, sure: bool = False, name: str = "") -> None:
-    """Download `url` to `to`, which appears complete and verified or not at all; the listener hears how far it is.
+def retrieve(
+    url: str,
+    to: Path,
+    verify: Callable[[Path], None],
+    *,
+    size: int | None = None,
+    sure: bool = False,
+    name: str = "",
+) -> None:
+    """Download `url` to `to`, which appears complete and verified or not at all.
 
-    verify(file) raises UserError for what is not the right file: it is deleted. A transfer that breaks off goes on where it stopped, now
-    and at the next call, as long as the server has ranges and its file is still the same (ETag or Last-Modified; without either only where
-    `sure`: verify knows a published hash); a server without ranges starts again. size: bytes, where published.
+    The listener hears how far it is.
+
+    verify(file) raises UserError for what is not the right file: it is deleted. A transfer that
+    breaks off goes on where it stopped, now and at the next call, as long as the server has ranges
+    and its file is still the same (ETag or Last-Modified; without either only where `sure`: verify
+    knows a published hash); a server without ranges starts again. size: bytes, where published.
     name: what is reported.
 
-    The caller holds a lock for `to`. Raises UserError for another size and a full disk, OSError (requests' errors are such) for the rest.
+    The caller holds a lock for `to`. Raises UserError for another size and a full disk, OSError
+    (requests' errors are such) for the rest.
     """
     part, state = to.with_name(f"{to.name}.part"), to.with_name(f"{to.name}.part.json")
     to.parent.mkdir(parents=True, exist_ok=True)
@@ -61,7 +79,8 @@ def retrieve(url: str, to: Path, verify: Callable[[Path], None], *, size: int | 
         except UserError:
             part.unlink()
             state.unlink(missing_ok=True)
-            if resumed and not fresh:  # the first half may have been another file's: once from the start
+            # the first half may have been another file's: once from the start
+            if resumed and not fresh:
                 fresh = True
                 continue
             raise
@@ -89,7 +108,10 @@ def _transfer(url: str, part: Path, state: Path, size: int | None, sure: bool, n
     try:
         response = _ask(url, start)
         if start and not _continues(response, start, known):
-            log.info("%s starts again: the server does not go on in the middle, or its file has changed", url)
+            log.info(
+                "%s starts again: the server does not go on in the middle, or its file has changed",
+                url,
+            )
             start = 0
             if response.status_code != 200:
                 response.close()
@@ -103,7 +125,9 @@ def _transfer(url: str, part: Path, state: Path, size: int | None, sure: bool, n
                 raise UserError(what, then=f"look at {url}")
             _check_space(part, (total or size or 0) - start)
             state.write_text(json.dumps({"url": url, "mark": _mark(response)}))
-            _write(response, part, start, total, total if total is not None else size or _MOST, name)
+            _write(
+                response, part, start, total, total if total is not None else size or _MOST, name
+            )
     except (requests.exceptions.ConnectionError, requests.exceptions.Timeout) as error:
         if not _bytes(part):
             raise  # no network, most likely: waiting does not help
@@ -130,10 +154,17 @@ def _ask(url: str, start: int) -> requests.Response:
 
 def _continues(response: requests.Response, start: int, known: dict[str, Any]) -> bool:
     """Tell whether the answer to a request for a range goes on with the same file."""
-    span = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", response.headers.get("Content-Range", ""))
+    span = re.fullmatch(
+        r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", response.headers.get("Content-Range", "")
+    )
     if response.status_code == 416:
         return span is not None and span[2] == str(start)
-    return response.status_code == 206 and span is not None and span[1] == str(start) and known.get("mark") in ("", _mark(response))
+    return (
+        response.status_code == 206
+        and span is not None
+        and span[1] == str(start)
+        and known.get("mark") in ("", _mark(response))
+    )
 
 
 def _mark(response: requests.Response) -> str:
@@ -147,7 +178,9 @@ def _total(response: requests.Response, start: int) -> int | None:
     return start + int(length) if length.isdigit() else None
 
 
-def _write(response: requests.Response, part: Path, start: int, total: int | None, most: int, name: str) -> None:
+def _write(
+    response: requests.Response, part: Path, start: int, total: int | None, most: int, name: str
+) -> None:
     """Write a response to `part`.
 
     Raises UserError for more than `most` bytes, and where the disk is all but full.
@@ -161,7 +194,8 @@ def _write(response: requests.Response, part: Path, start: int, total: int | Non
             stream.seek(start)
             stream.truncate()
         try:
-            for block in response.raw.stream(_BLOCK, decode_content=False):  # the file's own bytes, whatever the server calls them
+            # the file's own bytes, whatever the server calls them
+            for block in response.raw.stream(_BLOCK, decode_content=False):
                 stream.write(block)
                 came += len(block)
                 if came > most:
@@ -175,14 +209,19 @@ def _write(response: requests.Response, part: Path, start: int, total: int | Non
         os.fsync(stream.fileno())
     if came > most:
         part.unlink()
-        raise UserError(f"{name} is more than {most:,} bytes: the server sends another file, or one without an end.")
+        raise UserError(
+            f"{name} is more than {most:,} bytes: the server sends another file, or one without an end."
+        )
     if total is not None and _bytes(part) != total:
         raise _BrokeOff(f"{_bytes(part):,} of {total:,} bytes came")
     told(came, done=True)
 
 
 def _teller(stage: str, total: int | None) -> Callable[..., None]:
-    """told(bytes that came, done=False) reports whole megabytes, once for each; of a file whose size no server says, how many there are so far."""
+    """told(bytes that came, done=False) reports whole megabytes, once for each.
+
+    Of a file whose size no server says, how many there are so far.
+    """
     last, whole = -1, -(-total >> 20) if total is not None else 0
 
     def told(came: int, done: bool = False) -> None:
@@ -203,7 +242,10 @@ _SPACE = "free some space, or choose a folder on a larger disk, and run the same
 def _check_space(part: Path, needed: int) -> None:
     free = shutil.disk_usage(part.parent).free
     if free < needed + _KEPT:
-        raise UserError(f"{part.parent} has {free / 1e9:.1f} GB free, and {needed / 1e9:.1f} GB are still to come.", then=_SPACE)
+        raise UserError(
+            f"{part.parent} has {free / 1e9:.1f} GB free, and {needed / 1e9:.1f} GB are still to come.",
+            then=_SPACE,
+        )
 
 
 def _known(state: Path) -> dict[str, Any]:

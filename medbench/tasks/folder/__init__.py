@@ -1,22 +1,26 @@
 """A user's own images, without code: `folder:PATH`, where PATH is a folder of class folders or a CSV file.
 
-Folders: `train/`, `val/`, `test/` with one folder a class in each (`val` and `test` may be missing), or the class folders alone. Folders
-inside a class folder are read too. Files count as images by suffix (`images.decoding.SUFFIXES`), those with none or a number by DICOM's mark;
-others are left out and counted in a mark, but for the files that systems leave behind.
+Folders: `train/`, `val/`, `test/` with one folder a class in each (`val` and `test` may be
+missing), or the class folders alone. Folders inside a class folder are read too. Files count as
+images by suffix (`images.decoding.SUFFIXES`), those with none or a number by DICOM's mark; others
+are left out and counted in a mark, but for the files that systems leave behind.
 
-CSV: UTF-8, separated by comma, semicolon or tab; `path,label[,group][,bag][,split]`, paths relative to the CSV's folder and inside it.
-Several labels an image: instead of `label` two or more columns `label:NAME` with 1, 0, and blank or -1 for uncertain. Any other column
-is metadata.
+CSV: UTF-8, separated by comma, semicolon or tab; `path,label[,group][,bag][,split]`, paths relative
+to the CSV's folder and inside it. Several labels an image: instead of `label` two or more columns
+`label:NAME` with 1, 0, and blank or -1 for uncertain. Any other column is metadata.
 
-Images without a label lie in a folder `unlabelled/` beside the parts or the classes, or have it as their split, where their label may be empty: in-domain
-pretraining alone sees them.
+Images without a label lie in a folder `unlabelled/` beside the parts or the classes, or have it as
+their split, where their label may be empty: in-domain pretraining alone sees them.
 
-Names of columns, classes, groups and bags are compared by `schema.spelling`: two spellings of one class are refused here, two of one patient by
-`task_data.check_parts`. Nothing is joined: only the person who made the table knows whether 007 and 7 are one patient.
+Names of columns, classes, groups and bags are compared by `schema.spelling`: two spellings of one
+class are refused here, two of one patient by `task_data.check_parts`. Nothing is joined: only the
+person who made the table knows whether 007 and 7 are one patient.
 
-Parts that are missing: with nothing but `train` (or no parts at all) everything is split 70/10/20; with `train` and `val`, 20 % of train
-become `test`; with `train` and `test`, no `val` is made. Groups stay whole, classes in proportion, and a mark says so. Of what is split here copies of
-a file are one group, and the groups that they stand in are joined; a split that was given is left as it is, and refused where it parts copies.
+Parts that are missing: with nothing but `train` (or no parts at all) everything is split 70/10/20;
+with `train` and `val`, 20 % of train become `test`; with `train` and `test`, no `val` is made.
+Groups stay whole, classes in proportion, and a mark says so. Of what is split here copies of a file
+are one group, and the groups that they stand in are joined; a split that was given is left as it
+is, and refused where it parts copies.
 """
 
 from __future__ import annotations
@@ -31,14 +35,35 @@ from pathlib import Path
 import numpy as np
 
 from medbench import images
-from medbench.schema import PARTS, Kind, Mark, Split, Task, TaskFamily, Unlabelled, UserError, alike, is_plain, spelling, visible
+from medbench.schema import (
+    PARTS,
+    Kind,
+    Mark,
+    Split,
+    Task,
+    TaskFamily,
+    Unlabelled,
+    UserError,
+    alike,
+    is_plain,
+    spelling,
+    visible,
+)
 from medbench.stats import splits
 from medbench.stats.metadata_levels import is_blank, is_missing
 from medbench.tasks._joined_groups import joined
 from medbench.tasks.folder.class_order import by_degree, by_name, is_number
 from medbench.tasks.folder.csv_listing import MULTI, RESERVED, read_csv
 from medbench.tasks.folder.file_frames import with_frames
-from medbench.tasks.folder.listing import UNLABELLED, Listing, existing_place, meant, table_in, unlabelled_word, walk
+from medbench.tasks.folder.listing import (
+    UNLABELLED,
+    Listing,
+    existing_place,
+    meant,
+    table_in,
+    unlabelled_word,
+    walk,
+)
 
 VERSION = 1
 _ALL_PARTS = (0.7, 0.1, 0.2)
@@ -48,11 +73,14 @@ _TRUTH = {spelling("1"): 1.0, spelling("0"): 0.0, spelling("-1"): math.nan}
 _PATIENT = re.compile(r"patient|subject|person|^groups$|^mrn$|^pid$", re.IGNORECASE)
 #: What people write for a patient whom nobody knows, beside the words for missing values.
 _NOBODY = {"none", "missing", "?", "-", "--", ".", "anonymous", "anonymized", "anonymised"}
-#: Programs that count in floats print a long number so: digits of it are lost, and several patients may have become one.
+#: Programs that count in floats print a long number so: digits of it are lost, and several patients
+#: may have become one.
 _ROUNDED = re.compile(r"[+-]?\d([.,]\d+)?E\+\d+", re.IGNORECASE)
 
 
-def open_folder(argument: str, *, ordinal: bool = False, order: Sequence[str] = (), frames: int = 0) -> Task:
+def open_folder(
+    argument: str, *, ordinal: bool = False, order: Sequence[str] = (), frames: int = 0
+) -> Task:
     """Open the task of a folder or a CSV, see above.
 
     Two classes are `binary` (the second in order is positive), more `multiclass`. Classes are in
@@ -70,21 +98,45 @@ def open_folder(argument: str, *, ordinal: bool = False, order: Sequence[str] = 
     whole = _split(listing, labels)
     grouped = "group" in listing.columns
     part, shares = _given_parts(listing, whole)
-    marks = [Mark("remark", f"order of the classes: {' < '.join(classes)}")] if kind == "ordinal" else []
+    marks = (
+        [Mark("remark", f"order of the classes: {' < '.join(classes)}")]
+        if kind == "ordinal"
+        else []
+    )
     marks += listing.marks
     told: list[Mark] = []
     if shares:
         pool = np.flatnonzero(part == 0)
         whole, told = _copies_joined(listing, whole, pool)
-        part[pool] = splits.partition(whole.labels[pool], whole.groups[pool], shares, key=_SPLIT_KEY)
-        made = "/".join(f"{100 * share:.0f}" for share in shares) + (" of train" if shares == _TEST_FROM_TRAIN else "")
-        marks += [Mark("split", f"split made by medbench: {made} by {'group' if grouped else 'image'}"), *told]
-    parts = {name: whole.take(np.flatnonzero(part == p)) for p, name in enumerate(PARTS) if (part == p).any()}
+        part[pool] = splits.partition(
+            whole.labels[pool], whole.groups[pool], shares, key=_SPLIT_KEY
+        )
+        made = "/".join(f"{100 * share:.0f}" for share in shares) + (
+            " of train" if shares == _TEST_FROM_TRAIN else ""
+        )
+        marks += [
+            Mark("split", f"split made by medbench: {made} by {'group' if grouped else 'image'}"),
+            *told,
+        ]
+    parts = {
+        name: whole.take(np.flatnonzero(part == p))
+        for p, name in enumerate(PARTS)
+        if (part == p).any()
+    }
     if not grouped:
-        likely = next((f" (rename '{name}'?)" for name in listing.columns if _PATIENT.search(name)), "")
-        marks.append(Mark("remark", f"no group column{likely}: images of one patient may stand on both sides"))
+        likely = next(
+            (f" (rename '{name}'?)" for name in listing.columns if _PATIENT.search(name)), ""
+        )
+        marks.append(
+            Mark(
+                "remark", f"no group column{likely}: images of one patient may stand on both sides"
+            )
+        )
     if "test" not in parts:
-        raise UserError(f"The split leaves no image for test.{''.join(f' {mark.text}.' for mark in told)}", then="add images, or groups")
+        raise UserError(
+            f"The split leaves no image for test.{''.join(f' {mark.text}.' for mark in told)}",
+            then="add images, or groups",
+        )
     _check_names([place.name, *classes])
     return Task(
         name=f"folder:{place.name}",
@@ -93,13 +145,18 @@ def open_folder(argument: str, *, ordinal: bool = False, order: Sequence[str] = 
         + (f", positive: {classes[1]}" if kind == "binary" else ""),
         kind=kind,
         classes=classes,
-        data="phantom (a folder)" if place.name == "phantom" else place.name,  # that word alone means drawn images
+        # that word alone means drawn images
+        data="phantom (a folder)" if place.name == "phantom" else place.name,
         load=partial(_load, parts),
         find=partial(_find, listing.root),
         groups="group" if grouped else None,
         bags="bag" if "bag" in listing.columns else "group" if grouped else None,
         marks=tuple(marks),
-        settings={"split": made if shares else "given", "ordinal": ordinal, **({"frames": frames} if listing.frames else {})},
+        settings={
+            "split": made if shares else "given",
+            "ordinal": ordinal,
+            **({"frames": frames} if listing.frames else {}),
+        },
         unlabelled=unlabelled,
     )
 
@@ -111,7 +168,10 @@ def _check_names(names: Sequence[str]) -> None:
     """
     for name in names:
         if not is_plain(name):
-            raise UserError(f"The name {name!r:.80} holds control characters.", then="rename that class or folder")
+            raise UserError(
+                f"The name {name!r:.80} holds control characters.",
+                then="rename that class or folder",
+            )
 
 
 def listing_of(argument: str, frames: int = 0) -> Listing:
@@ -123,7 +183,10 @@ def listing_of(argument: str, frames: int = 0) -> Listing:
     try:
         found = read_csv(place) if place.is_file() else walk(place, volumes=frames > 0)
     except OSError as error:
-        raise UserError(f"{error.filename} cannot be read: {error.strerror}.", then="mend its permissions, or take it out") from error
+        raise UserError(
+            f"{error.filename} cannot be read: {error.strerror}.",
+            then="mend its permissions, or take it out",
+        ) from error
     return with_frames(found, frames) if frames else found
 
 
@@ -143,16 +206,32 @@ def _apart(listing: Listing) -> tuple[Listing, Unlabelled | None]:
         return listing, None
     rest = sorted(set(range(len(listing.ids))) - set(without))
     if not rest:
-        raise UserError(f"{listing.root.name} has unlabelled images alone.", then="give them with --unlabelled, to a task that has labels")
+        raise UserError(
+            f"{listing.root.name} has unlabelled images alone.",
+            then="give them with --unlabelled, to a task that has labels",
+        )
     columns = {name: [column[i] for i in rest] for name, column in listing.columns.items()}
-    labelled = replace(listing, ids=[listing.ids[i] for i in rest], where=[listing.where[i] for i in rest], columns=columns)
+    labelled = replace(
+        listing,
+        ids=[listing.ids[i] for i in rest],
+        where=[listing.where[i] for i in rest],
+        columns=columns,
+    )
     ids = [listing.ids[i] for i in without]
-    groups = [listing.columns["group"][i] or listing.ids[i] for i in without] if "group" in listing.columns else None
+    groups = (
+        [listing.columns["group"][i] or listing.ids[i] for i in without]
+        if "group" in listing.columns
+        else None
+    )
     files = [listing.image(name) for name in ids]
-    return labelled, Unlabelled(UNLABELLED, files, np.array(ids), None if groups is None else np.array(groups))
+    return labelled, Unlabelled(
+        UNLABELLED, files, np.array(ids), None if groups is None else np.array(groups)
+    )
 
 
-def _labels(listing: Listing, ordinal: bool, order: Sequence[str]) -> tuple[Kind, tuple[str, ...], np.ndarray]:
+def _labels(
+    listing: Listing, ordinal: bool, order: Sequence[str]
+) -> tuple[Kind, tuple[str, ...], np.ndarray]:
     """Kind, classes, and labels (N,) int64 or (N, C) float64 with NaN = uncertain."""
     several = [name for name in listing.columns if name.startswith(MULTI)]
     if several:
@@ -161,14 +240,18 @@ def _labels(listing: Listing, ordinal: bool, order: Sequence[str]) -> tuple[Kind
     for text, line in zip(texts, listing.where, strict=True):
         if is_blank(text):
             raise UserError(
-                f"{line} has no label ('{text}').", then="label it, or take it out; a class that is called so needs another name"
+                f"{line} has no label ('{text}').",
+                then="label it, or take it out; a class that is called so needs another name",
             )
     classes = by_name(list(set(texts)))
     _check_apart(classes)
     if len(classes) < (3 if ordinal else 2):
         least = "three classes for an ordinal task" if ordinal else "two classes"
         then = table_in(listing.root) if listing.where == listing.ids else None
-        raise UserError(f"{listing.root.name} has {', '.join(classes)} alone; it takes at least {least}.", then=then or None)
+        raise UserError(
+            f"{listing.root.name} has {', '.join(classes)} alone; it takes at least {least}.",
+            then=then or None,
+        )
     if ordinal:
         classes = by_degree(classes, order)
     number = {name: c for c, name in enumerate(classes)}
@@ -176,9 +259,14 @@ def _labels(listing: Listing, ordinal: bool, order: Sequence[str]) -> tuple[Kind
     return kind, classes, np.array([number[text] for text in texts], np.int64)
 
 
-def _multilabel(listing: Listing, several: list[str], ordinal: bool) -> tuple[tuple[str, ...], np.ndarray]:
+def _multilabel(
+    listing: Listing, several: list[str], ordinal: bool
+) -> tuple[tuple[str, ...], np.ndarray]:
     if ordinal:
-        raise UserError("An ordinal task has one label column; this one has several.", then="run it without --ordinal and --order")
+        raise UserError(
+            "An ordinal task has one label column; this one has several.",
+            then="run it without --ordinal and --order",
+        )
     if len(several) == 1 or "label" in listing.columns:
         raise UserError(
             f"Either one column label, or two and more label:NAME; there is {', '.join(c for c in listing.columns if 'label' in c)}."
@@ -190,10 +278,15 @@ def _multilabel(listing: Listing, several: list[str], ordinal: bool) -> tuple[tu
 
 
 def _truths(name: str, listing: Listing) -> list[float]:
-    meant = {text: math.nan if is_blank(text) else _TRUTH.get(spelling(text)) for text in set(listing.columns[name])}
+    meant = {
+        text: math.nan if is_blank(text) else _TRUTH.get(spelling(text))
+        for text in set(listing.columns[name])
+    }
     for text, line in zip(listing.columns[name], listing.where, strict=True):
         if meant[text] is None:
-            raise UserError(f"{line}: '{text}' in {name}.", allowed=["1", "0", "blank or -1 (uncertain)"])
+            raise UserError(
+                f"{line}: '{text}' in {name}.", allowed=["1", "0", "blank or -1 (uncertain)"]
+            )
     return [value for text in listing.columns[name] if (value := meant[text]) is not None]
 
 
@@ -201,7 +294,10 @@ def _check_apart(classes: Sequence[str]) -> None:
     """Raise UserError for two classes that are one by their spelling."""
     for one, other in alike(classes):
         a, b = (name if visible(name) == name else ascii(name)[1:-1] for name in (one, other))
-        raise UserError(f"The labels '{a}' and '{b}' look like one class.", then="spell them alike, or give them names that differ by more")
+        raise UserError(
+            f"The labels '{a}' and '{b}' look like one class.",
+            then="spell them alike, or give them names that differ by more",
+        )
 
 
 def _split(listing: Listing, labels: np.ndarray) -> Split:
@@ -216,7 +312,11 @@ def _split(listing: Listing, labels: np.ndarray) -> Split:
         labels=labels,
         groups=np.array(groups),
         bags=np.array(listing.columns.get("bag", groups)),
-        meta={n: _meta(column) for n, column in listing.columns.items() if n not in RESERVED and not n.startswith(MULTI)},
+        meta={
+            n: _meta(column)
+            for n, column in listing.columns.items()
+            if n not in RESERVED and not n.startswith(MULTI)
+        },
     )
     return whole.take(np.argsort(whole.ids, kind="stable"))
 
@@ -226,10 +326,15 @@ def _check_named(column: str, listing: Listing) -> None:
     for text, line in zip(listing.columns.get(column, []), listing.where, strict=False):
         if is_missing(text) or text.casefold() in _NOBODY:
             what = f"{line} has no {column}{f' ({text!r})' if text else ''}."
-            raise UserError(what, then=f"fill it in (an image of its own gets a name of its own), or take the column {column} out")
+            raise UserError(
+                what,
+                then=f"fill it in (an image of its own gets a name of its own), or take the column {column} out",
+            )
         if _ROUNDED.fullmatch(text):
             what = f"{line}: the {column} '{text}' is a rounded number, which several may share."
-            raise UserError(what, then=f"write the column {column} as text, from where it was whole")
+            raise UserError(
+                what, then=f"write the column {column} as text, from where it was whole"
+            )
 
 
 def _check_bags(listing: Listing) -> None:
@@ -256,14 +361,21 @@ def _meta(column: Sequence[str]) -> np.ndarray:
 
 def _given_parts(listing: Listing, whole: Split) -> tuple[np.ndarray, tuple[float, ...]]:
     """(N,) index into PARTS as they are given, and the shares that the train part is still to be divided in, () where it is not."""
-    given = dict(zip(listing.ids, listing.columns.get("split", ["train"] * len(whole)), strict=True))
+    given = dict(
+        zip(listing.ids, listing.columns.get("split", ["train"] * len(whole)), strict=True)
+    )
     for name, line in zip(listing.columns.get("split", []), listing.where, strict=False):
         if name not in PARTS:
-            raise UserError(f"{line}: unknown split '{name}'.", allowed=[*PARTS, UNLABELLED], given=meant(name))
+            raise UserError(
+                f"{line}: unknown split '{name}'.", allowed=[*PARTS, UNLABELLED], given=meant(name)
+            )
     part = np.array([PARTS.index(given[i]) for i in whole.ids])
     train, val, test = ((part == p).any() for p in range(3))
     if not train:
-        raise UserError(f"{listing.root.name} has no train part.", then="name a folder of class folders alone, and it is split here")
+        raise UserError(
+            f"{listing.root.name} has no train part.",
+            then="name a folder of class folders alone, and it is split here",
+        )
     return part, () if test else _TEST_FROM_TRAIN if val else _ALL_PARTS
 
 
@@ -278,9 +390,15 @@ def _copies_joined(listing: Listing, whole: Split, pool: np.ndarray) -> tuple[Sp
     read = pool[np.isin(sizes, values[counts > 1])]
     if not len(read):
         return whole, []  # and no cache is needed
-    content = images.content_hashes([whole.images[i] for i in read], images.cache_folder(), f"reading {listing.root.name}")
+    content = images.content_hashes(
+        [whole.images[i] for i in read], images.cache_folder(), f"reading {listing.root.name}"
+    )
     first: dict[str, str] = {}
-    pairs = [(head, i) for i, sha256 in zip(whole.ids[read].tolist(), content, strict=True) if (head := first.setdefault(sha256, i)) != i]
+    pairs = [
+        (head, i)
+        for i, sha256 in zip(whole.ids[read].tolist(), content, strict=True)
+        if (head := first.setdefault(sha256, i)) != i
+    ]
     if not pairs:
         return whole, []
     groups = joined(whole.ids, whole.groups, pairs)

@@ -1,4 +1,7 @@
-"""What a CSV file of images says: rows and columns of strings, each row known to name a file. No label is judged here."""
+"""What a CSV file of images says: rows and columns of strings, each row known to name a file.
+
+No label is judged here.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,9 @@ MULTI = "label:"  # of several label columns
 
 def read_csv(file: Path) -> Listing:
     columns, lines = _columns(file)
-    if "path" not in columns or not any(name == "label" or name.startswith(MULTI) for name in columns):
+    if "path" not in columns or not any(
+        name == "label" or name.startswith(MULTI) for name in columns
+    ):
         shown = ", ".join(columns)
         raise UserError(
             f"{file.name} needs the columns path and label (or label:NAME, several); "
@@ -35,10 +40,19 @@ def read_csv(file: Path) -> Listing:
         j = first.setdefault(unicodedata.normalize("NFC", name), i)
         if j != i:
             same = all(columns[c][i] == columns[c][j] for c in named)
-            raise UserError(f"{where[i]} repeats '{name}' of line {lines[j]}{'' if same else ' with another label'}.")
+            raise UserError(
+                f"{where[i]} repeats '{name}' of line {lines[j]}{'' if same else ' with another label'}."
+            )
     spelled = _check_files(file.parent, ids, where)
     _check_images(ids, where)
-    return Listing(file.parent, ids, where, columns, called_masks([name for name in ids if leftovers.says_so(name)]), spelled)
+    return Listing(
+        file.parent,
+        ids,
+        where,
+        columns,
+        called_masks([name for name in ids if leftovers.says_so(name)]),
+        spelled,
+    )
 
 
 def _check_images(ids: Sequence[str], where: Sequence[str]) -> None:
@@ -46,7 +60,11 @@ def _check_images(ids: Sequence[str], where: Sequence[str]) -> None:
 
     And for an image and one that was made of it, both listed.
     """
-    left = [(line, name) for name, line in zip(ids, where, strict=True) if any(map(leftovers.litter, PurePosixPath(name).parts))]
+    left = [
+        (line, name)
+        for name, line in zip(ids, where, strict=True)
+        if any(map(leftovers.litter, PurePosixPath(name).parts))
+    ]
     if left:
         what = f"{left[0][0]}: '{left[0][1]}' is what a system leaves behind, no image of the task ({len(left)} such lines)."
         raise UserError(what, then="take the lines out")
@@ -58,7 +76,10 @@ def _check_images(ids: Sequence[str], where: Sequence[str]) -> None:
 
 
 def _columns(file: Path) -> tuple[dict[str, list[str]], list[int]]:
-    """Column name -> N stripped values, and each row's line number. Reserved names are found in every spelling."""
+    """Column name -> N stripped values, and each row's line number.
+
+    Reserved names are found in every spelling.
+    """
     check_text(file)
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:
@@ -71,7 +92,9 @@ def _columns(file: Path) -> tuple[dict[str, list[str]], list[int]]:
                     rows.append(row)
                     lines.append(table.line)
     except UnicodeDecodeError as error:
-        raise UserError(f"{file.name} is not UTF-8 text (byte {error.start}).", then="save it as CSV UTF-8") from error
+        raise UserError(
+            f"{file.name} is not UTF-8 text (byte {error.start}).", then="save it as CSV UTF-8"
+        ) from error
     except csv.Error as error:
         raise UserError(f"{file.name} is not a CSV file: {error}.") from error
     twice = next((name for name in names if names.count(name) > 1), None)
@@ -80,10 +103,18 @@ def _columns(file: Path) -> tuple[dict[str, list[str]], list[int]]:
         raise UserError(f"{file.name} has two columns {called}.")
     for row, line in zip(rows, lines, strict=True):
         if len(row) != len(names):
-            raise UserError(f"{file.name} line {line} has {len(row)} fields, the header {len(names)}.")
-    columns = {name: [row[c].strip() if name == "path" else csv_text(row[c].strip()) for row in rows] for c, name in enumerate(names)}
+            raise UserError(
+                f"{file.name} line {line} has {len(row)} fields, the header {len(names)}."
+            )
+    columns = {
+        name: [row[c].strip() if name == "path" else csv_text(row[c].strip()) for row in rows]
+        for c, name in enumerate(names)
+    }
     named = [name for name in names if name in RESERVED or name.startswith(MULTI)]
-    return {name: texts if name in named else with_points(texts, table.delimiter) for name, texts in columns.items()}, lines
+    return {
+        name: texts if name in named else with_points(texts, table.delimiter)
+        for name, texts in columns.items()
+    }, lines
 
 
 def _reserved(name: str) -> str:
@@ -98,7 +129,10 @@ def _reserved(name: str) -> str:
 
 
 def _relative(paths: Sequence[str], where: Sequence[str]) -> list[str]:
-    """POSIX paths without '.' steps. Raises UserError for one that is empty, absolute, or climbs out."""
+    """POSIX paths without '.' steps.
+
+    Raises UserError for one that is empty, absolute, or climbs out.
+    """
     ids = []
     for text, line in zip(paths, where, strict=True):
         path = PurePosixPath(text.replace("\\", "/"))
@@ -106,7 +140,9 @@ def _relative(paths: Sequence[str], where: Sequence[str]) -> list[str]:
             raise UserError(f"{line} has no path.")
         if path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", text):
             what = f"{line}: '{text}' is no relative path that stays in the CSV's folder."
-            raise UserError(what, then="put the CSV file above its images, with paths relative to it")
+            raise UserError(
+                what, then="put the CSV file above its images, with paths relative to it"
+            )
         if max(len(part.encode(errors="replace")) for part in path.parts) > 255 or len(text) > 4000:
             raise UserError(f"{line}: '{text[:80]}...' is longer than a file's name can be.")
         ids.append(path.as_posix())
@@ -116,7 +152,8 @@ def _relative(paths: Sequence[str], where: Sequence[str]) -> list[str]:
 def _check_files(root: Path, ids: Sequence[str], where: Sequence[str]) -> dict[str, str]:
     """Names that this disk spells in another Unicode form (archives made on macOS do): id -> path.
 
-    Raises UserError for files that are missing or that a link takes out of the folder. Each folder is resolved once, not each file.
+    Raises UserError for files that are missing or that a link takes out of the folder. Each folder
+    is resolved once, not each file.
     """
     real_root = root.resolve()
     inside: dict[Path, bool] = {}
@@ -124,7 +161,14 @@ def _check_files(root: Path, ids: Sequence[str], where: Sequence[str]) -> dict[s
     for name, line in zip(ids, where, strict=True):
         file = root / name
         if not file.is_file():
-            other = next((text for form in ("NFC", "NFD") if (root / (text := unicodedata.normalize(form, name))).is_file()), None)
+            other = next(
+                (
+                    text
+                    for form in ("NFC", "NFD")
+                    if (root / (text := unicodedata.normalize(form, name))).is_file()
+                ),
+                None,
+            )
             if other is None:
                 missing.append(name)
                 continue

@@ -1,4 +1,7 @@
-"""Frames of files instead of the files: of each that holds several so many, evenly, one bag and one group."""
+"""Frames of files instead of the files.
+
+Of each that holds several so many, evenly, one bag and one group.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +16,22 @@ from medbench.tasks.folder.listing import Listing
 def with_frames(listing: Listing, wanted: int) -> Listing:
     """Return the listing with `FILE#NUMBER` for each frame that is taken, counted from 0, and a row's own columns for all of its frames.
 
-    Frames of a file are a bag, where the table has none, and never in two groups. Raises UserError for a file whose header cannot be read.
+    Frames of a file are a bag, where the table has none, and never in two groups. Raises UserError
+    for a file whose header cannot be read.
     """
     taken = {
-        name: frames.evenly(n, wanted) for name in listing.ids if (n := frames.count(listing.file(name))) > 1 or frames.is_volume(name)
+        name: frames.evenly(n, wanted)
+        for name in listing.ids
+        if (n := frames.count(listing.file(name))) > 1 or frames.is_volume(name)
     }
     if not taken:
         return listing
     files = list(taken)
-    content = images.content_hashes([listing.file(name) for name in files], images.cache_folder(), f"reading {listing.root.name}")
+    content = images.content_hashes(
+        [listing.file(name) for name in files],
+        images.cache_folder(),
+        f"reading {listing.root.name}",
+    )
     hashes = dict(zip(files, content, strict=True))
     ids, rows = [], []
     found: dict[str, tuple[str, Drawn]] = {}
@@ -36,4 +46,11 @@ def with_frames(listing: Listing, wanted: int) -> Listing:
     columns.setdefault("bag", [listing.ids[row] for row in rows])
     said = f"of {len(files)} files of several frames {wanted} each are taken, evenly (all where there are fewer): {len(found)} images"
     marks = [*listing.marks, Mark("remark", said)]
-    return replace(listing, ids=ids, where=[listing.where[row] for row in rows], columns=columns, marks=marks, frames=found)
+    return replace(
+        listing,
+        ids=ids,
+        where=[listing.where[row] for row in rows],
+        columns=columns,
+        marks=marks,
+        frames=found,
+    )

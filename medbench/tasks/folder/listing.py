@@ -1,4 +1,7 @@
-"""What a folder of class folders says, as a CSV file would: rows and columns of strings, each known to name an image. No label is judged here."""
+"""What a folder of class folders says, as a CSV file would.
+
+Rows and columns of strings, each known to name an image. No label is judged here.
+"""
 
 from __future__ import annotations
 
@@ -15,21 +18,33 @@ from medbench.images.hashing import check_names
 from medbench.schema import PARTS, Drawn, Image, Mark, UserError, spelling, user_path
 
 UNLABELLED = "unlabelled"  # a folder, or a split, of images without labels
-_CALLED = {"training": "train", "validation": "val", "valid": "val", "dev": "val", "development": "val", "testing": "test"}
+_CALLED = {
+    "training": "train",
+    "validation": "val",
+    "valid": "val",
+    "dev": "val",
+    "development": "val",
+    "testing": "test",
+}
 
 
 @dataclass
 class Listing:
-    """What a folder or a CSV says, before it is judged. Each column holds N strings; `where` names a row for a person."""
+    """What a folder or a CSV says, before it is judged.
+
+    Each column holds N strings; `where` names a row for a person.
+    """
 
     root: Path
     ids: list[str]
     where: list[str]
     columns: dict[str, list[str]]  # the reserved ones that are there, `label:NAME`, and metadata
     marks: list[Mark] = field(default_factory=list)
-    spelled: dict[str, str] = field(default_factory=dict)  # id -> its path on this disk, where that is another Unicode form
+    # id -> its path on this disk, where that is another Unicode form
+    spelled: dict[str, str] = field(default_factory=dict)
 
-    frames: dict[str, tuple[str, Drawn]] = field(default_factory=dict)  # id -> the id of its file, and the frame, of those of several
+    # id -> the id of its file, and the frame, of those of several
+    frames: dict[str, tuple[str, Drawn]] = field(default_factory=dict)
 
     def file(self, name: str) -> Path:
         name = self.file_id(name)
@@ -46,7 +61,10 @@ class Listing:
 def existing_place(argument: str) -> Path:
     """Return the absolute path. Raises UserError with the nearest name that does exist."""
     if not argument:
-        raise UserError("folder: names no place.", allowed=["folder:PATH of a folder of class folders, or of a CSV file"])
+        raise UserError(
+            "folder: names no place.",
+            allowed=["folder:PATH of a folder of class folders, or of a CSV file"],
+        )
     place = Path(os.path.abspath(user_path(argument)))
     check_names([str(place)])
     if place.is_dir() or (place.is_file() and place.suffix.lower() in (".csv", ".tsv")):
@@ -55,8 +73,14 @@ def existing_place(argument: str) -> Path:
         raise UserError(f"{argument} is neither a folder nor a .csv or .tsv file.")
     while not place.parent.is_dir():
         place = place.parent
-    beside = sorted(entry.name for entry in place.parent.iterdir() if not entry.name.startswith("."))
-    raise UserError(f"{argument} does not exist: no '{place.name}' in {place.parent}.", allowed=beside, given=place.name)
+    beside = sorted(
+        entry.name for entry in place.parent.iterdir() if not entry.name.startswith(".")
+    )
+    raise UserError(
+        f"{argument} does not exist: no '{place.name}' in {place.parent}.",
+        allowed=beside,
+        given=place.name,
+    )
 
 
 def walk(root: Path, *, volumes: bool = False) -> Listing:
@@ -69,19 +93,37 @@ def walk(root: Path, *, volumes: bool = False) -> Listing:
     given = [name for name in PARTS if name in folders]
     strange = next((name for name in folders if name not in PARTS), None) if given else None
     if strange:
-        raise UserError(f"In {root}, '{strange}' stands beside {' and '.join(given)}.", allowed=PARTS, given=meant(strange))
+        raise UserError(
+            f"In {root}, '{strange}' stands beside {' and '.join(given)}.",
+            allowed=PARTS,
+            given=meant(strange),
+        )
     part = next((name for name in folders if meant(name) in PARTS and _folders(root / name)), None)
     if part and not given:  # else it would be a class
-        raise UserError(f"In {root}, '{part}' holds folders and is called like a part.", allowed=PARTS, given=meant(part), then="rename it")
+        raise UserError(
+            f"In {root}, '{part}' holds folders and is called like a part.",
+            allowed=PARTS,
+            given=meant(part),
+            then="rename it",
+        )
     without = [name for name in every if name not in folders]
     listing = Listing(root, [], [], {"label": [], **({"split": []} if given or without else {})})
     seen = _Seen(volumes=volumes)
     for part in given or [""]:
         if not _folders(root / part):
-            raise UserError(f"{root / part} holds no class folders.", then=f"put the images of each class into a folder in {part}/")
+            raise UserError(
+                f"{root / part} holds no class folders.",
+                then=f"put the images of each class into a folder in {part}/",
+            )
         inside = folders if not part else _folders(root / part)
         named = part or ("train" if without else "")
-        _check_classes(root / part, {label: _images(root / part / label, seen) for label in inside}, listing, named, seen)
+        _check_classes(
+            root / part,
+            {label: _images(root / part / label, seen) for label in inside},
+            listing,
+            named,
+            seen,
+        )
     for name in without:
         _list(_images(root / name, seen), root / name, "", UNLABELLED, listing, seen)
     for place in {root, *(root / part for part in given)}:
@@ -92,13 +134,18 @@ def walk(root: Path, *, volumes: bool = False) -> Listing:
 
 @dataclass
 class _Seen:
-    """What a walk leaves out, and why: name of what a system left -> images; suffix of what is no image -> files; image -> what it was made of."""
+    """What a walk leaves out, and why.
+
+    Name of what a system left -> images; suffix of what is no image -> files; image -> what it was
+    made of.
+    """
 
     left: Counter[str] = field(default_factory=Counter)
     ignored: Counter[str] = field(default_factory=Counter)
     made: dict[str, str] = field(default_factory=dict)
     volumes: bool = False  # whether NIfTI files count as images
-    unsure: list[str] = field(default_factory=list)  # called a mask, without the image it was made of
+    # called a mask, without the image it was made of
+    unsure: list[str] = field(default_factory=list)
 
     def left_in(self, place: Path, names: Sequence[str]) -> None:
         """Count the images in what a system left in a folder."""
@@ -112,12 +159,18 @@ class _Seen:
         found = []
         if self.left:
             each = ", ".join(f"{name} {n}" for name, n in sorted(self.left.items()))
-            found.append(f"{self.left.total()} images in what systems leave behind were left out ({each})")
+            found.append(
+                f"{self.left.total()} images in what systems leave behind were left out ({each})"
+            )
         if self.made:
             one, origin = next(iter(self.made.items()))
-            found.append(f"{len(self.made)} images that were made of others were left out (masks, previews: '{one}' of '{origin}')")
+            found.append(
+                f"{len(self.made)} images that were made of others were left out (masks, previews: '{one}' of '{origin}')"
+            )
         if self.ignored:
-            found.append(f"{self.ignored.total()} files that are no images were left out ({', '.join(sorted(self.ignored))})")
+            found.append(
+                f"{self.ignored.total()} files that are no images were left out ({', '.join(sorted(self.ignored))})"
+            )
         return [*(Mark("remark", text) for text in found), *called_masks(self.unsure)]
 
 
@@ -127,26 +180,44 @@ def called_masks(ids: Sequence[str]) -> list[Mark]:
     return [Mark("look", f"{what} ('{ids[0]}')")] if ids else []
 
 
-def _check_classes(place: Path, classes: dict[str, list[Path]], listing: Listing, part: str, seen: _Seen) -> None:
+def _check_classes(
+    place: Path, classes: dict[str, list[Path]], listing: Listing, part: str, seen: _Seen
+) -> None:
     """List the images of the class folders in one place, without those made of others.
 
     Raises UserError.
     """
-    inside = {label: {file.relative_to(place / label).as_posix(): file for file in images} for label, images in classes.items()}
+    inside = {
+        label: {file.relative_to(place / label).as_posix(): file for file in images}
+        for label, images in classes.items()
+    }
     wrong = leftovers.no_class({label: list(names) for label, names in inside.items()})
     if wrong:
         what = f"{place / wrong[0]} is no class: its images are called as those of '{wrong[1]}', and were made of them."
-        raise UserError(what, then=f"move {wrong[0]} out of {place.name}, or rename it where it is a class")
+        raise UserError(
+            what, then=f"move {wrong[0]} out of {place.name}, or rename it where it is a class"
+        )
     for label, names in inside.items():
         if not _list(list(names.values()), place / label, label, part, listing, seen):
-            raise UserError(f"The class folder {place / label} holds no image.", allowed=decoding.SUFFIXES)
+            raise UserError(
+                f"The class folder {place / label} holds no image.", allowed=decoding.SUFFIXES
+            )
 
 
-def _list(files: Sequence[Path], place: Path, label: str, part: str, listing: Listing, seen: _Seen) -> int:
-    """Add the images in one folder to the listing, without those made of others; return how many."""
+def _list(
+    files: Sequence[Path], place: Path, label: str, part: str, listing: Listing, seen: _Seen
+) -> int:
+    """Add the images in one folder to the listing, without those made of others.
+
+    Return how many.
+    """
     names = {file.relative_to(place).as_posix(): file for file in files}
     made = leftovers.made_of(names)
-    ids = [file.relative_to(listing.root).as_posix() for name, file in names.items() if name not in made]
+    ids = [
+        file.relative_to(listing.root).as_posix()
+        for name, file in names.items()
+        if name not in made
+    ]
     check_names(ids)
     listing.ids += ids
     listing.where += ids
@@ -176,12 +247,16 @@ def meant(part: str) -> str:
 def table_in(root: Path) -> str:
     """Say what a user who named a CSV file's folder does next; "" where there is none."""
     tables = sorted(file.name for file in root.glob("*.[ct]sv"))
-    return f"name the CSV file: --task {shlex.quote(f'folder:{root / tables[0]}')}" if tables else ""
+    return (
+        f"name the CSV file: --task {shlex.quote(f'folder:{root / tables[0]}')}" if tables else ""
+    )
 
 
 def _folders(folder: Path) -> list[str]:
     return sorted(
-        entry.name for entry in folder.iterdir() if entry.is_dir() and not leftovers.left_behind(entry.name) and not _is_results(entry)
+        entry.name
+        for entry in folder.iterdir()
+        if entry.is_dir() and not leftovers.left_behind(entry.name) and not _is_results(entry)
     )
 
 
@@ -190,7 +265,8 @@ def _is_results(folder: Path) -> bool:
 
     A results folder, or a folder of them.
     """
-    os.listdir(folder)  # raises an error that names it, where `is_file` would name a file that it may not hold
+    # raises an error that names it, where `is_file` would name a file that it may not hold
+    os.listdir(folder)
     return (folder / "plan.json").is_file() or any(folder.glob("*/plan.json"))
 
 
@@ -202,7 +278,10 @@ def _images(folder: Path, seen: _Seen) -> list[Path]:
         inner[:] = [name for name in inner if not leftovers.left_behind(name)]
         for file in (place / name for name in names if not leftovers.left_behind(name)):
             if not file.exists():
-                raise UserError(f"{file} is a link to nothing.", then="fetch what it names (git annex get, datalad get), or remove it")
+                raise UserError(
+                    f"{file} is a link to nothing.",
+                    then="fetch what it names (git annex get, datalad get), or remove it",
+                )
             if _is_image(file) or (seen.volumes and frames.is_volume(file.name)):
                 found.append(file)
             else:
@@ -211,7 +290,10 @@ def _images(folder: Path, seen: _Seen) -> list[Path]:
 
 
 def _is_image(file: Path) -> bool:
-    """Scanners name DICOM files without a suffix, or by a UID that ends in a number: these are told by their first bytes."""
+    """Scanners name DICOM files without a suffix, or by a UID that ends in a number.
+
+    These are told by their first bytes.
+    """
     if not file.is_file():  # a pipe or a socket: opening it could wait for ever
         return False
     if not re.fullmatch(r"(\.\d+)?", file.suffix):

@@ -1,8 +1,9 @@
 """MedMNIST: twelve sets of small images (Yang et al. 2023, doi:10.1038/s41597-022-01721-8) as `medmnist:NAME[:SIZE]`, SIZE 28, 64, 128, 224.
 
-Layout as on Zenodo, doi:10.5281/zenodo.10519652: one file each, `pathmnist.npz` of 28 pixels, `pathmnist_64.npz`, `_128`, `_224`, with
-`{train,val,test}_images` (N, S, S) or (N, S, S, 3) uint8 and `{train,val,test}_labels` (N, 1), or (N, 14) for chestmnist. Official split,
-counts and MD5s. 28 is the default because it is MedMNIST's own.
+Layout as on Zenodo, doi:10.5281/zenodo.10519652: one file each, `pathmnist.npz` of 28 pixels,
+`pathmnist_64.npz`, `_128`, `_224`, with `{train,val,test}_images` (N, S, S) or (N, S, S, 3) uint8
+and `{train,val,test}_labels` (N, 1), or (N, 14) for chestmnist. Official split, counts and MD5s. 28
+is the default because it is MedMNIST's own.
 """
 
 from __future__ import annotations
@@ -31,9 +32,18 @@ def open_medmnist(argument: str, **options: object) -> Task:
     name, _, size_text = argument.lower().partition(":")
     name = name if name.endswith("mnist") else f"{name}mnist"
     if name not in SETS:
-        raise UserError(f"Unknown set 'medmnist:{argument}'.", allowed=SETS, given=name, then="medbench run --task medmnist:pathmnist")
+        raise UserError(
+            f"Unknown set 'medmnist:{argument}'.",
+            allowed=SETS,
+            given=name,
+            then="medbench run --task medmnist:pathmnist",
+        )
     if size_text not in ("", *map(str, SIZES)):
-        raise UserError(f"{name} has no size '{size_text}'.", allowed=map(str, SIZES), then=f"medbench run --task medmnist:{name}:64")
+        raise UserError(
+            f"{name} has no size '{size_text}'.",
+            allowed=map(str, SIZES),
+            then=f"medbench run --task medmnist:{name}:64",
+        )
     size = int(size_text or SIZES[0])
     task_name = f"medmnist:{name}" + (f":{size}" if size != SIZES[0] else "")
     reading.no_options(task_name, options)
@@ -52,11 +62,19 @@ def open_medmnist(argument: str, **options: object) -> Task:
         modality=about.modality,
         folders=_FOLDERS,
         get=f"download {_url(name, size)}",
-        downloads=(Download(_url(name, size), _file(name, size), md5=about.md5[SIZES.index(size)]),),
+        downloads=(
+            Download(_url(name, size), _file(name, size), md5=about.md5[SIZES.index(size)]),
+        ),
         official=Official(images=dict(zip(PARTS, about.counts, strict=True))),
         citation="Yang et al. 2023, MedMNIST v2, Scientific Data 10:41, doi:10.1038/s41597-022-01721-8, and the set's own source",
         licence=about.licence,
-        marks=(*about.marks, Mark("remark", "patients are not known: what the official split keeps apart cannot be checked")),
+        marks=(
+            *about.marks,
+            Mark(
+                "remark",
+                "patients are not known: what the official split keeps apart cannot be checked",
+            ),
+        ),
         settings={"size": size},
     )
 
@@ -69,16 +87,26 @@ def load(name: str, size: int, root: Path) -> dict[str, Split]:
     about = SETS[name]
     file = reading.first_existing(root, [_file(name, size)], f"medmnist:{name}")
     again = f"download it again from {_url(name, size)}"
-    says = lambda why: UserError(f"{file} is not {about.title}'s archive, or broken ({why}).", then=again)
-    with archive_errors.reading(says), file.open("rb") as stream, np.load(stream) as archive:  # np.load alone leaves a broken file open
+    says = lambda why: UserError(
+        f"{file} is not {about.title}'s archive, or broken ({why}).", then=again
+    )
+    # np.load alone leaves a broken file open
+    with archive_errors.reading(says), file.open("rb") as stream, np.load(stream) as archive:
         labels = [np.asarray(archive[f"{part}_labels"]) for part in PARTS]
-    images = rows.from_npz(file, [f"{part}_images" for part in PARTS], about.md5[SIZES.index(size)], again)
+    images = rows.from_npz(
+        file, [f"{part}_images" for part in PARTS], about.md5[SIZES.index(size)], again
+    )
     parts = {}
     for part, drawn, label, n in zip(PARTS, images, labels, about.counts, strict=True):
         if not len(drawn) == len(label) == n:
-            raise UserError(f"{file}: {part} has {len(drawn)} images and {len(label)} labels, not {n}.", then=again)
+            raise UserError(
+                f"{file}: {part} has {len(drawn)} images and {len(label)} labels, not {n}.",
+                then=again,
+            )
         ids = np.array([f"{part}_{i}" for i in range(n)])
-        parts[part] = Split(drawn, ids, label if about.kind == "multilabel" else label[:, 0], ids, ids)
+        parts[part] = Split(
+            drawn, ids, label if about.kind == "multilabel" else label[:, 0], ids, ids
+        )
     return parts
 
 

@@ -1,4 +1,7 @@
-"""Procedural stand-ins for the tasks' images: a task without its data runs on them, and every table says so. A file a modality."""
+"""Procedural stand-ins for the tasks' images.
+
+A task without its data runs on them, and every table says so. A file a modality.
+"""
 
 from medbench.tasks.phantoms.chest_xray import chest
 from medbench.tasks.phantoms.dermoscopy import derm

@@ -1,10 +1,14 @@
-"""Chest radiographs that are drawn: five findings as in CheXpert, several studies a patient, a lateral view beside some.
+"""Chest radiographs that are drawn.
 
-The findings change the film as a reader knows them (`chest_anatomy`); each shows with a strength of its own, and a faint look-alike strays into films
-without it. View, sex, age, build, lines, exposure and collimation are drawn alike for all. Films are developed to a brightness and a contrast that
-do not depend on what they show.
+Five findings as in CheXpert, several studies a patient, a lateral view beside some.
 
-The difficulty is frozen: every change of a pixel makes another benchmark and needs a raise of CHEST_VERSION.
+The findings change the film as a reader knows them (`chest_anatomy`); each shows with a strength of
+its own, and a faint look-alike strays into films without it. View, sex, age, build, lines, exposure
+and collimation are drawn alike for all. Films are developed to a brightness and a contrast that do
+not depend on what they show.
+
+The difficulty is frozen: every change of a pixel makes another benchmark and needs a raise of
+CHEST_VERSION.
 """
 
 from __future__ import annotations
@@ -32,7 +36,8 @@ OPEN = np.array([33_739, 8_087, 27_742, 12_984, 11_628]) / 223_414
 #: Half of what a report leaves open is taken to be there: the phantom's own choice.
 PRESENT = STATED + OPEN / 2
 PATIENTS = 430
-#: Share of patients with 1, 2, ... studies; CheXpert has 187,641 studies of 64,540 patients, 65 % of them with two or more images.
+#: Share of patients with 1, 2, ... studies; CheXpert has 187,641 studies of 64,540 patients, 65 %
+#: of them with two or more images.
 STUDIES = np.array([0.44, 0.19, 0.10, 0.08, 0.06, 0.05, 0.04, 0.04])
 LATERAL = 33_994 / 187_641  # studies with two or more views
 SHARES = (0.7, 0.1, 0.2)
@@ -56,10 +61,13 @@ class Cases:
 
 
 def chest(unsure: float = np.nan) -> dict[str, Split]:
-    """Drawn chest radiographs, about 1,350 of 430 patients: train, val, test. Draws nothing: an image is drawn when it is read.
+    """Drawn chest radiographs, about 1,350 of 430 patients: train, val, test.
 
-    Labels (N, 5) float64 in the order of FINDINGS. In train and val they are a report's: some findings are left open, which becomes `unsure` (NaN,
-    0 or 1); test holds the truth, as CheXpert's does. Groups: the patient. Bags: the study. meta: age (years), sex, view, projection,
+    Draws nothing: an image is drawn when it is read.
+
+    Labels (N, 5) float64 in the order of FINDINGS. In train and val they are a report's: some
+    findings are left open, which becomes `unsure` (NaN, 0 or 1); test holds the truth, as
+    CheXpert's does. Groups: the patient. Bags: the study. meta: age (years), sex, view, projection,
     independent of the findings.
     """
     cases = _cases()
@@ -74,22 +82,35 @@ def chest(unsure: float = np.nan) -> dict[str, Split]:
     seeds = (patient * ROOM + number) * 2 + view
     names = np.array([f"phantom{i:04d}" for i in range(PATIENTS)])[patient]
     bags = np.array([f"{name}/study{n + 1}" for name, n in zip(names, number, strict=True)])
-    ids = np.array([f"{bag}/view{v + 1}_{'lateral' if v else 'frontal'}" for bag, v in zip(bags, view, strict=True)])
+    ids = np.array(
+        [
+            f"{bag}/view{v + 1}_{'lateral' if v else 'frontal'}"
+            for bag, v in zip(bags, view, strict=True)
+        ]
+    )
     meta = {
         "age": age[patient],
         "sex": np.where(male, "Male", "Female")[patient],
         "view": np.where(view == 1, "Lateral", "Frontal"),
         "projection": np.where(view == 1, "", np.where(cases.pa[study], "PA", "AP")),
     }
-    images = [Drawn(draw_chest, int(seed), f"chest-phantom-{CHEST_VERSION}:{seed}") for seed in seeds]
+    images = [
+        Drawn(draw_chest, int(seed), f"chest-phantom-{CHEST_VERSION}:{seed}") for seed in seeds
+    ]
     whole = Split(images, ids, truth, names, bags, meta)
     part = splits.partition(truth, names, SHARES, key=f"chest-phantom-{CHEST_VERSION}")
     reported = Split(images, ids, np.where(left_open, unsure, truth), names, bags, meta)
-    return {name: (whole if name == "test" else reported).take(np.flatnonzero(part == p)) for p, name in enumerate(PARTS)}
+    return {
+        name: (whole if name == "test" else reported).take(np.flatnonzero(part == p))
+        for p, name in enumerate(PARTS)
+    }
 
 
 def draw_chest(seed: int) -> np.ndarray:
-    """(64, 64, 3) uint8, grey, the same pixels for the same seed. seed = (8 * patient + study) * 2 + view, view 1 being the lateral one."""
+    """(64, 64, 3) uint8, grey, the same pixels for the same seed.
+
+    seed = (8 * patient + study) * 2 + view, view 1 being the lateral one.
+    """
     patient, number = divmod(seed // 2, ROOM)
     cases = _cases()
     row = int(_first()[patient]) + number
@@ -99,14 +120,27 @@ def draw_chest(seed: int) -> np.ndarray:
     at = np.random.Generator(np.random.PCG64([CHEST_VERSION, 2, seed]))
     present = cases.present[row]
     chance, weak = ill.random(len(FINDINGS)), ill.random(len(FINDINGS))
-    strength = np.where(present, FAINTEST + (1 - FAINTEST) * weak, np.where(chance < STRAY, STRAYEST * weak, 0.0))
+    strength = np.where(
+        present, FAINTEST + (1 - FAINTEST) * weak, np.where(chance < STRAY, STRAYEST * weak, 0.0)
+    )
     s = dict(zip(FINDINGS, strength.tolist(), strict=True))
     ap = not cases.pa[row]
     supine = float(ap and ill.random() < 0.4)
-    facts = {"age": float(age[patient]), "breasts": 0.0 if male[patient] else body.uniform(0.3, 1), "supine": supine}
-    ratio = body.uniform(0.40, 0.48) + (0.02 + 0.15 * s["Cardiomegaly"] if s["Cardiomegaly"] else 0.0) + 0.03 * ap
+    facts = {
+        "age": float(age[patient]),
+        "breasts": 0.0 if male[patient] else body.uniform(0.3, 1),
+        "supine": supine,
+    }
+    ratio = (
+        body.uniform(0.40, 0.48)
+        + (0.02 + 0.15 * s["Cardiomegaly"] if s["Cardiomegaly"] else 0.0)
+        + 0.03 * ap
+    )
     high = RIGHT if ill.random() < 0.5 else LEFT
-    lift = {side: body.uniform(0, 0.05) + 0.20 * s["Atelectasis"] * (side == high) for side in (RIGHT, LEFT)}
+    lift = {
+        side: body.uniform(0, 0.05) + 0.20 * s["Atelectasis"] * (side == high)
+        for side in (RIGHT, LEFT)
+    }
     take = chest_anatomy.lateral if seed % 2 else chest_anatomy.frontal
     film = take(_pose(body, at, supine), body, ratio, lift, facts)
     for name, paint in chest_anatomy.PAINT.items():
@@ -124,8 +158,13 @@ def _cases() -> Cases:
     patient = np.repeat(np.arange(PATIENTS), n)
     number = np.concatenate([np.arange(k) for k in n])
     sick = rng.random(PATIENTS) < SICK
-    # Twice as often in failing hearts, and less often in others, so that the shares over all stay those of PRESENT.
-    chance = np.where(sick[:, None], np.minimum(2.0 * PRESENT, 0.9), (PRESENT - SICK * np.minimum(2.0 * PRESENT, 0.9)) / (1 - SICK))
+    # Twice as often in failing hearts, and less often in others, so that the shares over all stay
+    # those of PRESENT.
+    chance = np.where(
+        sick[:, None],
+        np.minimum(2.0 * PRESENT, 0.9),
+        (PRESENT - SICK * np.minimum(2.0 * PRESENT, 0.9)) / (1 - SICK),
+    )
     usual = rng.random((PATIENTS, len(FINDINGS))) < chance
     anew = rng.random((len(patient), len(FINDINGS))) < chance[patient]
     present = np.where(rng.random(anew.shape) < KEPT, usual[patient], anew)
@@ -162,10 +201,22 @@ def _pose(body: np.random.Generator, at: np.random.Generator, supine: float) -> 
 def _lines(film: Film, at: np.random.Generator) -> None:
     """Catheters, wires, a pacemaker: they say nothing about the findings."""
     if at.random() < 0.35:
-        path = curve(at, complex(at.uniform(-0.5, 0.5), -0.95), at.uniform(1.2, 1.9), at.uniform(0.7, 1.2), 0.2)
+        path = curve(
+            at,
+            complex(at.uniform(-0.5, 0.5), -0.95),
+            at.uniform(1.2, 1.9),
+            at.uniform(0.7, 1.2),
+            0.2,
+        )
         film.dense += 0.25 * stroke(film.canvas.pixels(path), 0.9)
     for _ in range(int(at.uniform(1, 4)) if at.random() < 0.3 else 0):
-        path = curve(at, complex(at.uniform(-0.9, 0.9), at.uniform(-0.8, 0.6)), at.uniform(0, 2 * np.pi), at.uniform(0.5, 1.3), 0.35)
+        path = curve(
+            at,
+            complex(at.uniform(-0.9, 0.9), at.uniform(-0.8, 0.6)),
+            at.uniform(0, 2 * np.pi),
+            at.uniform(0.5, 1.3),
+            0.35,
+        )
         film.dense += 0.18 * stroke(film.canvas.pixels(path), 0.8)
     if at.random() < 0.06:
         box = np.maximum(np.abs(film.canvas.x - 0.6) / 0.15, np.abs(film.canvas.y + 0.45) / 0.11)
@@ -184,8 +235,13 @@ def _develop(film: Film, at: np.random.Generator) -> np.ndarray:
         image = (1 - 2 * blur) * image + blur * (np.roll(image, 1, axis) + np.roll(image, -1, axis))
     image = image + at.uniform(0.01, 0.035) * (at.random((SIZE, SIZE)) - 0.5) * 2
     if at.random() < 0.5:
-        top, left = int(at.uniform(3, 9)), int(at.uniform(3, 9)) if at.random() < 0.5 else int(at.uniform(52, 58))
-        image[top : top + 4, left : left + 3] = np.maximum(image[top : top + 4, left : left + 3], 0.92)
+        top, left = (
+            int(at.uniform(3, 9)),
+            int(at.uniform(3, 9)) if at.random() < 0.5 else int(at.uniform(52, 58)),
+        )
+        image[top : top + 4, left : left + 3] = np.maximum(
+            image[top : top + 4, left : left + 3], 0.92
+        )
         image[top + 1 : top + 3, left + 1] *= 0.5
     if at.random() < 0.25:
         edge = [int(e) for e in at.uniform(0, 4, 4)]

@@ -6,7 +6,17 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from medbench.tasks.phantoms.drawing import Canvas, Layers, curve, honeycomb, noise, scatter, spots, step, stroke
+from medbench.tasks.phantoms.drawing import (
+    Canvas,
+    Layers,
+    curve,
+    honeycomb,
+    noise,
+    scatter,
+    spots,
+    step,
+    stroke,
+)
 
 
 def body(canvas: Canvas, rng: np.random.Generator, strength: Mapping[str, float]) -> Layers:
@@ -14,7 +24,9 @@ def body(canvas: Canvas, rng: np.random.Generator, strength: Mapping[str, float]
     radius = np.hypot(canvas.x, canvas.y) + 1e-9
     unit = (canvas.x + 1j * canvas.y) / radius
     swing = np.array([0.20, 0.06, 0.04, 0.03, 0.02, 0.02]) * rng.uniform(0.2, 1.2, 6)
-    swing[1:] += strength["ragged"] * np.array([0.10, 0.09, 0.07, 0.06, 0.05]) * rng.uniform(0.3, 1, 5)
+    swing[1:] += (
+        strength["ragged"] * np.array([0.10, 0.09, 0.07, 0.06, 0.05]) * rng.uniform(0.3, 1, 5)
+    )
     phase = np.exp(2j * np.pi * rng.random(6))
     edge, power = np.ones_like(radius), unit
     for a, p in zip(swing, phase, strict=True):
@@ -25,11 +37,25 @@ def body(canvas: Canvas, rng: np.random.Generator, strength: Mapping[str, float]
     inside = step(edge - radius, softness)
     tilt = np.exp(2j * np.pi * rng.random())
     lean = (canvas.x * tilt.real + canvas.y * tilt.imag) * (0.12 + 0.55 * strength["lopsided"])
-    ground = np.clip(0.55 + 0.2 * (edge - radius) + lean + 0.18 * noise(canvas, rng, 1.5) + 0.16 * noise(canvas, rng, 5), 0.08, 1.6)
+    ground = np.clip(
+        0.55
+        + 0.2 * (edge - radius)
+        + lean
+        + 0.18 * noise(canvas, rng, 1.5)
+        + 0.16 * noise(canvas, rng, 5),
+        0.08,
+        1.6,
+    )
     patches = strength["patches"] * 1.1 * step(noise(canvas, rng, 1.6), 0.12)
     pink = rng.uniform(0.1, 0.6)
     zero = np.zeros_like(radius)
-    return Layers(inside, inside * (ground + patches) * (1 - 0.6 * pink), inside * ground * pink, zero.copy(), zero.copy())
+    return Layers(
+        inside,
+        inside * (ground + patches) * (1 - 0.6 * pink),
+        inside * ground * pink,
+        zero.copy(),
+        zero.copy(),
+    )
 
 
 def _network(canvas: Canvas, rng: np.random.Generator, layers: Layers, s: float) -> None:
@@ -53,7 +79,9 @@ def _dots(canvas: Canvas, rng: np.random.Generator, layers: Layers, s: float) ->
 
 
 def _veil(canvas: Canvas, rng: np.random.Generator, layers: Layers, s: float) -> None:
-    spot = spots(canvas, scatter(rng, 3, 0, 0.35) + scatter(rng, 1, 0.1, 0.4), rng.uniform(0.2, 0.42, 3))
+    spot = spots(
+        canvas, scatter(rng, 3, 0, 0.35) + scatter(rng, 1, 0.1, 0.4), rng.uniform(0.2, 0.42, 3)
+    )
     spot = spot * step(0.35 + noise(canvas, rng, 3) + 0.5 * noise(canvas, rng, 7), 0.25)
     layers.blue += s * 0.9 * spot
     layers.brown *= 1 - 0.7 * s * spot
@@ -68,7 +96,9 @@ def _streaks(canvas: Canvas, rng: np.random.Generator, layers: Layers, s: float)
 
 
 def _cysts(canvas: Canvas, rng: np.random.Generator, layers: Layers, s: float) -> None:
-    layers.white += s * 0.7 * spots(canvas, scatter(rng, 9, 0.05, 0.85), rng.uniform(0.035, 0.075, 9))
+    layers.white += (
+        s * 0.7 * spots(canvas, scatter(rng, 9, 0.05, 0.85), rng.uniform(0.035, 0.075, 9))
+    )
 
 
 def _openings(canvas: Canvas, rng: np.random.Generator, layers: Layers, s: float) -> None:
@@ -96,8 +126,18 @@ def _vessels(canvas: Canvas, rng: np.random.Generator, layers: Layers, s: float)
 
 def _leaves(canvas: Canvas, rng: np.random.Generator, layers: Layers, s: float) -> None:
     roots = scatter(rng, 4, 0.6, 0.9)
-    fingers = np.concatenate([roots, *(roots * (1 + d) * np.exp(1j * a) for d, a in ((0.22, 0.16), (0.26, 0.0), (0.22, -0.16)))])
-    lobes = spots(canvas, fingers, np.concatenate([rng.uniform(0.12, 0.18, 4), rng.uniform(0.06, 0.09, 12)]))
+    fingers = np.concatenate(
+        [
+            roots,
+            *(
+                roots * (1 + d) * np.exp(1j * a)
+                for d, a in ((0.22, 0.16), (0.26, 0.0), (0.22, -0.16))
+            ),
+        ]
+    )
+    lobes = spots(
+        canvas, fingers, np.concatenate([rng.uniform(0.12, 0.18, 4), rng.uniform(0.06, 0.09, 12)])
+    )
     mix = rng.uniform(0.3, 0.9)
     layers.brown *= 1 - 0.5 * s
     layers.brown += s * 0.9 * mix * lobes
@@ -105,7 +145,9 @@ def _leaves(canvas: Canvas, rng: np.random.Generator, layers: Layers, s: float) 
 
 
 def _erosion(canvas: Canvas, rng: np.random.Generator, layers: Layers, s: float) -> None:
-    spot = spots(canvas, scatter(rng, 1, 0, 0.5) + scatter(rng, 4, 0, 0.2), rng.uniform(0.1, 0.2, 4))
+    spot = spots(
+        canvas, scatter(rng, 1, 0, 0.5) + scatter(rng, 4, 0, 0.2), rng.uniform(0.1, 0.2, 4)
+    )
     layers.red += s * 1.3 * spot * (1 + 0.5 * noise(canvas, rng, 7))
     layers.brown += s * 0.5 * spot * step(noise(canvas, rng, 6), 0.1)
 
@@ -122,7 +164,9 @@ def _strawberry(canvas: Canvas, rng: np.random.Generator, layers: Layers, s: flo
     comb = honeycomb(canvas, rng, rng.uniform(0.26, 0.38), 0.14)
     layers.brown *= 1 - 0.5 * s
     layers.red += s * layers.inside * 0.8 * step(0.6 - comb, 0.4)
-    layers.white += s * layers.inside * 0.5 * step(comb - 1.5, 0.35) * (1 + 0.6 * noise(canvas, rng, 2))
+    layers.white += (
+        s * layers.inside * 0.5 * step(comb - 1.5, 0.35) * (1 + 0.6 * noise(canvas, rng, 2))
+    )
 
 
 def _scale(canvas: Canvas, rng: np.random.Generator, layers: Layers, s: float) -> None:
@@ -135,14 +179,22 @@ def _dotted(canvas: Canvas, rng: np.random.Generator, layers: Layers, s: float) 
 
 
 def _scar(canvas: Canvas, rng: np.random.Generator, layers: Layers, s: float) -> None:
-    core = spots(canvas, scatter(rng, 3, 0, 0.18), rng.uniform(0.2, 0.38, 3)) * step(0.5 + noise(canvas, rng, 4), 0.3)
+    core = spots(canvas, scatter(rng, 3, 0, 0.18), rng.uniform(0.2, 0.38, 3)) * step(
+        0.5 + noise(canvas, rng, 4), 0.3
+    )
     layers.brown *= 1 - 0.75 * s * core
     layers.white += s * 0.55 * core
 
 
 def _lacunae(canvas: Canvas, rng: np.random.Generator, layers: Layers, s: float) -> None:
-    ring = 0.62 * np.exp(2j * np.pi * (np.arange(6) + rng.uniform(-0.2, 0.2, 6)) / 6) * rng.uniform(0.8, 1.15, 6)
-    pools = spots(canvas, np.append(ring, complex(scatter(rng, 1, 0, 0.15)[0])), rng.uniform(0.12, 0.30, 7))
+    ring = (
+        0.62
+        * np.exp(2j * np.pi * (np.arange(6) + rng.uniform(-0.2, 0.2, 6)) / 6)
+        * rng.uniform(0.8, 1.15, 6)
+    )
+    pools = spots(
+        canvas, np.append(ring, complex(scatter(rng, 1, 0, 0.15)[0])), rng.uniform(0.12, 0.30, 7)
+    )
     deep = rng.uniform(0, 1)
     layers.brown *= 1 - 0.8 * s
     layers.red += s * pools * (1.6 - 0.6 * deep)

@@ -11,7 +11,10 @@ SIZE = 64  # pixels, both sides
 
 @dataclass(frozen=True)
 class Canvas:
-    """One view of a lesion. x, y: (64, 64) lesion coordinates of the pixels, the lesion's border being near radius 1."""
+    """One view of a lesion.
+
+    x, y: (64, 64) lesion coordinates of the pixels, the lesion's border being near radius 1.
+    """
 
     x: np.ndarray
     y: np.ndarray
@@ -25,7 +28,10 @@ class Canvas:
 
 @dataclass
 class Layers:
-    """What lies on the skin, each (64, 64): amounts of pigment >= 0, and `white`, the opaque share in [0, 1]. inside: the lesion's mask."""
+    """What lies on the skin, each (64, 64).
+
+    Amounts of pigment >= 0, and `white`, the opaque share in [0, 1]. inside: the lesion's mask.
+    """
 
     inside: np.ndarray
     brown: np.ndarray
@@ -35,7 +41,10 @@ class Layers:
 
 
 def bell(rng: np.random.Generator, n: int) -> np.ndarray:
-    """(n,) about normal, mean 0, sd 1: from uniform numbers, whose stream numpy has never changed."""
+    """(n,) about normal, mean 0, sd 1.
+
+    From uniform numbers, whose stream numpy has never changed.
+    """
     draws: np.ndarray = (rng.random((n, 4)).sum(1) - 2) * 3**0.5
     return draws
 
@@ -60,7 +69,10 @@ def noise(canvas: Canvas, rng: np.random.Generator, frequency: float) -> np.ndar
     fu, fv = fu * fu * (3 - 2 * fu), fv * fv * (3 - 2 * fv)
     cell = ((j & 15) << 4) + (i & 15)
     top = table.ravel()[cell] + fu * (right - table).ravel()[cell]
-    return top + fv * ((below - table).ravel()[cell] + fu * (np.roll(below, -1, 1) - below - right + table).ravel()[cell])
+    return top + fv * (
+        (below - table).ravel()[cell]
+        + fu * (np.roll(below, -1, 1) - below - right + table).ravel()[cell]
+    )
 
 
 def step(value: np.ndarray, width: float) -> np.ndarray:
@@ -79,27 +91,38 @@ def spots(canvas: Canvas, points: np.ndarray, radius: np.ndarray) -> np.ndarray:
 
 
 def stroke(path: np.ndarray, width: float) -> np.ndarray:
-    """(64, 64) in [0, 1]: how much of each pixel a line covers. path (n,) complex pixels, about evenly spaced; width in pixels."""
+    """(64, 64) in [0, 1]: how much of each pixel a line covers.
+
+    path (n,) complex pixels, about evenly spaced; width in pixels.
+    """
     step = np.abs(np.diff(path)).mean()
     along = np.gradient(path)
     across = 1j * along / np.maximum(np.abs(along), 1e-9)
     lanes = max(2, int(np.ceil(width * 2)))
-    dots = (path[:, None] + across[:, None] * (np.arange(lanes) + 0.5 - lanes / 2) * width / lanes).ravel()
+    dots = (
+        path[:, None] + across[:, None] * (np.arange(lanes) + 0.5 - lanes / 2) * width / lanes
+    ).ravel()
     covered: np.ndarray = np.minimum(splat(dots) * step * width / lanes, 1)
     return covered
 
 
 def splat(dots: np.ndarray) -> np.ndarray:
     """(64, 64): a unit for each complex pixel position (n,), shared by the four nearest pixels."""
-    dots = dots[(dots.real > 1) & (dots.real < SIZE - 1) & (dots.imag > 1) & (dots.imag < SIZE - 1)] - (0.5 + 0.5j)
+    dots = dots[
+        (dots.real > 1) & (dots.real < SIZE - 1) & (dots.imag > 1) & (dots.imag < SIZE - 1)
+    ] - (0.5 + 0.5j)
     i, j = dots.real.astype(np.int64), dots.imag.astype(np.int64)
     u, v = dots.real - i, dots.imag - j
-    where = np.concatenate([j * SIZE + i, j * SIZE + i + 1, (j + 1) * SIZE + i, (j + 1) * SIZE + i + 1])
+    where = np.concatenate(
+        [j * SIZE + i, j * SIZE + i + 1, (j + 1) * SIZE + i, (j + 1) * SIZE + i + 1]
+    )
     share = np.concatenate([(1 - u) * (1 - v), u * (1 - v), (1 - u) * v, u * v])
     return np.bincount(where, share, SIZE * SIZE).reshape(SIZE, SIZE)
 
 
-def curve(rng: np.random.Generator, start: complex, heading: float, length: float, bend: float) -> np.ndarray:
+def curve(
+    rng: np.random.Generator, start: complex, heading: float, length: float, bend: float
+) -> np.ndarray:
     """(64,) complex: a line that wanders from `start`."""
     turns = heading + bend * np.cumsum(rng.uniform(-1, 1, 8)).repeat(8) * 0.5
     return start + np.cumsum(np.exp(1j * turns)) * (length / 64)
@@ -107,14 +130,21 @@ def curve(rng: np.random.Generator, start: complex, heading: float, length: floa
 
 def scatter(rng: np.random.Generator, n: int, inner: float, outer: float) -> np.ndarray:
     """(n,) complex points between two radii, even by area."""
-    points: np.ndarray = np.sqrt(rng.uniform(inner**2, outer**2, n)) * np.exp(2j * np.pi * rng.random(n))
+    points: np.ndarray = np.sqrt(rng.uniform(inner**2, outer**2, n)) * np.exp(
+        2j * np.pi * rng.random(n)
+    )
     return points
 
 
 def honeycomb(canvas: Canvas, rng: np.random.Generator, period: float, warp: float) -> np.ndarray:
-    """(64, 64) in [-1.5, 3]: a honeycomb, high in the holes and low on the lines; `warp` (lesion units) makes it irregular."""
+    """(64, 64) in [-1.5, 3].
+
+    A honeycomb, high in the holes and low on the lines; `warp` (lesion units) makes it irregular.
+    """
     angle = rng.uniform(0, np.pi)
     x, y = canvas.x + warp * noise(canvas, rng, 2.5), canvas.y + warp * noise(canvas, rng, 2.5)
     waves = [angle + k * np.pi / 3 for k in range(3)]
-    total: np.ndarray = sum(np.cos((x * np.cos(a) + y * np.sin(a)) * (2 * np.pi / period)) for a in waves)
+    total: np.ndarray = sum(
+        np.cos((x * np.cos(a) + y * np.sin(a)) * (2 * np.pi / period)) for a in waves
+    )
     return total

@@ -1,10 +1,15 @@
-"""Lymph node patches that are drawn: with metastasis or without, as in PatchCamelyon, several patches a slide.
+"""Lymph node patches that are drawn.
 
-A patch is positive where tumour reaches into its central third (Veeling et al. 2018, arXiv:1806.03962, section 3); tumour in the rim alone leaves
-it negative. Tumour cells lie in nests, are larger, paler, of unequal size and shape, and show nucleoli; lymphocytes are small, round, dark and
-dense. Germinal centres, sinuses, fat, blood and fibrous tissue lie in both classes. Stain, thickness, scanner and focus vary by slide alike for both.
+With metastasis or without, as in PatchCamelyon, several patches a slide.
 
-The difficulty is frozen: every change of a pixel makes another benchmark and needs a raise of LYMPH_VERSION.
+A patch is positive where tumour reaches into its central third (Veeling et al. 2018,
+arXiv:1806.03962, section 3); tumour in the rim alone leaves it negative. Tumour cells lie in nests,
+are larger, paler, of unequal size and shape, and show nucleoli; lymphocytes are small, round, dark
+and dense. Germinal centres, sinuses, fat, blood and fibrous tissue lie in both classes. Stain,
+thickness, scanner and focus vary by slide alike for both.
+
+The difficulty is frozen: every change of a pixel makes another benchmark and needs a raise of
+LYMPH_VERSION.
 """
 
 from __future__ import annotations
@@ -34,9 +39,11 @@ REACH = 6  # pixels: what a nucleus outside the centre can reach into it
 FAINTEST = 0.1  # how unlike lymphoid cells a slide's tumour cells are; the most is 1
 PULL = 0.8  # of a patch's mean stain towards one that is drawn alike for both classes
 
-# Optical density of one unit of haematoxylin and eosin in red, green, blue (Ruifrok & Johnston 2001, Anal Quant Cytol Histol 23:291).
+# Optical density of one unit of haematoxylin and eosin in red, green, blue (Ruifrok & Johnston
+# 2001, Anal Quant Cytol Histol 23:291).
 HAEMATOXYLIN, EOSIN = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11]])
-SCANNERS = {"A": np.array([0.96, 0.94, 0.97]), "B": np.array([0.97, 0.96, 0.92])}  # white of the empty glass
+# white of the empty glass
+SCANNERS = {"A": np.array([0.96, 0.94, 0.97]), "B": np.array([0.97, 0.96, 0.92])}
 
 
 @dataclass(frozen=True)
@@ -52,16 +59,21 @@ class Cells:
 
 
 def lymph() -> dict[str, Split]:
-    """Drawn lymph node patches, about 1,400 of 120 slides: train, val, test. Draws nothing: an image is drawn when it is read.
+    """Drawn lymph node patches, about 1,400 of 120 slides: train, val, test.
 
-    Labels (N,) int64: 0 normal, 1 metastasis. Groups and bags: the slide. meta: scanner, independent of the class.
+    Draws nothing: an image is drawn when it is read.
+
+    Labels (N,) int64: 0 normal, 1 metastasis. Groups and bags: the slide. meta: scanner,
+    independent of the class.
     """
     slide, number, label = _patches()
     scanner = _scanners()
     seeds = slide * 64 + number
     names = np.array([f"phantom_{i:03d}" for i in range(SLIDES)])[slide]
     whole = Split(
-        images=[Drawn(draw_lymph, int(seed), f"lymph-phantom-{LYMPH_VERSION}:{seed}") for seed in seeds],
+        images=[
+            Drawn(draw_lymph, int(seed), f"lymph-phantom-{LYMPH_VERSION}:{seed}") for seed in seeds
+        ],
         ids=np.array([f"{name}_{n:02d}" for name, n in zip(names, number, strict=True)]),
         labels=label,
         groups=names,
@@ -82,7 +94,12 @@ def draw_lymph(seed: int) -> np.ndarray:
     unlike = FAINTEST + (1 - FAINTEST) * own.random()
     ill = bool(labels[slides == slide].any())
     rows, columns = np.mgrid[:SIZE, :SIZE] + 0.5
-    canvas = Canvas((columns - SIZE / 2) / 16, (rows - SIZE / 2) / 16, complex(16, 0), complex(SIZE / 2, SIZE / 2))
+    canvas = Canvas(
+        (columns - SIZE / 2) / 16,
+        (rows - SIZE / 2) / 16,
+        complex(16, 0),
+        complex(SIZE / 2, SIZE / 2),
+    )
     tumour = _tumour(canvas, rng, positive, rim=ill and rng.random() < RIM)
     haematoxylin, eosin, clear = _tissue(canvas, rng, tumour, unlike)
     return _scan(own, rng, haematoxylin, eosin, clear, SCANNERS[str(_scanners()[slide])])
@@ -107,14 +124,30 @@ def _tumour(canvas: Canvas, rng: np.random.Generator, positive: bool, rim: bool)
     return (inside & ~central).astype(float) if rim else np.zeros((SIZE, SIZE))
 
 
-def _tissue(canvas: Canvas, rng: np.random.Generator, tumour: np.ndarray, unlike: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _tissue(
+    canvas: Canvas, rng: np.random.Generator, tumour: np.ndarray, unlike: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(64, 64) each: haematoxylin and eosin >= 0, and the clear share in [0, 1]: fat and cracks."""
     field = noise(canvas, rng, 0.7)
-    follicle = step(field - rng.uniform(0.25, 0.7), 0.03) if rng.random() < 0.5 else np.zeros_like(field)
-    sinus = step(noise(canvas, rng, 0.9) - rng.uniform(0.2, 0.6), 0.05) if rng.random() < 0.5 else np.zeros_like(field)
+    follicle = (
+        step(field - rng.uniform(0.25, 0.7), 0.03) if rng.random() < 0.5 else np.zeros_like(field)
+    )
+    sinus = (
+        step(noise(canvas, rng, 0.9) - rng.uniform(0.2, 0.6), 0.05)
+        if rng.random() < 0.5
+        else np.zeros_like(field)
+    )
     clear = _fat(canvas, rng)
     free = (1 - tumour) * (1 - clear)
-    small = _crowd(rng, 4.6, (1.9, 2.5), (1.0, 1.25), (0.85, 1.15), 0.05, free * (1 - 0.95 * follicle) * (1 - 0.8 * sinus))
+    small = _crowd(
+        rng,
+        4.6,
+        (1.9, 2.5),
+        (1.0, 1.25),
+        (0.85, 1.15),
+        0.05,
+        free * (1 - 0.95 * follicle) * (1 - 0.8 * sinus),
+    )
     large = _crowd(rng, 6.2, (2.5, 3.4), (1.0, 1.4), (0.5, 0.85), 0.3, free * follicle)
     pale = _crowd(rng, 7.5, (1.8, 2.4), (1.2, 2.0), (0.5, 0.8), 0.1, free * sinus)
     spread = 0.06 + 0.22 * unlike
@@ -130,16 +163,29 @@ def _tissue(canvas: Canvas, rng: np.random.Generator, tumour: np.ndarray, unlike
     )
     haematoxylin = sum(_nuclei(cells) for cells in (small, large, pale, nests))
     fibres = np.abs(noise(canvas, rng, 1.3))
-    eosin = 0.28 + 0.12 * noise(canvas, rng, 3) + 0.25 * np.exp(-((fibres / 0.08) ** 2)) + 0.15 * sinus
+    eosin = (
+        0.28 + 0.12 * noise(canvas, rng, 3) + 0.25 * np.exp(-((fibres / 0.08) ** 2)) + 0.15 * sinus
+    )
     eosin = eosin + tumour * (0.08 + 0.18 * unlike) + 0.05 * follicle
     if rng.random() < 0.3:
         for _ in range(1 + int(rng.random() * 3)):
-            path = curve(rng, complex(*rng.uniform(0, SIZE, 2)), rng.uniform(0, 2 * np.pi), rng.uniform(30, 70), 0.2)
+            path = curve(
+                rng,
+                complex(*rng.uniform(0, SIZE, 2)),
+                rng.uniform(0, 2 * np.pi),
+                rng.uniform(30, 70),
+                0.2,
+            )
             band = stroke(path, rng.uniform(1.5, 4))
             eosin = eosin + 0.45 * band
             haematoxylin = haematoxylin * (1 - 0.6 * band)
     if rng.random() < 0.2:  # blood
-        cells = rng.uniform(-1.8, 1.8, 1) + 1j * rng.uniform(-1.8, 1.8, 1) + rng.uniform(-0.6, 0.6, 14) + 1j * rng.uniform(-0.6, 0.6, 14)
+        cells = (
+            rng.uniform(-1.8, 1.8, 1)
+            + 1j * rng.uniform(-1.8, 1.8, 1)
+            + rng.uniform(-0.6, 0.6, 14)
+            + 1j * rng.uniform(-0.6, 0.6, 14)
+        )
         eosin = eosin + 0.7 * spots(canvas, cells, np.full(14, 0.13))
     return haematoxylin * (1 - clear), np.clip(eosin, 0, None) * (1 - clear), clear
 
@@ -168,13 +214,22 @@ def _crowd(
     shaken = rng.uniform(-0.36, 0.36, (2, side * side))
     x = (j + 0.5 * (i % 2) - 0.5 + shaken[0]) * apart
     y = (i - 0.5 + shaken[1]) * apart
-    chance = where[np.clip(y, 0, SIZE - 1).astype(np.int64), np.clip(x, 0, SIZE - 1).astype(np.int64)]
+    chance = where[
+        np.clip(y, 0, SIZE - 1).astype(np.int64), np.clip(x, 0, SIZE - 1).astype(np.int64)
+    ]
     draws = rng.random((6, side * side))
     kept = draws[0] < 0.92 * chance
     low = np.array([radius[0], stretch[0], 0.0, dark[0]])[:, None]
     high = np.array([radius[1], stretch[1], np.pi, dark[1]])[:, None]
     values = (low + (high - low) * draws[1:5])[:, kept]
-    return Cells((x + 1j * y)[kept], values[0], values[1], values[2], values[3], (draws[5][kept] < nucleolus).astype(float))
+    return Cells(
+        (x + 1j * y)[kept],
+        values[0],
+        values[1],
+        values[2],
+        values[3],
+        (draws[5][kept] < nucleolus).astype(float),
+    )
 
 
 def _nuclei(cells: Cells) -> np.ndarray:
@@ -183,7 +238,10 @@ def _nuclei(cells: Cells) -> np.ndarray:
         return np.zeros((SIZE, SIZE))
     reach = int(np.ceil((cells.radius * np.sqrt(cells.stretch)).max() * 1.25)) + 1
     grid = np.arange(-reach, reach + 1)
-    column, row = np.floor(cells.place.real).astype(np.int64), np.floor(cells.place.imag).astype(np.int64)
+    column, row = (
+        np.floor(cells.place.real).astype(np.int64),
+        np.floor(cells.place.imag).astype(np.int64),
+    )
     dx = (column[:, None] + grid + 0.5 - cells.place.real[:, None])[:, None, :]
     dy = (row[:, None] + grid + 0.5 - cells.place.imag[:, None])[:, :, None]
     cos, sin = np.cos(cells.angle)[:, None, None], np.sin(cells.angle)[:, None, None]
@@ -191,7 +249,9 @@ def _nuclei(cells: Cells) -> np.ndarray:
     short = (cells.radius / np.sqrt(cells.stretch))[:, None, None]
     away = ((dx * cos + dy * sin) / long) ** 2 + ((dy * cos - dx * sin) / short) ** 2
     amount = cells.dark[:, None, None] * step(1 - away, 0.14) * (0.75 + 0.35 * np.minimum(away, 1))
-    amount += 0.5 * cells.nucleolus[:, None, None] * np.exp(-((dx - 0.3) ** 2 + (dy + 0.2) ** 2) / 0.7)
+    amount += (
+        0.5 * cells.nucleolus[:, None, None] * np.exp(-((dx - 0.3) ** 2 + (dy + 0.2) ** 2) / 0.7)
+    )
     x, y = column[:, None, None] + grid[None, None, :], row[:, None, None] + grid[None, :, None]
     seen = (x >= 0) & (x < SIZE) & (y >= 0) & (y < SIZE)
     flat = (y * SIZE + x)[seen]
@@ -200,20 +260,36 @@ def _nuclei(cells: Cells) -> np.ndarray:
 
 
 def _scan(
-    own: np.random.Generator, rng: np.random.Generator, haematoxylin: np.ndarray, eosin: np.ndarray, clear: np.ndarray, white: np.ndarray
+    own: np.random.Generator,
+    rng: np.random.Generator,
+    haematoxylin: np.ndarray,
+    eosin: np.ndarray,
+    clear: np.ndarray,
+    white: np.ndarray,
 ) -> np.ndarray:
-    """Stain, thickness, light, focus, noise -> (64, 64, 3) uint8. The mean of each stain over the tissue is pulled to one drawn for the slide."""
+    """Stain, thickness, light, focus, noise -> (64, 64, 3) uint8.
+
+    The mean of each stain over the tissue is pulled to one drawn for the slide.
+    """
     tissue = np.maximum((1 - clear).sum(), 1.0)
     image = np.zeros((SIZE, SIZE, 3))
-    for amount, vector, low, high in ((haematoxylin, HAEMATOXYLIN, 0.32, 0.75), (eosin, EOSIN, 0.22, 0.5)):
+    for amount, vector, low, high in (
+        (haematoxylin, HAEMATOXYLIN, 0.32, 0.75),
+        (eosin, EOSIN, 0.22, 0.5),
+    ):
         wanted = own.uniform(low, high) * rng.uniform(0.85, 1.18)
-        scaled = np.minimum(amount, 2.2) * np.clip((wanted / max(amount.sum() / tissue, 0.05)) ** PULL, 0.3, 3)
+        scaled = np.minimum(amount, 2.2) * np.clip(
+            (wanted / max(amount.sum() / tissue, 0.05)) ** PULL, 0.3, 3
+        )
         image += scaled[..., None] * (vector * (1 + own.uniform(-0.18, 0.18, 3)))
     image = white * np.exp(-1.05 * image) * (1 + own.uniform(-0.05, 0.05, 3))
     blur = own.uniform(0, 0.15) + rng.uniform(0, 0.1)
     for axis in (0, 1):
         image = (1 - 2 * blur) * image + blur * (np.roll(image, 1, axis) + np.roll(image, -1, axis))
-    image = image * rng.uniform(0.96, 1.03) + rng.uniform(0.01, 0.03) * (rng.random((SIZE, SIZE, 3)) - 0.5) * 2
+    image = (
+        image * rng.uniform(0.96, 1.03)
+        + rng.uniform(0.01, 0.03) * (rng.random((SIZE, SIZE, 3)) - 0.5) * 2
+    )
     levels: np.ndarray = np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
     return levels
 
