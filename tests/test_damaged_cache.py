@@ -271,13 +271,11 @@ def trained(
         train(folder, [small("simclr")])
 
     monkeypatch.setattr(prepare, "pretrain", SimpleNamespace(pretrain=pretraining))
-    monkeypatch.setattr(prepare, "task_pack", lambda *_: SimpleNamespace(array=None))
+    monkeypatch.setattr(prepare, "learnt_from", lambda *_: (None, np.zeros(0)))
     monkeypatch.setattr(
         prepare, "replace", lambda unit, **more: SimpleNamespace(**{**vars(unit), **more})
     )
-    data = SimpleNamespace(
-        where=lambda part: slice(0, 0), pool=SimpleNamespace(bags=None, groups=None, labels=None)
-    )
+    data = SimpleNamespace(learnt_from=(np.zeros(0), None))
     encoder = SimpleNamespace(mean=(), std=(), size=16)
     recipe = [small("simclr")]
     weights = Weights("w", "s", (), None)

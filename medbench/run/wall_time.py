@@ -14,8 +14,7 @@ from medbench.run.execution import reading_order
 from medbench.run.jobs import jobs_of, lacking
 from medbench.run.planning import Plan
 
-#: Seconds until a process has imported what it computes with; measured by
-#: benchmarks/speed/workers.py.
+#: Seconds until a process has imported what it computes with: assumed, not measured.
 START = 4.0
 
 
