@@ -1,9 +1,8 @@
-"""What repositories do not say themselves.
+"""Complete what repositories do not say themselves.
 
-Keyword arguments that JSON cannot hold, and whose images the weights have seen.
-
-Each from the repository's own page. A repository that is not here is built as its config says, and
-is trained on "unknown".
+Keyword arguments that JSON cannot hold, and whose images the weights have seen. Written without a
+network: no entry was compared with its repository's page yet. `--trained-on` comes before the
+table. A repository that is not here is built as its config says, and is trained on "unknown".
 """
 
 from __future__ import annotations
