@@ -87,7 +87,8 @@ def ensemble(
 
 
 def harvey(arctan: bool) -> Callable[..., Extrapolated]:
-    """Harvey et al. 2023 with a power law or arctan as the mean, their priors (models.py, priors.py of their code), the posterior's mode on a grid.
+    """Harvey et al. 2023 with a power law or arctan as the mean, their priors (models.py, priors.py
+    of their code), the posterior's mode on a grid.
 
     Scale of the kernel: as their prior's, 6 sd over the range that is left equals five eighths of
     it. Its other numbers and the noise: on the grid.

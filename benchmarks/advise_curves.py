@@ -1,4 +1,5 @@
-"""Draw the learning curves by which `medbench advise` was chosen and is calibrated: `results/advise/curves.npz`.
+"""Draw the learning curves by which `medbench advise` was chosen and is calibrated:
+`results/advise/curves.npz`.
 
     python benchmarks/evidence_csvs.py FOLDER          # once: hyperkvasir.csv and films.csv, which `folder:` reads
     python benchmarks/advise_curves.py FOLDER PARTS     # an archive a curve family into PARTS; goes on where it was stopped

@@ -1,4 +1,5 @@
-"""The ordinal claims of the three papers, tested on results: held, not held, not decidable, or not tested and what it needs.
+"""The ordinal claims of the three papers, tested on results: held, not held, not decidable, or not
+tested and what it needs.
 
     python benchmarks/claims.py runs/truong2021
     python benchmarks/claims.py results/* --out results/claims.md

@@ -1,4 +1,5 @@
-"""False findings, coverage and power of what `medbench table` and `medbench compare` say, on simulated studies of known truth.
+"""False findings, coverage and power of what `medbench table` and `medbench compare` say, on
+simulated studies of known truth.
 
     python benchmarks/decide_simulation.py level --only 0:20      # false "better", "worse" and "equal", by the shipped `stats.compared`
     python benchmarks/decide_simulation.py coverage               # of single numbers, by every candidate; of differences and drops

@@ -1,4 +1,5 @@
-"""HAM10000 at 64 px: what in-domain pretraining, fusion and plain ImageNet weights are worth at 1, 10 and 100 % of the labels.
+"""HAM10000 at 64 px: what in-domain pretraining, fusion and plain ImageNet weights are worth at 1,
+10 and 100 % of the labels.
 
     medbench run benchmarks/derm.py --data FOLDER          # FOLDER holds ham10000/; `medbench data list derm` says how to get it
     medbench plot runs/derm --kind curves --format png --width page

@@ -1,4 +1,5 @@
-"""HAM10000 at 64 px: what 200,000 views of in-domain pretraining bring over the supervised weights that it started from.
+"""HAM10000 at 64 px: what 200,000 views of in-domain pretraining bring over the supervised weights
+that it started from.
 
     medbench run benchmarks/derm_standard.py --data FOLDER          # FOLDER holds ham10000/; `medbench data list derm` says how to get it
     medbench compare runs/derm_standard --against supervised

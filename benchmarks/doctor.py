@@ -1,4 +1,5 @@
-"""How many of 30 planted mistakes does `medbench doctor` name? Five timm encoders, six mistakes each, and the five as they should be.
+"""How many of 30 planted mistakes does `medbench doctor` name? Five timm encoders, six mistakes
+each, and the five as they should be.
 
     python benchmarks/doctor.py --lite1 FILE --lite2 FILE --data FOLDER
 

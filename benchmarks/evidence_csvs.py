@@ -1,4 +1,5 @@
-"""Write the three CSV files behind `results/hyperkvasir` and `results/kinds`, which `folder:` reads.
+"""Write the three CSV files behind `results/hyperkvasir` and `results/kinds`, which `folder:`
+reads.
 
     python benchmarks/evidence_csvs.py FOLDER      # holds hyperkvasir/ and hannover_cxr/ in their official layouts
 

@@ -1,4 +1,5 @@
-"""Does the decoder's reduced-size reading of large JPEGs change results? Full decode against it, beside rounding.
+"""Does the decoder's reduced-size reading of large JPEGs change results? Full decode against it,
+beside rounding.
 
     MEDBENCH_DATA=... python benchmarks/jpeg_decode.py first OUT.json        half an hour on a core
     MEDBENCH_DATA=... python benchmarks/jpeg_decode.py second OUT.json       a quarter of an hour

@@ -1,4 +1,5 @@
-"""How far an encoder's vector of an image file lies from that of its publisher's own processor: 8-bit packs, squash or crop.
+"""How far an encoder's vector of an image file lies from that of its publisher's own processor:
+8-bit packs, squash or crop.
 
     python benchmarks/native_preprocessing.py FOLDER ...     # folders of images, each as it is found; 64 images of each are taken
 

@@ -1,4 +1,5 @@
-"""Nielsen et al. 2023 (Bioengineering 10(8):895): in-domain DINO features under classical classifiers, 1 to 1,000 labels a class.
+"""Nielsen et al. 2023 (Bioengineering 10(8):895): in-domain DINO features under classical
+classifiers, 1 to 1,000 labels a class.
 
 Their figure of balanced accuracies, beside ours, for ISIC 2019 (isic2019), HyperKvasir (endoscopy)
 and bone marrow cells (marrow):

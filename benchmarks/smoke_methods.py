@@ -1,4 +1,5 @@
-"""Smoke study of the methods that are run by name alone: LeJEPA, VICReg, Barlow Twins, BYOL, MoCo v3 and MAE, from random weights, at the quick budget.
+"""Smoke study of the methods that are run by name alone: LeJEPA, VICReg, Barlow Twins, BYOL, MoCo
+v3 and MAE, from random weights, at the quick budget.
 
     medbench run benchmarks/smoke_methods.py
     medbench check benchmarks/smoke_methods.py --against results/smoke-methods/rows.jsonl --explain

@@ -1,4 +1,5 @@
-"""Smoke study of the protocols that smoke.py leaves out: fine-tuning, a layer trained on random views, the classifiers of Nielsen et al. 2023.
+"""Smoke study of the protocols that smoke.py leaves out: fine-tuning, a layer trained on random
+views, the classifiers of Nielsen et al. 2023.
 
     medbench run benchmarks/smoke_protocols.py medbench check benchmarks/smoke_protocols.py
     --against results/smoke-protocols/rows.jsonl --explain

@@ -1,4 +1,5 @@
-"""Measure the shape of the package: entries, arrows between rooms, upward arrows, circles of modules, names with several meanings, heavy functions.
+"""Measure the shape of the package: entries, arrows between rooms, upward arrows, circles of
+modules, names with several meanings, heavy functions.
 
     python benchmarks/structure.py                 # of this checkout
     python benchmarks/structure.py PACKAGE         # of another one: the folder of the package itself

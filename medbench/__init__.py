@@ -1,4 +1,5 @@
-"""medbench: which pretrained encoder should a medical image classifier start from, how few labels will do, can the difference be trusted?
+"""medbench: which pretrained encoder should a medical image classifier start from, how few labels
+will do, can the difference be trusted?
 
 What the command line does, as functions:
 

@@ -1,4 +1,5 @@
-"""`medbench`, `python -m medbench`: Ctrl-C says what comes next while modules are still being imported, too."""
+"""`medbench`, `python -m medbench`: Ctrl-C says what comes next while modules are still being
+imported, too."""
 
 from __future__ import annotations
 

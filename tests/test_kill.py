@@ -1,4 +1,5 @@
-"""SIGKILL at ten moments of the shipped command, inside a fine-tuning, and two runs into one folder at once. Minutes long: pytest -m slow.
+"""SIGKILL at ten moments of the shipped command, inside a fine-tuning, and two runs into one folder
+at once. Minutes long: pytest -m slow.
 
 Each kill falls a random while after a line of the log that says which stage has begun, so that
 packing, pretraining, embedding, solving and writing are all hit; the log line is printed with the

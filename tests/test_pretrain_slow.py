@@ -1,4 +1,5 @@
-"""The positive control: does pretraining learn what the classes show, from pixels alone, and does a planted defect prevent it?
+"""The positive control: does pretraining learn what the classes show, from pixels alone, and does a
+planted defect prevent it?
 
 A small encoder with random weights at 32 px on the dermoscopy phantom, whose classes random
 features separate badly. Each method sees 50,000 views, a minute on one core. Its linear probe must
@@ -243,7 +244,8 @@ def auc(chances: np.ndarray, of: Images) -> tuple[float, np.ndarray]:
 
 
 def own_normal(images: Images) -> Normal:
-    """Mean and standard deviation of each channel, as the authors of MAE bring ImageNet's images to ImageNet's.
+    """Mean and standard deviation of each channel, as the authors of MAE bring ImageNet's images to
+    ImageNet's.
 
     Each patch that MAE draws has mean 0 and variance 1 over its pixels and channels together. With
     .6 and .2 in every channel, 80 % of that variance are three numbers, the same in every patch:

@@ -1,4 +1,5 @@
-"""Does anything beside the encoder cost time or memory? Packing and embedding, each against its own floor, in one run.
+"""Does anything beside the encoder cost time or memory? Packing and embedding, each against its own
+floor, in one run.
 
     uv run python benchmarks/speed/embed.py            # 10,000 drawn JPEGs, the default encoder at 112 px
     uv run python benchmarks/speed/embed.py --quick    # 2,000

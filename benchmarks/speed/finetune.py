@@ -1,4 +1,5 @@
-"""Does anything beside the network cost time while fine-tuning? The loop against its own floor and against a plain loop, in one run.
+"""Does anything beside the network cost time while fine-tuning? The loop against its own floor and
+against a plain loop, in one run.
 
     uv run python benchmarks/speed/finetune.py             # the default encoder at 112 px in fp32
     uv run python benchmarks/speed/finetune.py --size 224 --encoder resnet50 --precision bf16

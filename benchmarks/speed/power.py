@@ -1,4 +1,5 @@
-"""Seconds of the power transform before `svm` and `logreg`: ours, for all features at once, beside scikit-learn's, one feature after the other.
+"""Seconds of the power transform before `svm` and `logreg`: ours, for all features at once, beside
+scikit-learn's, one feature after the other.
 
     uv run python benchmarks/speed/power.py [--features 1280] [--images 14,70,700]
 

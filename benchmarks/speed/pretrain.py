@@ -1,4 +1,5 @@
-"""Does the pretraining loop cost more than its network? Views a second against the bare network, and against lightly's own transforms.
+"""Does the pretraining loop cost more than its network? Views a second against the bare network,
+and against lightly's own transforms.
 
     uv run python benchmarks/speed/pretrain.py            # SimCLR, SwAV and DINO, the default encoder at 64 px
     uv run python benchmarks/speed/pretrain.py --quick    # SimCLR alone

@@ -1,4 +1,5 @@
-"""What the linear probe costs against scikit-learn's LogisticRegressionCV, and how near it is to its floor.
+"""What the linear probe costs against scikit-learn's LogisticRegressionCV, and how near it is to
+its floor.
 
     python benchmarks/speed/probe.py                                                          # HAM10000, 1280 features, 1, 10, 100 %
     python benchmarks/speed/probe.py --encoder resnet18.tv_in1k --method random --binary      # narrow: 512 features, nevus or not

@@ -1,4 +1,5 @@
-"""When does a newcomer see a number, and is the time left that a run tells right? The README's first command, step by step.
+"""When does a newcomer see a number, and is the time left that a run tells right? The README's
+first command, step by step.
 
     uv run python benchmarks/speed/time_left.py            # about five minutes of two quiet cores
     uv run python benchmarks/speed/time_left.py --quick    # 1 and 10 % of the labels, 500 views

@@ -1,4 +1,5 @@
-"""Views a second: medbench's against kornia's on the same batch with the same operations, and against lightly's transforms of PIL images.
+"""Views a second: medbench's against kornia's on the same batch with the same operations, and
+against lightly's transforms of PIL images.
 
     uv run --with kornia --with lightly python benchmarks/speed/views.py
     uv run python benchmarks/speed/views.py --device cuda --size 224    # of one size, on a GPU; who is not installed is left out

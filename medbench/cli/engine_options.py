@@ -222,7 +222,8 @@ def status_command(
     ] = False,
     as_json: Json = None,
 ) -> None:
-    """Say how far a run is, wherever it computes: rows, failures, its SLURM jobs, and what each worker is at."""
+    """Say how far a run is, wherever it computes: rows, failures, its SLURM jobs, and what each
+    worker is at."""
     from medbench.run import presence
     from medbench.run.engines import slurm
 

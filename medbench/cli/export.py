@@ -266,7 +266,8 @@ def validate(
     device: Device = "auto",
     as_json: Json = None,
 ) -> None:
-    """Is the model as good on your own labelled images as its card says, and are its thresholds right there? Exit code 3 where images could not be read."""
+    """Is the model as good on your own labelled images as its card says, and are its thresholds
+    right there? Exit code 3 where images could not be read."""
     from medbench.cli import screen
     from medbench.models.exported import load
     from medbench.models.exported.labelled import answered

@@ -1,4 +1,5 @@
-"""What commands share: the two apps, options that are no part of a grid (`grid_options` has those), and how a user's words are read."""
+"""What commands share: the two apps, options that are no part of a grid (`grid_options` has those),
+and how a user's words are read."""
 
 from __future__ import annotations
 
@@ -130,7 +131,8 @@ def asked_of(
     *,
     may_reference: bool = False,
 ) -> Asked:
-    """Results folders, and with `--with` one of each of these predictions, which lasts until the command ends."""
+    """Results folders, and with `--with` one of each of these predictions, which lasts until the
+    command ends."""
     stores = stores_of(folders)
     files = [file for file in beside or () if str(file) != REFERENCE]
     reference = len(files) < len(beside or ())
@@ -212,7 +214,8 @@ def choice(what: str, given: str, allowed: Collection[str]) -> str:
 
 
 def outputs(*files: Path | None) -> None:
-    """Raises UserError for a file that cannot be written, before the work whose result it shall hold."""
+    """Raises UserError for a file that cannot be written, before the work whose result it shall
+    hold."""
     for file in filter(None, files):
         if file.is_dir():
             raise UserError(f"{file} is a folder.", then=f"name a file in it: {file / 'NAME'}")

@@ -192,7 +192,8 @@ def merge_command(
         ),
     ] = False,
 ) -> None:
-    """Join results folders of several machines into one, or make a copy of one that can be published."""
+    """Join results folders of several machines into one, or make a copy of one that can be
+    published."""
     from medbench.run import merge
 
     check_writable(out, "medbench merge --out FOLDER", folder=True)

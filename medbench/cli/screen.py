@@ -66,7 +66,8 @@ class PlainConsole(Console):
 
 
 class Screen:
-    """`with Screen(...) as screen:` shows what is reported inside, and each row of a run with on_row=screen.row.
+    """`with Screen(...) as screen:` shows what is reported inside, and each row of a run with
+    on_row=screen.row.
 
     On a terminal everything is drawn in place. Elsewhere (a CI log) each stage prints when it
     begins and ends, and twice a minute in between; each row of a small run is a line, of a large

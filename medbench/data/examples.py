@@ -40,7 +40,8 @@ def examples_of(split: Split, by: str) -> Examples:
 
 
 def contents(of: Examples, hashes: Sequence[str]) -> list[str]:
-    """What each example is: its image's content, or of a case that of all its images in their order. hashes: of the images."""
+    """What each example is: its image's content, or of a case that of all its images in their
+    order. hashes: of the images."""
     if of.of is None:
         return list(hashes)
     found: list[list[str]] = [[] for _ in range(len(of.split))]

@@ -36,7 +36,8 @@ def batches(
     *,
     dtype: torch.dtype | None = None,
 ) -> Iterator[torch.Tensor]:
-    """Yield (B, 3, S, S) tensors, (x / 255 - mean) / std, of the images at `index` (n,) int, in that order; the last may be smaller.
+    """Yield (B, 3, S, S) tensors, (x / 255 - mean) / std, of the images at `index` (n,) int, in
+    that order; the last may be smaller.
 
     mean, std: of R, G, B in [0, 1]. dtype: float32 by default. Memory format channels_last: the
     pack's own order, so it costs nothing. uint8 goes to the device, a quarter of the bytes; the
@@ -72,7 +73,8 @@ def blocks(
 def parts_ahead(
     array: Any, wanted: Iterable[np.ndarray], device: torch.device
 ) -> Iterator[torch.Tensor]:
-    """Yield (B, S, S, 3) uint8 on the device for each of the indices (B,) that are wanted, which are asked for a little ahead."""
+    """Yield (B, S, S, 3) uint8 on the device for each of the indices (B,) that are wanted, which
+    are asked for a little ahead."""
     gpu, parts = device.type == "cuda", iter(wanted)
     ahead = _AHEAD * _READERS if gpu else _AHEAD
     side = SideStream(device)

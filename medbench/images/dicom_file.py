@@ -1,4 +1,5 @@
-"""A DICOM file's bytes -> the data set of one image, bounded before anything is inflated or decoded."""
+"""A DICOM file's bytes -> the data set of one image, bounded before anything is inflated or
+decoded."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ _SAMPLES = {
 
 
 def read(data: bytes, frame: int | None = None) -> pydicom.Dataset:
-    """One image's data set; what its functional groups say of window, slope and tables stands at the top level.
+    """One image's data set; what its functional groups say of window, slope and tables stands at
+    the top level.
 
     Raises UserError for several frames, no pixels, more pixels than the header declares, an
     interpretation or a compression that is not read.
@@ -52,7 +54,8 @@ def read(data: bytes, frame: int | None = None) -> pydicom.Dataset:
 
 
 def is_native(ds: pydicom.Dataset) -> bool:
-    """Whether the stored words are in the file as they are (or run-length encoded), not made by a codec."""
+    """Whether the stored words are in the file as they are (or run-length encoded), not made by a
+    codec."""
     from pydicom.uid import RLELossless
 
     syntax = ds.file_meta.TransferSyntaxUID
@@ -149,7 +152,8 @@ def _check_interpretation(ds: pydicom.Dataset) -> None:
 
 
 def _check_size(ds: pydicom.Dataset, frame: int, frames: int) -> None:
-    """Compare what the header declares with what is there, or with what the codec's own header says."""
+    """Compare what the header declares with what is there, or with what the codec's own header
+    says."""
     from pydicom.encaps import get_frame
     from pydicom.pixels.utils import get_expected_length
 

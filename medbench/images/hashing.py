@@ -1,4 +1,5 @@
-"""What an image is: the SHA-256 of its bytes, remembered, so that a second plan of 300,000 files reads none of them.
+"""What an image is: the SHA-256 of its bytes, remembered, so that a second plan of 300,000 files
+reads none of them.
 
 What is trusted: that a file with the same path, size, modification time, change time and inode
 holds the same bytes. The kernel sets the change time at every write, rename and change of the other

@@ -97,7 +97,8 @@ def left_behind(name: str) -> str:
 
 
 def folders_below(top: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
-    """(folder, names of folders in it, names of files in it) of `top` and of all below, links followed, each once.
+    """(folder, names of folders in it, names of files in it) of `top` and of all below, links
+    followed, each once.
 
     Who takes names out of the second list keeps them from being entered, as in `os.walk`. Raises
     OSError where one cannot be read.
@@ -135,7 +136,8 @@ def images_below(place: PurePath) -> int:
 
 
 def made_of(paths: Iterable[str]) -> dict[str, str]:
-    """Image -> the image that it was made of, for the masks, previews and annotated pictures among relative POSIX paths.
+    """Image -> the image that it was made of, for the masks, previews and annotated pictures among
+    relative POSIX paths.
 
     >>> made_of(["a/1.png", "a/1_mask.png", "b/images/2.png", "b/masks/2.png", "a/3_mask.png"])
     {'a/1_mask.png': 'a/1.png', 'b/masks/2.png': 'b/images/2.png'}

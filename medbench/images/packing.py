@@ -1,4 +1,5 @@
-"""All images of a task at one size in one memory-mapped file, so that each is decoded once in the life of the data set.
+"""All images of a task at one size in one memory-mapped file, so that each is decoded once in the
+life of the data set.
 
 The whole image is squeezed to size x size; no border is cut off, for findings lie there: the
 costophrenic angles and apices of a chest film, the rim of a fundus image. The price, a changed
@@ -347,7 +348,8 @@ def squeezed(image: Image, forms: Sequence[PackForm | PackPlace]) -> list[np.nda
 
 
 class _Partial:
-    """A pack that is being made, under its lock: images.partial.npy, and in done.npy the checksums of its chunks."""
+    """A pack that is being made, under its lock: images.partial.npy, and in done.npy the checksums
+    of its chunks."""
 
     def __init__(self, folder: Path, shape: tuple[int, ...], form: PackForm):
         self.folder, self.shape, self.form = folder, shape, form

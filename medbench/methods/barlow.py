@@ -1,4 +1,5 @@
-"""Barlow Twins: over a batch, each value of one view's embedding goes with itself in the other view and with no other (Zbontar et al. 2021)."""
+"""Barlow Twins: over a batch, each value of one view's embedding goes with itself in the other view
+and with no other (Zbontar et al. 2021)."""
 
 from __future__ import annotations
 

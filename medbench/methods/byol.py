@@ -1,4 +1,5 @@
-"""BYOL: from one view of an image, what a slowly following copy of the network gives for the other is predicted (Grill et al. 2020)."""
+"""BYOL: from one view of an image, what a slowly following copy of the network gives for the other
+is predicted (Grill et al. 2020)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""DINO: a student matches a teacher that is its own moving average, small views to large ones (Caron et al. 2021)."""
+"""DINO: a student matches a teacher that is its own moving average, small views to large ones
+(Caron et al. 2021)."""
 
 from __future__ import annotations
 
@@ -92,7 +93,8 @@ def dino(backbone: torch.nn.Module, dim: int, recipe: Recipe) -> Objective:
 
 
 def _head(dim: int, recipe: Recipe) -> Any:
-    """lightly's, which has three layers before the prototypes, and as many more of its hidden ones as `layers` asks for."""
+    """lightly's, which has three layers before the prototypes, and as many more of its hidden ones
+    as `layers` asks for."""
     import warnings
 
     import torch

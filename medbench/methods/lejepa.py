@@ -1,4 +1,5 @@
-"""LeJEPA: all views of an image get one embedding, and over images embeddings are spread as an isotropic Gaussian (Balestriero and LeCun 2025)."""
+"""LeJEPA: all views of an image get one embedding, and over images embeddings are spread as an
+isotropic Gaussian (Balestriero and LeCun 2025)."""
 
 from __future__ import annotations
 

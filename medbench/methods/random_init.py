@@ -1,4 +1,5 @@
-"""The control: the architecture alone, as timm initialises it, but with its residual branches switched on. What a pretrained encoder must beat."""
+"""The control: the architecture alone, as timm initialises it, but with its residual branches
+switched on. What a pretrained encoder must beat."""
 
 from __future__ import annotations
 

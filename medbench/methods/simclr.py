@@ -1,4 +1,5 @@
-"""SimCLR: two views of an image are told from all other images of the batch by their similarity (Chen et al. 2020)."""
+"""SimCLR: two views of an image are told from all other images of the batch by their similarity
+(Chen et al. 2020)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""SwAV: the cluster of one view is predicted from the others, clusters being kept of equal size by Sinkhorn (Caron et al. 2020)."""
+"""SwAV: the cluster of one view is predicted from the others, clusters being kept of equal size by
+Sinkhorn (Caron et al. 2020)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What the user brings: an encoder of the hub, weights for a timm one, FILE.py:NAME, or features:FILE that were computed elsewhere (an API).
+"""What the user brings: an encoder of the hub, weights for a timm one, FILE.py:NAME, or
+features:FILE that were computed elsewhere (an API).
 
 A method of its own, so that an encoder that somebody else trained has a place in the cell's
 `method`.

@@ -1,4 +1,5 @@
-"""VICReg: two views of an image get the same embedding, each value of which varies over the batch and with no other (Bardes et al. 2022)."""
+"""VICReg: two views of an image get the same embedding, each value of which varies over the batch
+and with no other (Bardes et al. 2022)."""
 
 from __future__ import annotations
 

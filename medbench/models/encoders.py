@@ -1,4 +1,5 @@
-"""Encoders by name: timm's, those of the Hugging Face hub, a user's own function, or features that somebody else computed.
+"""Encoders by name: timm's, those of the Hugging Face hub, a user's own function, or features that
+somebody else computed.
 
 Top level stays light: what timm says of an encoder other than the embedded one is kept in the
 cache, so that a plan needs neither timm nor torch.
@@ -118,7 +119,8 @@ def encoder(
 
 
 def _with_weights(encoder: Encoder, file: Path, size: int | None, stated: Stated) -> Encoder:
-    """The encoder with a checkpoint of the user's, or an official one, and the preprocessing that goes with it."""
+    """The encoder with a checkpoint of the user's, or an official one, and the preprocessing that
+    goes with it."""
     kept = replace(encoder, kind="weights", file=file, trained_on=stated.trained_on)
     if not file.is_file():  # an official one says it later, with its weights
         return kept

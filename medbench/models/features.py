@@ -146,7 +146,8 @@ def _discard(folder: Path, why: Exception) -> None:
 
 
 def measured_speed(cache_dir: Path, encoder: Encoder, device: str) -> float | None:
-    """Images a second of the last embedding with this encoder and size on this device, None where there was none."""
+    """Images a second of the last embedding with this encoder and size on this device, None where
+    there was none."""
     files = sorted(
         (cache_dir / "features").glob("*/about.json"),
         key=lambda file: file.stat().st_mtime,
@@ -373,7 +374,8 @@ def forward(
     precision: str,
     division: Division | None = None,
 ) -> Iterator[np.ndarray]:
-    """Yield (B, D) float32 arrays of features, batch after batch, at the encoder's own forward speed. division: what batches were divided in, is noted."""
+    """Yield (B, D) float32 arrays of features, batch after batch, at the encoder's own forward
+    speed. division: what batches were divided in, is noted."""
     from medbench.models import forward_pass
 
     batches = images.batches(pack, index, BATCH, device, encoder.mean, encoder.std)
@@ -383,7 +385,8 @@ def forward(
 
 
 def _resume(file: Path, counter: Path, total: int) -> tuple[int, float, np.memmap[Any, Any] | None]:
-    """Images done and seconds spent by a run that was killed, and the features; (0, 0, None) where there was none, or it left them damaged."""
+    """Images done and seconds spent by a run that was killed, and the features; (0, 0, None) where
+    there was none, or it left them damaged."""
     try:
         record = parsed(counter.read_bytes())
         checked(record, {"done": int, "seconds": (int, float), "shape": list, "crc32": int})

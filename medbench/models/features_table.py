@@ -75,7 +75,8 @@ class FeaturesTable:
     names: tuple[str, ...]
 
     def of(self, ids: Sequence[str], needed: Sequence[bool]) -> np.ndarray:
-        """(N, D) float32: the vectors of `ids`, in that order; NaN for an image that is not `needed` and not there.
+        """(N, D) float32: the vectors of `ids`, in that order; NaN for an image that is not
+        `needed` and not there.
 
         Raises UserError that names what is missing or not finite. Ids that no image has are left
         alone.

@@ -14,7 +14,8 @@ PIECE = 2**27  # float64 values of the images that a GPU compares again
 def nearest(
     queries: torch.Tensor, images: torch.Tensor, most: int, barred: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Similarity (B, m) float64, descending, and place (B, m) of the `most` nearest images of each query, and of all that are as near as the last.
+    """Similarity (B, m) float64, descending, and place (B, m) of the `most` nearest images of each
+    query, and of all that are as near as the last.
 
     queries (B, D), images (n, D) float64 of length 1; barred (B, n) bool: who may not vote; its
     similarity is -inf. Of 7,000 images the others were most of the time.

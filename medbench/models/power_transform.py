@@ -1,4 +1,5 @@
-"""The Yeo-Johnson power transform (Biometrika 87(4):954, 2000) with its exponent of maximal likelihood, for all features at once.
+"""The Yeo-Johnson power transform (Biometrika 87(4):954, 2000) with its exponent of maximal
+likelihood, for all features at once.
 
 scikit-learn's `PowerTransformer` finds the same exponents one feature after the other, by values of
 the likelihood: 10 s for 1,280 features, a hundred times what the classifier behind it takes. Here

@@ -30,7 +30,8 @@ class Stated:
         return bool(self.mean or self.std or self.interpolation or self.trained_on)
 
     def over(self, own: Callable[[], Preprocessing], size: int | None = None) -> Preprocessing:
-        """What is stated, and of what is not the encoder's own, which is asked only if it is needed."""
+        """What is stated, and of what is not the encoder's own, which is asked only if it is
+        needed."""
         if self.mean and self.std and size:
             return Preprocessing(size, self.mean, self.std, self.interpolation or OURS[0])
         found = own()

@@ -160,7 +160,8 @@ def _made(encoder: Encoder) -> torch.nn.Module:
 
 
 def module_hash(encoder: Encoder) -> str:
-    """SHA-256 of the module's weights and buffers, of the file's code, and of that of the user's own files that it imports.
+    """SHA-256 of the module's weights and buffers, of the file's code, and of that of the user's
+    own files that it imports.
 
     Of code its syntax tree counts, without docstrings: comments, layout and prose may change.
     """

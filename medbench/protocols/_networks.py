@@ -37,7 +37,8 @@ def standardiser(features: np.ndarray, device: str) -> Callable[[np.ndarray], to
 def layer_drawn(
     inputs: int, outputs: int, generator: torch.Generator, like: torch.Tensor
 ) -> list[torch.Tensor]:
-    """Weights and biases of a linear layer, uniform to 1 / sqrt(inputs), as `torch.nn.Linear` draws them."""
+    """Weights and biases of a linear layer, uniform to 1 / sqrt(inputs), as `torch.nn.Linear` draws
+    them."""
     import torch
 
     bound = 1 / math.sqrt(inputs)
@@ -51,7 +52,8 @@ def layer_drawn(
 def layer_of(
     model: Model, kind: Kind, outputs: int, width: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """weight (outputs, width), bias (outputs,) float32 of a linear probe's solution, for features as they are.
+    """weight (outputs, width), bias (outputs,) float32 of a linear probe's solution, for features
+    as they are.
 
     A class that the labelled images do not show gets a logit below all others, a label of one value
     its smoothed base rate.

@@ -1,4 +1,5 @@
-"""Gated attention over the images of a case, after Ilse, Tomczak and Welling 2018, on frozen features.
+"""Gated attention over the images of a case, after Ilse, Tomczak and Welling 2018, on frozen
+features.
 
 Features are standardised by the labelled cases' images. The weight of an image in its case is the
 softmax of w . (tanh(V h) * sigmoid(U h)) over the case's images, with `HIDDEN` rows in V and U; a
@@ -226,7 +227,8 @@ def _probe(fold: _Subset, penalty: float) -> Model:
 
 
 def _held(logits: torch.Tensor, labels: np.ndarray) -> np.ndarray:
-    """Probabilities of held-out cases; NaN for a label of which the fold's training part, with these labels, has one value alone."""
+    """Probabilities of held-out cases; NaN for a label of which the fold's training part, with
+    these labels, has one value alone."""
     import numpy as np
 
     probabilities = class_probabilities(logits, labels)
@@ -244,7 +246,8 @@ class _Training:
     """
 
     def __init__(self, subset: _Subset, members: Sequence[tuple[np.ndarray, Model]], rate: float):
-        """members: of each, positions in the subset that it is trained on, and the probe that it starts from."""
+        """members: of each, positions in the subset that it is trained on, and the probe that it
+        starts from."""
         import numpy as np
         import torch
 

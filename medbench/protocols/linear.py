@@ -1,4 +1,5 @@
-"""Linear probe: L2-penalised logistic regression on frozen features, the penalty chosen inside the labelled subset.
+"""Linear probe: L2-penalised logistic regression on frozen features, the penalty chosen inside the
+labelled subset.
 
 Features are standardised, the penalty is chosen by grouped, stratified cross-validation on the
 labelled images alone (pooled log-loss of the held-out images; ties to the stronger penalty), then

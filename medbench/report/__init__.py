@@ -1,1 +1,2 @@
-"""Plan + rows -> tables, figures, one HTML page, verdicts, clinical metrics, checks against reference rows. Never imports torch."""
+"""Plan + rows -> tables, figures, one HTML page, verdicts, clinical metrics, checks against
+reference rows. Never imports torch."""

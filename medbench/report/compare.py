@@ -189,7 +189,8 @@ def _record(
 
 
 def alone(pair: PairwiseComparison) -> str:
-    """Why p is large beside an interval that leaves out 0, and whose p it is where there were several pretrainings; "" where neither is so."""
+    """Why p is large beside an interval that leaves out 0, and whose p it is where there were
+    several pretrainings; "" where neither is so."""
     verdict, said = pair.verdict, ""
     if verdict.word == "not decidable" and verdict.difference.p() <= ALPHA < verdict.p:
         own, corrected = stats.format_p(verdict.difference.p()), stats.format_p(verdict.p)
@@ -229,7 +230,8 @@ def label_savings(
     *,
     against: Sequence[LeaderboardEntry] | None = None,
 ) -> list[Note]:
-    """For each method: with which share of the labels it reaches each other's score with all labels, and its area under the label curve.
+    """For each method: with which share of the labels it reaches each other's score with all
+    labels, and its area under the label curve.
 
     against: only the scores of these lines' methods.
     """
@@ -335,7 +337,8 @@ def _on_shared_draws(*lines: LeaderboardEntry) -> list[list[tuple[Store, Row]]]:
 
 
 def _ranks(scores: np.ndarray) -> np.ndarray:
-    """(M, C) -> the mean rank of each score in its column, in (0, 1]: two methods' scores on one scale."""
+    """(M, C) -> the mean rank of each score in its column, in (0, 1]: two methods' scores on one
+    scale."""
     from scipy.stats import rankdata
 
     ranked: np.ndarray = rankdata(scores, axis=0) / len(scores)

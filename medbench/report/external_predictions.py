@@ -71,7 +71,8 @@ class _Table:
 def joined(
     stores: Sequence[Store], files: Sequence[Path], asked: Sequence[str], place: Path
 ) -> tuple[list[Store], list[str], list[str]]:
-    """The stores with one more for each model of the files, made in `place`; `asked` (as `leaderboard.only` takes it) so that it keeps them; their names.
+    """The stores with one more for each model of the files, made in `place`; `asked` (as
+    `leaderboard.only` takes it) so that it keeps them; their names.
 
     A model stands on the board whose scored images its ids are, at the largest budget of those
     asked for. Raises UserError where ids, probabilities or decisions are not those of a board, and

@@ -1,4 +1,5 @@
-"""The paragraph of a paper that says what was done, from plan and rows alone, with BibTeX of what was used."""
+"""The paragraph of a paper that says what was done, from plan and rows alone, with BibTeX of what
+was used."""
 
 from __future__ import annotations
 
@@ -168,7 +169,8 @@ def _encoders(rows: Sequence[Row], cited: _Cited) -> list[str]:
 
 
 def _pretrained(rows: Sequence[Row]) -> str:
-    """How much a method was trained on the task's images; "" for a fusion, whose members say it, and where nothing was learnt."""
+    """How much a method was trained on the task's images; "" for a fusion, whose members say it,
+    and where nothing was learnt."""
     made = [
         one
         for row in rows
@@ -234,7 +236,8 @@ def _uncertainty(boards: Sequence[Leaderboard], cited: _Cited) -> str:
 
 
 def _classes(boards: Sequence[Leaderboard]) -> list[str]:
-    """Of each task its rare classes, and what the best line finds of the class that it finds least of."""
+    """Of each task its rare classes, and what the best line finds of the class that it finds least
+    of."""
     found = []
     for board in boards:
         where = f"On {board.about['title']}, " if len(boards) > 1 else ""

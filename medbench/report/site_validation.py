@@ -1,4 +1,5 @@
-"""Is an exported model as good on a user's own images as its card says? Discrimination, thresholds, calibration and prevalence, told apart."""
+"""Is an exported model as good on a user's own images as its card says? Discrimination, thresholds,
+calibration and prevalence, told apart."""
 
 from __future__ import annotations
 
@@ -241,7 +242,8 @@ def validate(
 
 
 def _right(answers: LinePredictions, name: str, point: str) -> Numbers:
-    """The threshold that has the share of a point on these images, and the 95 % of it over resampled groups."""
+    """The threshold that has the share of a point on these images, and the 95 % of it over
+    resampled groups."""
     rule, _, text = point.partition("-")
     choose = least_for_sensitivity if rule == "sensitivity" else above_for_specificity
     c, share = list(answers.classes).index(name), float(text)

@@ -72,7 +72,8 @@ class Division:
 
 
 def _first_folds(labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """(n,) int64: folds as the first rows have them, as many as the smallest class has groups; -1 where that is one."""
+    """(n,) int64: folds as the first rows have them, as many as the smallest class has groups; -1
+    where that is one."""
     if labels.ndim == 1:
         sizes = [len(np.unique(groups[labels == c])) for c in np.unique(labels)]
         k = min(sizes) if len(sizes) > 1 else 1

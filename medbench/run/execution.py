@@ -109,7 +109,8 @@ def execute(
 
 
 def begin(plan: Plan, store: Store, device: str) -> RunContext:
-    """Check, decode and write what comes before all cells, and is the same for every process of a run. Raises UserError."""
+    """Check, decode and write what comes before all cells, and is the same for every process of a
+    run. Raises UserError."""
     for precision in dict.fromkeys(unit.precision for unit in plan.units):
         devices.check_device(device, precision)
     todo = _lacking(plan, store)
@@ -391,7 +392,8 @@ def needs_images(plan: Plan, todo: Sequence[PlannedCell]) -> bool:
 
 
 def _restore_targets(plan: Plan, store: Store) -> None:
-    """Scored sets of finished rows that were lost or damaged are saved anew, where the folder keeps predictions, which they belong to."""
+    """Scored sets of finished rows that were lost or damaged are saved anew, where the folder keeps
+    predictions, which they belong to."""
     rows = {str(row.provenance["target"]): row for row in store.rows().values()}
     sets = {
         target.file: (unit.data, target)

@@ -362,7 +362,8 @@ def _score(
 
 
 def _check_sums(probabilities: np.ndarray, kind: Kind, where: str) -> None:
-    """Raises ValueError where classes of which one is right have probabilities (N, C) that do not sum to 1."""
+    """Raises ValueError where classes of which one is right have probabilities (N, C) that do not
+    sum to 1."""
     wrong = uneven(probabilities, kind)
     if len(wrong):
         total = probabilities[wrong[0]].sum()

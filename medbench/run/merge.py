@@ -40,7 +40,8 @@ def merge(folders: Sequence[Path], out: Path, *, predictions: bool = True) -> tu
 
 
 def _merged(folders: Sequence[Path], out: Path, predictions: bool) -> tuple[int, int]:
-    """Copy plans, rows, scores, failures and ledgers of `folders` into `out`, which may hold rows already. (rows that were new, rows in all).
+    """Copy plans, rows, scores, failures and ledgers of `folders` into `out`, which may hold rows
+    already. (rows that were new, rows in all).
 
     predictions: False leaves out whatever belongs to a single image (ids, labels, groups,
     probabilities, decisions, the words of a failure) and keeps the resamples of the metrics, from

@@ -67,7 +67,8 @@ def own_curves(
     metric: str | None = None,
     progress: ProgressCallback | None = None,
 ) -> OwnCurves:
-    """The learning curves of a grid's methods, encoders and protocols inside the images of its one task.
+    """The learning curves of a grid's methods, encoders and protocols inside the images of its one
+    task.
 
     Every image of the task is labelled, whatever part it stands in. metric: None: the task's
     primary one. progress(stage, done, total): called while it works. Raises UserError for
@@ -284,7 +285,8 @@ def _of_fold(
     count: Sequence[int],
     device: str,
 ) -> Iterator[tuple[tuple[int, int], int, Scores]]:
-    """((share, seed), images drawn, scores) of the images of one fold, by fits on nested draws of the others. count: draws of each share."""
+    """((share, seed), images drawn, scores) of the images of one fold, by fits on nested draws of
+    the others. count: draws of each share."""
     pool = np.flatnonzero(~held)
     labels, groups = images.labels[pool], images.groups[pool]
     asked, drawn, divided, requested = [], [], [], []

@@ -33,7 +33,8 @@ def row_cost(
     pretrainings: Sequence[Mapping[str, Any]],
     device: str,
 ) -> dict[str, Any]:
-    """seconds: solving and scoring this cell (a batched protocol's first cell carries the shared work). Memory: peak of the process so far.
+    """seconds: solving and scoring this cell (a batched protocol's first cell carries the shared
+    work). Memory: peak of the process so far.
 
     features, pretrainings: of each member of a fusion, else one; no features where the protocol
     trains on pixels.

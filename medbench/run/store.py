@@ -84,7 +84,8 @@ class Store(StoredResults):
         check_writable(self.folder, "medbench run --out FOLDER", folder=True)
 
     def create(self) -> None:
-        """Make the folder, prove that it can be written, and give the rows of an older medbench their checksums. Raises UserError."""
+        """Make the folder, prove that it can be written, and give the rows of an older medbench
+        their checksums. Raises UserError."""
         try:
             for name in ("scores", "targets"):
                 (self.folder / name).mkdir(parents=True, exist_ok=True)

@@ -127,7 +127,8 @@ class StoredResults:
     def older(
         self, plan: PlanFile | None = None, rows: Mapping[str, Row] | None = None
     ) -> list[OlderRows]:
-        """Rows of planned cells that were made otherwise than the plan asks, by what differs; () where a row or a plan is too old to say.
+        """Rows of planned cells that were made otherwise than the plan asks, by what differs; ()
+        where a row or a plan is too old to say.
 
         plan, rows: the folder's own where they are not at hand. A cell that has a row of its own
         fingerprint is not counted.
@@ -159,7 +160,8 @@ class StoredResults:
         self._failures.read()
 
     def settled(self, fingerprints: Iterable[str], rows_mark: int, failures_mark: int) -> bool:
-        """Whether each of these cells is known to have been made, or to have failed, since the marks were taken. Reads nothing."""
+        """Whether each of these cells is known to have been made, or to have failed, since the
+        marks were taken. Reads nothing."""
         return all(
             self._rows.known_beyond(key, rows_mark)
             or self._failures.known_beyond(key, failures_mark)
@@ -171,7 +173,8 @@ class StoredResults:
         return self._failures.size
 
     def failed_since(self, mark: int) -> set[str]:
-        """Fingerprints of cells that failed, in this process or in another, since the mark was taken."""
+        """Fingerprints of cells that failed, in this process or in another, since the mark was
+        taken."""
         return self._failures.beyond(mark)
 
     def judged(self) -> dict[str, Judged]:
@@ -207,7 +210,8 @@ class StoredResults:
             ) from error
 
     def scores(self, row: Row) -> dict[str, np.ndarray]:
-        """probabilities (M, C) float32, decisions, resamples (metrics, R) float32 in the order of `metrics` (names, str).
+        """probabilities (M, C) float32, decisions, resamples (metrics, R) float32 in the order of
+        `metrics` (names, str).
 
         Where the protocol held labelled images out (`schema.HeldOut`): held_out_index (n,),
         held_out_probabilities (n, C), held_out_labels. Raises UserError where the folder was shared

@@ -1,4 +1,5 @@
-"""What a grid asks for by name: every entry and option is looked up and checked here, before any image is looked for."""
+"""What a grid asks for by name: every entry and option is looked up and checked here, before any
+image is looked for."""
 
 from __future__ import annotations
 
@@ -244,7 +245,8 @@ def _check_augmentations(methods: Sequence[Method], grid: Grid) -> None:
 
 
 def _check_encoders(every: Sequence[Encoder], methods: Sequence[Method], grid: Grid) -> list[Note]:
-    """Which methods that a person named are left out for one of several encoders, as they cannot serve it.
+    """Which methods that a person named are left out for one of several encoders, as they cannot
+    serve it.
 
     Raises UserError for an encoder without images to damage, for a named method that serves none of
     them, and for an encoder that no method serves.

@@ -55,7 +55,8 @@ def pieces(plan: Plan, costs: Sequence[Cost], device: str) -> list[Piece]:
 
 
 def makespan(found: Sequence[Piece], workers: int) -> float:
-    """Seconds until the last piece is done where each of `workers` takes the first piece that needs nothing which another one is preparing."""
+    """Seconds until the last piece is done where each of `workers` takes the first piece that needs
+    nothing which another one is preparing."""
     left = list(found)
     ready: dict[str, float] = {}  # what is shared -> when it is there
     free = [0.0] * workers

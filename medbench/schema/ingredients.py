@@ -1,4 +1,5 @@
-"""What touched a row beside its own settings, by name: the version of each piece of code whose change can move a number.
+"""What touched a row beside its own settings, by name: the version of each piece of code whose
+change can move a number.
 
 Version 1 of an ingredient is what the first committed rows were made with, and says nothing: a key
 holds the versions that differ from 1. Raising one therefore makes older exactly the rows, packs,
@@ -83,7 +84,8 @@ class Difference:
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[Difference]:
-    """Each part of two identities, as a row's provenance and a plan hold them, that both state and that differs.
+    """Each part of two identities, as a row's provenance and a plan hold them, that both state and
+    that differs.
 
     An identity without `ingredients` has version 1 of each.
     """

@@ -1,4 +1,5 @@
-"""What a JSON record of a file that people copy, edit and merge must hold, and the checksum at its end."""
+"""What a JSON record of a file that people copy, edit and merge must hold, and the checksum at its
+end."""
 
 from __future__ import annotations
 
@@ -54,7 +55,8 @@ def with_checksum(
 
 
 def parsed(text: str | bytes) -> Any:
-    """JSON in UTF-8, and no more: Python's own reader takes NaN and halves of characters, which no file of medbench holds.
+    """JSON in UTF-8, and no more: Python's own reader takes NaN and halves of characters, which no
+    file of medbench holds.
 
     A record that ends in a checksum is compared with it, and comes without it. Raises ValueError.
     """

@@ -115,7 +115,8 @@ class Weights:
 
 @dataclass(frozen=True)
 class Member:
-    """One part of a fusion: a method, with its own encoder and readout where it is not the fusion's."""
+    """One part of a fusion: a method, with its own encoder and readout where it is not the
+    fusion's."""
 
     method: str
     encoder: str | None = None
@@ -184,7 +185,8 @@ class Method:
 
 @dataclass(frozen=True)
 class Fusion:
-    """A method that joins the frozen features of several others, by a trained head (Truong et al. 2021) or side by side.
+    """A method that joins the frozen features of several others, by a trained head (Truong et al.
+    2021) or side by side.
 
     choose("swav+dino") -> the same method with other members; raises UserError. evaluate: as a
     protocol's, for the protocol `linear`; `Train.widths` says which columns are whose. None: every

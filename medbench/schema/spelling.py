@@ -105,7 +105,8 @@ def _written(number: str) -> str:
 
 
 def alike(names: Iterable[str]) -> list[tuple[str, str]]:
-    """Pairs of different names that are one by `spelling`, or that differ in zeros before a number alone (`P007`, `P7`).
+    """Pairs of different names that are one by `spelling`, or that differ in zeros before a number
+    alone (`P007`, `P7`).
 
     Names of one length do not count as padded: hashes (`a01b1`, `a1b01`) are not.
 

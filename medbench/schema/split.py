@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Drawn:
-    """An image that is computed instead of read: `draw(seed)` gives (H, W, 3) uint8, always the same pixels for the same `key`.
+    """An image that is computed instead of read: `draw(seed)` gives (H, W, 3) uint8, always the
+    same pixels for the same `key`.
 
     `draw` is a module-level function, so that the workers that fill a pack can receive it. `key` is
     the image's content identity: it names the drawing's version and everything else that changes a
@@ -97,7 +98,8 @@ class Unlabelled:
 
 
 def join_parts(splits: Iterable[Split]) -> Split:
-    """All images of one part after the other, with the metadata columns that every part has, in the order of the first."""
+    """All images of one part after the other, with the metadata columns that every part has, in the
+    order of the first."""
     import numpy as np
 
     parts = list(splits)

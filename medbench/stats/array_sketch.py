@@ -19,7 +19,8 @@ _BLOCK = 4096  # rows at a time: a memory-mapped array of any length passes thro
 
 
 def sketch(array: np.ndarray) -> list[float]:
-    """Root mean square of array (N, ...), then `PROJECTIONS` sums of all its values with random signs, over the root of their count.
+    """Root mean square of array (N, ...), then `PROJECTIONS` sums of all its values with random
+    signs, over the root of their count.
 
     Each sum is of the size of the root mean square, and the sums of two arrays differ, squared and
     on average, by what the arrays do: random signs keep distances (Achlioptas 2003,

@@ -1,4 +1,5 @@
-"""Sets of classes that hold the right one with a stated probability, whatever the model (split conformal prediction), calibrated by groups.
+"""Sets of classes that hold the right one with a stated probability, whatever the model (split
+conformal prediction), calibrated by groups.
 
 An image's score is 1 - the probability of its right class; a set holds every class whose own score
 is at most a quantile of these (Sadinle, Lei & Wasserman 2019, JASA 114:223, the least ambiguous

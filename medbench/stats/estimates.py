@@ -1,4 +1,5 @@
-"""Means over seeds, differences and other weighted sums of runs, with what chance in the test set and in the draws could have done.
+"""Means over seeds, differences and other weighted sums of runs, with what chance in the test set
+and in the draws could have done.
 
 A run of S seeds scored on G test groups is a reader study: seeds are the readers, groups the cases.
 The variance of a mean is split as Obuchowski & Rockette (1995) do: what the test groups make, and
@@ -99,7 +100,8 @@ class Sample:
 
     @property
     def faultless(self) -> bool:
-        """1 in every resample: what chance could have done to it these groups do not show, as each of them would have to be wrong once."""
+        """1 in every resample: what chance could have done to it these groups do not show, as each
+        of them would have to be wrong once."""
         # a mean of ones may be rounded
         return bool((self.plain > 1 - 1e-6).all() and (self.resamples > 1 - 1e-6).all())
 
@@ -148,7 +150,8 @@ class Estimate:
         return cut(self.value - half, within), cut(self.value + half, within)
 
     def p(self, null: float = 0.0) -> float:
-        """Two-sided p value of the hypothesis that the truth is `null`: 1 - level of the interval that just reaches it. NaN where undefined."""
+        """Two-sided p value of the hypothesis that the truth is `null`: 1 - level of the interval
+        that just reaches it. NaN where undefined."""
         return 2 * self.tail(null, above=self.value > null)
 
     def tail(self, null: float, *, above: bool) -> float:
@@ -205,7 +208,8 @@ def cut(end: float, within: tuple[float, float]) -> float:
 
 @dataclass(frozen=True)
 class Summary:
-    """A mean over seeds: sd over seeds (n - 1; None for a single one), 95 % interval; NaN = undefined."""
+    """A mean over seeds: sd over seeds (n - 1; None for a single one), 95 % interval; NaN =
+    undefined."""
 
     mean: float
     sd: float | None
@@ -322,7 +326,8 @@ def mean_over_seeds(
     *,
     grows_by_chance: bool = False,
 ) -> Summary:
-    """Mean over seeds, its sd over them, and its interval over test groups and seeds (`intervals.mean_interval`), cut at the two ends of `within`.
+    """Mean over seeds, its sd over them, and its interval over test groups and seeds
+    (`intervals.mean_interval`), cut at the two ends of `within`.
 
     grows_by_chance: as `Metric` has it.
 
@@ -344,7 +349,8 @@ def mean_over_seeds(
 
 
 def paired_difference(a: Sample, b: Sample) -> Estimate:
-    """First minus second, on the same resamples of the test set, draw for draw on the draws that both have (`on_shared_draws`)."""
+    """First minus second, on the same resamples of the test set, draw for draw on the draws that
+    both have (`on_shared_draws`)."""
     return across(on_shared_draws([[(1.0, a), (-1.0, b)]]))
 
 

@@ -1,4 +1,5 @@
-"""Many samples at once: the same numbers as `estimates` gives one at a time, for tables of thousands of lines."""
+"""Many samples at once: the same numbers as `estimates` gives one at a time, for tables of
+thousands of lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""From a difference to a sentence: better, worse, practically equal, or not decidable and how many more groups it would take."""
+"""From a difference to a sentence: better, worse, practically equal, or not decidable and how many
+more groups it would take."""
 
 from __future__ import annotations
 
@@ -145,7 +146,8 @@ def verdict(
 
 
 def more_groups(difference: Estimate, groups: int, margin: float, alpha: float = 0.05) -> float:
-    """How many test groups beside the `groups` at hand would show the difference, or that it lies within the margin, with POWER.
+    """How many test groups beside the `groups` at hand would show the difference, or that it lies
+    within the margin, with POWER.
 
     At the difference that was seen and on the degrees of freedom at hand; both ways tried, the
     cheaper taken. Only the test groups' part of the variance shrinks with their number. inf: the
@@ -195,7 +197,8 @@ def swaps(groups: np.ndarray, n_permutations: int) -> np.ndarray:
 
 
 def permutation_p(observed: float, permuted: np.ndarray) -> float:
-    """Two-sided p value of an observed difference among permuted ones (P,): (1 + how many are as far from 0) / (1 + P); NaN = undefined.
+    """Two-sided p value of an observed difference among permuted ones (P,): (1 + how many are as
+    far from 0) / (1 + P); NaN = undefined.
 
     The groups' answers are exchanged in all seeds alike: the test is of these draws, seeds are not
     a second source of chance as in `contrast`. For AUC the scores are first made ranks within each

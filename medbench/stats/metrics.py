@@ -254,7 +254,8 @@ def _counted(truth: np.ndarray, decided: np.ndarray, k: int) -> np.ndarray:
 
 
 def calibration_gaps(labels: np.ndarray, probabilities: np.ndarray, multilabel: bool) -> np.ndarray:
-    """(N, bins) float64: an image's confidence minus 1 where it is right (0 where not), in the bin of its confidence.
+    """(N, bins) float64: an image's confidence minus 1 where it is right (0 where not), in the bin
+    of its confidence.
 
     Summed over an image's labels if multilabel. The ECE needs no more: a bin's share x |accuracy -
     confidence| = |sum of these| / n.
@@ -324,7 +325,8 @@ def _ranking(positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, ...]
 
 
 def auc(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """(R,) float64: `score`'s AUC of one class against the rest, NaN without positives or negatives.
+    """(R,) float64: `score`'s AUC of one class against the rest, NaN without positives or
+    negatives.
 
     positive (N,) bool, scores (N,) float, weights (N, R) as `score` takes them.
     """

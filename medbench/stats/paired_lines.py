@@ -63,7 +63,8 @@ class PairedLines:
 
 
 def pretraining_spread(samples: Sequence[Sample], names: Sequence[Name]) -> Mapping[Name, Spread]:
-    """Of each line that was pretrained more than once, under its name, at whatever budgets it stands: how much one pretraining differs from another.
+    """Of each line that was pretrained more than once, under its name, at whatever budgets it
+    stands: how much one pretraining differs from another.
 
     The budgets of a line share its pretrainings: their mean is steadier, and has no more degrees of
     freedom. Lines are moderated by one another.
@@ -283,7 +284,8 @@ def _fill_apart(sums: _Sums, lines: Sequence[_Line], a: int, b: int) -> None:
 def _pretrainings(
     samples: Sequence[Sample], spread: Sequence[Spread | None]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(variance, degrees of freedom) of each difference, (K, K), and of each line's mean, (K,), that pretrainings make."""
+    """(variance, degrees of freedom) of each difference, (K, K), and of each line's mean, (K,),
+    that pretrainings make."""
     known = [(spread[i] if i < len(spread) else None) or (0.0, np.inf) for i in range(len(samples))]
     own = np.array(
         [

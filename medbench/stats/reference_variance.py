@@ -97,7 +97,8 @@ class ReferenceVariance:
         return variance
 
     def _kappa(self, value: np.ndarray) -> np.ndarray:
-        """Of two raters with the same shares of classes (Bloch & Kraemer 1989, Biometrics 45:269)."""
+        """Of two raters with the same shares of classes (Bloch & Kraemer 1989, Biometrics
+        45:269)."""
         shares = np.array(self.of_class, float) / max(sum(self.of_class), 1)
         chance = max(1 - float((shares**2).sum()), 1e-3)  # of two raters to differ by chance
         variance = (
@@ -117,7 +118,8 @@ class ReferenceVariance:
 
 
 def _auc(value: np.ndarray, positive: int, negative: int) -> np.ndarray:
-    """Hanley & McNeil's (1982) variance in the form that holds its level in score intervals (Newcombe 2006, Statistics in Medicine 25:559, method 5)."""
+    """Hanley & McNeil's (1982) variance in the form that holds its level in score intervals
+    (Newcombe 2006, Statistics in Medicine 25:559, method 5)."""
     half = (positive + negative) / 2 - 1
     variance: np.ndarray = (
         value

@@ -30,7 +30,8 @@ UNDIVIDED = "fixed: too few images to hold out"
 def partition(
     labels: np.ndarray, groups: np.ndarray, shares: Sequence[float], key: str
 ) -> np.ndarray:
-    """Parts (N,) int64: which of the `shares` (relative sizes, e.g. 0.7, 0.1, 0.2) each image goes to.
+    """Parts (N,) int64: which of the `shares` (relative sizes, e.g. 0.7, 0.1, 0.2) each image goes
+    to.
 
     Iterative stratification over whole groups after Sechidis et al. (2011), with rules of its own.
     They take the label that is rarest among what is left, and place an image where most of that
@@ -120,7 +121,8 @@ def _asked(available: np.ndarray, budget: Budget, share: float) -> np.ndarray:
 
 
 def _groups_of(groups: np.ndarray, of_class: np.ndarray, images: float) -> float:
-    """How many groups of a class hold so many of its images, where each holds as many as they do on average."""
+    """How many groups of a class hold so many of its images, where each holds as many as they do on
+    average."""
     own = groups[of_class]
     return images * len(np.unique(own)) / max(len(own), 1)
 
@@ -180,7 +182,8 @@ def _foldable(classes: np.ndarray, groups: np.ndarray) -> bool:
 def cross_validation(
     labels: np.ndarray, groups: np.ndarray, most: int = MAX_FOLDS, divided: bool | None = None
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(training, held-out) positions of each fold of `held_out_fold`; [] where nothing can be held out, or is to be."""
+    """(training, held-out) positions of each fold of `held_out_fold`; [] where nothing can be held
+    out, or is to be."""
     fold = held_out_fold(labels, groups, most, divided)
     return [(np.flatnonzero(fold != i), np.flatnonzero(fold == i)) for i in range(fold.max() + 1)]
 
@@ -188,7 +191,8 @@ def cross_validation(
 def validation_part(
     labels: np.ndarray, groups: np.ndarray, share: float, key: str, requested: int | None = None
 ) -> np.ndarray:
-    """(n,) bool: what of a labelled subset is held out to stop a training and to choose its rate, by `held_out`.
+    """(n,) bool: what of a labelled subset is held out to stop a training and to choose its rate,
+    by `held_out`.
 
     requested: images that the subset's budget asks for. Nothing is held out where `share` of these
     are fewer than `MIN_HELD_OUT`: one answer for all draws of a budget. Of a label of several, both
@@ -215,7 +219,8 @@ def validation_part(
 
 
 def held_out(labels: np.ndarray, groups: np.ndarray, share: float, key: str) -> np.ndarray:
-    """(n,) bool: about `share` of a labelled subset, whole groups, stratified, for validation inside it.
+    """(n,) bool: about `share` of a labelled subset, whole groups, stratified, for validation
+    inside it.
 
     A class of which that part would hold every image stays among the others: `partition` places one
     that has a single group wherever there is room.
@@ -228,7 +233,8 @@ def held_out(labels: np.ndarray, groups: np.ndarray, share: float, key: str) -> 
 
 
 def _left_one(held: np.ndarray, matrix: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """`held` (n,) without the groups of a column of `matrix` (n, C) of which no image would be left among the others."""
+    """`held` (n,) without the groups of a column of `matrix` (n, C) of which no image would be left
+    among the others."""
     lost = matrix[held].any(0) & ~matrix[~held].any(0)
     back: np.ndarray = held & ~np.isin(groups, groups[held & matrix[:, lost].any(1)])
     return back

@@ -15,7 +15,8 @@ DRAWN = 5_000
 
 
 def optimism(values: Sequence[float] | np.ndarray, covariance: np.ndarray) -> float:
-    """How much higher the largest of K estimates is than what it estimates, as it was chosen for being the largest; at least 0.
+    """How much higher the largest of K estimates is than what it estimates, as it was chosen for
+    being the largest; at least 0.
 
     The bias of the maximum by the parametric bootstrap (Efron & Tibshirani 1993, section 10.3; of a
     chosen minimum, Tibshirani & Tibshirani 2009, Annals of Applied Statistics 3(2):822,

@@ -1,4 +1,5 @@
-"""A child interpreter that is given one thing to do and tells how far it is, message after message, until it ends or dies.
+"""A child interpreter that is given one thing to do and tells how far it is, message after message,
+until it ends or dies.
 
 As in `worker_pool` it never imports the parent's `__main__`, inherits no threads, and ends when the
 parent does, however that ends.

@@ -50,7 +50,8 @@ class ProcessGroup:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Inside, an error of one process ends all, each with a line that says whose it was, and why. The others sit in a collective, and would wait."""
+        """Inside, an error of one process ends all, each with a line that says whose it was, and
+        why. The others sit in a collective, and would wait."""
         if self.board is None:
             yield
             return

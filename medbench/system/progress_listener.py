@@ -87,7 +87,8 @@ def report_progress(
 
 @contextmanager
 def speaking_for(worker: int) -> Iterator[None]:
-    """Inside, what is reported is the work of that process of several, for whoever measures how long work takes."""
+    """Inside, what is reported is the work of that process of several, for whoever measures how
+    long work takes."""
     token = _speaker.set(worker)
     try:
         yield

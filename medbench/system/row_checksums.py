@@ -97,7 +97,8 @@ def crc32(rows: np.ndarray, before: int = 0) -> int:
 
 
 class CheckedRows:
-    """Rows of a mapped array, a block of which is checked when one of its rows is first read, in this process and of this file.
+    """Rows of a mapped array, a block of which is checked when one of its rows is first read, in
+    this process and of this file.
 
     It is read as an array is, by slice and index; `part` gives rows without reading them.
     repair(block): is called with the number of a block that is damaged, and returns once the file

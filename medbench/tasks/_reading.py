@@ -101,7 +101,8 @@ def read_table(
 def metadata(
     rows: Mapping[str, np.ndarray], columns: Mapping[str, str], age: str = ""
 ) -> dict[str, np.ndarray]:
-    """Short name -> the column, of those of `columns` (short name -> column name) that are there; `age` as a number, in years."""
+    """Short name -> the column, of those of `columns` (short name -> column name) that are there;
+    `age` as a number, in years."""
     found = {short: rows[name] for short, name in columns.items() if name in rows}
     return {**found, "age": numbers(rows[age])} if age in rows else found
 
@@ -136,7 +137,8 @@ def values(column: np.ndarray, meaning: Mapping[str, float], file: Path) -> np.n
 
 
 def files(root: Path, folders: Sequence[str], task: str) -> dict[str, Path]:
-    """File name without suffix -> image file, of those in `root/folder` for each of `folders` ("" is `root`), not deeper.
+    """File name without suffix -> image file, of those in `root/folder` for each of `folders` (""
+    is `root`), not deeper.
 
     A folder may be missing, but not all of them. Raises UserError.
     """
@@ -150,7 +152,8 @@ def files(root: Path, folders: Sequence[str], task: str) -> dict[str, Path]:
 
 
 def is_image(name: str) -> bool:
-    """By its suffix, and not by what systems leave: macOS a `._name.jpg` beside each image, a network disk its thumbnails."""
+    """By its suffix, and not by what systems leave: macOS a `._name.jpg` beside each image, a
+    network disk its thumbnails."""
     return name.lower().endswith(IMAGE_SUFFIXES) and not leftovers.left_behind(name)
 
 

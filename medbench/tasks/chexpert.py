@@ -1,4 +1,5 @@
-"""CheXpert: five findings on chest radiographs (Irvin et al. 2019, arXiv:1901.07031), the labels of Azizi et al. 2021.
+"""CheXpert: five findings on chest radiographs (Irvin et al. 2019, arXiv:1901.07031), the labels of
+Azizi et al. 2021.
 
 Layout as downloaded from Stanford: `CheXpert-v1.0/` or `CheXpert-v1.0-small/` with `train.csv`,
 `valid.csv`, and images `train/patient00001/study1/view1_frontal.jpg`. Columns

@@ -1,4 +1,5 @@
-"""HyperKvasir: endoscopy of the upper and lower tract in 23 classes (Borgli et al. 2020, doi:10.1038/s41597-020-00622-y).
+"""HyperKvasir: endoscopy of the upper and lower tract in 23 classes (Borgli et al. 2020,
+doi:10.1038/s41597-020-00622-y).
 
 Layout as on datasets.simula.no/hyper-kvasir:
 `labeled-images/{lower,upper}-gi-tract/<group>/<class>/*.jpg`, and the official five folds of

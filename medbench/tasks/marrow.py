@@ -1,4 +1,5 @@
-"""Bone marrow cells in 21 classes (Matek et al. 2021, doi:10.1182/blood.2020010568), from 945 patients.
+"""Bone marrow cells in 21 classes (Matek et al. 2021, doi:10.1182/blood.2020010568), from 945
+patients.
 
 Layout as on TCIA, doi:10.7937/TCIA.AXH3-T579:
 `BM_cytomorphology_data/<CLASS>/<range>/<CLASS>_00001.jpg`; rare classes have no range folder. No

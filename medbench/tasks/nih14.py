@@ -1,4 +1,5 @@
-"""NIH ChestX-ray14: fourteen findings mined from reports (Wang et al. 2017, arXiv:1705.02315), and four that experts labelled anew.
+"""NIH ChestX-ray14: fourteen findings mined from reports (Wang et al. 2017, arXiv:1705.02315), and
+four that experts labelled anew.
 
 Layout as on nihcc.app.box.com/v/ChestXray-NIHCC: `images_001/` to `images_012/` (each perhaps with
 `images/` in it) or one flat `images/`, `Data_Entry_2017_v2020.csv`, `train_val_list.txt`,

@@ -1,4 +1,5 @@
-"""PAD-UFES-20: six kinds of skin lesion in smartphone photographs (Pacheco et al. 2020, doi:10.1016/j.dib.2020.106221).
+"""PAD-UFES-20: six kinds of skin lesion in smartphone photographs (Pacheco et al. 2020,
+doi:10.1016/j.dib.2020.106221).
 
 Layout as on Mendeley Data, doi:10.17632/zr7vgbcyr2: `metadata.csv` with
 `patient_id,lesion_id,...,diagnostic,...,img_id,...` and of the patient `age`, `gender`, `region`

@@ -1,4 +1,5 @@
-"""Kermany: pneumonia in chest radiographs of children (Kermany et al. 2018, doi:10.1016/j.cell.2018.02.010).
+"""Kermany: pneumonia in chest radiographs of children (Kermany et al. 2018,
+doi:10.1016/j.cell.2018.02.010).
 
 Layout as on Kaggle, paultimothymooney/chest-xray-pneumonia:
 `chest_xray/{train,val,test}/{NORMAL,PNEUMONIA}/*.jpeg`. Names are reported to carry the patient:

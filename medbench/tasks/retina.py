@@ -1,4 +1,5 @@
-"""Diabetic retinopathy in fundus photographs, graded 0 to 4: APTOS 2019 and EyePACS, both Kaggle competitions.
+"""Diabetic retinopathy in fundus photographs, graded 0 to 4: APTOS 2019 and EyePACS, both Kaggle
+competitions.
 
 APTOS, kaggle.com/c/aptos2019-blindness-detection: `train.csv` with `id_code,diagnosis`, images
 `train_images/<id_code>.png`. EyePACS, kaggle.com/c/diabetic-retinopathy-detection:

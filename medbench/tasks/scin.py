@@ -1,4 +1,5 @@
-"""SCIN: everyday skin conditions in photographs by the people who have them (Ward et al. 2024, arXiv:2402.18545).
+"""SCIN: everyday skin conditions in photographs by the people who have them (Ward et al. 2024,
+arXiv:2402.18545).
 
 Layout as in gs://dx-scin-public-data/dataset: `scin_cases.csv` (`case_id`, `image_1_path` to
 `image_3_path`, `age_group`, `sex_at_birth`, `fitzpatrick_skin_type`), `scin_labels.csv` (`case_id`,

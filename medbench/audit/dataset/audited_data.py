@@ -1,4 +1,5 @@
-"""What is audited: a task, opened even where a run refuses it, or a list of files of which nothing else is known."""
+"""What is audited: a task, opened even where a run refuses it, or a list of files of which nothing
+else is known."""
 
 from __future__ import annotations
 
@@ -59,7 +60,8 @@ class Subject:
 
     @property
     def content(self) -> str:
-        """Names a task's images, their parts and groups for its tables, see `audit_record.content_key`; "" of a list."""
+        """Names a task's images, their parts and groups for its tables, see
+        `audit_record.content_key`; "" of a list."""
         return content_key(self.data.digests) if self.data else ""
 
     def label(self, i: int) -> str:

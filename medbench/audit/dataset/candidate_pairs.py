@@ -23,7 +23,8 @@ NEIGHBOURS = 4
 
 
 def hashes(pack: np.ndarray | Rows) -> np.ndarray:
-    """(8, N, 63) bool: perceptual hashes of the images (N, S, S, 3) uint8 as they are, and mirrored and turned in the other seven ways."""
+    """(8, N, 63) bool: perceptual hashes of the images (N, S, S, 3) uint8 as they are, and mirrored
+    and turned in the other seven ways."""
     import torch
     from scipy import fft
     from torch.nn import functional

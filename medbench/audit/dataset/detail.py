@@ -52,7 +52,8 @@ def grey_of(pixels: np.ndarray) -> torch.Tensor:
 
 
 def picture_of(grey: torch.Tensor) -> torch.Tensor:
-    """(P, 1, S, S) float32: 0 in a dark frame that touches the border, and at its soft edge; 1 elsewhere."""
+    """(P, 1, S, S) float32: 0 in a dark frame that touches the border, and at its soft edge; 1
+    elsewhere."""
     import torch
     from scipy import ndimage
 

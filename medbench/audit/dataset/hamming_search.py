@@ -1,4 +1,5 @@
-"""The nearest of N codes of 63 bits to each image, by Hamming distance, without comparing all pairs.
+"""The nearest of N codes of 63 bits to each image, by Hamming distance, without comparing all
+pairs.
 
 Multi-index hashing (Norouzi, Punjani & Fleet 2012, doi:10.1109/CVPR.2012.6248043): codes are cut
 into four chunks, and of two codes that differ in at most 4 w + 3 bits one chunk differs in at most
@@ -44,7 +45,8 @@ def nearest(ways: np.ndarray, groups: np.ndarray, k: int, far: int) -> np.ndarra
 
 
 def _packed(ways: np.ndarray) -> np.ndarray:
-    """(W, N, 4) uint16: bit b of a code is in chunk b mod 4, as neighbouring frequencies go together."""
+    """(W, N, 4) uint16: bit b of a code is in chunk b mod 4, as neighbouring frequencies go
+    together."""
     w, n, bits = ways.shape
     padded = np.zeros((w, n, CHUNK_BITS, CHUNKS), bool)
     padded.reshape(w, n, -1)[:, :, :bits] = ways

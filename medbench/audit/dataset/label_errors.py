@@ -43,7 +43,8 @@ class Suspect:
 
 
 def suspects(subject: Subject, rows: np.ndarray, features: np.ndarray) -> tuple[list[Suspect], int]:
-    """Images to look at, most suspicious first, and how many confident learning would call mislabelled.
+    """Images to look at, most suspicious first, and how many confident learning would call
+    mislabelled.
 
     Scores are out of fold: of the suite's linear probe, by grouped cross-validation on the images
     `rows` (n,) with features (n, D). An image is counted where another class is more probable than
@@ -112,7 +113,8 @@ class ColumnAuc:
 
 
 def columns(subject: Subject) -> list[ColumnAuc]:
-    """AUC of a logistic regression on each metadata column, and on all of them, out of fold over whole groups; best first.
+    """AUC of a logistic regression on each metadata column, and on all of them, out of fold over
+    whole groups; best first.
 
     A text column becomes one indicator a value (those of fewer than 10 images are joined), a number
     its value and whether it is missing. Constant columns are left out. [] where there are no

@@ -1,4 +1,5 @@
-"""How alike two images are, once one lies over the other, so that a copy stands out from what all images of a data set share.
+"""How alike two images are, once one lies over the other, so that a copy stands out from what all
+images of a data set share.
 
 Agreement of the directions of the grey levels' gradients in three octaves, block by block. A
 direction stays where it is in a copy that was lit otherwise, equalised or compressed; and each
@@ -37,7 +38,8 @@ _BATCH = 32  # pairs
 
 
 def likeness(pack: np.ndarray | Rows, pairs: np.ndarray, maps: np.ndarray) -> np.ndarray:
-    """(P,) in [-1, 1]: agreement of the images of pairs (P, 2) under maps (P, 2, 3) as `registration.align` gives them, a mean over octaves."""
+    """(P,) in [-1, 1]: agreement of the images of pairs (P, 2) under maps (P, 2, 3) as
+    `registration.align` gives them, a mean over octaves."""
     import torch
 
     with torch.inference_mode():
@@ -73,7 +75,8 @@ def _likeness(pack: np.ndarray | Rows, pairs: np.ndarray, maps: np.ndarray) -> n
 
 
 def _directions(both: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Gradients (P, 2 images, 2 axes, s, s) of both (P, 2, s, s) where mask (P, 1, s, s) is, none longer than 1; and where they are whole (P, 1, s, s)."""
+    """Gradients (P, 2 images, 2 axes, s, s) of both (P, 2, s, s) where mask (P, 1, s, s) is, none
+    longer than 1; and where they are whole (P, 1, s, s)."""
     import torch
     from torch.nn import functional
 
@@ -95,7 +98,8 @@ def _directions(both: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, t
 
 
 def _agreement(both: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """(P,): correlation of both (P, 2, 2, s, s) over the blocks of mask (P, 1, s, s) that agree most; 0 where no block shows both."""
+    """(P,): correlation of both (P, 2, 2, s, s) over the blocks of mask (P, 1, s, s) that agree
+    most; 0 where no block shows both."""
     import torch
     from torch.nn import functional
 

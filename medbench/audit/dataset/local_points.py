@@ -88,7 +88,8 @@ def _standing_out(first: np.ndarray, second: np.ndarray, votes: np.ndarray, n: i
 
 
 def _described(pack: np.ndarray | Rows) -> tuple[torch.Tensor, torch.Tensor]:
-    """All points (M, _KEPT) float16, each of length 1, and the image (M,) int32 that each lies in."""
+    """All points (M, _KEPT) float16, each of length 1, and the image (M,) int32 that each lies
+    in."""
     import torch
 
     n = len(pack)
@@ -136,7 +137,8 @@ def _descriptions(pixels: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
 def _points(
     grey: torch.Tensor, blurred: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Level, row and column of `POINTS` extremes of each image, strongest in their surroundings first, and which of them are any: (P, POINTS) each."""
+    """Level, row and column of `POINTS` extremes of each image, strongest in their surroundings
+    first, and which of them are any: (P, POINTS) each."""
     import torch
     from torch.nn import functional
 

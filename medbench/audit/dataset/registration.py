@@ -1,4 +1,5 @@
-"""Are two images the same picture? One is laid over the other as well as an affine map can, and the detail they share is measured.
+"""Are two images the same picture? One is laid over the other as well as an affine map can, and the
+detail they share is measured.
 
 Coarse: the detail of one image, mirrored, turned and scaled down in steps, is looked for in the
 other at every shift, by FFT; both ways round, for either may be the crop. Fine: from the best
@@ -55,7 +56,8 @@ _FINE_LEFT: Mapping[int, float] = {0: 0.15, 1: 0.2, 3: 0.25, 5: 0.3}
 
 
 class Search(NamedTuple):
-    """An image of s px as it is looked for in others, and others in it, at shifts of up to m // 2 px. T scales.
+    """An image of s px as it is looked for in others, and others in it, at shifts of up to m // 2
+    px. T scales.
 
     turned: (P, 8, 1, f, f // 2 + 1) complex64, the spectra of its eight ways, each f - s px away
     from the corner that a shift starts in. scaled: (P, 1, T, f, f // 2 + 1) complex64, conjugate
@@ -80,7 +82,8 @@ def align(
     all_the_way: bool = False,
     stage: str = "",
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """How well the second image of each pair can be laid over the first: (correlation, overlap, map).
+    """How well the second image of each pair can be laid over the first: (correlation, overlap,
+    map).
 
     pack: (N, S, S, 3) uint8. pairs: (P, 2) int, rows of it. correlation: (P,) in [-1, 1], of the
     detail of both where they overlap; 0 where no plausible map was found, and less than it could be
@@ -177,7 +180,8 @@ def _align(
 
 
 def _unmoved(fine: Detail, pairs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of the eight ways of the first image of each pair, the one that is most like the second where it lies: correlations (P,) and maps (P, 2, 3).
+    """Of the eight ways of the first image of each pair, the one that is most like the second where
+    it lies: correlations (P,) and maps (P, 2, 3).
 
     Most copies are whole; a box of text over one of them misleads the search for another place.
     """
@@ -341,7 +345,8 @@ def _refine(
 
 
 def _agreement(a: Detail, b: Detail, maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Correlation (P,), 0 for an implausible map, and overlap (P,) of a with b under maps (P, 2, 3)."""
+    """Correlation (P,), 0 for an implausible map, and overlap (P,) of a with b under maps (P, 2,
+    3)."""
     import torch
     from torch.nn import functional
 

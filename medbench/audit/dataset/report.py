@@ -36,7 +36,8 @@ PAIR_COLUMNS = (
 
 @dataclass(frozen=True)
 class DatasetFinding:
-    """severity: leak (a score would be too good), conflict (labels contradict each other), look (a person should), note."""
+    """severity: leak (a score would be too good), conflict (labels contradict each other), look (a
+    person should), note."""
 
     check: str
     severity: Severity

@@ -1,4 +1,5 @@
-"""What passes through a network's layers, and what its batch norms remember of the training images."""
+"""What passes through a network's layers, and what its batch norms remember of the training
+images."""
 
 from __future__ import annotations
 
@@ -53,7 +54,8 @@ class ForwardTrace:
 
 
 def reference_images(n: int) -> list[np.ndarray]:
-    """n crops (H, W, 3) uint8 of the two photographs that come with scikit-learn, their colours moved to ImageNet's mean and std."""
+    """n crops (H, W, 3) uint8 of the two photographs that come with scikit-learn, their colours
+    moved to ImageNet's mean and std."""
     from sklearn.datasets import load_sample_images
 
     rng = np.random.default_rng(0)
@@ -75,7 +77,8 @@ def reference_images(n: int) -> list[np.ndarray]:
 
 
 def training_pixels(conv: nn.Conv2d, norm: nn.Module) -> tuple[np.ndarray, np.ndarray, float]:
-    """Mean and std (3,) of the training pixels in the network's own units, and how far the fit is off (relative, of the variances).
+    """Mean and std (3,) of the training pixels in the network's own units, and how far the fit is
+    off (relative, of the variances).
 
     Behind a convolution w the running mean of channel f is sum_c m_c sum_k w_fck (+ bias), its
     running variance is w_f' (C x R) w_f with the colour covariance C (3, 3) and the correlation R
@@ -202,7 +205,8 @@ def remembers(module: nn.Module) -> bool:
 
 
 def _divergence(norm: Any, x: Batch) -> float:
-    """Mean over channels of the Kullback-Leibler divergence, in nats, of the input's Gaussian from the remembered one."""
+    """Mean over channels of the Kullback-Leibler divergence, in nats, of the input's Gaussian from
+    the remembered one."""
     mean, var = torch.zeros_like(norm.running_mean), torch.ones_like(norm.running_var)
     # writes them, several times faster than torch.var_mean
     nn.functional.batch_norm(x, mean, var, training=True, momentum=1.0)

@@ -1,4 +1,5 @@
-"""Does this encoder get its images as it was trained? What the checkpoint declares, and what its weights remember of their training images.
+"""Does this encoder get its images as it was trained? What the checkpoint declares, and what its
+weights remember of their training images.
 
 A network with batch norm remembers them: each layer's running mean and variance are those of the
 training images. With the right value range, mean and std, reference images come closest to them, so
@@ -60,7 +61,8 @@ FLAT = 2.0
 
 @dataclass(frozen=True)
 class EncoderFinding:
-    """what: "range", "mean and std", "channel order", "interpolation", "size", "readout" or "weights"."""
+    """what: "range", "mean and std", "channel order", "interpolation", "size", "readout" or
+    "weights"."""
 
     what: str
     evidence: str
@@ -131,7 +133,8 @@ def diagnose(
     *,
     cheap: bool = False,
 ) -> EncoderReport:
-    """Whether `net` (eval mode) gets its images as it was trained, if they are given as `encoder` states.
+    """Whether `net` (eval mode) gets its images as it was trained, if they are given as `encoder`
+    states.
 
     images: at least 8 of (H, W, 3) uint8 RGB as decoded, before resizing, as the network has seen
     in training: natural ones (`reference_images`) for ImageNet weights. declared: what the
@@ -351,7 +354,8 @@ def _interpolation(
 def _readout(
     net: nn.Module, encoder: Encoder, seen: ForwardTrace, declared: Mapping[str, Any]
 ) -> EncoderFinding | None:
-    """Features that are no vectors, the same for all images, a flattened map, logits, or taken before the last norm."""
+    """Features that are no vectors, the same for all images, a flattened map, logits, or taken
+    before the last norm."""
     shape = tuple(seen.features.shape[1:])
     if float((seen.features - seen.features[:1]).abs().max()) <= SAME * float(
         seen.features.abs().max()

@@ -1,4 +1,5 @@
-"""What is examined: an encoder with its weights as a run would use it, images to show it, and what its checkpoint declares."""
+"""What is examined: an encoder with its weights as a run would use it, images to show it, and what
+its checkpoint declares."""
 
 from __future__ import annotations
 

@@ -47,7 +47,8 @@ class Index:
 
 
 def nearest(features: np.ndarray, groups: np.ndarray, k: int = K) -> np.ndarray:
-    """(N, k) int64: the most similar images by cosine, nearest first, none of the image's own group; -1 where there are not so many.
+    """(N, k) int64: the most similar images by cosine, nearest first, none of the image's own
+    group; -1 where there are not so many.
 
     features: (N, D) float, finite. Of equally similar images the one with the smaller number is
     nearer.
@@ -68,7 +69,8 @@ def nearest(features: np.ndarray, groups: np.ndarray, k: int = K) -> np.ndarray:
 
 
 def _first(distance: np.ndarray, k: int) -> np.ndarray:
-    """(B, k) int64: columns of the k smallest of each row (B, N), in order, the smaller number first among equals.
+    """(B, k) int64: columns of the k smallest of each row (B, N), in order, the smaller number
+    first among equals.
 
     A whole sort is paid only by rows where the k-th has equals: with 10,000 columns it costs ten
     times as much.
@@ -138,7 +140,8 @@ def _variances(
 def _chance(
     classes: np.ndarray, codes: np.ndarray, groups: np.ndarray, image: np.ndarray, other: np.ndarray
 ) -> np.ndarray:
-    """(P,) in [0, 1]: the share of the image's value among the images of the neighbour's class, the image's own group left out."""
+    """(P,) in [0, 1]: the share of the image's value among the images of the neighbour's class, the
+    image's own group left out."""
     _, kind = np.unique(classes, return_inverse=True)
     _, code = np.unique(codes, return_inverse=True)
     _, member = np.unique(groups, return_inverse=True)
@@ -152,7 +155,8 @@ def _chance(
 
 
 def _ratio(counts: np.ndarray) -> tuple[float, np.ndarray]:
-    """(2, P) -> first / (first + second) of the sums, and what each pair adds to it to first order (P,); NaN where undefined."""
+    """(2, P) -> first / (first + second) of the sums, and what each pair adds to it to first order
+    (P,); NaN where undefined."""
     top, both = counts[0].sum(), counts.sum()
     value = float(top / both) if both else float("nan")
     added: np.ndarray = (

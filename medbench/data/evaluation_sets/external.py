@@ -194,7 +194,8 @@ def shifted(data: TaskData, other: Task, shift: Shift, grid: Grid) -> Evaluation
 def mapped_labels(
     task: Task, other: Task, labels: np.ndarray, means: Sequence[tuple[str, ...]]
 ) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
-    """Labels of the other task in the words of this one: (N,) int or (N, K) float, which images have one (N,) bool, why the others have not.
+    """Labels of the other task in the words of this one: (N,) int or (N, K) float, which images
+    have one (N,) bool, why the others have not.
 
     means: for each of K classes the other's classes that mean it. A class that several labels mean
     is present where one of them is, and uncertain where one is and none is present.

@@ -1,4 +1,5 @@
-"""`data show`: n images of each class on one sheet, so that a person sees what a task's classes look like, and what is wrong with them."""
+"""`data show`: n images of each class on one sheet, so that a person sees what a task's classes
+look like, and what is wrong with them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""`data get`: what may be downloaded without an account, placed in the layout that the reader finds.
+"""`data get`: what may be downloaded without an account, placed in the layout that the reader
+finds.
 
     url --fetch--> ROOT/.medbench-get/NAME-xxxxxxxx/3.file --unpack--> .../3.tree --rename-->
     .../tree, 3.done

@@ -149,7 +149,8 @@ def _normalised(x: torch.Tensor, mean: Sequence[float], std: Sequence[float]) ->
 
 
 def render_views(images: torch.Tensor, drawn: Parameters, crop: Crop, s: int) -> torch.Tensor:
-    """Render the views (B, 3, s, s) in [0, 1] that `drawn` describes, of images (B, S, S, 3) uint8."""
+    """Render the views (B, 3, s, s) in [0, 1] that `drawn` describes, of images (B, S, S, 3)
+    uint8."""
     b, side = images.shape[:2]
     given = prepared(drawn, crop, s, side)
     pixels = images.reshape(b, side, side * 3).float().div_(255)

@@ -56,7 +56,8 @@ def blend(view: torch.Tensor, matrix: torch.Tensor, fade: torch.Tensor) -> torch
 
 
 def shift_hue(view: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
-    """Hue of (n, 3, s, s) shifted by `turns` (n,), value and saturation kept: HSV and back in one formula."""
+    """Hue of (n, 3, s, s) shifted by `turns` (n,), value and saturation kept: HSV and back in one
+    formula."""
     import torch
 
     r, g, b = view.unbind(1)
@@ -85,7 +86,8 @@ def solarised(view: torch.Tensor) -> torch.Tensor:
 
 
 def blur(view: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
-    """Of (n, 3, s, s), each image with its own kernel (n, taps) across and down, edges reflected."""
+    """Of (n, 3, s, s), each image with its own kernel (n, taps) across and down, edges
+    reflected."""
     from torch.nn import functional
 
     n, _, s, _ = view.shape

@@ -1,4 +1,5 @@
-"""Where a view's pixels come from: crop, resize and flip as matrix products, rotation and perspective by sampling."""
+"""Where a view's pixels come from: crop, resize and flip as matrix products, rotation and
+perspective by sampling."""
 
 from __future__ import annotations
 
@@ -64,7 +65,8 @@ def _weights(
 def sampling_places(
     drawn: Parameters, crop: Crop, side: int, s: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Where across and down, each (B, n) in [-1, 1], the pixels of views of s pixels lie in the rotated and distorted images of `side` pixels.
+    """Where across and down, each (B, n) in [-1, 1], the pixels of views of s pixels lie in the
+    rotated and distorted images of `side` pixels.
 
     Where crops may be larger than the view, n is a whole multiple of its pixels, against aliasing.
     """
@@ -103,7 +105,8 @@ def grid(x: torch.Tensor, y: torch.Tensor, m: torch.Tensor) -> torch.Tensor:
 
 
 def sampled(pixels: torch.Tensor, places: torch.Tensor, s: int) -> torch.Tensor:
-    """Views (B, 3, s, s) of pixels (B, S, 3 * S) by one bilinear sampling at `grid` places, of which several make a pixel; black outside the image."""
+    """Views (B, 3, s, s) of pixels (B, S, 3 * S) by one bilinear sampling at `grid` places, of
+    which several make a pixel; black outside the image."""
     from torch.nn import functional
 
     (b, side), dense = pixels.shape[:2], places.shape[1]

@@ -88,7 +88,8 @@ def draw_parameters(crop: Crop, n: int, generator: torch.Generator) -> Parameter
 def _boxes(
     crop: Crop, area: torch.Tensor, ratio: torch.Tensor, place: torch.Tensor
 ) -> torch.Tensor:
-    """(n, 4) boxes of crops, as torchvision's `RandomResizedCrop` draws them in a square image, but for its rounding to whole pixels.
+    """(n, 4) boxes of crops, as torchvision's `RandomResizedCrop` draws them in a square image, but
+    for its rounding to whole pixels.
 
     An area and a log-ratio, both uniform, are drawn together until the crop fits, so that large
     crops are rare. Where no pair fits, the largest crop in the middle is taken whose ratio is

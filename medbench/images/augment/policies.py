@@ -81,7 +81,8 @@ def simclr_views(modality: str = "", recipe: str = RECIPES[0]) -> tuple[Crop, ..
 
 
 def swav_views(modality: str = "") -> tuple[Crop, ...]:
-    """Two large and six small views of SwAV (Caron et al. 2020; facebookresearch/swav, src/multicropdataset.py and its scripts).
+    """Two large and six small views of SwAV (Caron et al. 2020; facebookresearch/swav,
+    src/multicropdataset.py and its scripts).
 
     The blur's kernel has 23 pixels at either size. On X-ray, what `simclr_views` does there: ours,
     the paper has none.
@@ -104,7 +105,8 @@ def swav_views(modality: str = "") -> tuple[Crop, ...]:
 
 
 def dino_views(modality: str = "") -> tuple[Crop, ...]:
-    """Two large and eight small views of DINO (Caron et al. 2021; facebookresearch/dino, main_dino.py, DataAugmentationDINO).
+    """Two large and eight small views of DINO (Caron et al. 2021; facebookresearch/dino,
+    main_dino.py, DataAugmentationDINO).
 
     Blurred with p = 1, 0.1 and 0.5, the second large view solarised. Its blur is Pillow's, which
     has no kernel size: here SimCLR's. On X-ray, what `simclr_views` does there, and no
@@ -121,7 +123,8 @@ def dino_views(modality: str = "") -> tuple[Crop, ...]:
 
 
 def byol_views(modality: str = "") -> tuple[Crop, ...]:
-    """Two views of BYOL (Grill et al. 2020, appendix B), which Barlow Twins, VICReg and MoCo v3 take over.
+    """Two views of BYOL (Grill et al. 2020, appendix B), which Barlow Twins, VICReg and MoCo v3
+    take over.
 
     Blurred with p = 1 and 0.1, the second solarised. Their codes blur with Pillow or torchvision,
     at various kernel sizes: here SimCLR's. On X-ray as `dino_views`.
@@ -131,7 +134,8 @@ def byol_views(modality: str = "") -> tuple[Crop, ...]:
 
 
 def lejepa_views(modality: str = "") -> tuple[Crop, ...]:
-    """Two large and six small views of LeJEPA (Balestriero and LeCun 2025; rbalestr-lab/lejepa, README.md). On X-ray as `dino_views`."""
+    """Two large and six small views of LeJEPA (Balestriero and LeCun 2025; rbalestr-lab/lejepa,
+    README.md). On X-ray as `dino_views`."""
     large = Crop(
         2, 1.0, (0.3, 1.0), jitter=(0.4, 0.4, 0.2, 0.1), gray_p=0.2, blur_p=0.5, solarise_p=0.2
     )
@@ -147,7 +151,8 @@ def mae_views(modality: str = "") -> tuple[Crop, ...]:
 
 
 def nielsen2023_views() -> tuple[Crop, ...]:
-    """Two large and five small views of Nielsen et al. 2023, for blood cells, endoscopy and dermoscopy (IPMI-ICNS-UKE/sparsam).
+    """Two large and five small views of Nielsen et al. 2023, for blood cells, endoscopy and
+    dermoscopy (IPMI-ICNS-UKE/sparsam).
 
     From sparsam/data_augmentation.py and configs/dino_config.yml: made for 256 pixels; the blur's
     kernel has 11 pixels at either size.
@@ -185,7 +190,8 @@ def nielsen2023_views() -> tuple[Crop, ...]:
 
 
 def finetune_views(modality: str = "") -> tuple[Crop, ...]:
-    """One gentle view: crop with resize, flips, rotation and colour, as Azizi et al. 2021 list them for fine-tuning. Strengths are ours.
+    """One gentle view: crop with resize, flips, rotation and colour, as Azizi et al. 2021 list them
+    for fine-tuning. Strengths are ours.
 
     Blur, which they list too, is left out: at small sizes it takes what the diagnosis rests on.
     Upside down only where there is no up.
@@ -196,7 +202,8 @@ def finetune_views(modality: str = "") -> tuple[Crop, ...]:
 
 
 def truong2021_views(modality: str = "") -> tuple[Crop, ...]:
-    """One view of Truong et al. 2021: 224 of 256 pixels each way, and flips or a rotation by modality; patches of histology are flipped alone.
+    """One view of Truong et al. 2021: 224 of 256 pixels each way, and flips or a rotation by
+    modality; patches of histology are flipped alone.
 
     Which modality has which, and how far it turns, is NOT STATED. Ours: films turn by 10 degrees,
     for a mirrored chest is none; the others flip, upside down where there is no up. The crop is cut

@@ -47,12 +47,14 @@ def elsewhere(tree: Mapping[str, Any], raw: object, called: str) -> tuple[str, .
 
 
 def is_whole(average: object, networks: Sequence[object]) -> bool:
-    """Whether what is called an average has as many tensors as one of the networks in the same file has."""
+    """Whether what is called an average has as many tensors as one of the networks in the same file
+    has."""
     return _tensors(average) >= _KEPT * max(map(_tensors, networks))
 
 
 def prefixes(keys: Sequence[str]) -> list[str]:
-    """First components of keys that name an average of what the other keys name, each with its point."""
+    """First components of keys that name an average of what the other keys name, each with its
+    point."""
     first = [key.partition(".")[0] for key in keys if "." in key]
     return [
         f"{name}."

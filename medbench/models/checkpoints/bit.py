@@ -49,7 +49,8 @@ def _part(name: str) -> str:
 
 
 def is_one(file: Path) -> bool:
-    """Tell whether a file is a checkpoint of TensorFlow, or an archive of NumPy with a ResNet of Big Transfer."""
+    """Tell whether a file is a checkpoint of TensorFlow, or an archive of NumPy with a ResNet of
+    Big Transfer."""
     if tensorflow.is_index(file):
         return True
     try:

@@ -309,7 +309,8 @@ def _some(names: Collection[Any]) -> str:
 
 
 def container(file: Path, what: str = "") -> str:
-    """How a checkpoint file is packed, by its first bytes: "zip" or "pickle" (torch.save), "safetensors". Raises UserError for anything else.
+    """How a checkpoint file is packed, by its first bytes: "zip" or "pickle" (torch.save),
+    "safetensors". Raises UserError for anything else.
 
     what: the file in words, for the message.
     """
@@ -411,7 +412,8 @@ def _torch(file: Path, *, mmap: bool) -> Any:
 
 
 def _harmless() -> list[Any]:
-    """Plain values that training scripts keep beside the weights: options, NumPy numbers and arrays, paths. Building one runs no code."""
+    """Plain values that training scripts keep beside the weights: options, NumPy numbers and
+    arrays, paths. Building one runs no code."""
     import argparse
     import pathlib
 

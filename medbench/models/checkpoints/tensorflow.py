@@ -1,4 +1,5 @@
-"""Variables of a TensorFlow checkpoint, read without TensorFlow: `NAME.index` beside `NAME.data-00000-of-00001`, as a SavedModel's `variables/` holds them.
+"""Variables of a TensorFlow checkpoint, read without TensorFlow: `NAME.index` beside
+`NAME.data-00000-of-00001`, as a SavedModel's `variables/` holds them.
 
 The index is a table of LevelDB (google/leveldb, doc/table_format.md) from names to protocol buffers
 that say type, shape and place of each variable in the data files

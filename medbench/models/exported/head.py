@@ -28,7 +28,8 @@ BLOCK = 4096  # images scored at a time
 
 
 class Head(Protocol):
-    """What turns features (M, D) into probabilities (M, C) float32 and decisions (M,), multi-label (M, C)."""
+    """What turns features (M, D) into probabilities (M, C) float32 and decisions (M,), multi-label
+    (M, C)."""
 
     @property
     def width(self) -> int:
@@ -55,7 +56,8 @@ class LinearHead:
         return probabilities.astype(np.float32), decisions
 
     def arrays(self) -> Arrays:
-        """float64; weight (T, c, D) of standardised features, bias (T, c), mean and scale (D,), limit (1,), columns (c,) or (T,), base (C,)."""
+        """float64; weight (T, c, D) of standardised features, bias (T, c), mean and scale (D,),
+        limit (1,), columns (c,) or (T,), base (C,)."""
         fits = self.model.fits
         solved = {
             "weight": fits.weight[0, 0],

@@ -59,7 +59,8 @@ class Answered:
 
 
 def labelled(place: Path, classes: Sequence[str], kind: Kind) -> Labelled:
-    """Raises UserError for a file without paths or labels, and for a label that the model does not know."""
+    """Raises UserError for a file without paths or labels, and for a label that the model does not
+    know."""
     if not place.is_file() or place.suffix.lower() not in (".csv", ".tsv"):
         raise UserError(f"{place} is no CSV file.", then=FORM)
     images = listed(place)

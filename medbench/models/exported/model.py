@@ -115,7 +115,8 @@ class ExportedModel:
         return Answer(*self.parts.head.score(features), unlike)
 
     def score(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Probabilities (M, C) float32 and the protocol's own decisions (M,), multi-label (M, C), of pixels (M, S, S, 3) uint8."""
+        """Probabilities (M, C) float32 and the protocol's own decisions (M,), multi-label (M, C),
+        of pixels (M, S, S, 3) uint8."""
         return self.parts.head.score(self.features(pixels))
 
     def predict_proba(

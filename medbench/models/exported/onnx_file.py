@@ -49,7 +49,8 @@ class Scored(Protocol):
 
 
 def check_onnx(protocol: str) -> None:
-    """Raises UserError for a protocol whose classifier is not written as ONNX, and where a package is missing."""
+    """Raises UserError for a protocol whose classifier is not written as ONNX, and where a package
+    is missing."""
     if protocol != "linear":
         raise UserError(
             f"--onnx takes the protocol linear, not {protocol}.",

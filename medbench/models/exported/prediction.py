@@ -332,7 +332,8 @@ def _table(
 
 
 def _flag(model: ExportedModel, row: dict[str, Any]) -> str:
-    """Whether an image is unlike the training images; "" where it was not read, or the model cannot say."""
+    """Whether an image is unlike the training images; "" where it was not read, or the model cannot
+    say."""
     return (
         "" if "unread" in row or model.parts.typical is None else "yes" if row["unlike"] else "no"
     )

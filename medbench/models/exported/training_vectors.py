@@ -18,7 +18,8 @@ BLOCK = 256  # images scored at a time
 
 @dataclass(frozen=True, eq=False)
 class NeighbourHead:
-    """`knn`: features (n, D) float32 of the labelled images with their labels (n,) or (n, C), k, and the temperature of a vote."""
+    """`knn`: features (n, D) float32 of the labelled images with their labels (n,) or (n, C), k,
+    and the temperature of a vote."""
 
     images: np.ndarray
     labels: np.ndarray

@@ -57,7 +57,8 @@ def freeze_but(encoder: nn.Module, names: Collection[str]) -> None:
 
 
 def train_mode(net: Net, recipe: FineTuneRecipe) -> None:
-    """Training, but with the encoder, or its batch statistics, as they are where the recipe says so."""
+    """Training, but with the encoder, or its batch statistics, as they are where the recipe says
+    so."""
     net.train()
     net.encoder.train(not recipe.frozen)
     if recipe.freeze_norm:
@@ -89,7 +90,8 @@ def optimiser_of(net: Net, recipe: FineTuneRecipe, rate: float) -> torch.optim.O
 
 
 def shares_by_depth(encoder: nn.Module, first_layer: float) -> dict[str, float]:
-    """Parameter name -> share of the rate, by the depth that timm's own `group_matcher` gives it; 1 for modules that have none."""
+    """Parameter name -> share of the rate, by the depth that timm's own `group_matcher` gives it; 1
+    for modules that have none."""
     shares = {name: 1.0 for name, _ in encoder.named_parameters()}
     if first_layer == 1:
         return shares

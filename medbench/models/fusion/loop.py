@@ -53,7 +53,8 @@ def fit_predict(
     device: str = "cpu",
     recipe: FusionRecipe = TRUONG2021,
 ) -> Iterator[tuple[dict[str, Scores], np.ndarray | None]]:
-    """Draw after draw: the scores of every target, and the mean attention map (k, k) float64 over the draw's labelled images.
+    """Draw after draw: the scores of every target, and the mean attention map (k, k) float64 over
+    the draw's labelled images.
 
     train_sources: k arrays (N, d_i) float of the pool; labels, groups as in `schema.Split`.
     targets: name -> k arrays (M, d_i). draws: index arrays into the pool; seeds: one a draw, for

@@ -60,7 +60,8 @@ def of_timm(config: Mapping[str, Any]) -> Preprocessing:
 
 
 def of_transformers(stated: Mapping[str, Any], image_size: object = None) -> Preprocessing:
-    """`preprocessor_config.json` of a repository that transformers reads, with the defaults of its class. image_size: of the network's own config.
+    """`preprocessor_config.json` of a repository that transformers reads, with the defaults of its
+    class. image_size: of the network's own config.
 
     Raises ValueError.
     """

@@ -115,7 +115,8 @@ def parse(text: str) -> Reference:
 
 
 def check_readout(reference: Reference, readout: str, having: Sequence[str] = ()) -> None:
-    """Raises UserError for a readout that the door, or the network itself where `having` says so, does not give."""
+    """Raises UserError for a readout that the door, or the network itself where `having` says so,
+    does not give."""
     allowed = having or reference.door.readouts
     if readout not in allowed:
         what = f"Encoder '{reference}' has no readout '{readout}'."

@@ -1,4 +1,5 @@
-"""The network of a repository of the hub, built by the package that reads it, with a readout: (B, 3, S, S) -> (B, D).
+"""The network of a repository of the hub, built by the package that reads it, with a readout: (B,
+3, S, S) -> (B, D).
 
 Weights are safetensors, or are read with `weights_only`: an object in them is refused. Code of a
 repository is never run.
@@ -61,7 +62,8 @@ def build(encoder: Encoder, weights: Weights, pretrain_seed: int = 0) -> nn.Modu
 
 
 def tried(encoder: Encoder, weights: Weights) -> nn.Module:
-    """`build`, and two images through it, together and one by one, as through a user's own function. Raises UserError."""
+    """`build`, and two images through it, together and one by one, as through a user's own
+    function. Raises UserError."""
     net = build(encoder, weights)
     try:
         check_answers(encoder, net)
@@ -121,7 +123,8 @@ def _timm(encoder: Encoder, reference: Reference, files: list[Path]) -> nn.Modul
 
 
 def _plain(words: Any) -> dict[str, Any]:
-    """An architecture's keyword arguments in a config, without those that say where timm finds weights."""
+    """An architecture's keyword arguments in a config, without those that say where timm finds
+    weights."""
     if not isinstance(words, Mapping):
         raise ValueError(f"model_args is {words!r:.60}")
     return {str(word): value for word, value in words.items() if word not in _WHERE}

@@ -1,4 +1,5 @@
-"""From labelled images to what the engine solves for, and from its solution to probabilities and decisions."""
+"""From labelled images to what the engine solves for, and from its solution to probabilities and
+decisions."""
 
 from __future__ import annotations
 
@@ -80,7 +81,8 @@ class Model:
         return found
 
     def score(self, images: np.ndarray | torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """Probabilities (M, C) float64 and decisions (M,), multi-label (M, C), int64 of images (M, D), which may lie on the device already."""
+        """Probabilities (M, C) float64 and decisions (M,), multi-label (M, C), int64 of images (M,
+        D), which may lie on the device already."""
         logits = self.logits(images)
         out = np.tile(self.base, (len(images), 1))
         if self.kind in ("binary", "multilabel"):

@@ -114,7 +114,8 @@ class Block:
         training: Sequence[ClassTargets],
         truths: Sequence[ClassTargets],
     ) -> None:
-        """Held-out images (B, M, q) float64 as the solver sees them, their targets, and who counts."""
+        """Held-out images (B, M, q) float64 as the solver sees them, their targets, and who
+        counts."""
         size, most, q = len(outside), aligned(max(map(len, outside))), self.problems.x.shape[2]
         self.softmax, self.held, self.fitted = (
             training[0].softmax,

@@ -56,11 +56,13 @@ class Space:
         )
 
     def turned(self, x: torch.Tensor) -> torch.Tensor:
-        """(..., r) float64: standardised features, or weights of them, x (..., D) in the rotated dimensions."""
+        """(..., r) float64: standardised features, or weights of them, x (..., D) in the rotated
+        dimensions."""
         return (x if self.x is None else x @ self.x.T) @ self.inner
 
     def seen(self, features: torch.Tensor) -> torch.Tensor:
-        """(M, r or D) float64: other images as `given` has the training images, limited as they are scored."""
+        """(M, r or D) float64: other images as `given` has the training images, limited as they are
+        scored."""
         x = ((features.double() - self.mean) * self.scale).clamp(-self.limit, self.limit)
         return x if self.framed else self.turned(x)
 

@@ -39,7 +39,8 @@ def pretrain(
     precision: str = "fp32",
     stage: str = "pretraining",
 ) -> Path:
-    """Train what `build()` gives by the stages of `recipes`, each from the one before, and return folder/weights.pth.
+    """Train what `build()` gives by the stages of `recipes`, each from the one before, and return
+    folder/weights.pth.
 
     pixels: (N, S, S, 3) uint8, memory-mapped or not; index: (n,) its rows that may be learnt from;
     bags, groups: (n,) str of those rows. labels: (n,) int or (n, C) float or None, for the kNN

@@ -37,7 +37,8 @@ def monitored_part(groups: np.ndarray) -> np.ndarray:
 def epoch(
     bags: np.ndarray, groups: np.ndarray, batch: int, rng: np.random.Generator, *, paired: bool
 ) -> np.ndarray:
-    """(batches, B, 2) int: positions in `bags` of the images of the two views of each member of a batch.
+    """(batches, B, 2) int: positions in `bags` of the images of the two views of each member of a
+    batch.
 
     Not paired: each image once, both views from it; what fills no batch is left out until the next
     epoch. Paired: each bag with two images once, two different ones of it, as Azizi et al. 2021 run

@@ -17,7 +17,8 @@ from medbench.models.pretrain.position import Position
 def mlp(
     sizes: Sequence[int], *, last_bias: bool = False, last_norm: bool = False
 ) -> ProjectionHead:
-    """Linear layers of these sizes with batch norm and ReLU between them, as VICReg, Barlow Twins, MoCo v3 and LeJEPA have them.
+    """Linear layers of these sizes with batch norm and ReLU between them, as VICReg, Barlow Twins,
+    MoCo v3 and LeJEPA have them.
 
     last_norm: batch norm without scale and shift behind the last layer (MoCo v3).
     """

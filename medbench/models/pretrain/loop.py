@@ -449,7 +449,8 @@ def _embedded(
 
 
 def _estimate_norms(training: Training) -> None:
-    """Mean and variance of every batch norm, anew, as averages over batches of the training images as they are."""
+    """Mean and variance of every batch norm, anew, as averages over batches of the training images
+    as they are."""
     from torch.optim.swa_utils import update_bn
 
     stage = training.stage

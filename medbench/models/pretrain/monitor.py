@@ -1,4 +1,5 @@
-"""Is a pretraining going well? Rank of the embedding, a kNN score on the training labels, loss on held-out training images; collapse."""
+"""Is a pretraining going well? Rank of the embedding, a kNN score on the training labels, loss on
+held-out training images; collapse."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ _STUCK = 200
 
 
 class Collapsed(RuntimeError):
-    """The encoder gives every image the same embedding, or the loss never left that of constant outputs, or is no number."""
+    """The encoder gives every image the same embedding, or the loss never left that of constant
+    outputs, or is no number."""
 
 
 def effective_rank(features: torch.Tensor) -> float:

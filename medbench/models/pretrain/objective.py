@@ -61,7 +61,8 @@ class Objective(nn.Module):
 
 
 def embed(backbone: nn.Module, views: Sequence[torch.Tensor]) -> torch.Tensor:
-    """(V * B, D): views of one size go through the encoder together, as in the authors' code, so that batch norm sees them together."""
+    """(V * B, D): views of one size go through the encoder together, as in the authors' code, so
+    that batch norm sees them together."""
     groups = groupby(views, key=lambda view: view.shape[-1])
     return torch.cat(
         [

@@ -83,7 +83,8 @@ def extrapolated(metric: str) -> bool:
 
 
 def check_asked(metric: str, target: float | None, more: Sequence[float]) -> None:
-    """Raises UserError for a metric that is not extrapolated, a target outside its range, and times that ask for fewer labels."""
+    """Raises UserError for a metric that is not extrapolated, a target outside its range, and times
+    that ask for fewer labels."""
     about = METRICS[metric]
     if not extrapolated(metric):
         able = [name for name in METRICS if extrapolated(name)]

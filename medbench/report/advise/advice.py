@@ -233,7 +233,8 @@ class Advice:
 
     @cached_property
     def overtaking(self) -> list[tuple[LineAdvice, float]]:
-        """Lines that are predicted to overtake the first, and from how many labels on, the fewest first."""
+        """Lines that are predicted to overtake the first, and from how many labels on, the fewest
+        first."""
         first = self.first.predicted
         if first is None:
             return []
@@ -246,7 +247,8 @@ class Advice:
 
     @property
     def turns(self) -> list[str]:
-        """Where the predicted order of any two lines turns, as `b overtakes a from about 1,000`, the fewest labels first."""
+        """Where the predicted order of any two lines turns, as `b overtakes a from about 1,000`,
+        the fewest labels first."""
         known = [(line, line.predicted) for line in self.lines if line.predicted is not None]
         found = [
             (n, f"{other.curve.name} overtakes {one.curve.name} from about {labels(n)}")

@@ -76,7 +76,8 @@ def _held_out(line: LeaderboardEntry, metric: str, board: Leaderboard) -> float:
 
 
 def luck(board: Leaderboard, metric: str) -> float:
-    """How much better the best of the board's last lines scored than it is, for having been chosen among them by the scored set (`optimism`)."""
+    """How much better the best of the board's last lines scored than it is, for having been chosen
+    among them by the scored set (`optimism`)."""
     lines = lines_of(board, metric)
     found = paired_lines([line.sample(metric) for line in lines])
     return optimism([line.merit(metric) for line in lines], found.covariance)

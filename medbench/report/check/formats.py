@@ -186,7 +186,8 @@ def clean(text: str) -> str:
 
 
 def _escape(text: str, more: str = "") -> str:
-    """As GitHub's own toolkit writes a workflow command's message, and with ":,", its properties."""
+    """As GitHub's own toolkit writes a workflow command's message, and with ":,", its
+    properties."""
     for character in "%\r\n" + more:
         text = text.replace(character, f"%{ord(character):02X}")
     return text

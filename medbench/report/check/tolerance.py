@@ -82,7 +82,8 @@ class Repeatability:
         return float(found.get(name, 0.0))
 
     def tolerance(self, row: Row, metric: str, bound: str = "value") -> float:
-        """How far a metric's value (or the low or high end of its interval) may lie from `row`, the reference.
+        """How far a metric's value (or the low or high end of its interval) may lie from `row`, the
+        reference.
 
         An end is a value on a resample, which holds the image of a decision more than once: two
         steps (kernels for SSE4 moved a mean AUC of five findings by 1e-5, the low end of its
@@ -93,7 +94,8 @@ class Repeatability:
         return FACTOR * self.of(row, f"{metric} {bound}") + 2 * decision_step(row, metric)
 
     def moved(self, row: Row, name: str, apart: float) -> bool:
-        """Whether sketches that lie `apart` are of arrays that differ by more than repeating does."""
+        """Whether sketches that lie `apart` are of arrays that differ by more than repeating
+        does."""
         return apart > max(ROUNDING, FACTOR * self.of(row, name))
 
     def text(self) -> str:

@@ -59,7 +59,8 @@ def agreements(
 
 
 def average_precision(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """(R,) float64: sum over distinct scores of (recall gained) x precision there, without interpolation (scikit-learn's); NaN without positives.
+    """(R,) float64: sum over distinct scores of (recall gained) x precision there, without
+    interpolation (scikit-learn's); NaN without positives.
 
     Only scores that a positive has gain recall: there alone the cumulative weights are looked at.
     """
@@ -82,7 +83,8 @@ def average_precision(positive: np.ndarray, scores: np.ndarray, weights: np.ndar
 
 
 def above_for_specificity(positive: np.ndarray, scores: np.ndarray, specificity: float) -> float:
-    """The threshold t at which "scores > t is positive" has at least that specificity on these images, and the largest sensitivity.
+    """The threshold t at which "scores > t is positive" has at least that specificity on these
+    images, and the largest sensitivity.
 
     It is the score of a negative. NaN with fewer than 1 / (1 - specificity) negatives: the
     threshold would lie beyond all of them, where nothing was seen. positive (n,) bool, scores (n,);

@@ -17,7 +17,8 @@ _SETTLED = 1e-9  # of the log-likelihood's gain that is left, a unit of weight
 def recalibration(
     logits: np.ndarray, positive: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """slope, intercept (R,) of the logistic regression of positive (N,) bool on logits (N,), weighted by each column of weights (N, R).
+    """slope, intercept (R,) of the logistic regression of positive (N,) bool on logits (N,),
+    weighted by each column of weights (N, R).
 
     NaN where no line is the most likely (`without_slope`).
     """
@@ -54,7 +55,8 @@ def without_slope(logits: np.ndarray, positive: np.ndarray, weights: np.ndarray)
 
 
 def _most_likely(z: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """(2, r) coefficients of the logistic regression of y (N,) on z (N, 2), a column of weights (N, r) each, by Newton's method.
+    """(2, r) coefficients of the logistic regression of y (N,) on z (N, 2), a column of weights (N,
+    r) each, by Newton's method.
 
     The log-likelihood is concave: a step that is halved until it gains enough (Armijo) comes to its
     top from anywhere.

@@ -208,7 +208,8 @@ def _shows(part: LinePredictions, c: int) -> bool:
 
 
 def _value(part: LinePredictions, draw: Draw, metric: str, classes: list[int]) -> np.ndarray:
-    """(1 + R,): the metric on a part of the images, of these classes alone where it is a mean over classes."""
+    """(1 + R,): the metric on a part of the images, of these classes alone where it is a mean over
+    classes."""
     if metric not in _MEANS:
         whole: np.ndarray = metrics.score(
             part.labels, draw.probabilities, draw.decisions, part.kind, part.weights

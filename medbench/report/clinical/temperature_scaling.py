@@ -1,4 +1,5 @@
-"""Whether probabilities mean what they say, as given and after one temperature that was fitted inside the labelled subset."""
+"""Whether probabilities mean what they say, as given and after one temperature that was fitted
+inside the labelled subset."""
 
 from __future__ import annotations
 

@@ -44,7 +44,8 @@ def draw_figures(
     say: Callable[[str], None] = lambda line: None,
     processes: int = 1,
 ) -> list[Path]:
-    """Write the figures of `kinds` (keys of KINDS; none: all that can be drawn) and return their files.
+    """Write the figures of `kinds` (keys of KINDS; none: all that can be drawn) and return their
+    files.
 
     width: a key of WIDTHS, "" for what each figure needs. say: is told which figures show the best
     of many lines alone, as they say themselves. processes: how many kinds are drawn at once, or

@@ -31,7 +31,8 @@ _BEST = 3
 
 
 def reliability(boards: Sequence[Leaderboard], metric: str | None, width: str) -> list[Drawing]:
-    """Share of right answers over confidence with the most labels, in the bins of the expected calibration error; all draws together.
+    """Share of right answers over confidence with the most labels, in the bins of the expected
+    calibration error; all draws together.
 
     Where scores were held out inside the labelled subset a second panel shows the same after each
     draw's temperature (`clinical.fit_temperature`).

@@ -1,4 +1,5 @@
-"""Sections of the page: scores over labels and cost, what more labels would bring, reliability curves, and what fitted models lose on other images."""
+"""Sections of the page: scores over labels and cost, what more labels would bring, reliability
+curves, and what fitted models lose on other images."""
 
 from __future__ import annotations
 

@@ -127,7 +127,8 @@ def of_lines(
 
 
 def pretraining_spread(board: Leaderboard, metric: str) -> dict[str, stats.Spread]:
-    """Name of a line -> how much one of its pretrainings differs from another, from all lines and budgets; of those pretrained more than once."""
+    """Name of a line -> how much one of its pretrainings differs from another, from all lines and
+    budgets; of those pretrained more than once."""
     several = [line for line in board.lines if metric in line.plain and line.pretrainings > 1]
     return dict(
         stats.pretraining_spread(
@@ -168,7 +169,8 @@ def _known_baseline(board: Leaderboard, asked: str) -> None:
 
 
 def to_supervised(board: Leaderboard, metric: str) -> list[Note]:
-    """How each method stands to the supervised weights of its own encoder and protocol, budget after budget; [] without finished ones."""
+    """How each method stands to the supervised weights of its own encoder and protocol, budget
+    after budget; [] without finished ones."""
     if len(board.lines) > MANY:
         return []
     said = []

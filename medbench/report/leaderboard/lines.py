@@ -197,7 +197,8 @@ class LeaderboardEntry:
         )
 
     def summary(self, metric: str) -> stats.Summary:
-        """Mean, sd over seeds and 95 % interval over test groups and seeds, cut at the metric's own range; NaN unless complete."""
+        """Mean, sd over seeds and 95 % interval over test groups and seeds, cut at the metric's own
+        range; NaN unless complete."""
         if metric not in self._summaries:
             summarise([self], [metric])
         return self._summaries[metric]
@@ -373,7 +374,8 @@ def _fitting(
     settings: Mapping[tuple[Any, ...], str],
     boards: Collection[tuple[Any, ...]],
 ) -> list[PlannedCell]:
-    """Those of `cells` that join a board, without the lines of which a budget is there under another setting: a line is of one setting."""
+    """Those of `cells` that join a board, without the lines of which a budget is there under
+    another setting: a line is of one setting."""
     keys = [
         ((p.cell.task, p.cell.data, p.cell.target, p.target), _axes(p.cell), p.cell.labels)
         for p in cells

@@ -1,4 +1,5 @@
-"""A table of a paper: one task or many, rows and columns as the user wants them, the best and its ties marked, the mean rank last."""
+"""A table of a paper: one task or many, rows and columns as the user wants them, the best and its
+ties marked, the mean rank last."""
 
 from __future__ import annotations
 

@@ -94,7 +94,8 @@ def _rare(board: Leaderboard) -> list[Note]:
 
 
 def _least_found(board: Leaderboard, metric: str) -> list[Note]:
-    """Of the best line at the most labels; [] where none is there, or where predictions were not shared."""
+    """Of the best line at the most labels; [] where none is there, or where predictions were not
+    shared."""
     done = [
         line
         for line in board.lines

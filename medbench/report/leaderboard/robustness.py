@@ -102,7 +102,8 @@ class RobustnessGap:
 
 
 def measured(found: Sequence[Leaderboard], metric: str | None = None) -> list[RobustnessGap]:
-    """Every drop: data sets first, then each corruption with the mean over its levels, then the mean over all corruptions.
+    """Every drop: data sets first, then each corruption with the mean over its levels, then the
+    mean over all corruptions.
 
     metric: default each task's primary one.
     """
@@ -234,7 +235,8 @@ def shift_terminal(
 
 
 def _sets(boards: Sequence[Leaderboard]) -> Iterator[list[Leaderboard]]:
-    """Each data set, each corrupted set, the levels of each corruption together, all corruptions together."""
+    """Each data set, each corrupted set, the levels of each corruption together, all corruptions
+    together."""
     yield from ([board] for board in boards if board.shift.get("kind") == "data")
     damaged = sorted(
         (board for board in boards if board.shift.get("kind") == "corruption"),

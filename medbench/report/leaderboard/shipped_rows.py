@@ -34,7 +34,8 @@ def reference_stores() -> list[Store]:
 
 
 def with_reference(*stores: Store) -> list[Leaderboard]:
-    """Build the leaderboards of results folders with the reference rows of the same scored images among their lines.
+    """Build the leaderboards of results folders with the reference rows of the same scored images
+    among their lines.
 
     Raises UserError where no reference row was scored on the same images.
     """

@@ -462,7 +462,8 @@ def _one_pool(board: Leaderboard) -> list[str]:
 
 
 def write(store: Store, found: Sequence[Leaderboard] = ()) -> None:
-    """leaderboard.md and leaderboard.csv in the results folder, and shift.csv where sets beside the task's own were scored.
+    """leaderboard.md and leaderboard.csv in the results folder, and shift.csv where sets beside the
+    task's own were scored.
 
     found: its boards, where they are at hand.
     """

@@ -71,7 +71,8 @@ class Assignment:
 
 
 def packed(made: Plan) -> bytes:
-    """A plan for another process on this machine; b"" where it holds what only this one knows, as a task that was defined in a script."""
+    """A plan for another process on this machine; b"" where it holds what only this one knows, as a
+    task that was defined in a script."""
     try:
         found = pickle.dumps(made)
     except Exception:  # a user's own object fails in its own way

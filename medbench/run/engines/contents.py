@@ -1,4 +1,5 @@
-"""What a job needs and makes, by content: packs, weights and features move between caches that share no disk.
+"""What a job needs and makes, by content: packs, weights and features move between caches that
+share no disk.
 
 The run's own machine has the master copy, at a `Desk`. A worker elsewhere fetches what its cache
 lacks, and hands back what it made. What arrives has checksums, which are looked at when it is read.
@@ -40,7 +41,8 @@ class Desk:
         self.messages: list[tuple[int, Any]] = []
 
     def files(self, folder: str) -> dict[str, int]:
-        """Name -> bytes of the files of a finished folder of the cache; {} where it is not finished."""
+        """Name -> bytes of the files of a finished folder of the cache; {} where it is not
+        finished."""
         place = self.cache_dir / folder
         if not (place / MARKS[folder.partition("/")[0]]).exists():
             return {}
@@ -181,7 +183,8 @@ class Elsewhere:
 
 
 def files_of(plan: Plan) -> list[Path]:
-    """The files that a plan's units read beside the images: weights, a user's own functions and features."""
+    """The files that a plan's units read beside the images: weights, a user's own functions and
+    features."""
     parts = [part for unit in plan.units for part in (unit, *unit.members)]
     named = [
         file

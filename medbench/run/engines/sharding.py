@@ -1,4 +1,5 @@
-"""A part of a plan for a machine of its own, whose rows `medbench merge` joins with those of the others."""
+"""A part of a plan for a machine of its own, whose rows `medbench merge` joins with those of the
+others."""
 
 from __future__ import annotations
 

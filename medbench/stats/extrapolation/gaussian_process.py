@@ -65,7 +65,8 @@ def posterior(
     noise_at: np.ndarray,
     of: Constants,
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Location (C, H) and scale (C, H) of log errors at sizes `at`, and the degrees of freedom, of C curves.
+    """Location (C, H) and scale (C, H) of log errors at sizes `at`, and the degrees of freedom, of
+    C curves.
 
     sizes, errors, noise: (C, K): labels in rising order, log errors, and the variances of their
     draws. at, noise_at: (C, H): labels, and what a draw makes there.
@@ -86,7 +87,8 @@ def posterior(
 
 
 def _covariance(a: np.ndarray, b: np.ndarray, slope: np.ndarray, walk: np.ndarray) -> np.ndarray:
-    """(C, K, H): of log errors at distances a (C, K) and b (C, H) on log(n) from the largest size, draws aside. slope, walk: (C, 1) variances."""
+    """(C, K, H): of log errors at distances a (C, K) and b (C, H) on log(n) from the largest size,
+    draws aside. slope, walk: (C, 1) variances."""
     one, other = a[:, :, None], b[:, None, :]
     steps = np.where(one * other > 0, np.minimum(np.abs(one), np.abs(other)), 0.0)
     covariance: np.ndarray = _FLAT + slope[..., None] * one * other + walk[..., None] * steps

@@ -199,7 +199,8 @@ def _checked(
 
 
 def labels_for(prediction: Prediction, target: float) -> tuple[float, float, float]:
-    """(value, low, high): the labels at which the middle of a prediction over a grid first reaches a score, its better end, and its worse end.
+    """(value, low, high): the labels at which the middle of a prediction over a grid first reaches
+    a score, its better end, and its worse end.
 
     inf: not within the grid. The first size of the grid where it is reached from the start.
     """

@@ -32,7 +32,8 @@ def file_digest(file: Path, kind: str, stage: str = "") -> str:
 
 
 def first_seen(record: Path, sha: str, what: str) -> None:
-    """Where nobody publishes a hash that lasts, the first one seen is kept in the file `record` and enforced. Raises UserError.
+    """Where nobody publishes a hash that lasts, the first one seen is kept in the file `record` and
+    enforced. Raises UserError.
 
     what: "The weights of 'x'", as the message begins.
     """

@@ -1,4 +1,5 @@
-"""A user's own images, without code: `folder:PATH`, where PATH is a folder of class folders or a CSV file.
+"""A user's own images, without code: `folder:PATH`, where PATH is a folder of class folders or a
+CSV file.
 
 Folders: `train/`, `val/`, `test/` with one folder a class in each (`val` and `test` may be
 missing), or the class folders alone. Folders inside a class folder are read too. Files count as
@@ -199,7 +200,8 @@ def _find(place: Path, root: Path) -> Path:
 
 
 def _apart(listing: Listing) -> tuple[Listing, Unlabelled | None]:
-    """Divide what is listed into images with labels, and those that say of themselves that they have none. A label that stands there is not read."""
+    """Divide what is listed into images with labels, and those that say of themselves that they
+    have none. A label that stands there is not read."""
     given = listing.columns.get("split", [])
     without = [i for i, word in enumerate(given) if unlabelled_word(word)]
     if not without:
@@ -360,7 +362,8 @@ def _meta(column: Sequence[str]) -> np.ndarray:
 
 
 def _given_parts(listing: Listing, whole: Split) -> tuple[np.ndarray, tuple[float, ...]]:
-    """(N,) index into PARTS as they are given, and the shares that the train part is still to be divided in, () where it is not."""
+    """(N,) index into PARTS as they are given, and the shares that the train part is still to be
+    divided in, () where it is not."""
     given = dict(
         zip(listing.ids, listing.columns.get("split", ["train"] * len(whole)), strict=True)
     )

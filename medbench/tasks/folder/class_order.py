@@ -144,7 +144,8 @@ def _example(classes: Sequence[str]) -> str:
 
 
 def _numbers(classes: Sequence[str]) -> dict[str, Key]:
-    """Class -> its number, where each has another one after the same words (`grade 2`) and at most one says that there is nothing; else {}."""
+    """Class -> its number, where each has another one after the same words (`grade 2`) and at most
+    one says that there is nothing; else {}."""
     if all(map(is_number, classes)):
         return {name: (float(name),) for name in classes}
     return _lettered(classes) or _numbered(classes)

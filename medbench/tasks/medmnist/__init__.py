@@ -1,4 +1,5 @@
-"""MedMNIST: twelve sets of small images (Yang et al. 2023, doi:10.1038/s41597-022-01721-8) as `medmnist:NAME[:SIZE]`, SIZE 28, 64, 128, 224.
+"""MedMNIST: twelve sets of small images (Yang et al. 2023, doi:10.1038/s41597-022-01721-8) as
+`medmnist:NAME[:SIZE]`, SIZE 28, 64, 128, 224.
 
 Layout as on Zenodo, doi:10.5281/zenodo.10519652: one file each, `pathmnist.npz` of 28 pixels,
 `pathmnist_64.npz`, `_128`, `_224`, with `{train,val,test}_images` (N, S, S) or (N, S, S, 3) uint8

@@ -170,7 +170,8 @@ def _ground(canvas: Canvas, own: np.random.Generator, rng: np.random.Generator) 
 
 
 def _vessels(canvas: Canvas, rng: np.random.Generator, beads: float) -> np.ndarray:
-    """(64, 64) >= 0: two arcades around the macula and two nasal trunks, each arcade an artery and a vein with branches.
+    """(64, 64) >= 0: two arcades around the macula and two nasal trunks, each arcade an artery and
+    a vein with branches.
 
     beads in [0, 1]: how uneven the veins are.
     """
