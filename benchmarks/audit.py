@@ -1,17 +1,12 @@
-"""Planted copies in real images.
+"""Planted copies in real images: how many `medbench audit` finds, and how many of the pairs it calls one picture are.
 
-How many `medbench audit` finds, and how many of the pairs it calls one picture are.
+    MEDBENCH_DATA=FOLDER python benchmarks/audit.py [--shares 1,5,20] [--sets ham10000,hyperkvasir,kermany] [--images 1000]
 
-    MEDBENCH_DATA=FOLDER python benchmarks/audit.py [--shares 1,5,20] [--sets
-    ham10000,hyperkvasir,kermany] [--images 1000]
-
-Of each data set so many images, and of a share of them a copy: resized to a half to 0.8,
-recompressed as JPEG at quality 30 to 70, mirrored, cropped to 0.7 to 0.9 of each side, or all four.
-Recall: planted pairs found. Precision: of the pairs found that hold a planted copy, those whose
-other image is its source, or a picture that the audit of the data without copies already calls the
-same as its source. What the data hold by nature (frames of one film, a patient taken twice) is
-counted apart and is judged by eye: --sheet FOLDER draws it. Prints a line a set and share, with
-seconds and the memory at most.
+Of each data set so many images, and of a share of them a copy: resized to a half to 0.8, recompressed as JPEG at quality 30 to 70, mirrored,
+cropped to 0.7 to 0.9 of each side, or all four. Recall: planted pairs found. Precision: of the pairs found that hold a planted copy, those whose
+other image is its source, or a picture that the audit of the data without copies already calls the same as its source. What
+the data hold by nature (frames of one film, a patient taken twice) is counted apart and is judged by eye: --sheet FOLDER draws it.
+Prints a line a set and share, with seconds and the memory at most.
 """
 
 from __future__ import annotations

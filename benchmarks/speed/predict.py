@@ -1,13 +1,9 @@
-"""How long `medbench predict` takes beside what cannot be saved.
+"""How long `medbench predict` takes beside what cannot be saved: decoding and squeezing the images, and the network's forward pass.
 
-Decoding and squeezing the images, and the network's forward pass.
+    python benchmarks/speed/predict.py [--images 10000] [--size 112] [--encoder tf_efficientnet_lite0]
 
-    python benchmarks/speed/predict.py [--images 10000] [--size 112] [--encoder
-    tf_efficientnet_lite0]
-
-Images are JPEGs of 600 x 450 pixels, drawn; weights are random: neither changes the time. The two
-parts are timed alone, one after the other, then the command's own function; the ratio is of CPU
-seconds, as predict overlaps the two. Each is done twice in turn, and the least is taken.
+Images are JPEGs of 600 x 450 pixels, drawn; weights are random: neither changes the time. The two parts are timed alone, one after the other, then
+the command's own function; the ratio is of CPU seconds, as predict overlaps the two. Each is done twice in turn, and the least is taken.
 
 Not yet run on 10,000 images: no ratio is stated here.
 """

@@ -1,10 +1,8 @@
 """Decode once -> memory-mapped uint8 pack; resize, normalise, batches on device.
 
-    files --content_hashes--> identity --pack--> (N, S, S, 3) uint8 on disk --batches--> (B, 3, S,
-    S) float on device
+    files --content_hashes--> identity --pack--> (N, S, S, 3) uint8 on disk --batches--> (B, 3, S, S) float on device
 
-Pillow, pydicom and torch are imported where they are needed, so that importing this package costs
-nothing but numpy.
+Pillow, pydicom and torch are imported where they are needed, so that importing this package costs nothing but numpy.
 """
 
 from medbench.images.batching import batches

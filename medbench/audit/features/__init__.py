@@ -1,13 +1,9 @@
-"""What an encoder's features know that is not the class.
-
-Each metadata column read out of them, and whose neighbours an image has.
+"""What an encoder's features know that is not the class: each metadata column read out of them, and whose neighbours an image has.
 
     column --columns.read--> codes --probing--> AUC of a linear probe, beside the class's
-                                   --neighbours--> robustness index, beside what it were if the
-                                   column played no part
+                                   --neighbours--> robustness index, beside what it were if the column played no part
 
-All of it is a function of features, labels, groups and metadata; nothing is trained on what is
-scored.
+All of it is a function of features, labels, groups and metadata; nothing is trained on what is scored.
 """
 
 from medbench.audit.features.columns import MetadataColumn, cramers_v, read_column

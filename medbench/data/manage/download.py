@@ -1,12 +1,9 @@
-"""`data get`: what may be downloaded without an account, placed in the layout that the reader
-finds.
+"""`data get`: what may be downloaded without an account, placed in the layout that the reader finds.
 
-    url --fetch--> ROOT/.medbench-get/NAME-xxxxxxxx/3.file --unpack--> .../3.tree --rename-->
-    .../tree, 3.done
+    url --fetch--> ROOT/.medbench-get/NAME-xxxxxxxx/3.file --unpack--> .../3.tree --rename--> .../tree, 3.done
     when all are done:                                                 .../tree --rename--> ROOT/NAME
 
-Until the last rename no reader sees anything. A second try goes on with what has come; two at once
-wait for each other.
+Until the last rename no reader sees anything. A second try goes on with what has come; two at once wait for each other.
 """
 
 from __future__ import annotations
