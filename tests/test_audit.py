@@ -289,7 +289,7 @@ def alike(task: str, n: int = 48) -> list[Image.Image]:
     return list(found.values())
 
 
-@pytest.mark.parametrize("task", ["chexpert", "retina"])
+@pytest.mark.parametrize("task", ["chexpert", pytest.param("retina", marks=pytest.mark.slow)])
 def test_look_alikes_are_no_copies_and_each_kind_of_copy_is_one(task: str) -> None:
     """On the audits before, up to 12 in 100 pairs of aligned films and eyes were called leaks.
 

@@ -190,6 +190,7 @@ def same(size=32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)):
 """
 
 
+@pytest.mark.slow
 def test_a_run_says_what_cannot_be_right_first_and_in_its_table(
     medbench: Callable[..., int],
     capsys: pytest.CaptureFixture[str],

@@ -81,7 +81,14 @@ EXITS = {
 }
 
 
-@pytest.mark.parametrize("name", EXITS)
+#: Each starts a Python: these are run with the slow tests.
+ALSO = ("exit in the function", "os._exit by another name", "os._exit late")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in ALSO)) for name in EXITS],
+)
 def test_an_encoder_that_ends_python_is_a_failure(name: str, folder: Path, tmp_path: Path) -> None:
     """In a process of its own: what is not contained would end the tests."""
     where, code, said = EXITS[name]

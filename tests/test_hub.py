@@ -514,6 +514,7 @@ def test_a_wrong_word_on_preprocessing(about: dict[str, Any], message: str) -> N
         encoder_of("resnet18.tv_in1k", "pool", Grid(**about))
 
 
+@pytest.mark.slow
 def test_the_board_of_twelve_encoders_plans_against_repositories_of_their_names(
     cache: Path,
 ) -> None:

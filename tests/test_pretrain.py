@@ -261,6 +261,7 @@ def one_of_two(rank: int, folder: str) -> None:
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_loss_curve_of_one(tmp_path: Path) -> None:
     """Without batch norm.
 
@@ -444,6 +445,7 @@ def test_a_collapse_is_seen_whatever_the_method(name: str, tmp_path: Path) -> No
     assert not (tmp_path / "weights.pth").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMED)
 def test_a_sound_start_is_no_collapse(name: str, tmp_path: Path) -> None:
     """On images that show something.

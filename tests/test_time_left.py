@@ -63,6 +63,7 @@ def grid(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Grid:
     )
 
 
+@pytest.mark.slow
 def test_the_control_comes_first_and_the_time_told_is_what_is_taken(
     grid: Grid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
