@@ -580,6 +580,7 @@ def test_a_folder_with_the_overlap_is_named_too(
     assert found["identical copies across parts"]["count"] == 28
 
 
+@pytest.mark.slow
 def test_a_folder_with_copies_is_decoded_once_for_its_audit_and_its_run(
     lesions: list[Image.Image],
     tmp_path: Path,

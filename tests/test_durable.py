@@ -201,6 +201,7 @@ def _write_often(file: Path, process: int, text: str, errors: Any, together: Any
             errors.put(str(error))
 
 
+@pytest.mark.slow
 def test_writers_with_one_process_number_lose_nothing(tmp_path: Path) -> None:
     """Each took the other's partial file for its own: 24 of 30 pairs of writes were lost."""
     context = multiprocessing.get_context("spawn")
@@ -234,6 +235,7 @@ def _add_targets(folder: Path, process: int, errors: Any, together: Any) -> None
             errors.put(str(error))
 
 
+@pytest.mark.slow
 def test_two_runs_with_one_process_number_save_one_scored_set(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.create()

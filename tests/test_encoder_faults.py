@@ -82,7 +82,7 @@ EXITS = {
 
 
 #: Each starts a Python: these are run with the slow tests.
-ALSO = ("exit in the function", "os._exit by another name", "os._exit late")
+ALSO = ("exit in the function", "os._exit by another name", "os._exit late", "sys.exit late")
 
 
 @pytest.mark.parametrize(

@@ -162,6 +162,7 @@ def test_methods_that_are_named_make_rows(bagged: Path, medbench: Medbench, tmp_
         )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_views")
 def test_a_fusion_is_trained_end_to_end(
     bagged: Path, medbench: Medbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -338,6 +339,7 @@ def test_the_weights_identity_holds_everything_that_makes_them(
     assert sha() != base
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_views")
 def test_views_are_an_axis(bagged: Path, medbench: Medbench, tmp_path: Path) -> None:
     """Lines of their own, whose rows hold the views.

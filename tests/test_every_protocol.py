@@ -122,7 +122,15 @@ def test_every_protocol_keeps_its_word(protocol: Protocol, kind: Kind) -> None:
 
 
 @pytest.mark.parametrize(
-    ("protocol", "kind"), CASES, ids=lambda value: getattr(value, "name", value)
+    ("protocol", "kind"),
+    [  # attention is trained, for seconds: one kind of task each time, all with the slow tests
+        pytest.param(
+            *case,
+            marks=[pytest.mark.slow] * (case[0].name == "case-attention" and case[1] != "binary"),
+        )
+        for case in CASES
+    ],
+    ids=lambda value: getattr(value, "name", value),
 )
 def test_a_draw_gives_the_same_bits_whatever_is_solved_beside_it(
     protocol: Protocol, kind: Kind

@@ -114,6 +114,7 @@ def test_the_same_numbers_give_the_same_bytes(
     assert [file.read_bytes() for file in first] == [file.read_bytes() for file in second]
 
 
+@pytest.mark.slow
 def test_several_processes_draw_the_same(
     many: list[leaderboard.Leaderboard], tmp_path: Path
 ) -> None:
@@ -342,6 +343,7 @@ def test_looks_differ_in_grey_and_in_colour() -> None:
     assert len(set(many)) == 315
 
 
+@pytest.mark.slow
 def test_of_many_lines_the_best_are_drawn_and_it_is_said(
     tmp_path: Path, medbench: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:

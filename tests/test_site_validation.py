@@ -115,6 +115,7 @@ def test_each_planted_shift_is_told_from_the_others(
     ]
 
 
+@pytest.mark.slow
 def test_the_threshold_that_is_right_there_is_within_its_interval(
     card: tuple[dict[str, Any], Mapping[str, Any]],
 ) -> None:
