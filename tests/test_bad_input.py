@@ -132,7 +132,12 @@ def refused(
         ),
         (
             ["--pretrain", "fast"],
-            "Unknown pretraining budget 'fast'. Allowed: quick, standard, paper. Next: medbench run --pretrain quick",
+            "Unknown pretraining budget 'fast'. Allowed: quick, standard, paper, a number of views from 1000 to 1000000000. Next: medbench run "
+            "--pretrain quick",
+        ),
+        *(
+            (["--pretrain", views], f"re:Unknown pretraining budget '{views}'.* from 1000 to ")
+            for views in ("999", "5e4", "05000", "1000000001", "9" * 5000)
         ),
         (
             ["--methods", "dvme", "--protocols", "knn"],

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fakes.results import make
 
 from medbench import Grid
 from medbench.report.leaderboard import leaderboards
@@ -16,7 +17,7 @@ from medbench.report.methods_text import methods_text
 from medbench.run import cost_estimate, execution, planning
 from medbench.run.draw_counts import number_of_draws, number_of_initialisations
 from medbench.run.store import Store
-from medbench.schema import UserError, registry
+from medbench.schema import Row, UserError, registry
 
 
 @pytest.mark.parametrize(
@@ -201,6 +202,44 @@ def test_the_plan_says_what_it_would_cost_to_speak_of_methods(
     ):
         other = planning.plan(replace(asked, **changes))  # type: ignore[arg-type]
         assert cost_estimate.more_pretrainings(other, cost_estimate.Speeds(other)) == []
+
+
+def test_a_number_of_views_is_the_standard_recipe_so_long() -> None:
+    asked = Grid(methods=("supervised", "simclr", "micle", "supervised-bn"), data="phantom")
+    long, quick, short = (
+        {unit.method.name: unit for unit in planning.plan(replace(asked, pretrain=pretrain)).units}
+        for pretrain in ("standard", "quick", "5000")
+    )
+    for name in ("simclr", "micle"):
+        assert sum(recipe.views for recipe in short[name].recipes) == 5000
+        for one, other in zip(short[name].recipes, long[name].recipes, strict=True):
+            assert one.having(views=0) == other.having(views=0)
+        assert short[name].weights.name.endswith("(supervised), 5,000 views")
+        hashes = {units[name].weights.sha256 for units in (long, quick, short)}
+        assert len(hashes) == 3
+    assert short["supervised-bn"].recipes == long["supervised-bn"].recipes
+
+
+def test_a_run_says_what_a_standard_pretraining_would_take() -> None:
+    asked = Grid(methods=("supervised", "simclr", "swav", "dvme:simclr+swav"), data="phantom")
+    plan = planning.plan(asked)
+    units = {unit.method.name: unit for unit in plan.units}
+
+    def row(name: str, pace: float | None) -> Row:
+        about = {
+            "weights_sha256": units[name].weights.sha256,
+            "pretraining": [{"views_per_second": pace}],
+        }
+        return replace(make("simclr", "10%", 0, 0.8)[0], provenance=about)
+
+    (note,) = cost_estimate.longer_pretraining(plan, [row("simclr", 100.0), row("swav", 140.0)])
+    images = len(units["simclr"].data.learnt_from[0])
+    assert (
+        f"sees {100 * images:,}: about {round(100 * images / 120 / 60)} min a method" in note.text
+    )
+    assert cost_estimate.longer_pretraining(plan, [row("simclr", None)]) == []
+    standard = planning.plan(replace(asked, pretrain="standard"))
+    assert cost_estimate.longer_pretraining(standard, [row("simclr", 100.0)]) == []
 
 
 def test_draws_that_are_not_under_all_pretrainings_are_refused_before_anything_is_computed(

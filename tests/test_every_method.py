@@ -35,7 +35,7 @@ SMALL = ("--size", "32", "--labels", "100", "--seeds", "1")
 
 @pytest.fixture
 def few_views(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recipe, "QUICK_VIEWS", 260)
+    monkeypatch.setattr("medbench.schema.methods.QUICK_VIEWS", 260)
 
 
 @pytest.fixture

@@ -368,11 +368,10 @@ def test_fusions_are_the_cpus(tokens: Any) -> None:
 
 
 def test_a_whole_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from medbench.models.pretrain import recipe
 
     monkeypatch.setenv("MEDBENCH_CACHE", str(tmp_path / "cache"))
     (tmp_path / "cache").mkdir()
-    monkeypatch.setattr(recipe, "QUICK_VIEWS", 1_000)
+    monkeypatch.setattr("medbench.schema.methods.QUICK_VIEWS", 1_000)
     grid = Grid(
         tasks=("derm",), data="phantom", labels=("5/class", "100"), seeds=2, size=32, precision="bf16", protocols=("linear", "knn"),
         methods=("random", "supervised", "simclr", "swav", "supervised-bn", "concat"), corruptions=("blur",), levels=("3",), audit=False,

@@ -38,8 +38,8 @@ from medbench.models.pretrain import (
 )
 from medbench.models.pretrain.objective import Objective
 from medbench.models.pretrain.optimizer import make_optimiser, set_rates
-from medbench.models.pretrain.recipe import QUICK_VIEWS
 from medbench.schema import Method, registry
+from medbench.schema.methods import QUICK_VIEWS
 
 
 def encoder() -> nn.Module:

@@ -20,7 +20,6 @@ import medbench
 from medbench import Grid, images
 from medbench.audit import dataset
 from medbench.models.finetune import MODERN
-from medbench.models.pretrain import recipe
 from medbench.protocols import finetune
 from medbench.report import compare, html
 from medbench.run import execution, planning
@@ -31,7 +30,7 @@ from medbench.system.progress_listener import calling, heard_in_threads, listeni
 
 @pytest.fixture
 def few_views(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recipe, "QUICK_VIEWS", 260)
+    monkeypatch.setattr("medbench.schema.methods.QUICK_VIEWS", 260)
 
 
 def test_a_user_s_callback_hears_every_stage_of_a_run_and_fails_none(

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from medbench.models.pretrain import recipe
 from medbench.run import execution, planning
 from medbench.run.store import Store
 from medbench.run.time_left import TimeLeft
@@ -51,7 +50,7 @@ class Clock:
 
 @pytest.fixture
 def grid(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Grid:
-    monkeypatch.setattr(recipe, "QUICK_VIEWS", 128)
+    monkeypatch.setattr("medbench.schema.methods.QUICK_VIEWS", 128)
     methods = ("dvme:supervised+simclr", "simclr", "supervised", "random")
     return Grid(
         tasks=(f"folder:{folder}",),

@@ -22,11 +22,10 @@ import resource
 import tempfile
 from pathlib import Path
 
-from medbench.models.pretrain import recipe
 from medbench.run import execution, planning
 from medbench.run.store import Store
 from medbench.run.time_left import TimeLeft
-from medbench.schema import Grid, Progress, Row
+from medbench.schema import Grid, Progress, Row, methods
 from medbench.system.progress_listener import listening
 
 
@@ -89,7 +88,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     quick = parser.parse_args().quick
     if quick:
-        recipe.QUICK_VIEWS = 500
+        methods.QUICK_VIEWS = 500
     grid = Grid(
         tasks=("derm",), labels=("1", "10") if quick else ("1", "10", "100"), data="phantom"
     )

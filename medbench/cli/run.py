@@ -183,7 +183,7 @@ def _compute(
     from medbench.cli import screen
     from medbench.report import leaderboard
     from medbench.report.answer import answers
-    from medbench.run import execution
+    from medbench.run import cost_estimate, execution
 
     folder = store.folder
     with screen.of_run(
@@ -203,6 +203,8 @@ def _compute(
             f"{len(left)} cells failed; {folder}/run.log has the whole story. The same command tries them again"
         )
         raise typer.Exit(3)
+    for note in cost_estimate.longer_pretraining(planned, store.rows().values()):
+        print(note)
     shown = shlex.quote(str(folder))
     print(
         f"Next: medbench compare {shown} (is the difference real?), medbench report {shown} (all of it as one page)"

@@ -10,8 +10,9 @@ from medbench.images import augment
 from medbench.models import weights
 from medbench.models.pretrain.initial_weights import SOURCES, starting
 from medbench.models.pretrain.position import Position
-from medbench.models.pretrain.recipe import Recipe, budgeted, gentle, step_of
+from medbench.models.pretrain.recipe import Recipe, gentle, step_of
 from medbench.schema import Method
+from medbench.schema.methods import budgeted
 
 if TYPE_CHECKING:
     import torch

@@ -16,6 +16,7 @@ from medbench.run.prepare import features_key, have_features, pretrained_folder,
 from medbench.run.store import Store
 from medbench.run.units import Unit
 from medbench.schema import Cell, Note, PlannedCell, Row, fingerprint
+from medbench.schema.methods import budgeted, is_quick
 from medbench.system import devices
 
 #: Seconds of a view that is trained on, in those of one that is embedded: backward costs two
@@ -160,6 +161,34 @@ def more_pretrainings(plan: Plan, speeds: Speeds) -> list[Note]:
         f"take about {more * each:,.0f} s more to pretrain and embed, and {more * rows:,} more rows to solve."
     )
     return [Note("chance", text)]
+
+
+def longer_pretraining(plan: Plan, rows: Iterable[Row]) -> list[Note]:
+    """Say what a standard pretraining would see, and take at the pace of the quick ones of `rows`.
+
+    [] where none was quick, or none tells its pace.
+    """
+    parts = [part for unit in plan.units for part in unit.members or (unit,)]
+    quick = [part for part in parts if part.recipes and is_quick(part.weights.budget)]
+    names = {part.weights.sha256 for part in quick}
+    paces = {
+        row.provenance["weights_sha256"]: float(
+            row.provenance["pretraining"][0]["views_per_second"]
+        )
+        for row in rows
+        if row.provenance["weights_sha256"] in names
+        and row.provenance["pretraining"][0]["views_per_second"]
+    }
+    if not paces:
+        return []
+    seen = max(sum(recipe.views for recipe in part.recipes) for part in quick)
+    views = max(budgeted("standard", len(part.data.learnt_from[0])) for part in quick)
+    pace = float(np.median(list(paces.values())))
+    text = (
+        f"{seen:,} views a method show the machinery, not what a method can do. --pretrain standard sees {views:,}: about "
+        f"{max(1, round(views / pace / 60))} min a method at the {pace:,.0f} views a second of this run; --pretrain N sees N."
+    )
+    return [Note("quick", text)]
 
 
 def _drawn(unit: Unit) -> bool:

@@ -26,6 +26,7 @@ from medbench.schema import (
     written_by,
 )
 from medbench.schema.ingredients import raised
+from medbench.schema.methods import stated_views
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +97,11 @@ def unit_of(
     if method.recipes is None or source == "imagenet":
         return Unit(data, method, source, encoder, start, pretrain_seed, grid.precision)
     bags, groups = data.learnt_from
-    asked = method.recipes(data.task.modality, grid.pretrain, len(bags), source)
+    views = stated_views(grid.pretrain)
+    budget = grid.pretrain if views is None else "standard"
+    asked = method.recipes(data.task.modality, budget, len(bags), source)
+    if views is not None:
+        asked = pretrain.of_views(asked, views)
     recipes = tuple(pretrain.fitted(recipe, bags, groups) for recipe in asked)
     weights = _pretrained(data, method, encoder, start, recipes, pretrain_seed, grid)
     return Unit(
@@ -175,7 +180,9 @@ def _pretrained(
         if more
         else ""
     )
-    name = f"{method.name} on {data.data}{beside}, from {start.name}, {grid.pretrain}"
+    views = stated_views(grid.pretrain)
+    length = grid.pretrain if views is None else f"{views:,} views"
+    name = f"{method.name} on {data.data}{beside}, from {start.name}, {length}"
     trained_on = (
         *start.trained_on,
         f"{data.data} (training part)",

@@ -32,7 +32,7 @@ from medbench.schema import (
     registry,
     user_path,
 )
-from medbench.schema.methods import BUDGETS
+from medbench.schema.methods import BUDGETS, FEWEST_VIEWS, MOST_VIEWS, stated_views
 from medbench.system.precision import PRECISIONS
 
 _KINDS = {
@@ -104,10 +104,13 @@ def check_options(grid: Grid) -> None:
                 f"The number of {what}, {number}, is out of range.", allowed=allowed, then=then
             )
     if grid.pretrain not in BUDGETS:
-        what = f"Unknown pretraining budget '{grid.pretrain}'."
-        raise UserError(
-            what, allowed=BUDGETS, given=grid.pretrain, then=asking(pretrain=Grid.pretrain)
-        )
+        views = stated_views(grid.pretrain)
+        if views is None or not FEWEST_VIEWS <= views <= MOST_VIEWS:
+            what = f"Unknown pretraining budget '{grid.pretrain}'."
+            allowed = [*BUDGETS, f"a number of views from {FEWEST_VIEWS} to {MOST_VIEWS}"]
+            raise UserError(
+                what, allowed=allowed, given=grid.pretrain, then=asking(pretrain=Grid.pretrain)
+            )
     if unknown := [name for name in grid.augmentations if name not in RECIPES]:
         what = f"Unknown augmentation '{unknown[0]}'."
         raise UserError(what, allowed=RECIPES, given=unknown[0], then=asking(augmentations=RECIPES))

@@ -98,7 +98,8 @@ class Grid:
     pretrain: str = option(  # see `schema.methods.BUDGETS`
         "quick",
         "--pretrain",
-        "Budget of an in-domain pretraining: quick (seconds, shows the machinery), standard, paper.",
+        "Views of an in-domain pretraining: quick (4,000: seconds, shows the machinery), standard (100 an image, 200,000 at most), paper "
+        "(as the paper has it), or a number.",
     )
     augmentations: tuple[str, ...] = option(  # see `images.augment.RECIPES`
         ("modality",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,36 @@ READOUTS = ("pool", "cls", "mean", "cls+mean", "last4")
 #: paper: batch, epochs and schedule that a paper or its authors' code states, as each method's file
 #: says.
 BUDGETS = ("quick", "standard", "paper")
+#: Views of a quick pretraining, whatever the task's size: about 30 s for the embedded encoder at 64
+#: px on two cores.
+QUICK_VIEWS = 4_000
+#: Views of a standard one, and what it sees of a small task: 50 epochs of two views.
+STANDARD_VIEWS, STANDARD_VIEWS_AN_IMAGE = 200_000, 100
+#: A budget may also be a number of views: the standard recipe, as long as it says.
+FEWEST_VIEWS, MOST_VIEWS = 1_000, 10**9
+
+
+def stated_views(budget: str) -> int | None:
+    """Return the views that a budget states as a number, None of a name of BUDGETS."""
+    return int(budget) if re.fullmatch("[1-9][0-9]{0,18}", budget) else None
+
+
+def is_quick(budget: str | None) -> bool:
+    """Whether a pretraining saw so few views that it shows the machinery alone."""
+    views = stated_views(budget or "")
+    return budget == "quick" or (views is not None and views <= QUICK_VIEWS)
+
+
+def budgeted(budget: str, n_images: int) -> int:
+    """Return the views of a quick or standard pretraining on n_images.
+
+    They are the same for every method.
+    """
+    return (
+        QUICK_VIEWS
+        if budget == "quick"
+        else min(STANDARD_VIEWS, STANDARD_VIEWS_AN_IMAGE * n_images)
+    )
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medbench.models.pretrain.position import Position
-from medbench.models.pretrain.recipe import Recipe, fitted
+from medbench.models.pretrain.recipe import Recipe, fitted, of_views
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-__all__ = ["VERSION", "Position", "Recipe", "fitted", "pretrain"]
+__all__ = ["VERSION", "Position", "Recipe", "fitted", "of_views", "pretrain"]
 
 VERSION = 2  # raise it with every change of what a recipe makes
 

@@ -19,11 +19,6 @@ if TYPE_CHECKING:
 
     from medbench.models.pretrain.objective import Objective
 
-#: Views of a quick pretraining, whatever the task's size: about 30 s for the embedded encoder at 64
-#: px on two cores.
-QUICK_VIEWS = 4_000
-#: Views of a standard one, and what it sees of a small task: 50 epochs of two views.
-STANDARD_VIEWS, STANDARD_VIEWS_AN_IMAGE = 200_000, 100
 #: Learning rates of AdamW. From pretrained weights it must be gentle: a larger rate unlearns more
 #: than a short run can teach.
 ADAPT_LR, SCRATCH_LR = 1e-4, 1e-3
@@ -90,15 +85,15 @@ class Recipe:
         return sum(crop.count * (crop.pixels(size) / size) ** 2 for crop in self.crops)
 
 
-def budgeted(budget: str, n_images: int) -> int:
-    """Return the views of a quick or standard pretraining on n_images.
+def of_views(recipes: tuple[Recipe, ...], views: int) -> tuple[Recipe, ...]:
+    """Return the stages as long as `views` in all, each with its share of them.
 
-    They are the same for every method.
+    A stage that learns nothing stays as it is.
     """
-    return (
-        QUICK_VIEWS
-        if budget == "quick"
-        else min(STANDARD_VIEWS, STANDARD_VIEWS_AN_IMAGE * n_images)
+    total = sum(recipe.views for recipe in recipes if recipe.objective)
+    return tuple(
+        recipe.having(views=views * recipe.views // total) if recipe.objective else recipe
+        for recipe in recipes
     )
 
 

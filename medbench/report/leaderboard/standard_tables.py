@@ -40,6 +40,7 @@ from medbench.report.leaderboard.sites import site_records, site_tables
 from medbench.report.leaderboard.terminal_table import Fitted
 from medbench.run.store import Store
 from medbench.schema import Note, Row, csv_cell, in_markdown, placeless
+from medbench.schema.methods import is_quick as saw_few_views
 from medbench.stats import number_format
 from medbench.stats.drawn_shares import Held, share_notes
 from medbench.stats.metrics import METRICS
@@ -280,7 +281,7 @@ def judged_unit(board: Leaderboard) -> str:
 
 def is_quick(board: Leaderboard) -> bool:
     """Whether any of its weights is of a quick pretraining."""
-    return any(row.provenance["budget"] == "quick" for line in board.lines for row in line.rows)
+    return any(saw_few_views(row.provenance["budget"]) for line in board.lines for row in line.rows)
 
 
 def _setting(board: Leaderboard, rows: Sequence[Row]) -> list[Note]:
