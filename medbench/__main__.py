@@ -1,5 +1,7 @@
-"""`medbench`, `python -m medbench`: Ctrl-C says what comes next while modules are still being
-imported, too."""
+"""Start `medbench` and `python -m medbench`.
+
+Ctrl-C says what comes next while modules are still being imported, too.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ import sys
 
 
 def main() -> None:
-    """The console entry point."""
+    """Run the command line; the console's entry point."""
     try:
         from medbench.cli import main as command_line
 

@@ -85,7 +85,10 @@ def _kept(
     build: Callable[[], nn.Module],
     images: Callable[[], list[np.ndarray]],
 ) -> list[dict[str, str]]:
-    """The findings (`EncoderFinding`) on some images, from the cache where they lie there."""
+    """Return the findings on some images, from the cache where they lie there.
+
+    They are `EncoderFinding`s.
+    """
     file = cache_dir / "audits" / f"encoder-{fingerprint('encoder', *about, shown)[:32]}.json"
     try:
         record = parsed(file.read_bytes())

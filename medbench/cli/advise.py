@@ -131,7 +131,10 @@ def advise(
 
 
 def _times(more: str) -> tuple[float, ...]:
-    """Raises UserError for what is no number."""
+    """Read the multiples that a user asks for.
+
+    Raises UserError for what is no number.
+    """
     try:
         return tuple(dict.fromkeys(float(text) for text in split(more)))
     except ValueError:

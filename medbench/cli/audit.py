@@ -1,4 +1,4 @@
-"""`audit_command`: can the data be trusted?"""
+"""`audit_command`. Can the data be trusted?"""
 
 from __future__ import annotations
 

@@ -72,8 +72,7 @@ def clinical(
         Path | None, path_option(help="Write to this file instead of the screen.")
     ] = None,
 ) -> None:
-    """Each class, each case, each subgroup and the calibration of the best line, or of the one that
-    is named."""
+    """Show each class, case and subgroup and the calibration of the best line, or of another."""
     from medbench.cli import screen
     from medbench.report.clinical import tables
 

@@ -38,7 +38,7 @@ def data_list(
     ] = False,
     as_json: Json = None,
 ) -> None:
-    """What was found of each task's data, its size, licence, and whether it takes an account."""
+    """Show what was found of each task's data, its size and licence, and which take an account."""
     from medbench import images
     from medbench.cli import screen
     from medbench.data import manage

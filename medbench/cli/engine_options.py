@@ -157,7 +157,10 @@ def engine_of(
     printed: bool,
     address: str | None,
 ) -> Engine:
-    """What these options ask for. Raises UserError for those that do not fit each other."""
+    """Return the engine that these options ask for.
+
+    Raises UserError for those that do not fit each other.
+    """
     from medbench.run.engines.slurm import Request, minutes_of
 
     if kind and kind not in ENGINES:
@@ -222,8 +225,10 @@ def status_command(
     ] = False,
     as_json: Json = None,
 ) -> None:
-    """Say how far a run is, wherever it computes: rows, failures, its SLURM jobs, and what each
-    worker is at."""
+    """Say how far a run is, wherever it computes.
+
+    Rows, failures, its SLURM jobs, and what each worker is at.
+    """
     from medbench.run import presence
     from medbench.run.engines import slurm
 

@@ -266,8 +266,10 @@ def validate(
     device: Device = "auto",
     as_json: Json = None,
 ) -> None:
-    """Is the model as good on your own labelled images as its card says, and are its thresholds
-    right there? Exit code 3 where images could not be read."""
+    """Test whether the model is as good on your own labelled images as its card says.
+
+    And whether its thresholds are right there. Exit code 3 where images could not be read.
+    """
     from medbench.cli import screen
     from medbench.models.exported import load
     from medbench.models.exported.labelled import answered

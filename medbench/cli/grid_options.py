@@ -52,13 +52,16 @@ def reading(ordinal: bool, order: str | None) -> dict[str, Any]:
 
 
 def given_fields(context: typer.Context) -> list[str]:
-    """The fields of a grid whose options a user gave, and did not leave to their defaults."""
+    """Return the fields of a grid whose options a user gave.
+
+    Those left to their defaults are none of them.
+    """
     sources = {name: context.get_parameter_source(name) for name in OPTIONS}
     return [name for name, source in sources.items() if source and source.name == "COMMANDLINE"]
 
 
 def grid_of(words: Sequence[str]) -> Grid:
-    """What `medbench run` with these words asks for.
+    """Return what `medbench run` with these words asks for.
 
     Raises BadUsage for words that it does not take, UserError for values.
     """

@@ -1,5 +1,8 @@
-"""What commands share: the two apps, options that are no part of a grid (`grid_options` has those),
-and how a user's words are read."""
+"""What commands share.
+
+The two apps, options that are no part of a grid (`grid_options` has those), and how a user's words
+are read.
+"""
 
 from __future__ import annotations
 
@@ -113,8 +116,10 @@ Beside = Annotated[
 
 @dataclass(frozen=True, eq=False)
 class Asked:
-    """What a command reads: results folders, what `--only` picks of them, the names of somebody
-    else's models beside them, and whether medbench's own rows of the same images stand there, too.
+    """What a command reads.
+
+    Results folders, what `--only` picks of them, the names of somebody else's models beside them,
+    and whether medbench's own rows of the same images stand there, too.
     """
 
     stores: list[Store]
@@ -131,8 +136,10 @@ def asked_of(
     *,
     may_reference: bool = False,
 ) -> Asked:
-    """Results folders, and with `--with` one of each of these predictions, which lasts until the
-    command ends."""
+    """Return the results folders, with `--with` one of each of these predictions, too.
+
+    It lasts until the command ends.
+    """
     stores = stores_of(folders)
     files = [file for file in beside or () if str(file) != REFERENCE]
     reference = len(files) < len(beside or ())
@@ -214,8 +221,10 @@ def choice(what: str, given: str, allowed: Collection[str]) -> str:
 
 
 def outputs(*files: Path | None) -> None:
-    """Raises UserError for a file that cannot be written, before the work whose result it shall
-    hold."""
+    """Check that files can be written, before the work whose result they shall hold.
+
+    Raises UserError.
+    """
     for file in filter(None, files):
         if file.is_dir():
             raise UserError(f"{file} is a folder.", then=f"name a file in it: {file / 'NAME'}")

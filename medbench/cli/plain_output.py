@@ -48,7 +48,10 @@ def _plain(stream: TextIO | None) -> Any:
 
 
 def own_stream(stream: Any) -> TextIO:
-    """The stream under whatever stands before it, for what is plain but for its own colours."""
+    """Return the stream under whatever stands before it.
+
+    For what is plain but for its own colours.
+    """
     while inner := getattr(stream, "rich_proxied_file", None):
         stream = inner
     return cast(TextIO, stream)

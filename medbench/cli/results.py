@@ -150,8 +150,9 @@ def compare_command(
     beside: Beside = None,
     as_json: Json = None,
 ) -> None:
-    """Say whether each method is worse than the best (--against, --all, --with: than another),
-    practically equal, or what it would take to know; and the labels it saves.
+    """Say whether each method is worse than the best, equal, or what it would take to know.
+
+    --against, --all, --with: than another. And the labels that each saves.
     """
     from medbench.cli import screen
     from medbench.report import compare
@@ -192,8 +193,7 @@ def merge_command(
         ),
     ] = False,
 ) -> None:
-    """Join results folders of several machines into one, or make a copy of one that can be
-    published."""
+    """Join results folders of several machines, or make a copy that can be published."""
     from medbench.run import merge
 
     check_writable(out, "medbench merge --out FOLDER", folder=True)

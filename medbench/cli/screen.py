@@ -66,14 +66,13 @@ class PlainConsole(Console):
 
 
 class Screen:
-    """`with Screen(...) as screen:` shows what is reported inside, and each row of a run with
-    on_row=screen.row.
+    """`with Screen(...) as screen` shows what is reported inside.
 
-    On a terminal everything is drawn in place. Elsewhere (a CI log) each stage prints when it
-    begins and ends, and twice a minute in between; each row of a small run is a line, of a large
-    one the first of each line of the leaderboard and a row now and then; each failure is.
-    log=False: there are no such lines, of what takes seconds. left: gives what tells how long the
-    run still takes. number: of a row, in words.
+    And each row of a run with on_row=screen.row. On a terminal everything is drawn in place.
+    Elsewhere (a CI log) each stage prints when it begins and ends, and twice a minute in between;
+    each row of a small run is a line, of a large one the first of each line of the leaderboard and
+    a row now and then; each failure is. log=False: there are no such lines, of what takes seconds.
+    left: gives what tells how long the run still takes. number: of a row, in words.
     """
 
     def __init__(

@@ -39,8 +39,10 @@ def shift_command(
         Path | None, path_option(help="Write to this file instead of the screen.")
     ] = None,
 ) -> None:
-    """Say what each method loses where the images change, with its paired interval, and which loses
-    least."""
+    """Say what each method loses where the images change, and which loses least.
+
+    With its paired interval.
+    """
     from medbench.cli import screen
     from medbench.report import leaderboard
 

@@ -21,7 +21,9 @@ from medbench.stats.case_labels import RULES, cases_of, label_cases
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """split: M images; or M cases, each with the id and picture of its first image and the metadata
+    """What is labelled, drawn and scored: images, or cases of several.
+
+    split: M images; or M cases, each with the id and picture of its first image and the metadata
     that all its images share. of: (N,) int64, the case of each of N images; None: each image is an
     example of its own.
     """
@@ -31,7 +33,7 @@ class Examples:
 
 
 def examples_of(split: Split, by: str) -> Examples:
-    """The examples of images that `label_by_case` has gone over, or of any images."""
+    """Return the examples of images, those of `label_by_case` or any."""
     if by != CASE:
         return Examples(split)
     first, case = cases_of(split.groups, split.bags)
@@ -40,8 +42,10 @@ def examples_of(split: Split, by: str) -> Examples:
 
 
 def contents(of: Examples, hashes: Sequence[str]) -> list[str]:
-    """What each example is: its image's content, or of a case that of all its images in their
-    order. hashes: of the images."""
+    """Return what each example is.
+
+    Its image's content, or of a case that of all its images in their order. hashes: of the images.
+    """
     if of.of is None:
         return list(hashes)
     found: list[list[str]] = [[] for _ in range(len(of.split))]
@@ -67,7 +71,7 @@ def _shared(column: np.ndarray, first: np.ndarray, case: np.ndarray) -> np.ndarr
 def label_by_case(
     task: Task, parts: Mapping[str, Split]
 ) -> tuple[Task, dict[str, Split], list[Mark]]:
-    """The task of the cases, and its parts.
+    """Return the task of the cases, its parts and what to say of them.
 
     Each image with its case's label, without images of cases that have none. Raises UserError where
     nobody says which images are one case, and for a case in two parts.

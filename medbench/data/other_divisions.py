@@ -29,10 +29,10 @@ _SHOWN = 5
 
 
 def divided(task: Task, grid: Grid, cache_dir: Path) -> list[tuple[Task, list[Mark]]]:
-    """Return the tasks that a grid makes of one, and what every table of each must say: itself,
-    where the grid asks for no other division.
+    """Return the tasks that a grid makes of one, and what every table of each must say.
 
-    Raises UserError for a column that is not there or not filled in, and where too little is left.
+    The task itself, where the grid asks for no other division. Raises UserError for a column that
+    is not there or not filled in, and where too little is left.
     """
     if not grid.hold_out_by and not grid.split_by_date:
         return [(task, [])]
@@ -140,8 +140,10 @@ def _check_filled(task: Task, name: str, missing: np.ndarray, whole: Split) -> N
 def _divided(
     task: Task, whole: Split, there: np.ndarray, said: str, settings: Mapping[str, object]
 ) -> tuple[Task, list[Mark]]:
-    """Return the task whose test part is the images `there` (N,) bool, without those of groups that
-    have others, and its marks."""
+    """Return the task whose test part is the images `there` (N,) bool, and its marks.
+
+    Without those of groups that have others.
+    """
     torn = np.intersect1d(whole.groups[there], whole.groups[~there])
     left_out = there & np.isin(whole.groups, torn)
     parts = {

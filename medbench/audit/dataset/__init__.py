@@ -1,5 +1,8 @@
-"""Can a task's data be trusted? Leaks between parts, copies, contradicting labels, metadata that
-gives the label away. See `auditing.audit`."""
+"""Can a task's data be trusted?
+
+Leaks between parts, copies, contradicting labels, metadata that gives the label away. See
+`auditing.audit`.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""What is audited: a task, opened even where a run refuses it, or a list of files of which nothing
-else is known."""
+"""What is audited: a task, or a list of files of which nothing else is known.
+
+A task is opened even where a run refuses it.
+"""
 
 from __future__ import annotations
 
@@ -60,8 +62,10 @@ class Subject:
 
     @property
     def content(self) -> str:
-        """Names a task's images, their parts and groups for its tables, see
-        `audit_record.content_key`; "" of a list."""
+        """Name a task's images, their parts and groups for its tables.
+
+        See `audit_record.content_key`; "" of a list.
+        """
         return content_key(self.data.digests) if self.data else ""
 
     def label(self, i: int) -> str:

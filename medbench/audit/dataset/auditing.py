@@ -228,8 +228,10 @@ def table_marks(report: DatasetReport) -> list[Mark]:
 def _features(
     pack: images.Pack, encoder: Encoder, name: str, cache_dir: Path, device: str
 ) -> np.ndarray:
-    """(N, D) float32 of the embedded encoder with its supervised weights, cached as those of a run
-    are."""
+    """Return features of the embedded encoder with its supervised weights.
+
+    (N, D) float32, cached as those of a run are.
+    """
     method = registry.method("supervised")
     assert method.weights is not None and method.encoder is not None, (
         "the supervised method has both"

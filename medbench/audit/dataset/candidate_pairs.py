@@ -23,8 +23,10 @@ NEIGHBOURS = 4
 
 
 def hashes(pack: np.ndarray | Rows) -> np.ndarray:
-    """(8, N, 63) bool: perceptual hashes of the images (N, S, S, 3) uint8 as they are, and mirrored
-    and turned in the other seven ways."""
+    """Return perceptual hashes of the images as they are, mirrored and turned: (8, N, 63) bool.
+
+    The images are (N, S, S, 3) uint8; the first of the eight ways is the image as it is.
+    """
     import torch
     from scipy import fft
     from torch.nn import functional

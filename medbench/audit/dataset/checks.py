@@ -307,7 +307,7 @@ def _show(subject: Subject, pair: DuplicatePair) -> str:
 
 
 def _called(subject: Subject, row: int) -> str:
-    """An image's name as a shell takes it.
+    """Return an image's name as a shell takes it.
 
     One that holds spaces is quoted, so that a line of several names has one reading.
     """

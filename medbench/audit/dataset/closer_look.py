@@ -48,8 +48,10 @@ def reader_for(images: Sequence[Image], typical: float) -> Read | None:
 
 
 def likeness_of(read: Read, pairs: np.ndarray, maps: np.ndarray) -> np.ndarray:
-    """Compute (P,) as `likeness`, of pairs (P, 2) under maps (P, 2, 3) that fit already at a
-    smaller size."""
+    """Compute (P,) as `likeness` does, under maps that fit already at a smaller size.
+
+    pairs are (P, 2), maps (P, 2, 3).
+    """
     each, index = np.unique(pairs, return_inverse=True)
     pixels, pairs = read(each), index.reshape(-1, 2)
     return likeness(pixels, pairs, refined(pixels, pairs, maps))

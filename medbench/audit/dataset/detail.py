@@ -52,8 +52,10 @@ def grey_of(pixels: np.ndarray) -> torch.Tensor:
 
 
 def picture_of(grey: torch.Tensor) -> torch.Tensor:
-    """(P, 1, S, S) float32: 0 in a dark frame that touches the border, and at its soft edge; 1
-    elsewhere."""
+    """Return where an image shows something: (P, 1, S, S) float32.
+
+    0 in a dark frame that touches the border, and at its soft edge; 1 elsewhere.
+    """
     import torch
     from scipy import ndimage
 

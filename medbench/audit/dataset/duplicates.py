@@ -106,8 +106,10 @@ class Threshold:
         return "near" if likeness >= self.sure else "possible" if likeness >= self.possible else ""
 
     def on_the_way(self, share: float) -> float:
-        """Give the correlation at this share of the way from random pairs to the sure ones, in
-        Fisher's z."""
+        """Return the correlation at this share of the way from random pairs to the sure ones.
+
+        In Fisher's z.
+        """
         middle, sure = np.arctanh([self.random, self.sure])
         return float(np.tanh(middle + share * (sure - middle)))
 

@@ -45,8 +45,10 @@ def nearest(ways: np.ndarray, groups: np.ndarray, k: int, far: int) -> np.ndarra
 
 
 def _packed(ways: np.ndarray) -> np.ndarray:
-    """(W, N, 4) uint16: bit b of a code is in chunk b mod 4, as neighbouring frequencies go
-    together."""
+    """Pack the codes into chunks: (W, N, 4) uint16.
+
+    Bit b of a code is in chunk b mod 4, as neighbouring frequencies go together.
+    """
     w, n, bits = ways.shape
     padded = np.zeros((w, n, CHUNK_BITS, CHUNKS), bool)
     padded.reshape(w, n, -1)[:, :, :bits] = ways

@@ -43,14 +43,13 @@ class Suspect:
 
 
 def suspects(subject: Subject, rows: np.ndarray, features: np.ndarray) -> tuple[list[Suspect], int]:
-    """Images to look at, most suspicious first, and how many confident learning would call
-    mislabelled.
+    """Return the images to look at, most suspicious first, and how many seem mislabelled.
 
     Scores are out of fold: of the suite's linear probe, by grouped cross-validation on the images
-    `rows` (n,) with features (n, D). An image is counted where another class is more probable than
-    it is, on average, among that class's own images, and its own is not (Northcutt, Jiang & Chuang
-    2021, doi:10.1613/jair.1.12125, section 3.1); the ranking is by margin. ([], 0) where classes
-    are too small to be held out.
+    `rows` (n,) with features (n, D). Confident learning counts an image where another class is more
+    probable than it is, on average, among that class's own images, and its own is not (Northcutt,
+    Jiang & Chuang 2021, doi:10.1613/jair.1.12125, section 3.1); the ranking is by margin. ([], 0)
+    where classes are too small to be held out.
     """
     from medbench.protocols.linear import LINEAR
 
@@ -113,12 +112,11 @@ class ColumnAuc:
 
 
 def columns(subject: Subject) -> list[ColumnAuc]:
-    """AUC of a logistic regression on each metadata column, and on all of them, out of fold over
-    whole groups; best first.
+    """Return the AUC of a logistic regression on each metadata column and on all, best first.
 
-    A text column becomes one indicator a value (those of fewer than 10 images are joined), a number
-    its value and whether it is missing. Constant columns are left out. [] where there are no
-    columns, no labels or too few groups.
+    Out of fold over whole groups. A text column becomes one indicator a value (those of fewer than
+    10 images are joined), a number its value and whether it is missing. Constant columns are left
+    out. [] where there are no columns, no labels or too few groups.
     """
     if subject.labels is None or not subject.meta:
         return []

@@ -38,8 +38,10 @@ _BATCH = 32  # pairs
 
 
 def likeness(pack: np.ndarray | Rows, pairs: np.ndarray, maps: np.ndarray) -> np.ndarray:
-    """(P,) in [-1, 1]: agreement of the images of pairs (P, 2) under maps (P, 2, 3) as
-    `registration.align` gives them, a mean over octaves."""
+    """Return how well the images of each pair agree: (P,) in [-1, 1].
+
+    pairs are (P, 2), under maps (P, 2, 3) as `registration.align` gives them. A mean over octaves.
+    """
     import torch
 
     with torch.inference_mode():
@@ -75,8 +77,11 @@ def _likeness(pack: np.ndarray | Rows, pairs: np.ndarray, maps: np.ndarray) -> n
 
 
 def _directions(both: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Gradients (P, 2 images, 2 axes, s, s) of both (P, 2, s, s) where mask (P, 1, s, s) is, none
-    longer than 1; and where they are whole (P, 1, s, s)."""
+    """Return gradients none longer than 1, and where they are whole.
+
+    both is (P, 2, s, s), mask (P, 1, s, s); the gradients are (P, 2 images, 2 axes, s, s), the
+    second (P, 1, s, s).
+    """
     import torch
     from torch.nn import functional
 
@@ -98,8 +103,10 @@ def _directions(both: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, t
 
 
 def _agreement(both: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """(P,): correlation of both (P, 2, 2, s, s) over the blocks of mask (P, 1, s, s) that agree
-    most; 0 where no block shows both."""
+    """Return the correlation over the blocks that agree most: (P,).
+
+    both is (P, 2, 2, s, s), mask (P, 1, s, s). 0 where no block shows both.
+    """
     import torch
     from torch.nn import functional
 

@@ -88,8 +88,10 @@ def _standing_out(first: np.ndarray, second: np.ndarray, votes: np.ndarray, n: i
 
 
 def _described(pack: np.ndarray | Rows) -> tuple[torch.Tensor, torch.Tensor]:
-    """All points (M, _KEPT) float16, each of length 1, and the image (M,) int32 that each lies
-    in."""
+    """Return all points, and the image that each lies in.
+
+    Points are (M, _KEPT) float16, each of length 1; images (M,) int32.
+    """
     import torch
 
     n = len(pack)
@@ -137,8 +139,10 @@ def _descriptions(pixels: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
 def _points(
     grey: torch.Tensor, blurred: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Level, row and column of `POINTS` extremes of each image, strongest in their surroundings
-    first, and which of them are any: (P, POINTS) each."""
+    """Return level, row and column of `POINTS` extremes of each image, and which are any.
+
+    Strongest in their surroundings first: (P, POINTS) each.
+    """
     import torch
     from torch.nn import functional
 
@@ -157,9 +161,11 @@ def _points(
 
 
 def _roundness(blurred: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
-    """(P, n) in [0, 1]: 1 for a disc, 0 along a line, as a rib or a vessel is, where one place
-    looks like the next (the ratio of principal curvatures of Lowe 2004). blurred (P, levels, s, s),
-    at (P, n): places in its differences, none at the border.
+    """Return how round each place is: (P, n) in [0, 1].
+
+    1 for a disc, 0 along a line, as a rib or a vessel is, where one place looks like the next (the
+    ratio of principal curvatures of Lowe 2004). blurred (P, levels, s, s), at (P, n): places in its
+    differences, none at the border.
     """
 
     size = blurred.shape[-1]

@@ -9,8 +9,10 @@ from medbench.system.row_checksums import CheckedRows
 
 
 class Rows:
-    """Some rows of a pack (N, S, S, 3) uint8 as if they were all: mapped, and read where they are
-    asked for."""
+    """Some rows of a pack (N, S, S, 3) uint8 as if they were all.
+
+    The pack is mapped, and read where rows are asked for.
+    """
 
     def __init__(self, pack: CheckedRows | JoinedRows, index: np.ndarray):
         self.pack, self.index = pack, index

@@ -56,14 +56,13 @@ _FINE_LEFT: Mapping[int, float] = {0: 0.15, 1: 0.2, 3: 0.25, 5: 0.3}
 
 
 class Search(NamedTuple):
-    """An image of s px as it is looked for in others, and others in it, at shifts of up to m // 2
-    px. T scales.
+    """An image of s px as it is looked for in others, and others in it.
 
-    turned: (P, 8, 1, f, f // 2 + 1) complex64, the spectra of its eight ways, each f - s px away
-    from the corner that a shift starts in. scaled: (P, 1, T, f, f // 2 + 1) complex64, conjugate
-    spectra of the image scaled down. room, fit: 1 over the energy's root at every shift: (P, 8, T,
-    m, m) of the turned image where a scaled one lies; (P, 1, T, m, m) of the scaled one where it
-    lies inside, 0 where that is less than half of it.
+    Shifts go up to m // 2 px. T scales. turned: (P, 8, 1, f, f // 2 + 1) complex64, the spectra of
+    its eight ways, each f - s px away from the corner that a shift starts in. scaled: (P, 1, T, f,
+    f // 2 + 1) complex64, conjugate spectra of the image scaled down. room, fit: 1 over the energy's
+    root at every shift: (P, 8, T, m, m) of the turned image where a scaled one lies; (P, 1, T, m,
+    m) of the scaled one where it lies inside, 0 where that is less than half of it.
     """
 
     turned: torch.Tensor
@@ -82,8 +81,7 @@ def align(
     all_the_way: bool = False,
     stage: str = "",
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """How well the second image of each pair can be laid over the first: (correlation, overlap,
-    map).
+    """Lay the second image of each pair over the first: (correlation, overlap, map).
 
     pack: (N, S, S, 3) uint8. pairs: (P, 2) int, rows of it. correlation: (P,) in [-1, 1], of the
     detail of both where they overlap; 0 where no plausible map was found, and less than it could be
@@ -180,10 +178,10 @@ def _align(
 
 
 def _unmoved(fine: Detail, pairs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of the eight ways of the first image of each pair, the one that is most like the second where
-    it lies: correlations (P,) and maps (P, 2, 3).
+    """Return which of the first image's eight ways is most like the second where it lies.
 
-    Most copies are whole; a box of text over one of them misleads the search for another place.
+    Correlations (P,) and maps (P, 2, 3). Most copies are whole; a box of text over one of them
+    misleads the search for another place.
     """
     import torch
 
@@ -345,8 +343,10 @@ def _refine(
 
 
 def _agreement(a: Detail, b: Detail, maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Correlation (P,), 0 for an implausible map, and overlap (P,) of a with b under maps (P, 2,
-    3)."""
+    """Return the correlation (P,) and the overlap (P,) of a with b under maps (P, 2, 3).
+
+    The correlation is 0 for an implausible map.
+    """
     import torch
     from torch.nn import functional
 

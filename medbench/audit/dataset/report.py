@@ -36,8 +36,11 @@ PAIR_COLUMNS = (
 
 @dataclass(frozen=True)
 class DatasetFinding:
-    """severity: leak (a score would be too good), conflict (labels contradict each other), look (a
-    person should), note."""
+    """One finding, and how much it weighs.
+
+    severity: leak (a score would be too good), conflict (labels contradict each other), look (a
+    person should), note.
+    """
 
     check: str
     severity: Severity

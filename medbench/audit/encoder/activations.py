@@ -1,5 +1,7 @@
-"""What passes through a network's layers, and what its batch norms remember of the training
-images."""
+"""What passes through a network's layers, and what its batch norms remember.
+
+They remember the training images.
+"""
 
 from __future__ import annotations
 
@@ -54,8 +56,10 @@ class ForwardTrace:
 
 
 def reference_images(n: int) -> list[np.ndarray]:
-    """n crops (H, W, 3) uint8 of the two photographs that come with scikit-learn, their colours
-    moved to ImageNet's mean and std."""
+    """Return n crops (H, W, 3) uint8 of the two photographs that come with scikit-learn.
+
+    Their colours are moved to ImageNet's mean and std.
+    """
     from sklearn.datasets import load_sample_images
 
     rng = np.random.default_rng(0)
@@ -77,13 +81,13 @@ def reference_images(n: int) -> list[np.ndarray]:
 
 
 def training_pixels(conv: nn.Conv2d, norm: nn.Module) -> tuple[np.ndarray, np.ndarray, float]:
-    """Mean and std (3,) of the training pixels in the network's own units, and how far the fit is
-    off (relative, of the variances).
+    """Return mean and std (3,) of the training pixels, and how far the fit is off.
 
-    Behind a convolution w the running mean of channel f is sum_c m_c sum_k w_fck (+ bias), its
-    running variance is w_f' (C x R) w_f with the colour covariance C (3, 3) and the correlation R
-    of neighbouring pixels, here exp(-distance / length): m and C by least squares, the length by
-    search. conv takes 3 channels in one group; norm has running statistics.
+    In the network's own units; the misfit is relative, of the variances. Behind a convolution w the
+    running mean of channel f is sum_c m_c sum_k w_fck (+ bias), its running variance is w_f' (C x
+    R) w_f with the colour covariance C (3, 3) and the correlation R of neighbouring pixels, here
+    exp(-distance / length): m and C by least squares, the length by search. conv takes 3 channels
+    in one group; norm has running statistics.
     """
     state = {
         name: value.detach().double().cpu().numpy() for name, value in norm.state_dict().items()
@@ -205,8 +209,10 @@ def remembers(module: nn.Module) -> bool:
 
 
 def _divergence(norm: Any, x: Batch) -> float:
-    """Mean over channels of the Kullback-Leibler divergence, in nats, of the input's Gaussian from
-    the remembered one."""
+    """Return the divergence of the input's Gaussian from the remembered one, in nats.
+
+    Kullback-Leibler, a mean over channels.
+    """
     mean, var = torch.zeros_like(norm.running_mean), torch.ones_like(norm.running_var)
     # writes them, several times faster than torch.var_mean
     nn.functional.batch_norm(x, mean, var, training=True, momentum=1.0)

@@ -61,8 +61,10 @@ FLAT = 2.0
 
 @dataclass(frozen=True)
 class EncoderFinding:
-    """what: "range", "mean and std", "channel order", "interpolation", "size", "readout" or
-    "weights"."""
+    """One finding on an encoder's input or output.
+
+    what: "range", "mean and std", "channel order", "interpolation", "size", "readout" or "weights".
+    """
 
     what: str
     evidence: str
@@ -354,8 +356,10 @@ def _interpolation(
 def _readout(
     net: nn.Module, encoder: Encoder, seen: ForwardTrace, declared: Mapping[str, Any]
 ) -> EncoderFinding | None:
-    """Features that are no vectors, the same for all images, a flattened map, logits, or taken
-    before the last norm."""
+    """Find what is wrong with the features themselves.
+
+    No vectors, the same for all images, a flattened map, logits, or taken before the last norm.
+    """
     shape = tuple(seen.features.shape[1:])
     if float((seen.features - seen.features[:1]).abs().max()) <= SAME * float(
         seen.features.abs().max()

@@ -1,5 +1,7 @@
-"""What is examined: an encoder with its weights as a run would use it, images to show it, and what
-its checkpoint declares."""
+"""What is examined: an encoder with its weights as a run would use it.
+
+Beside it images to show it, and what its checkpoint declares.
+"""
 
 from __future__ import annotations
 

@@ -14,8 +14,11 @@ FEWEST = 5  # groups that a value must have: fewer can be neither held out nor t
 
 @dataclass(frozen=True, eq=False)
 class MetadataColumn:
-    """codes: (N,) int64 index into `values`, -1 where missing or in a value with fewer than
-    `FEWEST` groups. notes: what was left out and why."""
+    """A column of the metadata, as codes.
+
+    codes: (N,) int64 index into `values`, -1 where missing or in a value with fewer than `FEWEST`
+    groups. notes: what was left out and why.
+    """
 
     name: str
     codes: np.ndarray

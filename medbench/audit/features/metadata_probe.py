@@ -1,5 +1,7 @@
-"""How well features tell something: out-of-fold scores of the suite's linear probe, and their
-AUC."""
+"""How well features tell something.
+
+Out-of-fold scores of the suite's linear probe, and their AUC.
+"""
 
 from __future__ import annotations
 
@@ -62,8 +64,10 @@ def out_of_fold(
 
 
 def mean_auc(labels: np.ndarray, scores: np.ndarray, groups: np.ndarray, kind: Kind) -> Auc:
-    """Mean AUC over classes, one against the rest (binary: of class 1), of labels (N,) and
-    probabilities (N, C); interval over groups."""
+    """Return the mean AUC over classes, one against the rest, with its interval over groups.
+
+    Binary: of class 1. labels are (N,), probabilities (N, C).
+    """
     decisions = scores.argmax(1)
     value = metrics.score(labels, scores, decisions, kind).values["auc"]
     resampled = metrics.score(labels, scores, decisions, kind, stats.group_weights(groups)).values[

@@ -47,11 +47,10 @@ class Index:
 
 
 def nearest(features: np.ndarray, groups: np.ndarray, k: int = K) -> np.ndarray:
-    """(N, k) int64: the most similar images by cosine, nearest first, none of the image's own
-    group; -1 where there are not so many.
+    """Return the most similar images by cosine, nearest first: (N, k) int64.
 
-    features: (N, D) float, finite. Of equally similar images the one with the smaller number is
-    nearer.
+    None of the image's own group; -1 where there are not so many. features: (N, D) float, finite.
+    Of equally similar images the one with the smaller number is nearer.
     """
     length = np.linalg.norm(features, axis=1, keepdims=True)
     unit = (features / np.where(length > 0, length, 1)).astype(np.float32)
@@ -69,11 +68,10 @@ def nearest(features: np.ndarray, groups: np.ndarray, k: int = K) -> np.ndarray:
 
 
 def _first(distance: np.ndarray, k: int) -> np.ndarray:
-    """(B, k) int64: columns of the k smallest of each row (B, N), in order, the smaller number
-    first among equals.
+    """Return columns of the k smallest of each row (B, N), in order: (B, k) int64.
 
-    A whole sort is paid only by rows where the k-th has equals: with 10,000 columns it costs ten
-    times as much.
+    The smaller number is first among equals. A whole sort is paid only by rows where the k-th has
+    equals: with 10,000 columns it costs ten times as much.
     """
     order = np.argpartition(distance, k - 1, axis=1)[:, :k]
     order.sort(axis=1)
@@ -140,8 +138,10 @@ def _variances(
 def _chance(
     classes: np.ndarray, codes: np.ndarray, groups: np.ndarray, image: np.ndarray, other: np.ndarray
 ) -> np.ndarray:
-    """(P,) in [0, 1]: the share of the image's value among the images of the neighbour's class, the
-    image's own group left out."""
+    """Return the share of the image's value among the images of the neighbour's class.
+
+    (P,) in [0, 1], the image's own group left out.
+    """
     _, kind = np.unique(classes, return_inverse=True)
     _, code = np.unique(codes, return_inverse=True)
     _, member = np.unique(groups, return_inverse=True)
@@ -155,8 +155,10 @@ def _chance(
 
 
 def _ratio(counts: np.ndarray) -> tuple[float, np.ndarray]:
-    """(2, P) -> first / (first + second) of the sums, and what each pair adds to it to first order
-    (P,); NaN where undefined."""
+    """Return first / (first + second) of the sums (2, P), and what each pair adds to it.
+
+    The second is (P,), to first order; NaN where undefined.
+    """
     top, both = counts[0].sum(), counts.sum()
     value = float(top / both) if both else float("nan")
     added: np.ndarray = (

@@ -24,8 +24,10 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class Separating:
-    """Feature number `feature` tells class (or label) `name` with this AUC on one image each of so
-    many groups."""
+    """A feature that tells a class or label by itself.
+
+    Feature number `feature` tells `name` with this AUC on one image each of so many groups.
+    """
 
     feature: int
     name: str
@@ -107,11 +109,11 @@ def sentences(found: Sequence[Separating], names: Sequence[str], group: str) -> 
 
 
 def _inversions(values: np.ndarray, of: np.ndarray) -> list[tuple[int, int]]:
-    """(feature, pairs of two classes in the wrong order or tied), in the better direction, of the
-    features that may have few of them.
+    """Return (feature, inversions) of the features that may have few of them.
 
-    By rank sums of all features at once, where a tie is half a pair; the few that are left are
-    counted by hand.
+    Inversions are pairs of two classes in the wrong order or tied, in the better direction. By rank
+    sums of all features at once, where a tie is half a pair; the few that are left are counted by
+    hand.
     """
     from scipy.stats import rankdata
 
@@ -133,7 +135,9 @@ def _inversions(values: np.ndarray, of: np.ndarray) -> list[tuple[int, int]]:
 
 
 def _log_chance(u: int, n: int, m: int) -> float:
-    """Logarithm of the bound on the chance of at most u inversions in either direction, see
-    `separating`."""
+    """Return the logarithm of the bound on the chance of at most u inversions.
+
+    In either direction, see `separating`.
+    """
     orders = math.lgamma(n + m + 1) - math.lgamma(n + 1) - math.lgamma(m + 1)
     return math.log(2 * (u + 1)) + math.pi * math.sqrt(2 * u / 3) - orders

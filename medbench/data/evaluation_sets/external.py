@@ -194,11 +194,11 @@ def shifted(data: TaskData, other: Task, shift: Shift, grid: Grid) -> Evaluation
 def mapped_labels(
     task: Task, other: Task, labels: np.ndarray, means: Sequence[tuple[str, ...]]
 ) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
-    """Labels of the other task in the words of this one: (N,) int or (N, K) float, which images
-    have one (N,) bool, why the others have not.
+    """Return labels of the other task in the words of this one, and which images have one.
 
-    means: for each of K classes the other's classes that mean it. A class that several labels mean
-    is present where one of them is, and uncertain where one is and none is present.
+    Labels are (N,) int or (N, K) float, the mask (N,) bool; then why the others have none. means:
+    for each of K classes the other's classes that mean it. A class that several labels mean is
+    present where one of them is, and uncertain where one is and none is present.
     """
     if other.kind == "multilabel":
         nothing = np.where(

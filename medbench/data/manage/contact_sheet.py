@@ -1,5 +1,7 @@
-"""`data show`: n images of each class on one sheet, so that a person sees what a task's classes
-look like, and what is wrong with them."""
+"""`data show`: n images of each class on one sheet.
+
+So a person sees what a task's classes look like, and what is wrong with them.
+"""
 
 from __future__ import annotations
 

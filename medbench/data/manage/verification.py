@@ -1,5 +1,7 @@
-"""`data verify`: is what lies there what the publisher gives? Counts, hashes, every image decoded,
-copies, and files that nothing lists."""
+"""`data verify`: is what lies there what the publisher gives?
+
+Counts, hashes, every image decoded, copies, and files that nothing lists.
+"""
 
 from __future__ import annotations
 
@@ -45,11 +47,10 @@ class VerificationReport:
 def verify(
     task: Task, root: Path, cache_dir: Path, workers: int | None = None
 ) -> VerificationReport:
-    """Compare the data of `task` in its folder `root` with what its publisher says, and decode
-    every image on `workers` cores (all).
+    """Compare a task's data with what its publisher says, and decode every image.
 
-    A layout that the reader cannot read is a difference too: its message names what was expected
-    and the nearest of what is there.
+    root: the task's folder. workers: cores (all). A layout that the reader cannot read is a
+    difference too: its message names what was expected and the nearest of what is there.
     """
     lacking = task.partial(root) if task.partial else ""
     wrong = [f"PARTIAL: {lacking}"] if lacking else []
