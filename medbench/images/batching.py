@@ -36,12 +36,11 @@ def batches(
     *,
     dtype: torch.dtype | None = None,
 ) -> Iterator[torch.Tensor]:
-    """Yield (B, 3, S, S) tensors, (x / 255 - mean) / std, of the images at `index` (n,) int, in
-    that order; the last may be smaller.
+    """Yield (B, 3, S, S) tensors, (x / 255 - mean) / std, of the images at `index` (n,).
 
-    mean, std: of R, G, B in [0, 1]. dtype: float32 by default. Memory format channels_last: the
-    pack's own order, so it costs nothing. uint8 goes to the device, a quarter of the bytes; the
-    arithmetic is done there.
+    In that order; the last may be smaller. mean, std: of R, G, B in [0, 1]. dtype: float32 by
+    default. Memory format channels_last: the pack's own order, so it costs nothing. uint8 goes to
+    the device, a quarter of the bytes; the arithmetic is done there.
     """
     import torch
 
@@ -73,8 +72,10 @@ def blocks(
 def parts_ahead(
     array: Any, wanted: Iterable[np.ndarray], device: torch.device
 ) -> Iterator[torch.Tensor]:
-    """Yield (B, S, S, 3) uint8 on the device for each of the indices (B,) that are wanted, which
-    are asked for a little ahead."""
+    """Yield (B, S, S, 3) uint8 on the device for each of the indices (B,) that are wanted.
+
+    They are asked for a little ahead.
+    """
     gpu, parts = device.type == "cuda", iter(wanted)
     ahead = _AHEAD * _READERS if gpu else _AHEAD
     side = SideStream(device)
@@ -115,7 +116,10 @@ def rows_read(array: Any, index: np.ndarray, pin: bool) -> torch.Tensor:
 
 
 def _as_range(index: np.ndarray) -> slice | None:
-    """The rows as a slice, where they follow one another: it is read without a list of places."""
+    """Return the rows as a slice, where they follow one another.
+
+    It is read without a list of places.
+    """
     if (
         len(index)
         and index[0] >= 0

@@ -1,5 +1,7 @@
-"""One DICOM image -> 8-bit pixels as a viewer first shows them (PS3.3 C.11.1 modality LUT, C.11.2
-VOI LUT, C.7.6.3.1.2 photometric)."""
+"""One DICOM image -> 8-bit pixels as a viewer first shows them.
+
+PS3.3 C.11.1 modality LUT, C.11.2 VOI LUT, C.7.6.3.1.2 photometric.
+"""
 
 from __future__ import annotations
 

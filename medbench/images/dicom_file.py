@@ -1,5 +1,7 @@
-"""A DICOM file's bytes -> the data set of one image, bounded before anything is inflated or
-decoded."""
+"""A DICOM file's bytes -> the data set of one image.
+
+It is bounded before anything is inflated or decoded.
+"""
 
 from __future__ import annotations
 
@@ -32,11 +34,11 @@ _SAMPLES = {
 
 
 def read(data: bytes, frame: int | None = None) -> pydicom.Dataset:
-    """One image's data set; what its functional groups say of window, slope and tables stands at
-    the top level.
+    """Return one image's data set.
 
-    Raises UserError for several frames, no pixels, more pixels than the header declares, an
-    interpretation or a compression that is not read.
+    What its functional groups say of window, slope and tables stands at the top level. Raises
+    UserError for several frames, no pixels, more pixels than the header declares, an interpretation
+    or a compression that is not read.
     """
     ds = _parse(data)
     if not any(name in ds for name in _PIXELS):
@@ -54,8 +56,10 @@ def read(data: bytes, frame: int | None = None) -> pydicom.Dataset:
 
 
 def is_native(ds: pydicom.Dataset) -> bool:
-    """Whether the stored words are in the file as they are (or run-length encoded), not made by a
-    codec."""
+    """Whether the stored words are in the file as they are, or run-length encoded.
+
+    Others were made by a codec.
+    """
     from pydicom.uid import RLELossless
 
     syntax = ds.file_meta.TransferSyntaxUID
@@ -152,8 +156,10 @@ def _check_interpretation(ds: pydicom.Dataset) -> None:
 
 
 def _check_size(ds: pydicom.Dataset, frame: int, frames: int) -> None:
-    """Compare what the header declares with what is there, or with what the codec's own header
-    says."""
+    """Compare what the header declares with what is there.
+
+    Or with what the codec's own header says.
+    """
     from pydicom.encaps import get_frame
     from pydicom.pixels.utils import get_expected_length
 

@@ -21,8 +21,10 @@ _COLOURS = ("Red", "Green", "Blue")
 
 
 def look_up(x: np.ndarray, ds: pydicom.Dataset, item: pydicom.Dataset) -> tuple[np.ndarray, int]:
-    """Values (H, W) through the table of an item of a modality or VOI LUT sequence, and the bits of
-    a full entry."""
+    """Return values (H, W) through a table, and the bits of a full entry.
+
+    The table is that of an item of a modality or VOI LUT sequence.
+    """
     count, first, bits = _described(item.LUTDescriptor)
     entries = _entries(item.LUTData, count, _little(ds))
     used = int(entries.max()).bit_length()

@@ -1,5 +1,7 @@
-"""From 16-bit and other grey levels to 8 bits, and how many pixels, and passes over them, an image
-may have."""
+"""From 16-bit and other grey levels to 8 bits.
+
+And how many pixels, and passes over them, an image may have.
+"""
 
 from __future__ import annotations
 
@@ -68,8 +70,10 @@ def check_pixels(width: int, height: int) -> None:
 
 
 def check_scans(data: bytes) -> None:
-    """Raises UserError for a progressive JPEG of so many passes over its pixels that a small file
-    takes a minute."""
+    """Refuse a progressive JPEG of too many passes over its pixels.
+
+    A small file would take a minute. Raises UserError.
+    """
     scans = data.count(b"\xff\xda")
     if scans > _MOST_SCANS:
         raise UserError(

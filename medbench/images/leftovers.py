@@ -97,11 +97,10 @@ def left_behind(name: str) -> str:
 
 
 def folders_below(top: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
-    """(folder, names of folders in it, names of files in it) of `top` and of all below, links
-    followed, each once.
+    """Yield `top` and all folders below, with the names in each, links followed, each once.
 
-    Who takes names out of the second list keeps them from being entered, as in `os.walk`. Raises
-    OSError where one cannot be read.
+    (folder, names of folders in it, names of files in it). Who takes names out of the second list
+    keeps them from being entered, as in `os.walk`. Raises OSError where one cannot be read.
     """
     visited = set()
     for place, inner, names in os.walk(top, onerror=_refuse, followlinks=True):

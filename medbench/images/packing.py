@@ -348,8 +348,10 @@ def squeezed(image: Image, forms: Sequence[PackForm | PackPlace]) -> list[np.nda
 
 
 class _Partial:
-    """A pack that is being made, under its lock: images.partial.npy, and in done.npy the checksums
-    of its chunks."""
+    """A pack that is being made, under its lock.
+
+    images.partial.npy, and in done.npy the checksums of its chunks.
+    """
 
     def __init__(self, folder: Path, shape: tuple[int, ...], form: PackForm):
         self.folder, self.shape, self.form = folder, shape, form

@@ -1,5 +1,8 @@
-"""Barlow Twins: over a batch, each value of one view's embedding goes with itself in the other view
-and with no other (Zbontar et al. 2021)."""
+"""Barlow Twins (Zbontar et al. 2021).
+
+Over a batch, each value of one view's embedding goes with itself in the other view and with no
+other.
+"""
 
 from __future__ import annotations
 

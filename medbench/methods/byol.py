@@ -1,5 +1,8 @@
-"""BYOL: from one view of an image, what a slowly following copy of the network gives for the other
-is predicted (Grill et al. 2020)."""
+"""BYOL (Grill et al. 2020).
+
+From one view of an image, what a slowly following copy of the network gives for the other is
+predicted.
+"""
 
 from __future__ import annotations
 

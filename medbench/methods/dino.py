@@ -1,5 +1,7 @@
-"""DINO: a student matches a teacher that is its own moving average, small views to large ones
-(Caron et al. 2021)."""
+"""DINO (Caron et al. 2021).
+
+A student matches a teacher that is its own moving average, small views to large ones.
+"""
 
 from __future__ import annotations
 
@@ -94,8 +96,10 @@ def dino(backbone: torch.nn.Module, dim: int, recipe: Recipe) -> Objective:
 
 
 def _head(dim: int, recipe: Recipe) -> Any:
-    """lightly's, which has three layers before the prototypes, and as many more of its hidden ones
-    as `layers` asks for."""
+    """Return lightly's head, with as many more hidden layers as `layers` asks for.
+
+    Lightly's has three layers before the prototypes.
+    """
     import warnings
 
     import torch

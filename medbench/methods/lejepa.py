@@ -1,5 +1,8 @@
-"""LeJEPA: all views of an image get one embedding, and over images embeddings are spread as an
-isotropic Gaussian (Balestriero and LeCun 2025)."""
+"""LeJEPA (Balestriero and LeCun 2025).
+
+All views of an image get one embedding, and over images embeddings are spread as an isotropic
+Gaussian.
+"""
 
 from __future__ import annotations
 

@@ -21,13 +21,12 @@ if TYPE_CHECKING:
 
 
 def mae(backbone: Any, dim: int, recipe: Recipe) -> Objective:
-    """Mean squared error over the pixels of masked patches, each patch brought to mean 0 and
-    variance 1.
+    """Make MAE's objective: the mean squared error over the pixels of masked patches.
 
-    From random weights the positions are sines and cosines and stay so, as the authors'. Learnt
-    ones start near zero: a short run does not find out where its patches lie, and its features told
-    classes no better than random ones. Other weights start as the control `random` does, the
-    authors' otherwise.
+    Each patch is brought to mean 0 and variance 1. From random weights the positions are sines and
+    cosines and stay so, as the authors'. Learnt ones start near zero: a short run does not find out
+    where its patches lie, and its features told classes no better than random ones. Other weights
+    start as the control `random` does, the authors' otherwise.
     """
     import torch
     from lightly.models import utils

@@ -39,20 +39,17 @@ def encoder(
     weights: Path | None = None,
     stated: Stated = NOTHING,
 ) -> Encoder:
-    """The encoder called `name`. Raises UserError.
+    """Return the encoder called `name`.
 
-    `resnet50.tv_in1k`: a timm architecture with or without its checkpoint's tag. `hf-hub:`, `hf:`,
-    `open_clip:` and OWNER/NAME: a repository of the Hugging Face hub. `FILE.py:NAME`: a function of
-    the user's that returns a module; the defaults of its parameters state the preprocessing, see
-    `_own`. `features:FILE`: vectors that somebody else computed.
-
-    size (pixels): as given; else 64 on phantoms, 112 for the embedded encoder on real data (a
-    quarter of the cost of 224 on a laptop), the checkpoint's own for others.
-
-    weights: a checkpoint file of the user's for a timm architecture, or the name of an official
-    one; its preprocessing is what `stated` says, else what a config beside the file does, else the
-    encoder's, where an official one does not bring its own. stated: for such a file, or for the
-    hub.
+    Raises UserError. `resnet50.tv_in1k`: a timm architecture with or without its checkpoint's tag.
+    `hf-hub:`, `hf:`, `open_clip:` and OWNER/NAME: a repository of the Hugging Face hub.
+    `FILE.py:NAME`: a function of the user's that returns a module; the defaults of its parameters
+    state the preprocessing, see `_own`. `features:FILE`: vectors that somebody else computed. size
+    (pixels): as given; else 64 on phantoms, 112 for the embedded encoder on real data (a quarter of
+    the cost of 224 on a laptop), the checkpoint's own for others. weights: a checkpoint file of the
+    user's for a timm architecture, or the name of an official one; its preprocessing is what
+    `stated` says, else what a config beside the file does, else the encoder's, where an official
+    one does not bring its own. stated: for such a file, or for the hub.
     """
     if size is not None and not 32 <= size <= 1024:
         raise UserError(
@@ -119,8 +116,10 @@ def encoder(
 
 
 def _with_weights(encoder: Encoder, file: Path, size: int | None, stated: Stated) -> Encoder:
-    """The encoder with a checkpoint of the user's, or an official one, and the preprocessing that
-    goes with it."""
+    """Return the encoder with a checkpoint of the user's, or an official one.
+
+    And with the preprocessing that goes with it.
+    """
     kept = replace(encoder, kind="weights", file=file, trained_on=stated.trained_on)
     if not file.is_file():  # an official one says it later, with its weights
         return kept

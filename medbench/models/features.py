@@ -146,8 +146,10 @@ def _discard(folder: Path, why: Exception) -> None:
 
 
 def measured_speed(cache_dir: Path, encoder: Encoder, device: str) -> float | None:
-    """Images a second of the last embedding with this encoder and size on this device, None where
-    there was none."""
+    """Return the images a second of the last embedding, None where there was none.
+
+    With this encoder and size on this device.
+    """
     files = sorted(
         (cache_dir / "features").glob("*/about.json"),
         key=lambda file: file.stat().st_mtime,
@@ -374,8 +376,10 @@ def forward(
     precision: str,
     division: Division | None = None,
 ) -> Iterator[np.ndarray]:
-    """Yield (B, D) float32 arrays of features, batch after batch, at the encoder's own forward
-    speed. division: what batches were divided in, is noted."""
+    """Yield (B, D) float32 features, batch after batch, at the encoder's own forward speed.
+
+    division: what batches were divided in, is noted.
+    """
     from medbench.models import forward_pass
 
     batches = images.batches(pack, index, BATCH, device, encoder.mean, encoder.std)
@@ -385,8 +389,10 @@ def forward(
 
 
 def _resume(file: Path, counter: Path, total: int) -> tuple[int, float, np.memmap[Any, Any] | None]:
-    """Images done and seconds spent by a run that was killed, and the features; (0, 0, None) where
-    there was none, or it left them damaged."""
+    """Return images done, seconds spent, and the features of a run that was killed.
+
+    (0, 0, None) where there was none, or it left them damaged.
+    """
     try:
         record = parsed(counter.read_bytes())
         checked(record, {"done": int, "seconds": (int, float), "shape": list, "crc32": int})

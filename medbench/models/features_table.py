@@ -75,11 +75,10 @@ class FeaturesTable:
     names: tuple[str, ...]
 
     def of(self, ids: Sequence[str], needed: Sequence[bool]) -> np.ndarray:
-        """(N, D) float32: the vectors of `ids`, in that order; NaN for an image that is not
-        `needed` and not there.
+        """Return the vectors of `ids`, in that order: (N, D) float32.
 
-        Raises UserError that names what is missing or not finite. Ids that no image has are left
-        alone.
+        NaN for an image that is not `needed` and not there. Raises UserError that names what is
+        missing or not finite. Ids that no image has are left alone.
         """
         row = {name: i for i, name in enumerate(self.ids)}
         ids = [unicodedata.normalize("NFC", name) for name in ids]

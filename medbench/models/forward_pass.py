@@ -90,7 +90,10 @@ def _divided(
 def _fitting(
     net: torch.nn.Module, parts: list[torch.Tensor], encoder: Encoder
 ) -> list[torch.Tensor] | None:
-    """What each part gives; None where one does not fit and could be smaller."""
+    """Return what each part gives.
+
+    None where one does not fit and could be smaller.
+    """
     try:
         found = []
         for part in parts:

@@ -48,16 +48,13 @@ def finished(
     *,
     fuse: bool = False,
 ) -> list[torch.Tensor]:
-    """Views of each image, (B, 3, s, s) float32, channels_last: (x - mean) / std with x in [0, 1].
+    """Return the views of each image: (B, 3, s, s) float32, channels_last.
 
-    S = crop.pixels(size).
-
-    sources: images (B, S, S, 3) uint8, of which the views take turns. drawn: of each view, `count`
-    of each kind in turn, as `draw_parameters` gives it for B images. fuse: on a GPU, by kernels
-    that are compiled first, which takes seconds; rounded otherwise.
-
-    On a GPU all views of a kind are made together, and what was drawn for all kinds goes there in
-    one copy, which nobody waits for.
+    (x - mean) / std with x in [0, 1]. S = crop.pixels(size). sources: images (B, S, S, 3) uint8, of
+    which the views take turns. drawn: of each view, `count` of each kind in turn, as
+    `draw_parameters` gives it for B images. fuse: on a GPU, by kernels that are compiled first,
+    which takes seconds; rounded otherwise. On a GPU all views of a kind are made together, and what
+    was drawn for all kinds goes there in one copy, which nobody waits for.
     """
     import torch
 
@@ -149,8 +146,10 @@ def _normalised(x: torch.Tensor, mean: Sequence[float], std: Sequence[float]) ->
 
 
 def render_views(images: torch.Tensor, drawn: Parameters, crop: Crop, s: int) -> torch.Tensor:
-    """Render the views (B, 3, s, s) in [0, 1] that `drawn` describes, of images (B, S, S, 3)
-    uint8."""
+    """Render the views that `drawn` describes: (B, 3, s, s) in [0, 1].
+
+    images: (B, S, S, 3) uint8.
+    """
     b, side = images.shape[:2]
     given = prepared(drawn, crop, s, side)
     pixels = images.reshape(b, side, side * 3).float().div_(255)

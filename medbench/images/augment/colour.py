@@ -18,7 +18,10 @@ GREY = (0.2989, 0.587, 0.114)  # of R, G, B (ITU-R BT.601), as in torchvision
 
 @cache
 def constant(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
-    """The numbers on a device, float32: copied there once in the life of the process."""
+    """Return the numbers on a device, float32.
+
+    They are copied there once in the life of the process.
+    """
     import torch
 
     with torch.inference_mode(False):  # it outlives the pass that asks first
@@ -26,8 +29,10 @@ def constant(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
 
 
 def mixing(drawn: Parameters, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of each image's operation at this step, but for hue, matrix (B, 3, 3) and share (B,) of the
-    mean grey: brightness, contrast and saturation are one matrix and offset an image.
+    """Return matrix (B, 3, 3) and share (B,) of the mean grey of each image's operation.
+
+    At this step, but for hue: brightness, contrast and saturation are one matrix and offset an
+    image.
     """
     import torch
 
@@ -43,7 +48,7 @@ def mixing(drawn: Parameters, step: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def blend(view: torch.Tensor, matrix: torch.Tensor, fade: torch.Tensor) -> torch.Tensor:
-    """A step of `mixing`."""
+    """Apply a step of `mixing`."""
     import torch
 
     b, _, s, _ = view.shape
@@ -56,8 +61,10 @@ def blend(view: torch.Tensor, matrix: torch.Tensor, fade: torch.Tensor) -> torch
 
 
 def shift_hue(view: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
-    """Hue of (n, 3, s, s) shifted by `turns` (n,), value and saturation kept: HSV and back in one
-    formula."""
+    """Shift the hue of (n, 3, s, s) by `turns` (n,).
+
+    Value and saturation are kept: HSV and back in one formula.
+    """
     import torch
 
     r, g, b = view.unbind(1)
@@ -86,8 +93,10 @@ def solarised(view: torch.Tensor) -> torch.Tensor:
 
 
 def blur(view: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
-    """Of (n, 3, s, s), each image with its own kernel (n, taps) across and down, edges
-    reflected."""
+    """Blur (n, 3, s, s), each image with its own kernel (n, taps).
+
+    Across and down, edges reflected.
+    """
     from torch.nn import functional
 
     n, _, s, _ = view.shape

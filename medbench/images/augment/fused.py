@@ -53,8 +53,10 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 def colour_step(
     view: torch.Tensor, matrix: torch.Tensor, fade: torch.Tensor, turns: torch.Tensor
 ) -> torch.Tensor:
-    """One step of the colours of all views: `blend`, then `shift_hue` where `turns` (B,) is not
-    0."""
+    """Apply one step of the colours to all views.
+
+    `blend`, then `shift_hue` where `turns` (B,) is not 0.
+    """
     planes = view.unbind(1)
     mean = view.mean((2, 3))
     offset = (fade * (GREY[0] * mean[:, 0] + GREY[1] * mean[:, 1] + GREY[2] * mean[:, 2]))[

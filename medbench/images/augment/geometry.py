@@ -1,5 +1,7 @@
-"""Where a view's pixels come from: crop, resize and flip as matrix products, rotation and
-perspective by sampling."""
+"""Where a view's pixels come from.
+
+Crop, resize and flip as matrix products, rotation and perspective by sampling.
+"""
 
 from __future__ import annotations
 
@@ -65,10 +67,10 @@ def _weights(
 def sampling_places(
     drawn: Parameters, crop: Crop, side: int, s: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Where across and down, each (B, n) in [-1, 1], the pixels of views of s pixels lie in the
-    rotated and distorted images of `side` pixels.
+    """Return where the pixels of views lie, across and down, each (B, n) in [-1, 1].
 
-    Where crops may be larger than the view, n is a whole multiple of its pixels, against aliasing.
+    Views of s pixels, in the rotated and distorted images of `side` pixels. Where crops may be
+    larger than the view, n is a whole multiple of its pixels, against aliasing.
     """
     import torch
 
@@ -87,8 +89,9 @@ def sampling_places(
 
 
 def grid(x: torch.Tensor, y: torch.Tensor, m: torch.Tensor) -> torch.Tensor:
-    """(B, n, n, 2): where in the images the `sampling_places` x and y lie, after perspective and
-    rotation about the image's centre; m (B, 9, 1, 1): `homography`.
+    """Return where in the images the `sampling_places` x and y lie: (B, n, n, 2).
+
+    After perspective and rotation about the image's centre; m (B, 9, 1, 1): `homography`.
     """
     import torch
 
@@ -105,8 +108,11 @@ def grid(x: torch.Tensor, y: torch.Tensor, m: torch.Tensor) -> torch.Tensor:
 
 
 def sampled(pixels: torch.Tensor, places: torch.Tensor, s: int) -> torch.Tensor:
-    """Views (B, 3, s, s) of pixels (B, S, 3 * S) by one bilinear sampling at `grid` places, of
-    which several make a pixel; black outside the image."""
+    """Sample views (B, 3, s, s) of pixels (B, S, 3 * S).
+
+    By one bilinear sampling at `grid` places, of which several make a pixel; black outside the
+    image.
+    """
     from torch.nn import functional
 
     (b, side), dense = pixels.shape[:2], places.shape[1]

@@ -88,15 +88,12 @@ def draw_parameters(crop: Crop, n: int, generator: torch.Generator) -> Parameter
 def _boxes(
     crop: Crop, area: torch.Tensor, ratio: torch.Tensor, place: torch.Tensor
 ) -> torch.Tensor:
-    """(n, 4) boxes of crops, as torchvision's `RandomResizedCrop` draws them in a square image, but
-    for its rounding to whole pixels.
+    """Return (n, 4) boxes of crops, as torchvision's `RandomResizedCrop` draws them.
 
-    An area and a log-ratio, both uniform, are drawn together until the crop fits, so that large
-    crops are rare. Where no pair fits, the largest crop in the middle is taken whose ratio is
-    allowed.
-
-    area, ratio: (n, tries) uniform numbers. place: (n, 2) uniform numbers, of the left and the top
-    side.
+    In a square image, but for its rounding to whole pixels. An area and a log-ratio, both uniform,
+    are drawn together until the crop fits, so that large crops are rare. Where no pair fits, the
+    largest crop in the middle is taken whose ratio is allowed. area, ratio: (n, tries) uniform
+    numbers. place: (n, 2) uniform numbers, of the left and the top side.
     """
     import torch
 

@@ -81,11 +81,11 @@ def simclr_views(modality: str = "", recipe: str = RECIPES[0]) -> tuple[Crop, ..
 
 
 def swav_views(modality: str = "") -> tuple[Crop, ...]:
-    """Two large and six small views of SwAV (Caron et al. 2020; facebookresearch/swav,
-    src/multicropdataset.py and its scripts).
+    """Return two large and six small views of SwAV.
 
-    The blur's kernel has 23 pixels at either size. On X-ray, what `simclr_views` does there: ours,
-    the paper has none.
+    Caron et al. 2020; facebookresearch/swav, src/multicropdataset.py and its scripts. The blur's
+    kernel has 23 pixels at either size. On X-ray, what `simclr_views` does there: ours, the paper
+    has none.
     """
     large = Crop(
         2,
@@ -105,12 +105,12 @@ def swav_views(modality: str = "") -> tuple[Crop, ...]:
 
 
 def dino_views(modality: str = "") -> tuple[Crop, ...]:
-    """Two large and eight small views of DINO (Caron et al. 2021; facebookresearch/dino,
-    main_dino.py, DataAugmentationDINO).
+    """Return two large and eight small views of DINO.
 
-    Blurred with p = 1, 0.1 and 0.5, the second large view solarised. Its blur is Pillow's, which
-    has no kernel size: here SimCLR's. On X-ray, what `simclr_views` does there, and no
-    solarisation: ours, the paper has none.
+    Caron et al. 2021; facebookresearch/dino, main_dino.py, DataAugmentationDINO. Blurred with p =
+    1, 0.1 and 0.5, the second large view solarised. Its blur is Pillow's, which has no kernel size:
+    here SimCLR's. On X-ray, what `simclr_views` does there, and no solarisation: ours, the paper
+    has none.
     """
     first = Crop(1, 1.0, (0.4, 1.0), jitter=(0.4, 0.4, 0.2, 0.1), gray_p=0.2, blur_p=1.0)
     second = replace(first, blur_p=0.1, solarise_p=0.2)
@@ -123,19 +123,21 @@ def dino_views(modality: str = "") -> tuple[Crop, ...]:
 
 
 def byol_views(modality: str = "") -> tuple[Crop, ...]:
-    """Two views of BYOL (Grill et al. 2020, appendix B), which Barlow Twins, VICReg and MoCo v3
-    take over.
+    """Return two views of BYOL, which Barlow Twins, VICReg and MoCo v3 take over.
 
-    Blurred with p = 1 and 0.1, the second solarised. Their codes blur with Pillow or torchvision,
-    at various kernel sizes: here SimCLR's. On X-ray as `dino_views`.
+    Grill et al. 2020, appendix B. Blurred with p = 1 and 0.1, the second solarised. Their codes
+    blur with Pillow or torchvision, at various kernel sizes: here SimCLR's. On X-ray as
+    `dino_views`.
     """
     first = Crop(1, 1.0, (0.08, 1.0), jitter=(0.4, 0.4, 0.2, 0.1), gray_p=0.2, blur_p=1.0)
     return _for(modality, first, replace(first, blur_p=0.1, solarise_p=0.2))
 
 
 def lejepa_views(modality: str = "") -> tuple[Crop, ...]:
-    """Two large and six small views of LeJEPA (Balestriero and LeCun 2025; rbalestr-lab/lejepa,
-    README.md). On X-ray as `dino_views`."""
+    """Return two large and six small views of LeJEPA.
+
+    Balestriero and LeCun 2025; rbalestr-lab/lejepa, README.md. On X-ray as `dino_views`.
+    """
     large = Crop(
         2, 1.0, (0.3, 1.0), jitter=(0.4, 0.4, 0.2, 0.1), gray_p=0.2, blur_p=0.5, solarise_p=0.2
     )
@@ -151,11 +153,11 @@ def mae_views(modality: str = "") -> tuple[Crop, ...]:
 
 
 def nielsen2023_views() -> tuple[Crop, ...]:
-    """Two large and five small views of Nielsen et al. 2023, for blood cells, endoscopy and
-    dermoscopy (IPMI-ICNS-UKE/sparsam).
+    """Return two large and five small views of Nielsen et al. 2023.
 
-    From sparsam/data_augmentation.py and configs/dino_config.yml: made for 256 pixels; the blur's
-    kernel has 11 pixels at either size.
+    For blood cells, endoscopy and dermoscopy (IPMI-ICNS-UKE/sparsam), from
+    sparsam/data_augmentation.py and configs/dino_config.yml: made for 256 pixels; the blur's kernel
+    has 11 pixels at either size.
     """
     first = Crop(
         1,
@@ -190,11 +192,11 @@ def nielsen2023_views() -> tuple[Crop, ...]:
 
 
 def finetune_views(modality: str = "") -> tuple[Crop, ...]:
-    """One gentle view: crop with resize, flips, rotation and colour, as Azizi et al. 2021 list them
-    for fine-tuning. Strengths are ours.
+    """Return one gentle view, of what Azizi et al. 2021 list for fine-tuning.
 
-    Blur, which they list too, is left out: at small sizes it takes what the diagnosis rests on.
-    Upside down only where there is no up.
+    Crop with resize, flips, rotation and colour. Strengths are ours. Blur, which they list too, is
+    left out: at small sizes it takes what the diagnosis rests on. Upside down only where there is
+    no up.
     """
     gentle = Crop(scale=(0.5, 1.0), rotation=15, rotation_p=0.5, jitter=(0.2, 0.2, 0.1, 0.02))
     gentle = replace(gentle, vertical_flip=0.5 if modality in _NO_UP else 0.0)
@@ -202,12 +204,12 @@ def finetune_views(modality: str = "") -> tuple[Crop, ...]:
 
 
 def truong2021_views(modality: str = "") -> tuple[Crop, ...]:
-    """One view of Truong et al. 2021: 224 of 256 pixels each way, and flips or a rotation by
-    modality; patches of histology are flipped alone.
+    """Return one view of Truong et al. 2021: a crop of 224 of 256 pixels, and flips.
 
-    Which modality has which, and how far it turns, is NOT STATED. Ours: films turn by 10 degrees,
-    for a mirrored chest is none; the others flip, upside down where there is no up. The crop is cut
-    from an image of the encoder's size, where theirs is cut from one of 256 pixels.
+    Or a rotation, by modality; patches of histology are flipped alone. Which modality has which,
+    and how far it turns, is NOT STATED. Ours: films turn by 10 degrees, for a mirrored chest is
+    none; the others flip, upside down where there is no up. The crop is cut from an image of the
+    encoder's size, where theirs is cut from one of 256 pixels.
     """
     side = 1.0 if modality == "histology" else 224 / 256
     view = Crop(

@@ -63,7 +63,7 @@ def prepared(drawn: Parameters, crop: Crop, s: int, side: int) -> Prepared:
 
 
 def masks(found: Prepared, n: int, steps: int) -> Prepared:
-    """The same choices for all n views, as one kernel takes them.
+    """Return the same choices for all n views, as one kernel takes them.
 
     Turns of 0 for those whose hue stays, 0 and 1 for the others.
     """
@@ -82,7 +82,7 @@ def masks(found: Prepared, n: int, steps: int) -> Prepared:
 
 
 def used_steps(crop: Crop) -> int:
-    """Steps of the colours of which one changes something."""
+    """Count the steps of the colours of which one changes something."""
     return sum(strength > 0 for strength in crop.jitter)
 
 

@@ -40,8 +40,10 @@ class CorruptedPack:
 
 
 class _Damaged:
-    """What a memory-mapped array is to those who read it: length, shape, and rows by slice or
-    index."""
+    """What a memory-mapped array is to those who read it.
+
+    Length, shape, and rows by slice or index.
+    """
 
     def __init__(self, pixels: CheckedRows, ids: np.ndarray, corruption: Corruption, level: int):
         self.pixels, self.ids, self.corruption, self.level = pixels, ids, corruption, level

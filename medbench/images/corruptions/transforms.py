@@ -227,8 +227,10 @@ def _seed(how: str, name: str) -> int:
 
 
 def _uniform(seeds: np.ndarray, side: int, channels: int) -> Floats:
-    """(B, side, side, channels) in (0, 1): SplitMix64 (Steele, Lea & Flood 2014) from each seed, so
-    that no image's numbers hang on another's."""
+    """Return (B, side, side, channels) uniform numbers in (0, 1), from each seed.
+
+    By SplitMix64 (Steele, Lea & Flood 2014), so that no image's numbers hang on another's.
+    """
     n = side * side * channels
     z = seeds[:, None] + np.arange(1, n + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -309,10 +309,10 @@ def _some(names: Collection[Any]) -> str:
 
 
 def container(file: Path, what: str = "") -> str:
-    """How a checkpoint file is packed, by its first bytes: "zip" or "pickle" (torch.save),
-    "safetensors". Raises UserError for anything else.
+    """Tell how a checkpoint file is packed, by its first bytes.
 
-    what: the file in words, for the message.
+    "zip" or "pickle" (torch.save), "safetensors". Raises UserError for anything else. what: the
+    file in words, for the message.
     """
     with file.open("rb") as stream:
         head = stream.read(file_kinds.HEAD)
@@ -412,8 +412,10 @@ def _torch(file: Path, *, mmap: bool) -> Any:
 
 
 def _harmless() -> list[Any]:
-    """Plain values that training scripts keep beside the weights: options, NumPy numbers and
-    arrays, paths. Building one runs no code."""
+    """Return the types of plain values that training scripts keep beside the weights.
+
+    Options, NumPy numbers and arrays, paths. Building one runs no code.
+    """
     import argparse
     import pathlib
 

@@ -115,7 +115,7 @@ def _block(table: bytes, start: int, size: int) -> Iterator[tuple[bytes, bytes]]
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """A number of seven bits a byte, and where the next one begins."""
+    """Read a number of seven bits a byte, and where the next one begins."""
     value = shift = 0
     while True:
         if at >= len(data) or shift > 63:
@@ -128,7 +128,10 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _message(data: bytes) -> dict[int, list[Any]]:
-    """A protocol buffer's fields by number: numbers, or bytes."""
+    """Return a protocol buffer's fields by number.
+
+    Numbers, or bytes.
+    """
     found: dict[int, list[Any]] = {}
     at = 0
     while at < len(data):

@@ -55,7 +55,10 @@ class Components:
 
     @staticmethod
     def of(arrays: Mapping[str, np.ndarray]) -> Components:
-        """Raises ValueError for arrays that are none."""
+        """Read the components.
+
+        Raises ValueError for arrays that are none.
+        """
         varies = arrays["varies"].astype(bool)
         wide = (int(varies.sum()),)
         expect(varies.ndim == 1 and arrays["limit"].shape == (1,), "shapes")
@@ -93,6 +96,6 @@ NAMES = frozenset(
 
 
 def expect(right: bool, what: str) -> None:
-    """Raises ValueError."""
+    """Raise ValueError where something is not right."""
     if not right:
         raise ValueError(f"its {what} are not those of a head")

@@ -213,7 +213,10 @@ def read_without_torch(folder: Path) -> Parts:
 
 @contextmanager
 def _damaged(folder: Path) -> Iterator[None]:
-    """Raises UserError, one line, for what a reader finds wrong in it."""
+    """Say in one line what a reader finds wrong in the folder.
+
+    Raises UserError.
+    """
     try:
         yield
     except (
@@ -229,7 +232,7 @@ def _damaged(folder: Path) -> Iterator[None]:
 
 
 def _read(folder: Path, files: Sequence[str]) -> tuple[dict[str, Any], Parts]:
-    """What the configuration says, and all but network and head.
+    """Return what the configuration says, and all but network and head.
 
     files: that are needed beside the words.
     """

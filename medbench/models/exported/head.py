@@ -28,8 +28,10 @@ BLOCK = 4096  # images scored at a time
 
 
 class Head(Protocol):
-    """What turns features (M, D) into probabilities (M, C) float32 and decisions (M,), multi-label
-    (M, C)."""
+    """What turns features (M, D) into probabilities and decisions.
+
+    Probabilities are (M, C) float32, decisions (M,), multi-label (M, C).
+    """
 
     @property
     def width(self) -> int:
@@ -56,8 +58,11 @@ class LinearHead:
         return probabilities.astype(np.float32), decisions
 
     def arrays(self) -> Arrays:
-        """float64; weight (T, c, D) of standardised features, bias (T, c), mean and scale (D,),
-        limit (1,), columns (c,) or (T,), base (C,)."""
+        """Return the arrays of the head, float64.
+
+        weight (T, c, D) of standardised features, bias (T, c), mean and scale (D,), limit (1,),
+        columns (c,) or (T,), base (C,).
+        """
         fits = self.model.fits
         solved = {
             "weight": fits.weight[0, 0],
@@ -159,7 +164,10 @@ class ComponentHead:
 
     @staticmethod
     def of(arrays: Mapping[str, np.ndarray], kind: Kind, n_classes: int) -> ComponentHead:
-        """Raises ValueError for arrays that are no such head."""
+        """Read the head.
+
+        Raises ValueError for arrays that are no such head.
+        """
         transform, seen = Components.of(arrays), arrays["seen"]
         expect(
             kind != "multilabel" and arrays["coef"].shape == (len(seen), transform.out), "shapes"
@@ -193,7 +201,10 @@ NAMES: dict[str, frozenset[str]] = {
 
 
 def head_of(protocol: str, arrays: Mapping[str, np.ndarray], kind: Kind, n_classes: int) -> Head:
-    """Raises ValueError for arrays that are no head of that protocol, or hold what is no number."""
+    """Read the head of a protocol.
+
+    Raises ValueError for arrays that are no head of that protocol, or hold what is no number.
+    """
     expect(arrays.keys() == NAMES[protocol], f"arrays ({', '.join(sorted(arrays))})")
     for name, value in arrays.items():
         # of several labels an image, where one is not known

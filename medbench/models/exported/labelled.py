@@ -59,8 +59,11 @@ class Answered:
 
 
 def labelled(place: Path, classes: Sequence[str], kind: Kind) -> Labelled:
-    """Raises UserError for a file without paths or labels, and for a label that the model does not
-    know."""
+    """Read a user's labelled images.
+
+    Raises UserError for a file without paths or labels, and for a label that the model does not
+    know.
+    """
     if not place.is_file() or place.suffix.lower() not in (".csv", ".tsv"):
         raise UserError(f"{place} is no CSV file.", then=FORM)
     images = listed(place)
@@ -126,7 +129,7 @@ def _several(
 
 
 def answered(model: ExportedModel, of: Labelled) -> Answered:
-    """What the model answers; images that cannot be read are left out.
+    """Return what the model answers; images that cannot be read are left out.
 
     Raises UserError where none can be.
     """

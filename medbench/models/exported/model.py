@@ -115,8 +115,10 @@ class ExportedModel:
         return Answer(*self.parts.head.score(features), unlike)
 
     def score(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Probabilities (M, C) float32 and the protocol's own decisions (M,), multi-label (M, C),
-        of pixels (M, S, S, 3) uint8."""
+        """Return probabilities (M, C) float32 and the protocol's own decisions.
+
+        Decisions are (M,), multi-label (M, C). pixels: (M, S, S, 3) uint8.
+        """
         return self.parts.head.score(self.features(pixels))
 
     def predict_proba(
@@ -191,8 +193,9 @@ class ExportedModel:
         return found
 
     def sets(self, probabilities: np.ndarray, coverage: float) -> list[str]:
-        """Join by `|` the classes of which one is the right one with the probability `coverage`,
-        for an image of a new patient like those of the labelled subset. Raises UserError as
+        """Join by `|` the classes of which one is right with the probability `coverage`.
+
+        For an image of a new patient like those of the labelled subset. Raises UserError as
         `quantile`.
         """
         chosen = conformal.sets(probabilities, self.quantile(coverage))

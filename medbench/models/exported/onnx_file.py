@@ -49,8 +49,10 @@ class Scored(Protocol):
 
 
 def check_onnx(protocol: str) -> None:
-    """Raises UserError for a protocol whose classifier is not written as ONNX, and where a package
-    is missing."""
+    """Check that a protocol's classifier can be written as ONNX.
+
+    Raises UserError for one that is not, and where a package is missing.
+    """
     if protocol != "linear":
         raise UserError(
             f"--onnx takes the protocol linear, not {protocol}.",

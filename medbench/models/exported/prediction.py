@@ -62,7 +62,10 @@ class Asked:
     coverage: float | None = None
 
     def check(self, model: ExportedModel) -> None:
-        """Raises UserError for what the model does not have."""
+        """Check that the model has what is asked for.
+
+        Raises UserError for what it does not have.
+        """
         model.check_point(self.point)
         if self.calibrated:
             model.calibrate(np.zeros((0, len(model.classes)), np.float32))
@@ -332,8 +335,10 @@ def _table(
 
 
 def _flag(model: ExportedModel, row: dict[str, Any]) -> str:
-    """Whether an image is unlike the training images; "" where it was not read, or the model cannot
-    say."""
+    """Return whether an image is unlike the training images.
+
+    "" where it was not read, or the model cannot say.
+    """
     return (
         "" if "unread" in row or model.parts.typical is None else "yes" if row["unlike"] else "no"
     )

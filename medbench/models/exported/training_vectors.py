@@ -18,8 +18,11 @@ BLOCK = 256  # images scored at a time
 
 @dataclass(frozen=True, eq=False)
 class NeighbourHead:
-    """`knn`: features (n, D) float32 of the labelled images with their labels (n,) or (n, C), k,
-    and the temperature of a vote."""
+    """The head of `knn`.
+
+    Features (n, D) float32 of the labelled images with their labels (n,) or (n, C), k, and the
+    temperature of a vote.
+    """
 
     images: np.ndarray
     labels: np.ndarray
@@ -78,7 +81,10 @@ class NeighbourHead:
 
     @staticmethod
     def of(arrays: Mapping[str, np.ndarray], kind: Kind, n_classes: int) -> NeighbourHead:
-        """Raises ValueError for arrays that are no such head."""
+        """Read the head.
+
+        Raises ValueError for arrays that are no such head.
+        """
         images, labels, k, temperature = (
             arrays[name] for name in ("images", "labels", "k", "temperature")
         )
@@ -103,9 +109,11 @@ class NeighbourHead:
 
 @dataclass(frozen=True, eq=False)
 class SupportHead:
-    """`svm`: RBF support vectors (S, K) in components, of classes in the order of `seen`, counts
-    (c,) of each; dual (c - 1, S) and bias (c (c - 1) / 2,) of each two classes, as libsvm keeps
-    them. Without vectors nothing was fitted.
+    """The head of `svm`.
+
+    RBF support vectors (S, K) in components, of classes in the order of `seen`, counts (c,) of
+    each; dual (c - 1, S) and bias (c (c - 1) / 2,) of each two classes, as libsvm keeps them.
+    Without vectors nothing was fitted.
     """
 
     transform: Components

@@ -133,10 +133,11 @@ def typical_of(features: np.ndarray, groups: np.ndarray) -> Typical | None:
 
 
 def _threshold(held: np.ndarray, groups: int) -> float:
-    """The larger of two: the quantile of held-out distances beyond which FLAGGED lie, and the
-    normal tolerance limit of their logarithms beyond which at most MOST_FLAGGED lie with a
-    confidence of 95 %. Of thousands of images the first decides; of seventy its own chance would be
-    too large.
+    """Return the larger of two thresholds of held-out distances.
+
+    The quantile beyond which FLAGGED lie, and the normal tolerance limit of their logarithms beyond
+    which at most MOST_FLAGGED lie with a confidence of 95 %. Of thousands of images the first
+    decides; of seventy its own chance would be too large.
     """
     from scipy.stats import nct, norm
 

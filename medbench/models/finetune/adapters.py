@@ -111,7 +111,7 @@ def numbers(weights: Iterable[nn.Parameter]) -> int:
 
 
 def told(net: Net, rank: int) -> dict[str, float]:
-    """What a row keeps of an adapter's cost.
+    """Return what a row keeps of an adapter's cost.
 
     Weights that are trained and all, and the numbers that weights, gradients and Adam's two moments
     take, as a share of what they take where all are trained.

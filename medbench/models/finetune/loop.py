@@ -355,8 +355,10 @@ class FineTuning:
         return 0.5 * (1 + math.cos(math.pi * (state.step - warm) / max(1.0, total - warm)))
 
     def _evaluate(self, net: Net, state: State) -> None:
-        """Score the held-out images, keep a copy of the weights where they are the best so far,
-        lower the rate on a plateau."""
+        """Score the held-out images, and keep the best weights so far.
+
+        Lower the rate on a plateau.
+        """
         score = self.score(self.predict(net, self.train_.features, self.val))
         state.curve.append((state.step, score))
         if score > state.best_score:

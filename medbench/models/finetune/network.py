@@ -57,8 +57,10 @@ def freeze_but(encoder: nn.Module, names: Collection[str]) -> None:
 
 
 def train_mode(net: Net, recipe: FineTuneRecipe) -> None:
-    """Training, but with the encoder, or its batch statistics, as they are where the recipe says
-    so."""
+    """Set the network to training.
+
+    But the encoder, or its batch statistics, stay as they are where the recipe says so.
+    """
     net.train()
     net.encoder.train(not recipe.frozen)
     if recipe.freeze_norm:
@@ -90,8 +92,10 @@ def optimiser_of(net: Net, recipe: FineTuneRecipe, rate: float) -> torch.optim.O
 
 
 def shares_by_depth(encoder: nn.Module, first_layer: float) -> dict[str, float]:
-    """Parameter name -> share of the rate, by the depth that timm's own `group_matcher` gives it; 1
-    for modules that have none."""
+    """Return parameter name -> share of the rate, by its depth.
+
+    The depth is that which timm's own `group_matcher` gives it; 1 for modules that have none.
+    """
     shares = {name: 1.0 for name, _ in encoder.named_parameters()}
     if first_layer == 1:
         return shares

@@ -19,8 +19,10 @@ BATCH = 256  # images scored at a time
 
 
 class TrainingPixels:
-    """(N, S, S, 3) uint8 of the images that are trained on, which stay on a GPU where they take
-    less than a quarter of its free memory."""
+    """(N, S, S, 3) uint8 of the images that are trained on.
+
+    They stay on a GPU where they take less than a quarter of its free memory.
+    """
 
     def __init__(self, pool: np.ndarray, rows: np.ndarray, device: torch.device):
         self.pool, self.rows, self.device = pool, rows, device
@@ -38,8 +40,10 @@ class TrainingPixels:
                 start += len(block)
 
     def ahead(self, wanted: Iterable[np.ndarray]) -> Iterator[torch.Tensor]:
-        """(B, S, S, 3) uint8 of the images at each of these indices (B,) into `rows`, read while
-        the device works on those before."""
+        """Yield (B, S, S, 3) uint8 of the images at each of these indices (B,) into `rows`.
+
+        Read while the device works on those before.
+        """
         if self.resident is not None:
             return (self.resident[array_sent(index, self.device)] for index in wanted)
         return batching.parts_ahead(self.pool, (self.rows[index] for index in wanted), self.device)
@@ -48,8 +52,10 @@ class TrainingPixels:
 def normalised(
     pixels: np.ndarray, network: Network, device: torch.device, rows: np.ndarray | None = None
 ) -> Iterator[torch.Tensor]:
-    """Pixels (M, S, S, 3) uint8, or those at `rows`, in batches (B, 3, S, S) float32, as the
-    network takes them."""
+    """Yield batches (B, 3, S, S) float32, as the network takes them.
+
+    Of pixels (M, S, S, 3) uint8, or of those at `rows`.
+    """
     rows = np.arange(len(pixels)) if rows is None else rows
     return (
         augment.normalised_images(block, network.mean, network.std)

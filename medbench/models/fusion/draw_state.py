@@ -72,8 +72,10 @@ class DrawState:
         return self.standard([x[rows] for x in pool])
 
     def next_batch(self) -> torch.Tensor:
-        """Positions (batch,): one random order of the training images after the other, cut into
-        equal pieces."""
+        """Return positions (batch,) of the next images.
+
+        One random order of the training images after the other, cut into equal pieces.
+        """
         import torch
 
         while len(self.queue) < self.batch:

@@ -53,17 +53,16 @@ def fit_predict(
     device: str = "cpu",
     recipe: FusionRecipe = TRUONG2021,
 ) -> Iterator[tuple[dict[str, Scores], np.ndarray | None]]:
-    """Draw after draw: the scores of every target, and the mean attention map (k, k) float64 over
-    the draw's labelled images.
+    """Train draw after draw: the scores of every target, and the mean attention map.
 
-    train_sources: k arrays (N, d_i) float of the pool; labels, groups as in `schema.Split`.
-    targets: name -> k arrays (M, d_i). draws: index arrays into the pool; seeds: one a draw, for
-    initial weights, order of images, and dropout; requested: as in `Train`. Each draw is trained by
-    itself, so that the others change no bit of it. The map is None for tokens="none".
-
-    A class without a labelled image gets probability 0; a label (multilabel) of which one value was
-    seen, the smoothed base rate (positives + 1) / (known + 2). Raises UserError for features that
-    are not finite, ValueError for shapes that do not fit.
+    The map is (k, k) float64, over the draw's labelled images. train_sources: k arrays (N, d_i)
+    float of the pool; labels, groups as in `schema.Split`. targets: name -> k arrays (M, d_i).
+    draws: index arrays into the pool; seeds: one a draw, for initial weights, order of images, and
+    dropout; requested: as in `Train`. Each draw is trained by itself, so that the others change no
+    bit of it. The map is None for tokens="none". A class without a labelled image gets probability
+    0; a label (multilabel) of which one value was seen, the smoothed base rate (positives + 1) /
+    (known + 2). Raises UserError for features that are not finite, ValueError for shapes that do
+    not fit.
     """
     import torch
 

@@ -27,7 +27,7 @@ FUNCTION = "read its code, and give it as a function of yours: medbench run --en
 
 
 def encoder(text: str, size: int | None, readout: str, stated: Stated = NOTHING) -> Encoder:
-    """The encoder that a name of the hub means.
+    """Return the encoder that a name of the hub means.
 
     stated: the user's own word, which comes before the repository's. Raises UserError.
     """
@@ -74,9 +74,9 @@ def weights(encoder: Encoder) -> Weights:
 
 
 def weight_files(encoder: Encoder) -> tuple[Reference, list[Path]]:
-    """The repository, and the files of its weights: safetensors where it has them.
+    """Return the repository, and the files of its weights.
 
-    Raises UserError.
+    Safetensors where it has them. Raises UserError.
     """
     reference = parse(encoder.name)
     (file,) = repository.snapshot(reference, [reference.door.weights], encoder.checkpoint).files

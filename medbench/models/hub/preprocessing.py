@@ -60,10 +60,9 @@ def of_timm(config: Mapping[str, Any]) -> Preprocessing:
 
 
 def of_transformers(stated: Mapping[str, Any], image_size: object = None) -> Preprocessing:
-    """`preprocessor_config.json` of a repository that transformers reads, with the defaults of its
-    class. image_size: of the network's own config.
+    """Read `preprocessor_config.json` of a repository that transformers reads.
 
-    Raises ValueError.
+    With the defaults of its class. image_size: of the network's own config. Raises ValueError.
     """
     stated = stated.get("image_processor", stated)
     if stated.get("do_flip_channel_order"):

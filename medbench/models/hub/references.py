@@ -99,7 +99,10 @@ def is_hub(text: str) -> bool:
 
 
 def parse(text: str) -> Reference:
-    """Raises UserError."""
+    """Read a reference.
+
+    Raises UserError.
+    """
     prefix, _, rest = text.partition(":")
     door = DOORS[prefix]
     found = re.fullmatch(r"([\w.-]+)/([\w.-]+?)(?:@([\w./-]+))?", rest)
@@ -115,8 +118,10 @@ def parse(text: str) -> Reference:
 
 
 def check_readout(reference: Reference, readout: str, having: Sequence[str] = ()) -> None:
-    """Raises UserError for a readout that the door, or the network itself where `having` says so,
-    does not give."""
+    """Check that the door, or the network itself where `having` says so, gives a readout.
+
+    Raises UserError.
+    """
     allowed = having or reference.door.readouts
     if readout not in allowed:
         what = f"Encoder '{reference}' has no readout '{readout}'."

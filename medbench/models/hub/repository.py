@@ -52,7 +52,10 @@ def snapshot(reference: Reference, groups: Sequence[Sequence[str]], commit: str 
 
 
 def shards(reference: Reference, commit: str, file: Path) -> list[Path]:
-    """The files of weights that `file` names, which is an index, or itself. Raises UserError."""
+    """Return the files of weights that `file` names, which is an index, or itself.
+
+    Raises UserError.
+    """
     if not file.name.endswith(INDEX):
         return [file]
     try:
@@ -93,7 +96,10 @@ def _folder(reference: Reference) -> Path:
 
 
 def _commit(reference: Reference) -> str:
-    """The commit that a revision means on this machine, "" where it is not known here."""
+    """Return the commit that a revision means on this machine.
+
+    "" where it is not known here.
+    """
     folder = _folder(reference)
     ref = folder / "refs" / (reference.revision or "main")
     if ref.is_file():
@@ -113,9 +119,9 @@ def _here(reference: Reference, commit: str, group: Sequence[str]) -> Path | Non
 
 
 def _fetched(reference: Reference, commit: str, group: Sequence[str]) -> Path | None:
-    """The first file of a group that the repository has, downloaded; None where it has none.
+    """Return the first file of a group that the repository has, downloaded.
 
-    Raises UserError.
+    None where it has none. Raises UserError.
     """
     import huggingface_hub
     from huggingface_hub import errors

@@ -62,8 +62,10 @@ def build(encoder: Encoder, weights: Weights, pretrain_seed: int = 0) -> nn.Modu
 
 
 def tried(encoder: Encoder, weights: Weights) -> nn.Module:
-    """`build`, and two images through it, together and one by one, as through a user's own
-    function. Raises UserError."""
+    """`build`, and put two images through it, together and one by one.
+
+    As through a user's own function. Raises UserError.
+    """
     net = build(encoder, weights)
     try:
         check_answers(encoder, net)
@@ -82,7 +84,10 @@ def tried(encoder: Encoder, weights: Weights) -> nn.Module:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """What packages log of weights that a tower does not need is said here where it matters."""
+    """Silence what packages log of weights that a tower does not need.
+
+    It is said here where it matters.
+    """
     logs = [logging.getLogger(name) for name in ("transformers", "open_clip", "timm")]
     levels = [log.level for log in logs]
     for log in logs:
@@ -123,8 +128,10 @@ def _timm(encoder: Encoder, reference: Reference, files: list[Path]) -> nn.Modul
 
 
 def _plain(words: Any) -> dict[str, Any]:
-    """An architecture's keyword arguments in a config, without those that say where timm finds
-    weights."""
+    """Return an architecture's keyword arguments in a config.
+
+    Without those that say where timm finds weights.
+    """
     if not isinstance(words, Mapping):
         raise ValueError(f"model_args is {words!r:.60}")
     return {str(word): value for word, value in words.items() if word not in _WHERE}
@@ -141,7 +148,7 @@ _WHERE = {
 
 
 def _open_clip(encoder: Encoder, reference: Reference, files: list[Path]) -> nn.Module:
-    """The vision tower alone, with its projection.
+    """Return the vision tower alone, with its projection.
 
     The text tower, and what it would fetch, is left out.
     """
