@@ -1,7 +1,6 @@
-"""medbench: which pretrained encoder should a medical image classifier start from, how few labels
-will do, can the difference be trusted?
+"""medbench: which pretrained encoder should a medical image classifier start from?
 
-What the command line does, as functions:
+And how few labels will do, can the difference be trusted? What the command line does, as functions:
 
     from pathlib import Path
     from medbench import Grid, Store, data, registry, run, table

@@ -3,6 +3,8 @@ a file, no line is longer than a screen."""
 
 from __future__ import annotations
 
+import doctest
+import importlib
 import re
 import shlex
 from pathlib import Path
@@ -97,3 +99,15 @@ def test_python_of_the_pages_compiles() -> None:
     assert len(blocks) >= 5
     for block in blocks:
         compile(block, "page", "exec")
+
+
+EXAMPLES = sorted(
+    file.relative_to(ROOT) for file in ROOT.glob("medbench/**/*.py") if ">>>" in file.read_text()
+)
+
+
+@pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.as_posix())
+def test_examples_in_docstrings_hold(file: Path) -> None:
+    module = importlib.import_module(".".join(file.with_suffix("").parts).removesuffix(".__init__"))
+    found = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert found.attempted and not found.failed

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
-
 import pytest
 
 from medbench.audit.features import report as features_report
@@ -14,10 +12,6 @@ from medbench.report.html.elements import estimate_markup, interval_markup
 from medbench.stats import number_format
 
 NAN = float("nan")
-
-
-def test_examples() -> None:
-    assert doctest.testmod(number_format).failed == 0
 
 
 def test_an_undefined_interval_is_said_everywhere() -> None:

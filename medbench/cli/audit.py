@@ -1,4 +1,4 @@
-"""`audit_command`. Can the data be trusted?"""
+"""`audit_command`, which tells whether the data can be trusted."""
 
 from __future__ import annotations
 

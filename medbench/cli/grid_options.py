@@ -71,12 +71,11 @@ def grid_of(words: Sequence[str]) -> Grid:
 
 
 def takes_grid(*order: str, **helps: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the options of fields of `Grid`, and hand it what they ask for as its
-    parameter `grid`.
+    """Give a command the options of fields of `Grid`.
 
-    order: the fields, and the parameters of the command's own, as --help shows them. A parameter of
-    its own comes before a field of its name. helps: of fields that mean something else in this
-    command.
+    It gets what they ask for as its parameter `grid`. order: the fields, and the parameters of the
+    command's own, as --help shows them. A parameter of its own comes before a field of its name.
+    helps: of fields that mean something else in this command.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:

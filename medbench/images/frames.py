@@ -70,8 +70,9 @@ def _pages(file: Path) -> int:
 
 
 def evenly(n: int, wanted: int) -> list[int]:
-    """The places of `wanted` of n frames, each the middle of an equal share; all, where there are
-    no more.
+    """Return the places of `wanted` of n frames, each the middle of an equal share.
+
+    All, where there are no more.
 
     >>> evenly(10, 3), evenly(4, 1), evenly(2, 5)
     ([1, 5, 8], [2], [0, 1])

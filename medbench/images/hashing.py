@@ -1,11 +1,11 @@
-"""What an image is: the SHA-256 of its bytes, remembered, so that a second plan of 300,000 files
-reads none of them.
+"""What an image is: the SHA-256 of its bytes, remembered.
 
-What is trusted: that a file with the same path, size, modification time, change time and inode
-holds the same bytes. The kernel sets the change time at every write, rename and change of the other
-times, and no program can choose it: copies that keep their times (cp -p, rsync -t, unzip, tar) are
-read again, and so are two files that swap names. What it cannot show: a disk that loses bits, a
-clock that was set back, a file system without change times. `rehashing` is for those.
+So a second plan of 300,000 files reads none of them. What is trusted: that a file with the same
+path, size, modification time, change time and inode holds the same bytes. The kernel sets the
+change time at every write, rename and change of the other times, and no program can choose it:
+copies that keep their times (cp -p, rsync -t, unzip, tar) are read again, and so are two files that
+swap names. What it cannot show: a disk that loses bits, a clock that was set back, a file system
+without change times. `rehashing` is for those.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ _PLAIN = re.compile(
 
 
 def left_behind(name: str) -> str:
-    """What a file or folder is called among those that systems leave.
+    """Return what a file or folder is called among those that systems leave.
 
     Its name, or `._*` and `hidden files` for images; "" for others.
 
@@ -135,8 +135,9 @@ def images_below(place: PurePath) -> int:
 
 
 def made_of(paths: Iterable[str]) -> dict[str, str]:
-    """Image -> the image that it was made of, for the masks, previews and annotated pictures among
-    relative POSIX paths.
+    """Return image -> the image that it was made of.
+
+    For the masks, previews and annotated pictures among relative POSIX paths.
 
     >>> made_of(["a/1.png", "a/1_mask.png", "b/images/2.png", "b/masks/2.png", "a/3_mask.png"])
     {'a/1_mask.png': 'a/1.png', 'b/masks/2.png': 'b/images/2.png'}

@@ -1,9 +1,8 @@
-"""All images of a task at one size in one memory-mapped file, so that each is decoded once in the
-life of the data set.
+"""All images of a task at one size in one memory-mapped file.
 
-The whole image is squeezed to size x size; no border is cut off, for findings lie there: the
-costophrenic angles and apices of a chest film, the rim of a fundus image. The price, a changed
-aspect ratio, is the same for all methods.
+So each is decoded once in the life of the data set. The whole image is squeezed to size x size; no
+border is cut off, for findings lie there: the costophrenic angles and apices of a chest film, the
+rim of a fundus image. The price, a changed aspect ratio, is the same for all methods.
 
 A JPEG of at least 6 times the wanted size is read by its decoder at 1/2, 1/4 or 1/8, never below 3
 times that size, and resampled from there: 2.2 to 4.5 times as fast as a full decode, and on average

@@ -1,8 +1,7 @@
-"""MICLe: SimCLR, then SimCLR whose two views come from two images of one bag, a lesion or a study
-(Azizi et al. 2021).
+"""MICLe (Azizi et al. 2021): SimCLR, then SimCLR on pairs of images of one bag.
 
-Both stages stand in this method's own recipes: together they see SimCLR's views, and no method
-needs another's weights.
+A bag is a lesion or a study. Both stages stand in this method's own recipes: together they see
+SimCLR's views, and no method needs another's weights.
 """
 
 from __future__ import annotations
@@ -23,8 +22,10 @@ from medbench.schema import Encoder, Method, Split
 def recipes(
     modality: str, budget: str, n_images: int, source: str, views: str = augment.RECIPES[0]
 ) -> tuple[Recipe, ...]:
-    """Half of SimCLR's views each for SimCLR and for bag pairs, so that both together see what
-    SimCLR sees. The head stays between them."""
+    """Return half of SimCLR's views each for SimCLR and for bag pairs.
+
+    So both together see what SimCLR sees. The head stays between them.
+    """
     (whole,) = simclr_recipes(modality, budget, n_images, source, views)
     first = whole.having(views=whole.views // 2)
     return first, first.having(paired=True)

@@ -1,5 +1,8 @@
-"""MoCo v3: one view is told from all images of the batch as a slowly following copy of the network
-sees their other views (Chen et al. 2021)."""
+"""MoCo v3 (Chen et al. 2021).
+
+One view is told from all images of the batch as a slowly following copy of the network sees their
+other views.
+"""
 
 from __future__ import annotations
 

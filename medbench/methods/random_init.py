@@ -1,5 +1,7 @@
-"""The control: the architecture alone, as timm initialises it, but with its residual branches
-switched on. What a pretrained encoder must beat."""
+"""The control: the architecture alone, as timm initialises it.
+
+But with its residual branches switched on. A pretrained encoder must beat it.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""SimCLR: two views of an image are told from all other images of the batch by their similarity
-(Chen et al. 2020)."""
+"""SimCLR (Chen et al. 2020).
+
+Two views of an image are told from all other images of the batch by their similarity.
+"""
 
 from __future__ import annotations
 

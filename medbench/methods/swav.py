@@ -1,5 +1,7 @@
-"""SwAV: the cluster of one view is predicted from the others, clusters being kept of equal size by
-Sinkhorn (Caron et al. 2020)."""
+"""SwAV (Caron et al. 2020).
+
+The cluster of one view is predicted from the others, clusters being kept of equal size by Sinkhorn.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""What the user brings: an encoder of the hub, weights for a timm one, FILE.py:NAME, or
-features:FILE that were computed elsewhere (an API).
+"""What the user brings.
 
-A method of its own, so that an encoder that somebody else trained has a place in the cell's
-`method`.
+An encoder of the hub, weights for a timm one, FILE.py:NAME, or features:FILE that were computed
+elsewhere (an API). A method of its own, so that an encoder that somebody else trained has a place
+in the cell's `method`.
 """
 
 from __future__ import annotations

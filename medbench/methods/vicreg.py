@@ -1,5 +1,8 @@
-"""VICReg: two views of an image get the same embedding, each value of which varies over the batch
-and with no other (Bardes et al. 2022)."""
+"""VICReg (Bardes et al. 2022).
+
+Two views of an image get the same embedding, each value of which varies over the batch and with no
+other.
+"""
 
 from __future__ import annotations
 

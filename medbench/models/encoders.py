@@ -1,8 +1,8 @@
-"""Encoders by name: timm's, those of the Hugging Face hub, a user's own function, or features that
-somebody else computed.
+"""Encoders by name.
 
-Top level stays light: what timm says of an encoder other than the embedded one is kept in the
-cache, so that a plan needs neither timm nor torch.
+timm's, those of the Hugging Face hub, a user's own function, or features that somebody else
+computed. Top level stays light: what timm says of an encoder other than the embedded one is kept in
+the cache, so that a plan needs neither timm nor torch.
 """
 
 from __future__ import annotations

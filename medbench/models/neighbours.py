@@ -14,11 +14,11 @@ PIECE = 2**27  # float64 values of the images that a GPU compares again
 def nearest(
     queries: torch.Tensor, images: torch.Tensor, most: int, barred: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Similarity (B, m) float64, descending, and place (B, m) of the `most` nearest images of each
-    query, and of all that are as near as the last.
+    """Return similarity and place of the `most` nearest images of each query, and of ties.
 
-    queries (B, D), images (n, D) float64 of length 1; barred (B, n) bool: who may not vote; its
-    similarity is -inf. Of 7,000 images the others were most of the time.
+    (B, m) float64, descending, and (B, m): of all that are as near as the last, too. queries (B,
+    D), images (n, D) float64 of length 1; barred (B, n) bool: who may not vote; its similarity is
+    -inf. Of 7,000 images the others were most of the time.
     """
     if images.is_cuda:
         found = _nearest_of_few(queries, images, most, barred)
@@ -37,7 +37,7 @@ def nearest(
 def _nearest_of_few(
     queries: torch.Tensor, images: torch.Tensor, most: int, barred: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """The same by float32, which a GPU multiplies up to 60 times as fast.
+    """Find the same by float32, which a GPU multiplies up to 60 times as fast.
 
     Who may be among the nearest is compared in float64 alone. None where rounding leaves open
     whether another one is.

@@ -1,9 +1,9 @@
-"""The Yeo-Johnson power transform (Biometrika 87(4):954, 2000) with its exponent of maximal
-likelihood, for all features at once.
+"""The Yeo-Johnson power transform, for all features at once.
 
-scikit-learn's `PowerTransformer` finds the same exponents one feature after the other, by values of
-the likelihood: 10 s for 1,280 features, a hundred times what the classifier behind it takes. Here
-the derivative's root is found for all of them together. The likelihood has one maximum (Marchand et
+Biometrika 87(4):954, 2000; with its exponent of maximal likelihood. scikit-learn's
+`PowerTransformer` finds the same exponents one feature after the other, by values of the
+likelihood: 10 s for 1,280 features, a hundred times what the classifier behind it takes. Here the
+derivative's root is found for all of them together. The likelihood has one maximum (Marchand et
 al., SecureFedYJ, NeurIPS 2022), and near it values say less than slopes: where the two differ, this
 exponent has the higher likelihood.
 """

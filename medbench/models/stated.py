@@ -30,8 +30,10 @@ class Stated:
         return bool(self.mean or self.std or self.interpolation or self.trained_on)
 
     def over(self, own: Callable[[], Preprocessing], size: int | None = None) -> Preprocessing:
-        """What is stated, and of what is not the encoder's own, which is asked only if it is
-        needed."""
+        """Return what is stated, and the encoder's own where nothing is.
+
+        The encoder's own is asked for only if it is needed.
+        """
         if self.mean and self.std and size:
             return Preprocessing(size, self.mean, self.std, self.interpolation or OURS[0])
         found = own()
@@ -81,9 +83,10 @@ def _three(flag: str, words: Sequence[str]) -> Three | None:
 
 
 def beside(file: Path) -> tuple[Preprocessing | None, str]:
-    """How images enter as a config in the folder of a checkpoint file says it, and that config's
-    name. (None, "") where none does. Raises UserError for a `preprocessor_config.json` that says it
-    in no known way; `config.json` is many programs' name for their own.
+    """Return how images enter, as a config beside a checkpoint file says it, and its name.
+
+    (None, "") where none does. Raises UserError for a `preprocessor_config.json` that says it in no
+    known way; `config.json` is many programs' name for their own.
     """
     for name, read in (
         ("preprocessor_config.json", preprocessing.of_transformers),

@@ -160,10 +160,10 @@ def _made(encoder: Encoder) -> torch.nn.Module:
 
 
 def module_hash(encoder: Encoder) -> str:
-    """SHA-256 of the module's weights and buffers, of the file's code, and of that of the user's
-    own files that it imports.
+    """Hash (SHA-256) a user's module.
 
-    Of code its syntax tree counts, without docstrings: comments, layout and prose may change.
+    Its weights and buffers, the file's code, and that of the user's own files that it imports. Of
+    code its syntax tree counts, without docstrings: comments, layout and prose may change.
     """
     import torch
 

@@ -122,8 +122,10 @@ def own(encoder: Encoder, cache_dir: Path) -> Weights:
 
 
 def _layout(*parts: object, encoder: Encoder) -> tuple[str, str]:
-    """How a file of the user's keeps an encoder, and which of its networks is meant where it holds
-    several. parts: what `encoder` says of it."""
+    """Return how a file of the user's keeps an encoder, and which of its networks is meant.
+
+    Where it holds several. parts: what `encoder` says of it.
+    """
     import torch
 
     assert encoder.file is not None, "weights of a user's own have a file"
@@ -206,8 +208,10 @@ def _size(encoder: Encoder) -> dict[str, Any]:
 def fitting_state(
     model: Any, file: Path, layout: str, architecture: str
 ) -> dict[str, torch.Tensor]:
-    """The state dict in a file, with timm's own key filter and resampling of positions, if every
-    key, shape and number is the model's, else UserError."""
+    """Return the state dict in a file, if every key, shape and number is the model's.
+
+    With timm's own key filter and resampling of positions; else UserError.
+    """
     shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     learnt = {name for name, _ in model.named_parameters()} | {
         name for name, _ in model.named_buffers() if name.endswith(STATISTICS)
@@ -314,8 +318,10 @@ def _is_plain(value: torch.Tensor) -> bool:
 
 
 def _is_supervised(architecture: str, tag: str) -> bool:
-    """Class labels all the way: `in21k_ft_in1k` is, `mae_ft_in1k` and `clip_laion2b_ft_in12k` are
-    not."""
+    """Whether a checkpoint was trained with class labels all the way.
+
+    `in21k_ft_in1k` was, `mae_ft_in1k` and `clip_laion2b_ft_in12k` were not.
+    """
     name = f"{architecture}.{tag}"  # BEiT says it in the architecture
     return (
         config_of(architecture, tag).num_classes > 0

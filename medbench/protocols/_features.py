@@ -36,9 +36,9 @@ def blocks(rows: int, columns: int, device: str = "cpu") -> list[slice]:
 
 
 def on_device(images: np.ndarray, device: str) -> np.ndarray | torch.Tensor:
-    """The images (M, D) on a GPU, where they take less than a quarter of its free memory.
+    """Put the images (M, D) on a GPU, where they take less than a quarter of it.
 
-    Else as they are.
+    Of its free memory; else as they are.
     """
     import torch
 
@@ -49,5 +49,5 @@ def on_device(images: np.ndarray, device: str) -> np.ndarray | torch.Tensor:
 
 
 def sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """A small tensor of the CPU on the device; a step of a training does not wait for it."""
+    """Send a small tensor of the CPU to the device; a training step does not wait for it."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor

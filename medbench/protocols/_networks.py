@@ -19,7 +19,10 @@ CONSTANT = 1e-6
 
 
 def standardiser(features: np.ndarray, device: str) -> Callable[[np.ndarray], torch.Tensor]:
-    """What standardises images (M, D) by the labelled ones (n, D), float32 on the device."""
+    """Return what standardises images (M, D) by the labelled ones (n, D).
+
+    float32 on the device.
+    """
     import numpy as np
     import torch
 
@@ -37,8 +40,10 @@ def standardiser(features: np.ndarray, device: str) -> Callable[[np.ndarray], to
 def layer_drawn(
     inputs: int, outputs: int, generator: torch.Generator, like: torch.Tensor
 ) -> list[torch.Tensor]:
-    """Weights and biases of a linear layer, uniform to 1 / sqrt(inputs), as `torch.nn.Linear` draws
-    them."""
+    """Draw weights and biases of a linear layer as `torch.nn.Linear` does.
+
+    Uniform to 1 / sqrt(inputs).
+    """
     import torch
 
     bound = 1 / math.sqrt(inputs)
@@ -52,11 +57,10 @@ def layer_drawn(
 def layer_of(
     model: Model, kind: Kind, outputs: int, width: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """weight (outputs, width), bias (outputs,) float32 of a linear probe's solution, for features
-    as they are.
+    """Return a linear probe's solution for features as they are.
 
-    A class that the labelled images do not show gets a logit below all others, a label of one value
-    its smoothed base rate.
+    weight (outputs, width), bias (outputs,) float32. A class that the labelled images do not show
+    gets a logit below all others, a label of one value its smoothed base rate.
     """
     import torch
 
@@ -78,7 +82,7 @@ def layer_of(
 
 
 def batches(n: int, batch: int, steps: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
-    """`steps` index arrays into n examples.
+    """Yield `steps` index arrays into n examples.
 
     All of them, or `batch` without replacement until too few are left.
     """
@@ -96,7 +100,7 @@ def batches(n: int, batch: int, steps: int, generator: torch.Generator) -> Itera
 def loss_of_labels(
     labels: np.ndarray, device: torch.device
 ) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """What is minimised of logits (B, C) and the labels beside them.
+    """Return what is minimised of logits (B, C) and the labels beside them.
 
     labels: of the subset, for the classes that it has.
     """

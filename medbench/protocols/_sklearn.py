@@ -1,5 +1,6 @@
-"""The linear probe as a scikit-learn classifier, for people who want the classifier without the
-suite.
+"""The linear probe as a scikit-learn classifier.
+
+For people who want the classifier without the suite.
 
     from medbench import LinearProbe
     probe = LinearProbe().fit(features, labels, groups=patients)

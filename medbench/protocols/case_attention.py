@@ -1,16 +1,15 @@
-"""Gated attention over the images of a case, after Ilse, Tomczak and Welling 2018, on frozen
-features.
+"""Gated attention over the images of a case, on frozen features.
 
-Features are standardised by the labelled cases' images. The weight of an image in its case is the
-softmax of w . (tanh(V h) * sigmoid(U h)) over the case's images, with `HIDDEN` rows in V and U; a
-linear layer judges the weighted mean of the images' features. Ours: it starts as `case-mean`, w at
-0 and the layer at the linear probe of the mean features, as fine-tuning starts at a probe (Kumar et
-al. 2022, arXiv:2202.10054): drawn at random, the layer and attention fit a hundred cases by heart
-before they find the sign that all images of a case share. V and U are drawn as PyTorch draws a
-layer. Adam at a constant rate, one of `RATES` by the number of a layer's inputs, so that a step
-moves what a layer gives alike whatever the width; batches of `BATCH` cases without replacement.
-Cross-entropy; several labels: binary cross-entropy over the labels that are known, one attention
-for all.
+After Ilse, Tomczak and Welling 2018. Features are standardised by the labelled cases' images. The
+weight of an image in its case is the softmax of w . (tanh(V h) * sigmoid(U h)) over the case's
+images, with `HIDDEN` rows in V and U; a linear layer judges the weighted mean of the images'
+features. Ours: it starts as `case-mean`, w at 0 and the layer at the linear probe of the mean
+features, as fine-tuning starts at a probe (Kumar et al. 2022, arXiv:2202.10054): drawn at random,
+the layer and attention fit a hundred cases by heart before they find the sign that all images of a
+case share. V and U are drawn as PyTorch draws a layer. Adam at a constant rate, one of `RATES` by
+the number of a layer's inputs, so that a step moves what a layer gives alike whatever the width;
+batches of `BATCH` cases without replacement. Cross-entropy; several labels: binary cross-entropy
+over the labels that are known, one attention for all.
 
 Rate and number of steps, from 0, are those of the lowest log-loss of the held-out cases, over the
 folds of `linear` (`splits.cross_validation`) and looked at every `EVERY` steps; then all labelled
@@ -163,9 +162,10 @@ class _Subset:
 def _choice(
     subset: _Subset, penalty: float, divided: bool | None
 ) -> tuple[dict[str, Any], HeldOut | None]:
-    """The rate and the number of steps, and what the folds say of the cases that they hold out.
+    """Choose the rate and the number of steps by folds.
 
-    penalty: of the probe that all start from.
+    Beside them what the folds say of the cases that they hold out. penalty: of the probe that all
+    start from.
     """
     import numpy as np
     import torch
@@ -211,7 +211,7 @@ def _choice(
 
 
 def _probe(fold: _Subset, penalty: float) -> Model:
-    """The linear probe of the mean features at a penalty that was chosen already."""
+    """Fit the linear probe of the mean features at a penalty that was chosen already."""
     means = fold.means()
     return linear.learn(
         means,
@@ -227,8 +227,10 @@ def _probe(fold: _Subset, penalty: float) -> Model:
 
 
 def _held(logits: torch.Tensor, labels: np.ndarray) -> np.ndarray:
-    """Probabilities of held-out cases; NaN for a label of which the fold's training part, with
-    these labels, has one value alone."""
+    """Return probabilities of held-out cases.
+
+    NaN for a label of which the fold's training part, with these labels, has one value alone.
+    """
     import numpy as np
 
     probabilities = class_probabilities(logits, labels)
@@ -246,8 +248,11 @@ class _Training:
     """
 
     def __init__(self, subset: _Subset, members: Sequence[tuple[np.ndarray, Model]], rate: float):
-        """members: of each, positions in the subset that it is trained on, and the probe that it
-        starts from."""
+        """Set up the members that are trained together.
+
+        members: of each, positions in the subset that it is trained on, and the probe that it
+        starts from.
+        """
         import numpy as np
         import torch
 

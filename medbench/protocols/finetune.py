@@ -62,8 +62,10 @@ def linear_layer(
     outputs: int,
     divided: bool | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """weight (outputs, D), bias (outputs,) float32 of the `linear` protocol's solution, for
-    features as they are. See `layer_of`."""
+    """Return the `linear` protocol's solution for features as they are.
+
+    weight (outputs, D), bias (outputs,) float32. See `layer_of`.
+    """
     from medbench.protocols import linear
     from medbench.protocols._features import MAX_FOLDS
     from medbench.protocols._networks import layer_of

@@ -133,11 +133,10 @@ def votes(
     values: torch.Tensor,
     known: torch.Tensor,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """For each k the shares (B, C) of the votes, and how many were cast, counted in votes of the
-    nearest: (B, C), (B, 1) for exclusive classes.
+    """Yield for each k the shares (B, C) of the votes, and how many were cast.
 
-    near, who: of `nearest`; values (n, C) 0/1; known (n, C) or (n, 1) 0/1: who has a say on the
-    label.
+    Counted in votes of the nearest: (B, C), (B, 1) for exclusive classes. near, who: of `nearest`;
+    values (n, C) 0/1; known (n, C) or (n, 1) 0/1: who has a say on the label.
     """
     import torch
 

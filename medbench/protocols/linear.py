@@ -1,13 +1,13 @@
-"""Linear probe: L2-penalised logistic regression on frozen features, the penalty chosen inside the
-labelled subset.
+"""Linear probe: L2-penalised logistic regression on frozen features.
 
-Features are standardised, the penalty is chosen by grouped, stratified cross-validation on the
-labelled images alone (pooled log-loss of the held-out images; ties to the stronger penalty), then
-the whole subset is fitted again. The path of penalties is searched from its strong end
-(`logistic.search`): on a path whose loss has one valley, as all that were looked at, the choice is
-that of the whole path. Whether anything is held out is the budget's to say (`splits.divides`);
-where nothing is, the penalty is the constant `FIXED_PENALTY`. Of five folds each trains on every
-class: one of a single group is never held out (`splits.held_out_fold`).
+The penalty is chosen inside the labelled subset. Features are standardised, the penalty is chosen
+by grouped, stratified cross-validation on the labelled images alone (pooled log-loss of the
+held-out images; ties to the stronger penalty), then the whole subset is fitted again. The path of
+penalties is searched from its strong end (`logistic.search`): on a path whose loss has one valley,
+as all that were looked at, the choice is that of the whole path. Whether anything is held out is
+the budget's to say (`splits.divides`); where nothing is, the penalty is the constant
+`FIXED_PENALTY`. Of five folds each trains on every class: one of a single group is never held out
+(`splits.held_out_fold`).
 
 A class without a labelled image gets probability 0. A label (or a binary task) of which only one
 value was seen gets the smoothed base rate (positives + 1) / (known + 2). Held-out probabilities are

@@ -165,8 +165,10 @@ def _shifted(features: np.ndarray, shift: np.ndarray, device: str) -> torch.Tens
 
 
 def _squared_length(images: torch.Tensor, mean: torch.Tensor, shift: np.ndarray) -> torch.Tensor:
-    """(N,): that which a distance from the centre is held against, of images (N, D) and their
-    centre, both shifted."""
+    """Return what a distance from the centre is held against: (N,).
+
+    Of images (N, D) and their centre, both shifted.
+    """
     return images.square().sum(1) + mean.square().sum() + float(shift @ shift)
 
 

@@ -1,2 +1,4 @@
-"""Plan + rows -> tables, figures, one HTML page, verdicts, clinical metrics, checks against
-reference rows. Never imports torch."""
+"""Plan + rows -> tables, figures, one HTML page, verdicts, clinical metrics, checks.
+
+Checks against reference rows. Never imports torch.
+"""

@@ -202,8 +202,10 @@ def answer(board: Leaderboard, metric: str) -> Answer | None:
 def _nearest(
     verdicts: Mapping[LeaderboardEntry, Verdict], ties: Mapping[LeaderboardEntry, Sequence[Source]]
 ) -> tuple[LeaderboardEntry, Bottleneck] | None:
-    """Of the lines that are not told from the best the one of which the least more is needed, and
-    what keeps it. ties: with their `sources`."""
+    """Return the line, not told from the best, that needs least more, and what keeps it.
+
+    ties: with their `sources`.
+    """
     found = []
     for line, chance in ties.items():
         verdict = verdicts.get(line)
@@ -214,8 +216,10 @@ def _nearest(
 
 
 def sources(found: PairedLines, lines: Sequence[LeaderboardEntry], a: int, b: int) -> list[Source]:
-    """Where the chance of the difference of two of the lines comes from, and how many there are of
-    each source."""
+    """Return where the chance of the difference of two of the lines comes from.
+
+    And how many there are of each source.
+    """
     both = lines[a], lines[b]
     draws = [{planned.cell.seed for planned in line.planned} for line in both]
     shared = min((len(one) for one in draws if len(one) > 1), default=1)

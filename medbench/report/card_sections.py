@@ -23,8 +23,10 @@ _MOST = 40  # subgroups that a card lists
 
 
 def allowing_for_the_choice(choice: ModelChoice) -> list[str]:
-    """State the primary metric with an interval that holds for all lines that were looked at,
-    whichever was taken."""
+    """State the primary metric with an interval that holds for all lines that were looked at.
+
+    Whichever was taken.
+    """
     board, line = choice.board, choice.line
     metric = str(board.about["metric"])
     about, k = METRICS[metric], max(board.judged, len(board.lines), 1)

@@ -189,8 +189,10 @@ def _record(
 
 
 def alone(pair: PairwiseComparison) -> str:
-    """Why p is large beside an interval that leaves out 0, and whose p it is where there were
-    several pretrainings; "" where neither is so."""
+    """Say why p is large beside an interval that leaves out 0, and whose p it is.
+
+    Where there were several pretrainings; "" where neither is so.
+    """
     verdict, said = pair.verdict, ""
     if verdict.word == "not decidable" and verdict.difference.p() <= ALPHA < verdict.p:
         own, corrected = stats.format_p(verdict.difference.p()), stats.format_p(verdict.p)
@@ -230,10 +232,10 @@ def label_savings(
     *,
     against: Sequence[LeaderboardEntry] | None = None,
 ) -> list[Note]:
-    """For each method: with which share of the labels it reaches each other's score with all
-    labels, and its area under the label curve.
+    """Say for each method with which share of the labels it reaches the others.
 
-    against: only the scores of these lines' methods.
+    Each other's score with all labels; and its area under the label curve. against: only the scores
+    of these lines' methods.
     """
     curves: dict[str, list[LeaderboardEntry]] = {}
     for line in board.lines:
@@ -337,8 +339,10 @@ def _on_shared_draws(*lines: LeaderboardEntry) -> list[list[tuple[Store, Row]]]:
 
 
 def _ranks(scores: np.ndarray) -> np.ndarray:
-    """(M, C) -> the mean rank of each score in its column, in (0, 1]: two methods' scores on one
-    scale."""
+    """Return the mean rank of each score in its column of (M, C), in (0, 1].
+
+    So two methods' scores are on one scale.
+    """
     from scipy.stats import rankdata
 
     ranked: np.ndarray = rankdata(scores, axis=0) / len(scores)

@@ -71,12 +71,12 @@ class _Table:
 def joined(
     stores: Sequence[Store], files: Sequence[Path], asked: Sequence[str], place: Path
 ) -> tuple[list[Store], list[str], list[str]]:
-    """The stores with one more for each model of the files, made in `place`; `asked` (as
-    `leaderboard.only` takes it) so that it keeps them; their names.
+    """Join the models of files to the stores.
 
-    A model stands on the board whose scored images its ids are, at the largest budget of those
-    asked for. Raises UserError where ids, probabilities or decisions are not those of a board, and
-    for a name that a line has.
+    The stores with one more for each model, made in `place`; `asked` (as `leaderboard.only` takes
+    it) so that it keeps them; their names. A model stands on the board whose scored images its ids
+    are, at the largest budget of those asked for. Raises UserError where ids, probabilities or
+    decisions are not those of a board, and for a name that a line has.
     """
     found = standing(leaderboards(*stores))
     budgets = [
@@ -105,7 +105,7 @@ def joined(
 
 
 def _with(text: str, cells: Sequence[Cell]) -> str:
-    """What picks lines, and these beside them."""
+    """Add these lines to what picks lines."""
     axis = text.partition("=")[0].strip()
     return (
         ",".join([text, *dict.fromkeys(str(getattr(cell, axis)) for cell in cells)])
@@ -115,7 +115,10 @@ def _with(text: str, cells: Sequence[Cell]) -> str:
 
 
 def _tables(file: Path) -> list[_Table]:
-    """The rows of each model that a file names, else of the one that the file is called after."""
+    """Return the rows of each model that a file names.
+
+    Else of the one that the file is called after.
+    """
     header, rows, lines, delimiter = _read(file)
     if len(set(header)) < len(header):
         double = next(name for i, name in enumerate(header) if name in header[:i])
@@ -144,7 +147,10 @@ def _tables(file: Path) -> list[_Table]:
 
 
 def _named(file: Path, name: str) -> str:
-    """Raises UserError for what cannot name a line: a comma parts names."""
+    """Check that a name can name a line.
+
+    Raises UserError where it cannot: a comma parts names.
+    """
     try:
         check_name(name, "a model's name")
     except ValueError as error:
@@ -179,7 +185,7 @@ def _read(file: Path) -> tuple[list[str], list[list[str]], list[int], str]:
 
 
 def _board_of(boards: Sequence[Leaderboard], table: _Table) -> Leaderboard:
-    """The board of which most images are named.
+    """Return the board of which most images are named.
 
     Raises UserError where none is, or none has a finished line.
     """
@@ -200,7 +206,7 @@ def _board_of(boards: Sequence[Leaderboard], table: _Table) -> Leaderboard:
 
 
 def _target(board: Leaderboard) -> tuple[str, Mapping[str, np.ndarray]]:
-    """The scored set: its name and what is kept of it."""
+    """Return the scored set: its name and what is kept of it."""
     line = next(line for line in board.lines if line.rows)
     name = str(line.rows[0].provenance["target"])
     return name, line.stores[0].target(name)

@@ -1,5 +1,7 @@
-"""The paragraph of a paper that says what was done, from plan and rows alone, with BibTeX of what
-was used."""
+"""The paragraph of a paper that says what was done.
+
+From plan and rows alone, with BibTeX of what was used.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,7 @@ class MethodsText(NamedTuple):
 
 
 def methods_text(boards: Sequence[Leaderboard]) -> MethodsText:
-    """What was done, in words. States only what rows and plan hold."""
+    """Say in words what was done, and only what rows and plan hold."""
     others = _unique(
         line.cell.method for board in boards for line in board.lines if line.cell.external
     )
@@ -169,8 +171,10 @@ def _encoders(rows: Sequence[Row], cited: _Cited) -> list[str]:
 
 
 def _pretrained(rows: Sequence[Row]) -> str:
-    """How much a method was trained on the task's images; "" for a fusion, whose members say it,
-    and where nothing was learnt."""
+    """Say how much a method was trained on the task's images.
+
+    "" for a fusion, whose members say it, and where nothing was learnt.
+    """
     made = [
         one
         for row in rows
@@ -236,8 +240,7 @@ def _uncertainty(boards: Sequence[Leaderboard], cited: _Cited) -> str:
 
 
 def _classes(boards: Sequence[Leaderboard]) -> list[str]:
-    """Of each task its rare classes, and what the best line finds of the class that it finds least
-    of."""
+    """Name each task's rare classes, and what the best line finds of the class it finds least."""
     found = []
     for board in boards:
         where = f"On {board.about['title']}, " if len(boards) > 1 else ""

@@ -238,7 +238,7 @@ def _points(
 
 
 def _numbers(three: Sequence[float | None] | None, form: str = ".3f") -> str:
-    """A number of evidence.json with its interval."""
+    """Write a number of evidence.json with its interval."""
     value, low, high = (float("nan") if one is None else one for one in three or [None] * 3)
     return number_format.estimate_text(value, low, high, form)
 

@@ -20,7 +20,10 @@ _TITLES = {
 
 
 def verdict_sentences(found: SiteValidation) -> list[str]:
-    """The first line answers; each further one names what else is not as on the card."""
+    """Say the verdict.
+
+    The first line answers; each further one names what else is not as on the card.
+    """
     images, whole = found.here["images"], found.whole
     more = f": {whole.cases(images)}" if whole.word == "not decidable" else ""
     said = [

@@ -1,5 +1,7 @@
-"""Is an exported model as good on a user's own images as its card says? Discrimination, thresholds,
-calibration and prevalence, told apart."""
+"""Whether an exported model is as good on a user's own images as its card says.
+
+Discrimination, thresholds, calibration and prevalence, told apart.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +26,11 @@ Word = Literal["as on the card", "worse", "not decidable", "threshold moved"]
 
 @dataclass(frozen=True)
 class Against:
-    """Here minus the card, of two independent sets of images, with its 95 % interval (Newcombe's
-    hybrid of both: Zou & Donner 2008). more: how many times the images at hand, beside these, would
-    decide it with a chance of 80 % were the truth what was seen; inf: no number would, as the
-    card's own interval is too wide; NaN: undefined.
+    """Here minus the card, of two independent sets of images, with its 95 % interval.
+
+    Newcombe's hybrid of both: Zou & Donner 2008. more: how many times the images at hand, beside
+    these, would decide it with a chance of 80 % were the truth what was seen; inf: no number would,
+    as the card's own interval is too wide; NaN: undefined.
     """
 
     here: Numbers
@@ -242,8 +245,10 @@ def validate(
 
 
 def _right(answers: LinePredictions, name: str, point: str) -> Numbers:
-    """The threshold that has the share of a point on these images, and the 95 % of it over
-    resampled groups."""
+    """Return the threshold that has the share of a point on these images.
+
+    And the 95 % of it over resampled groups.
+    """
     rule, _, text = point.partition("-")
     choose = least_for_sensitivity if rule == "sensitivity" else above_for_specificity
     c, share = list(answers.classes).index(name), float(text)

@@ -65,7 +65,7 @@ def _case(of: Examples) -> np.ndarray:
 
 
 def _joined(scores: Scores, of: Examples, position: np.ndarray, multilabel: bool) -> Scores:
-    """The scores of images as scores of their cases."""
+    """Join the scores of images to scores of their cases."""
     mean = np.clip(mean_of_cases(scores.probabilities, _case(of), len(of.split)), 0, 1).astype(
         np.float32
     )

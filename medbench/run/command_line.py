@@ -33,8 +33,9 @@ def command(grid: Grid) -> str:
 
 
 def asking(**fields: Any) -> str:
-    """The command that gives these fields these values, for a message to whoever sits at this
-    machine: places stay. None: not said.
+    """Return the command that gives these fields these values.
+
+    For a message to whoever sits at this machine: places stay. None: not said.
 
     >>> asking(seeds=Grid.seeds), asking(tasks=("derm",), size=None, weights="/home/ann/best.pth")
     ('medbench run --seeds auto', 'medbench run --task derm --weights /home/ann/best.pth')
@@ -100,8 +101,10 @@ def _placeless(word: str) -> str:
 
 
 def _folder(path: PurePath) -> str:
-    """`x/` of a file in the folder x; "" where that is nobody's choice of a name: a person's home,
-    a step of a path, a drive."""
+    """Return `x/` of a file in the folder x.
+
+    "" where that is nobody's choice of a name: a person's home, a step of a path, a drive.
+    """
     above = path.parent
     home = above.parent.name.casefold() in ("home", "users") or str(above) == str(Path.home())
     return "" if home or above.name in ("", ".", "..", "~") else f"{above.name}/"

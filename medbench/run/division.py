@@ -35,7 +35,10 @@ class Division:
         self._known: dict[tuple[object, ...], bool] = {}
 
     def touched(self, unit: Unit, protocol: Protocol, budget: Budget, seed: int) -> dict[str, int]:
-        """The ingredient `division` of one draw, where it is not divided as the first rows were."""
+        """Return the ingredient `division` of one draw.
+
+        Where it is not divided as the first rows were.
+        """
         if not protocol.divides:
             return {}
         if unit.method.own_head and protocol.needs == "features":
@@ -72,8 +75,10 @@ class Division:
 
 
 def _first_folds(labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """(n,) int64: folds as the first rows have them, as many as the smallest class has groups; -1
-    where that is one."""
+    """Return folds as the first rows have them: (n,) int64.
+
+    As many as the smallest class has groups; -1 where that is one.
+    """
     if labels.ndim == 1:
         sizes = [len(np.unique(groups[labels == c])) for c in np.unique(labels)]
         k = min(sizes) if len(sizes) > 1 else 1

@@ -21,7 +21,7 @@ ABOUT = 1.1
 def number_of_draws(
     asked: int | str, images: int, protocol: Protocol | None = None, method: Method | None = None
 ) -> int:
-    """What was asked for; of "auto" as many as draws of so many images are worth.
+    """Return what was asked for; of "auto" as many as draws of so many images are worth.
 
     A fusion's own head gets half as many as a probe: its training takes five to ten times as long
     as a probe's fit.

@@ -109,8 +109,10 @@ def execute(
 
 
 def begin(plan: Plan, store: Store, device: str) -> RunContext:
-    """Check, decode and write what comes before all cells, and is the same for every process of a
-    run. Raises UserError."""
+    """Check, decode and write what comes before all cells.
+
+    It is the same for every process of a run. Raises UserError.
+    """
     for precision in dict.fromkeys(unit.precision for unit in plan.units):
         devices.check_device(device, precision)
     todo = _lacking(plan, store)
@@ -273,7 +275,7 @@ def _solve(
 def _prepare(
     context: RunContext, job: Job, todo: Sequence[PlannedCell]
 ) -> tuple[Unit, Sequence[Features], Sequence[PlannedCell]] | None:
-    """The unit with weights on disk, what it is solved on, and the cells that can be.
+    """Return the unit with weights on disk, what it is solved on, and the cells that can be.
 
     None where all of them failed.
     """
@@ -392,8 +394,10 @@ def needs_images(plan: Plan, todo: Sequence[PlannedCell]) -> bool:
 
 
 def _restore_targets(plan: Plan, store: Store) -> None:
-    """Scored sets of finished rows that were lost or damaged are saved anew, where the folder keeps
-    predictions, which they belong to."""
+    """Save scored sets of finished rows anew, where they were lost or damaged.
+
+    Where the folder keeps predictions, which they belong to.
+    """
     rows = {str(row.provenance["target"]): row for row in store.rows().values()}
     sets = {
         target.file: (unit.data, target)
@@ -406,7 +410,7 @@ def _restore_targets(plan: Plan, store: Store) -> None:
 
 
 def save_target(data: TaskData, target: EvaluationSet, store: Store) -> None:
-    """What is known of the scored set, once for all rows that share it.
+    """Save what is known of the scored set, once for all rows that share it.
 
     Groups, which are patients' names often, become numbers in the order of their names: resamples,
     which go by that order, stay as they are. One numbering serves all scored sets of a task, and

@@ -184,7 +184,10 @@ def training_of(
     todo: Sequence[PendingFit],
     arrays: Sequence[np.ndarray],
 ) -> Train:
-    """What the protocol may learn from, of images: see `case_scores` for cases."""
+    """Return what the protocol may learn from, of images.
+
+    See `case_scores` for cases.
+    """
     data, pool = unit.data, unit.data.pool
     return Train(
         columns(arrays, data.where("train")),
@@ -362,8 +365,10 @@ def _score(
 
 
 def _check_sums(probabilities: np.ndarray, kind: Kind, where: str) -> None:
-    """Raises ValueError where classes of which one is right have probabilities (N, C) that do not
-    sum to 1."""
+    """Check that probabilities (N, C) of exclusive classes sum to 1.
+
+    Raises ValueError.
+    """
     wrong = uneven(probabilities, kind)
     if len(wrong):
         total = probabilities[wrong[0]].sum()

@@ -100,7 +100,10 @@ def take(
 def _once(
     left: Sequence[Job], attempt: Callable[[Job], bool], chance: Callable[[int], int]
 ) -> tuple[list[Job], bool]:
-    """The jobs that are not done after one walk along them, and whether some were leapt over."""
+    """Walk along the jobs once.
+
+    Those that are not done after it, and whether some were leapt over.
+    """
     held: list[Job] = []
     misses, place, leapt = 0, 0, False
     while place < len(left):
@@ -117,7 +120,7 @@ def _once(
 
 
 def sets_of(plan: Plan, unit: Unit, todo: Iterable[PlannedCell]) -> list[EvaluationSet | None]:
-    """The sets of images whose features these cells of a unit take.
+    """Return the sets of images whose features these cells of a unit take.
 
     The task's own (None), then those that lie apart.
     """
@@ -129,7 +132,7 @@ def sets_of(plan: Plan, unit: Unit, todo: Iterable[PlannedCell]) -> list[Evaluat
 
 
 def lacking(plan: Plan, job: Job, todo: Sequence[PlannedCell], device: str) -> list[str]:
-    """What has to be trained or embedded before these cells of a job.
+    """Name what has to be trained or embedded before these cells of a job.
 
     Names of work that other jobs, and other results folders, share.
     """

@@ -40,13 +40,12 @@ def merge(folders: Sequence[Path], out: Path, *, predictions: bool = True) -> tu
 
 
 def _merged(folders: Sequence[Path], out: Path, predictions: bool) -> tuple[int, int]:
-    """Copy plans, rows, scores, failures and ledgers of `folders` into `out`, which may hold rows
-    already. (rows that were new, rows in all).
+    """Copy what `folders` hold into `out`, which may hold rows already.
 
-    predictions: False leaves out whatever belongs to a single image (ids, labels, groups,
-    probabilities, decisions, the words of a failure) and keeps the resamples of the metrics, from
-    which leaderboards, paired differences, verdicts and curves are made: what may be published
-    where patients' data may not.
+    Plans, rows, scores, failures and ledgers. (rows that were new, rows in all). predictions: False
+    leaves out whatever belongs to a single image (ids, labels, groups, probabilities, decisions,
+    the words of a failure) and keeps the resamples of the metrics, from which leaderboards, paired
+    differences, verdicts and curves are made: what may be published where patients' data may not.
 
     A cell that stands in two folders comes from the first of them, row, scores and scored set; one
     that is in `out` stays as it is. A failure whose cell another folder has finished is not copied.
@@ -189,7 +188,7 @@ def _scored_sets(merged: Store, chosen: Iterable[tuple[Store, Row]]) -> dict[str
 
 
 def _alike(part: str, a: np.ndarray | None, b: np.ndarray | None) -> bool:
-    """Number groups by who belongs together, in which order.
+    """Whether two arrays of a scored set are alike, groups by who belongs together.
 
     Older folders have their names, others numbers in the order of these.
     """

@@ -67,13 +67,12 @@ def own_curves(
     metric: str | None = None,
     progress: ProgressCallback | None = None,
 ) -> OwnCurves:
-    """The learning curves of a grid's methods, encoders and protocols inside the images of its one
-    task.
+    """Measure the learning curves of a grid's lines inside the images of its one task.
 
-    Every image of the task is labelled, whatever part it stands in. metric: None: the task's
-    primary one. progress(stage, done, total): called while it works. Raises UserError for
-    everything that `run.plan` refuses, and for what has no features, too few images, or no class
-    that can be held out.
+    Of its methods, encoders and protocols. Every image of the task is labelled, whatever part it
+    stands in. metric: None: the task's primary one. progress(stage, done, total): called while it
+    works. Raises UserError for everything that `run.plan` refuses, and for what has no features,
+    too few images, or no class that can be held out.
     """
     devices.check_device(device, grid.precision)
     _check_protocols(grid.protocols)
@@ -132,7 +131,10 @@ def _check_units(units: Sequence[Unit]) -> None:
 
 
 def _check_images(images: Split) -> None:
-    """Raises UserError where nothing can be held out."""
+    """Check that something can be held out.
+
+    Raises UserError.
+    """
     if len(images) < FEWEST:
         raise UserError(
             f"{len(images)} labelled images are too few: curves that end below {FEWEST} were not judged.",
@@ -146,7 +148,7 @@ def _check_images(images: Split) -> None:
 
 
 def _name(unit: Unit, protocol: Protocol, units: Sequence[Unit], protocols: int) -> str:
-    """The method, and what else tells the curves apart."""
+    """Name a curve by its method, and what else tells the curves apart."""
     encoders = {other.encoder for other in units}
     return " ".join(
         [
@@ -169,7 +171,7 @@ def curve_inside(
     draws: int = DRAWS,
     device: str = "cpu",
 ) -> tuple[ScoredCurve, np.ndarray]:
-    """The curve of labelled images with features (N, D), by cross-validation.
+    """Measure the curve of labelled images with features (N, D), by cross-validation.
 
     And the last score on resamples of their groups, (R,).
     """
@@ -225,7 +227,7 @@ def auc_within_folds(
     kind: Kind,
     weights: np.ndarray | None = None,
 ) -> Any:
-    """The AUC of `metrics.score` over pairs of images that one model scored.
+    """Compute the AUC of `metrics.score` over pairs of images that one model scored.
 
     Of each class, all such pairs count once; then the mean over classes.
 
@@ -285,8 +287,10 @@ def _of_fold(
     count: Sequence[int],
     device: str,
 ) -> Iterator[tuple[tuple[int, int], int, Scores]]:
-    """((share, seed), images drawn, scores) of the images of one fold, by fits on nested draws of
-    the others. count: draws of each share."""
+    """Score the images of one fold by fits on nested draws of the others.
+
+    ((share, seed), images drawn, scores).
+    """
     pool = np.flatnonzero(~held)
     labels, groups = images.labels[pool], images.groups[pool]
     asked, drawn, divided, requested = [], [], [], []

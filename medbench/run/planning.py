@@ -425,11 +425,10 @@ def given_features(
     shift: EvaluationSet | None = None,
     table: FeaturesTable | None = None,
 ) -> np.ndarray:
-    """(N, D) float32 of a features file, part after part as in a pack; NaN for images of a part
-    that is not used and not in the file.
+    """Return the vectors of a features file: (N, D) float32, part after part as in a pack.
 
-    shift: a set of another data set: its features instead. table: the file's content, where it is
-    at hand.
+    NaN for images of a part that is not used and not in the file. shift: a set of another data set:
+    its features instead. table: the file's content, where it is at hand.
     """
     assert encoder.file is not None, "features have a file"
     table = table or features_table.read(encoder.file)

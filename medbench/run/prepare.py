@@ -106,10 +106,10 @@ def trained(plan: Plan, unit: Unit, device: str, processes: int = 1) -> Unit:
 
 
 def learnt_from(data: TaskData, encoder: Encoder, cache_dir: Path) -> tuple[Any, np.ndarray]:
-    """Return what a pretraining sees, (N, S, S, 3) uint8 that is read by index, and labels for its
-    watch.
+    """Return what a pretraining sees, and labels for its watch.
 
-    The training part comes first, then the images without labels, whose labels are NaN.
+    (N, S, S, 3) uint8 that is read by index. The training part comes first, then the images without
+    labels, whose labels are NaN.
     """
     here = data.where("train")
     parts = [(task_pack(data, encoder, cache_dir).array, np.arange(here.start, here.stop))]
@@ -143,11 +143,11 @@ def embedding_stage(unit: Unit, target: EvaluationSet | None = None) -> str:
 
 
 def pretrained_folder(plan: Plan, unit: Unit, device: str, processes: int = 1) -> Path:
-    """Where the cache keeps the weights that a unit's pretraining makes, their history and the
-    state of one that was killed.
+    """Return where the cache keeps what a unit's pretraining makes.
 
-    Each of several processes draws its own chance, and their number rounds the batch: other
-    weights, which no run takes for those of one.
+    Weights, their history and the state of one that was killed. Each of several processes draws its
+    own chance, and their number rounds the batch: other weights, which no run takes for those of
+    one.
     """
     several = [processes] if processes > 1 else []
     return (

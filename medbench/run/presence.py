@@ -105,7 +105,10 @@ class _Own:
 
 
 def check_others(place: Path, mine: Path) -> None:
-    """Raises DiskError where the lock of a worker that is alive on another machine can be had."""
+    """Check that no lock of a worker alive on another machine can be had here.
+
+    Raises DiskError.
+    """
     now = mine.stat().st_mtime  # by the clock of the disk, as the others' are
     doubtful: dict[Path, Working] = {}
     for file in sorted(place.glob("*.json")):
@@ -140,7 +143,7 @@ def _changed(file: Path) -> float:
 
 
 def working(folder: Path) -> list[Working]:
-    """The workers that are alive.
+    """Return the workers that are alive.
 
     Of one whose lock cannot be asked for from here, by its signs of life. What dead ones left is
     removed.

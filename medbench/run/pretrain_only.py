@@ -43,7 +43,10 @@ def alone(grid: Grid, out: Path | None, device: str) -> list[str]:
 
 
 def _planned(grid: Grid, out: Path | None) -> Plan:
-    """Raises UserError where there is nothing to train, or no place for it."""
+    """Plan one pretraining.
+
+    Raises UserError where there is nothing to train, or no place for it.
+    """
     method = registry.method(grid.methods[0])
     if method.recipes is None:
         allowed = [entry.name for entry in registry.methods().values() if entry.recipes]

@@ -80,7 +80,10 @@ class Refit:
     typical: Typical | None
 
     def parts(self, points: Mapping[str, Any], evidence: Mapping[str, Any]) -> Parts:
-        """What a folder keeps. points: operating_points.json. evidence: evidence.json."""
+        """Return what a folder keeps.
+
+        points: operating_points.json. evidence: evidence.json.
+        """
         unit, task = self.unit, self.unit.data.task
         net = unit_encoder(unit, unit.encoder, unit.weights)
         return Parts(
@@ -292,7 +295,10 @@ def _tried(made: Refit, model: ExportedModel) -> float:
 
 
 def _tried_onnx(made: Refit, folder: Path) -> OnnxDifferences:
-    """Raises UserError where it differs on the same pixels by more than rounding."""
+    """Compare the ONNX file with the model.
+
+    Raises UserError where it differs on the same pixels by more than rounding.
+    """
     own, other = load(folder, "cpu"), load(folder, runtime="onnx")
     pack, where = (
         task_pack(made.unit.data, made.unit.encoder, made.plan.cache_dir),
@@ -317,7 +323,7 @@ def _tried_onnx(made: Refit, folder: Path) -> OnnxDifferences:
 
 
 def _shown(made: Refit, n: int) -> Sequence[Image]:
-    """The first n images of the scored part."""
+    """Return the first n images of the scored part."""
     return list(made.unit.data.parts[made.plan.target].images[:n])
 
 
@@ -352,7 +358,7 @@ def _components(how: Any) -> Components:
 
 
 def _svm(train: Train, draw: np.ndarray, chosen: Mapping[str, Any]) -> Head:
-    """Keeps the support vectors, in components."""
+    """Fit the SVM again; its head keeps the support vectors, in components."""
     (found,) = svm_logreg.svm_fitted(train, [draw])
     seen, n_classes, model = found.seen, found.n_classes, found.model
     empty = np.zeros(0)

@@ -1,5 +1,7 @@
-"""run.log: what was done when, and the whole traceback of a cell that failed, in a file beside the
-rows."""
+"""run.log: what was done when.
+
+And the whole traceback of a cell that failed, in a file beside the rows.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,10 @@ log = logging.getLogger("medbench")
 
 
 class _PlainFormatter(logging.Formatter):
-    """Names of images and classes give no order to the terminal that shows the file, and begin no
-    line of their own."""
+    """Names of images and classes give no order to the terminal that shows the file.
+
+    And begin no line of their own.
+    """
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         return printable(super().formatMessage(record))

@@ -84,8 +84,10 @@ class Store(StoredResults):
         check_writable(self.folder, "medbench run --out FOLDER", folder=True)
 
     def create(self) -> None:
-        """Make the folder, prove that it can be written, and give the rows of an older medbench
-        their checksums. Raises UserError."""
+        """Make the folder, and prove that it can be written.
+
+        Give the rows of an older medbench their checksums. Raises UserError.
+        """
         try:
             for name in ("scores", "targets"):
                 (self.folder / name).mkdir(parents=True, exist_ok=True)

@@ -45,7 +45,7 @@ _TARGET_AGAIN = "run the folder's own medbench run again, which makes that file 
 
 
 def scores_file(fingerprint: str) -> str:
-    """The file of a row's scores."""
+    """Name the file of a row's scores."""
     return f"scores/{fingerprint[:32]}.npz"
 
 
@@ -115,7 +115,7 @@ class StoredResults:
         }
 
     def row(self, fingerprint: str) -> Row:
-        """A row that is there."""
+        """Return a row that is there."""
         return self._rows.read()[fingerprint]
 
     def has(self, fingerprint: str) -> bool:
@@ -127,11 +127,10 @@ class StoredResults:
     def older(
         self, plan: PlanFile | None = None, rows: Mapping[str, Row] | None = None
     ) -> list[OlderRows]:
-        """Rows of planned cells that were made otherwise than the plan asks, by what differs; ()
-        where a row or a plan is too old to say.
+        """Return rows of planned cells that were made otherwise than the plan asks.
 
-        plan, rows: the folder's own where they are not at hand. A cell that has a row of its own
-        fingerprint is not counted.
+        By what differs; () where a row or a plan is too old to say. plan, rows: the folder's own
+        where they are not at hand. A cell that has a row of its own fingerprint is not counted.
         """
         plan, rows = plan or self.plan(), self.rows() if rows is None else rows
         lacking = {entry.cell: entry for entry in plan.cells if entry.fingerprint not in rows}
@@ -151,7 +150,7 @@ class StoredResults:
         return dict(self._failures.read())
 
     def rows_mark(self) -> int:
-        """What tells `settled` of now."""
+        """Return what tells `settled` of now."""
         return self._rows.size
 
     def look(self) -> None:
@@ -160,8 +159,10 @@ class StoredResults:
         self._failures.read()
 
     def settled(self, fingerprints: Iterable[str], rows_mark: int, failures_mark: int) -> bool:
-        """Whether each of these cells is known to have been made, or to have failed, since the
-        marks were taken. Reads nothing."""
+        """Whether each of these cells is known to have been made, or to have failed.
+
+        Since the marks were taken. Reads nothing.
+        """
         return all(
             self._rows.known_beyond(key, rows_mark)
             or self._failures.known_beyond(key, failures_mark)
@@ -169,12 +170,14 @@ class StoredResults:
         )
 
     def failures_mark(self) -> int:
-        """What tells `failed_since` of now."""
+        """Return what tells `failed_since` of now."""
         return self._failures.size
 
     def failed_since(self, mark: int) -> set[str]:
-        """Fingerprints of cells that failed, in this process or in another, since the mark was
-        taken."""
+        """Return fingerprints of cells that failed since the mark was taken.
+
+        In this process or in another.
+        """
         return self._failures.beyond(mark)
 
     def judged(self) -> dict[str, Judged]:
@@ -210,12 +213,12 @@ class StoredResults:
             ) from error
 
     def scores(self, row: Row) -> dict[str, np.ndarray]:
-        """probabilities (M, C) float32, decisions, resamples (metrics, R) float32 in the order of
-        `metrics` (names, str).
+        """Return what a row's protocol answered: probabilities, decisions, resamples.
 
-        Where the protocol held labelled images out (`schema.HeldOut`): held_out_index (n,),
-        held_out_probabilities (n, C), held_out_labels. Raises UserError where the folder was shared
-        without predictions.
+        probabilities (M, C) float32, decisions, resamples (metrics, R) float32 in the order of
+        `metrics` (names, str). Where the protocol held labelled images out (`schema.HeldOut`):
+        held_out_index (n,), held_out_probabilities (n, C), held_out_labels. Raises UserError where
+        the folder was shared without predictions.
         """
         arrays = self.arrays(row)
         if "probabilities" not in arrays:
@@ -271,9 +274,11 @@ class StoredResults:
             os.close(file)
 
     def target(self, name: str) -> dict[str, np.ndarray]:
-        """ids, labels, groups of the scored set that a row's provenance names; bags, and
-        meta_COLUMN for each column of its metadata, where they were saved (older folders have
-        neither). Raises UserError where it is not there.
+        """Return the scored set that a row's provenance names: ids, labels, groups.
+
+        And bags, and meta_COLUMN for each column of its metadata, where they were saved (older
+        folders have neither).
+        Raises UserError where it is not there.
         """
         place = self._target_file(name)
         try:

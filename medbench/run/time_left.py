@@ -227,8 +227,10 @@ class TimeLeft:
                 yield cells, self._one_fit(kind)
 
     def _one_fit(self, kind: Fit) -> float | None:
-        """Seconds of a cell: as those like it took, else as those of another budget, or of a plain
-        probe, would."""
+        """Estimate the seconds of a cell.
+
+        As those like it took, else as those of another budget, or of a plain probe, would.
+        """
         known = self.speeds.one(*_like(kind))
         if known is not None:
             return known

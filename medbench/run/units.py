@@ -61,8 +61,10 @@ class Unit:
 
 
 def unlabelled_marks(unit: Unit) -> tuple[Mark, ...]:
-    """Say what every table must say of weights that were trained here on images without labels,
-    too; () of others."""
+    """Say what every table must say of weights that were trained on images without labels.
+
+    () of others.
+    """
     more = unit.data.unlabelled
     trains = any(part.recipes for part in unit.members or (unit,))
     return (more.mark(len(unit.data.pool)),) if more is not None and trains else ()
@@ -120,8 +122,10 @@ def unit_of(
 def starting_weights(
     method: Method, encoder: Encoder, pretrain_seed: int, grid: Grid, cache_dir: Path
 ) -> tuple[str, Weights]:
-    """Return the source of a method that is no fusion, and the weights that it starts from:
-    fetched, where they are not here. Raises UserError."""
+    """Return the source of a method that is no fusion, and the weights that it starts from.
+
+    Fetched, where they are not here. Raises UserError.
+    """
     assert method.weights is not None, f"{method.name} has neither weights nor members"
     official = (
         method.recipes is not None

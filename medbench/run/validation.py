@@ -1,5 +1,7 @@
-"""What a grid asks for by name: every entry and option is looked up and checked here, before any
-image is looked for."""
+"""What a grid asks for by name.
+
+Every entry and option is looked up and checked here, before any image is looked for.
+"""
 
 from __future__ import annotations
 
@@ -141,7 +143,10 @@ def check_options(grid: Grid) -> None:
 
 
 def _check_division(grid: Grid) -> None:
-    """Raises UserError for what no division of the images can be."""
+    """Check a division of the images.
+
+    Raises UserError for what can be none.
+    """
     asked = [name for name in ("hold_out_by", "split_by_date") if getattr(grid, name)]
     if len(asked) > 1:
         raise UserError(
@@ -166,7 +171,10 @@ def _check_division(grid: Grid) -> None:
 
 
 def _check_packages(protocols: Sequence[Protocol]) -> None:
-    """Raises UserError for a protocol whose package is not installed."""
+    """Check that the packages of the protocols are installed.
+
+    Raises UserError.
+    """
     for protocol in protocols:
         if protocol.package and importlib.util.find_spec(protocol.package[0]) is None:
             package, extra = protocol.package
@@ -177,7 +185,10 @@ def _check_packages(protocols: Sequence[Protocol]) -> None:
 
 
 def _check_by(protocols: Sequence[Protocol], grid: Grid) -> None:
-    """Raises UserError for a protocol that judges cases in a run by image."""
+    """Check that no protocol that judges cases is in a run by image.
+
+    Raises UserError.
+    """
     judging = [protocol.name for protocol in protocols if protocol.cases]
     if judging and grid.by != CASE:
         what = f"Protocol '{judging[0]}' judges all images of a case together, and this run is by image."
@@ -248,11 +259,11 @@ def _check_augmentations(methods: Sequence[Method], grid: Grid) -> None:
 
 
 def _check_encoders(every: Sequence[Encoder], methods: Sequence[Method], grid: Grid) -> list[Note]:
-    """Which methods that a person named are left out for one of several encoders, as they cannot
-    serve it.
+    """Say which methods are left out for one of several encoders.
 
-    Raises UserError for an encoder without images to damage, for a named method that serves none of
-    them, and for an encoder that no method serves.
+    Methods that a person named, as they cannot serve it. Raises UserError for an encoder without
+    images to damage, for a named method that serves none of them, and for an encoder that no method
+    serves.
     """
     given = next((encoder for encoder in every if encoder.kind == "features"), None)
     if given and grid.corruptions:

@@ -32,7 +32,7 @@ class Piece:
 
 
 def pieces(plan: Plan, costs: Sequence[Cost], device: str) -> list[Piece]:
-    """The missing jobs of a plan, in the order of work.
+    """Return the missing jobs of a plan, in the order of work.
 
     A cell whose time is not known counts nothing.
     """
@@ -55,8 +55,10 @@ def pieces(plan: Plan, costs: Sequence[Cost], device: str) -> list[Piece]:
 
 
 def makespan(found: Sequence[Piece], workers: int) -> float:
-    """Seconds until the last piece is done where each of `workers` takes the first piece that needs
-    nothing which another one is preparing."""
+    """Return the seconds until the last piece is done.
+
+    Each of `workers` takes the first piece that needs nothing which another one is preparing.
+    """
     left = list(found)
     ready: dict[str, float] = {}  # what is shared -> when it is there
     free = [0.0] * workers
@@ -82,7 +84,7 @@ def makespan(found: Sequence[Piece], workers: int) -> float:
 
 
 def sentence(plan: Plan, costs: Sequence[Cost], workers: int, device: str, planning: float) -> str:
-    """What `--plan --workers N` says.
+    """Say what `--plan --workers N` says.
 
     planning: seconds that the plan took, which this process and each worker spend.
     """

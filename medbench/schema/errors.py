@@ -68,8 +68,10 @@ class UserError(Exception):
 
 
 def _shortened(text: str) -> str:
-    """Without the middle of a word that no path or name is as long as, and of a text that nobody
-    reads to its end."""
+    """Shorten a text that nobody reads to its end.
+
+    And take out the middle of a word that no path or name is as long as.
+    """
     text = _WORD.sub(lambda word: f"{word[0][:80]}...{word[0][-20:]}", text)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 500]} ... {text[-500:]}"
 

@@ -265,8 +265,10 @@ class Cell:
 
     @property
     def external(self) -> bool:
-        """Whether it stands for predictions of somebody else's (`report.external_predictions`), of
-        which nothing is known but the answers."""
+        """Whether it stands for predictions of somebody else's (`report.external_predictions`).
+
+        Nothing is known of them but the answers.
+        """
         return self.protocol == EXTERNAL
 
     @property

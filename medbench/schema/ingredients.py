@@ -1,9 +1,9 @@
-"""What touched a row beside its own settings, by name: the version of each piece of code whose
-change can move a number.
+"""What touched a row beside its own settings, by name.
 
-Version 1 of an ingredient is what the first committed rows were made with, and says nothing: a key
-holds the versions that differ from 1. Raising one therefore makes older exactly the rows, packs,
-features and weights that it touches, and naming a new ingredient makes nothing older.
+The version of each piece of code whose change can move a number. Version 1 of an ingredient is what
+the first committed rows were made with, and says nothing: a key holds the versions that differ from
+1. Raising one therefore makes older exactly the rows, packs, features and weights that it touches,
+and naming a new ingredient makes nothing older.
 
     decoder FORMAT   files of that format among the images                 resize      every image
     crops            random views: pretraining, fine-tuning                features    frozen features
@@ -29,7 +29,9 @@ CODE = ("plan", "draws", "pixels", "features", "batch", "metric definitions", "r
 
 
 def raised(touched: Mapping[str, int]) -> list[dict[str, int]]:
-    """What a key appends: nothing, or one mapping of the ingredients whose version is not 1.
+    """Return what a key appends.
+
+    Nothing, or one mapping of the ingredients whose version is not 1.
 
     >>> raised({"crops": 1}), raised({"crops": 2, "draws": 1})
     ([], [{'crops': 2}])
@@ -84,10 +86,10 @@ class Difference:
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[Difference]:
-    """Each part of two identities, as a row's provenance and a plan hold them, that both state and
-    that differs.
+    """Return each part of two identities that both state and that differs.
 
-    An identity without `ingredients` has version 1 of each.
+    As a row's provenance and a plan hold them. An identity without `ingredients` has version 1 of
+    each.
     """
     codes = zip(CODE, then.get("code", ()), now.get("code", ()), strict=False)
     found = [Difference("code", name, one, other) for name, one, other in codes if one != other]

@@ -1,5 +1,7 @@
-"""What a JSON record of a file that people copy, edit and merge must hold, and the checksum at its
-end."""
+"""What a JSON record of a file that people copy, edit and merge must hold.
+
+And the checksum at its end.
+"""
 
 from __future__ import annotations
 
@@ -55,10 +57,10 @@ def with_checksum(
 
 
 def parsed(text: str | bytes) -> Any:
-    """JSON in UTF-8, and no more: Python's own reader takes NaN and halves of characters, which no
-    file of medbench holds.
+    """Read JSON in UTF-8, and no more.
 
-    A record that ends in a checksum is compared with it, and comes without it. Raises ValueError.
+    Python's own reader takes NaN and halves of characters, which no file of medbench holds. A
+    record that ends in a checksum is compared with it, and comes without it. Raises ValueError.
     """
     words = (text if isinstance(text, str) else text.decode()).removeprefix("\ufeff")
     try:

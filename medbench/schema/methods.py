@@ -146,8 +146,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class Member:
-    """One part of a fusion: a method, with its own encoder and readout where it is not the
-    fusion's."""
+    """One part of a fusion: a method, and where it is not the fusion's its encoder and readout."""
 
     method: str
     encoder: str | None = None
@@ -216,14 +215,14 @@ class Method:
 
 @dataclass(frozen=True)
 class Fusion:
-    """A method that joins the frozen features of several others, by a trained head (Truong et al.
-    2021) or side by side.
+    """A method that joins the frozen features of several others.
 
-    choose("swav+dino") -> the same method with other members; raises UserError. evaluate: as a
-    protocol's, for the protocol `linear`; `Train.widths` says which columns are whose. None: every
-    protocol judges the columns of all members as it judges those of one encoder. head(widths,
-    outputs) -> nn.Module, (B, sum(widths)) -> (B, outputs): what `finetune` trains together with
-    the members. None: a linear layer, as for one encoder.
+    By a trained head (Truong et al. 2021) or side by side. choose("swav+dino") -> the same method
+    with other members; raises UserError. evaluate: as a protocol's, for the protocol `linear`;
+    `Train.widths` says which columns are whose. None: every protocol judges the columns of all
+    members as it judges those of one encoder. head(widths, outputs) -> nn.Module, (B, sum(widths))
+    -> (B, outputs): what `finetune` trains together with the members. None: a linear layer, as for
+    one encoder.
     """
 
     members: tuple[Member, ...]

@@ -24,7 +24,7 @@ _JOINED = " + "  # the names of a fusion's weights, in an older row
 
 
 def marks_of(records: Sequence[Any]) -> list[Mark]:
-    """The marks of a plan or a row; plain texts in an older one.
+    """Read the marks of a plan or a row; plain texts in an older one.
 
     Raises TypeError or ValueError for what is none.
 

@@ -32,7 +32,7 @@ _BARE = re.compile(
 
 
 def printable(text: str, kept: str = "") -> str:
-    """A text with its control characters spelled out, but for those in `kept`.
+    """Spell out the control characters of a text, but for those in `kept`.
 
     >>> printable("a\\x1b[2Jb\\n", kept="\\n")
     'a\\\\x1b[2Jb\\n'
@@ -50,9 +50,9 @@ def is_plain(text: str) -> bool:
 
 
 def csv_cell(value: object) -> object:
-    """A cell that no spreadsheet takes for a formula: such a text begins with an apostrophe.
+    """Return a cell that no spreadsheet takes for a formula.
 
-    Numbers and single signs stay.
+    Such a text begins with an apostrophe. Numbers and single signs stay.
 
     >>> [csv_cell(value) for value in ("=1+1", "-0.5", "=", -2, "+49 sum")]
     ["'=1+1", '-0.5', '=', -2, "'+49 sum"]
@@ -64,7 +64,7 @@ def csv_cell(value: object) -> object:
 
 
 def csv_text(cell: str) -> str:
-    """What `csv_cell` was given, of a cell that is read again.
+    """Return what `csv_cell` was given, of a cell that is read again.
 
     >>> [csv_text(cell) for cell in ("'=1+1", "'s Gravenhage", "-0.5")]
     ['=1+1', "'s Gravenhage", '-0.5']
@@ -82,7 +82,7 @@ def in_markdown(text: str) -> str:
 
 
 def placeless(text: str) -> str:
-    """A text without folders of a machine: of a path the last name stays.
+    """Return a text without folders of a machine: of a path the last name stays.
 
     >>> placeless("No such file: '/home/Ann Lee/ham/x.png'"), placeless("see /data/ham/x.png, 5/class")
     ("No such file: 'x.png'", 'see x.png, 5/class')

@@ -48,7 +48,7 @@ _GAP = re.compile(
 
 
 def visible(text: str) -> str:
-    """A text as a person sees it.
+    """Return a text as a person sees it.
 
     Characters that show nothing are gone, forms of one character are one, each gap is one space.
 
@@ -65,12 +65,13 @@ def visible(text: str) -> str:
 
 
 def spelling(text: str) -> str:
-    """The same for two spellings of one name; padding with zeros inside a name is `alike`'s own.
+    """Return what is the same for two spellings of one name.
 
-    Not looked at: case, gaps and the signs that stand for one beside a letter (`_`, `-`, `.`, `/`,
-    `:`, ...), quotes, brackets around it, `#` and `=` before it, Unicode forms, characters that
-    show nothing, letters of another alphabet that look alike, how a number is written. A sign at an
-    end is part of the name (`HER2+`, `HER2-`), and so is the order of words.
+    Padding with zeros inside a name is `alike`'s own. Not looked at: case, gaps and the signs that
+    stand for one beside a letter (`_`, `-`, `.`, `/`, `:`, ...), quotes, brackets around it, `#`
+    and `=` before it, Unicode forms, characters that show nothing, letters of another alphabet that
+    look alike, how a number is written. A sign at an end is part of the name (`HER2+`, `HER2-`),
+    and so is the order of words.
 
     >>> spelling("007") == spelling("7.0") == spelling(" 7 ")
     True
@@ -105,10 +106,10 @@ def _written(number: str) -> str:
 
 
 def alike(names: Iterable[str]) -> list[tuple[str, str]]:
-    """Pairs of different names that are one by `spelling`, or that differ in zeros before a number
-    alone (`P007`, `P7`).
+    """Return pairs of different names that are one by `spelling`.
 
-    Names of one length do not count as padded: hashes (`a01b1`, `a1b01`) are not.
+    Or that differ in zeros before a number alone (`P007`, `P7`). Names of one length do not count
+    as padded: hashes (`a01b1`, `a1b01`) are not.
 
     >>> alike(["7", "P7", "007", "P007", "8"])
     [('007', '7'), ('P007', 'P7')]

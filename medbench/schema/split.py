@@ -13,12 +13,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Drawn:
-    """An image that is computed instead of read: `draw(seed)` gives (H, W, 3) uint8, always the
-    same pixels for the same `key`.
+    """An image that is computed instead of read.
 
-    `draw` is a module-level function, so that the workers that fill a pack can receive it. `key` is
-    the image's content identity: it names the drawing's version and everything else that changes a
-    pixel.
+    `draw(seed)` gives (H, W, 3) uint8, always the same pixels for the same `key`. `draw` is a
+    module-level function, so that the workers that fill a pack can receive it. `key` is the image's
+    content identity: it names the drawing's version and everything else that changes a pixel.
     """
 
     draw: Callable[[int], np.ndarray]
@@ -98,8 +97,10 @@ class Unlabelled:
 
 
 def join_parts(splits: Iterable[Split]) -> Split:
-    """All images of one part after the other, with the metadata columns that every part has, in the
-    order of the first."""
+    """Join parts: all images of one after the other.
+
+    With the metadata columns that every part has, in the order of the first.
+    """
     import numpy as np
 
     parts = list(splits)

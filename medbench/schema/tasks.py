@@ -43,13 +43,12 @@ NOTHING = ""
 
 @dataclass(frozen=True)
 class Shift:
-    """How the labels of another data set read in a task's own words, so that a model of the task
-    can be scored there unchanged.
+    """How the labels of another data set read in a task's own words.
 
-    classes: the task's class -> the other's classes that mean it, or NOTHING; a class that only one
-    side has is not named. note: a sentence on what differs beside the labels. shared_ids: ids and
-    groups of both name the same things, so that an image or a lesion that both have is known by
-    them.
+    So a model of the task can be scored there unchanged. classes: the task's class -> the other's
+    classes that mean it, or NOTHING; a class that only one side has is not named. note: a sentence
+    on what differs beside the labels. shared_ids: ids and groups of both name the same things, so
+    that an image or a lesion that both have is known by them.
     """
 
     classes: Mapping[str, tuple[str, ...]]

@@ -1,5 +1,7 @@
-"""What chance alone could have done: intervals, paired differences and verdicts, ranks over tasks,
-label efficiency. Never imports torch."""
+"""What chance alone could have done.
+
+Intervals, paired differences and verdicts, ranks over tasks, label efficiency. Never imports torch.
+"""
 
 from medbench.stats.bootstrap import RESAMPLES, group_weights
 from medbench.stats.estimates import (

@@ -19,11 +19,11 @@ _BLOCK = 4096  # rows at a time: a memory-mapped array of any length passes thro
 
 
 def sketch(array: np.ndarray) -> list[float]:
-    """Root mean square of array (N, ...), then `PROJECTIONS` sums of all its values with random
-    signs, over the root of their count.
+    """Return a few numbers whose distances are those of arrays (N, ...).
 
-    Each sum is of the size of the root mean square, and the sums of two arrays differ, squared and
-    on average, by what the arrays do: random signs keep distances (Achlioptas 2003,
+    The root mean square, then `PROJECTIONS` sums of all values with random signs, over the root of
+    their count. Each sum is of the size of the root mean square, and the sums of two arrays differ,
+    squared and on average, by what the arrays do: random signs keep distances (Achlioptas 2003,
     Database-friendly random projections, doi:10.1016/S0022-0000(03)00025-4); here a sign is the
     product of one for the row and one for the column. Signs come from PCG64's raw stream, which
     numpy keeps as it is. What is not finite counts as 0.

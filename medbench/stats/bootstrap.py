@@ -15,12 +15,11 @@ RESAMPLES = 1  # an ingredient, see `schema.ingredients`
 
 
 def group_weights(groups: np.ndarray, n_resamples: int = 1000, seed: int = 0) -> np.ndarray:
-    """(N, R) uint8: how often each of N images is in each of R resamples, as `metrics.score` takes
-    them.
+    """Count how often each of N images is in each of R resamples: (N, R) uint8.
 
-    As many whole groups as there are are drawn with replacement. Depends on the group names and the
-    seed alone: images in another order keep their weights, and more resamples begin with the same
-    ones. groups: (N,) of anything that sorts.
+    As `metrics.score` takes them. As many whole groups as there are are drawn with replacement.
+    Depends on the group names and the seed alone: images in another order keep their weights, and
+    more resamples begin with the same ones. groups: (N,) of anything that sorts.
     """
     group_names, member = np.unique(groups, return_inverse=True)
     n = len(group_names)

@@ -43,7 +43,7 @@ def cases_of(groups: np.ndarray, bags: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def label_cases(labels: np.ndarray, case: np.ndarray, rule: CaseRule) -> CaseLabels:
-    """A case's label is that of its images, and by `rule` where they have several.
+    """Label cases by their images, and by `rule` where these have several labels.
 
     Several labels: unknown (NaN) where an image's is, unless the rule is `any` and another image
     has it; kept is a case of which some label is known.
@@ -65,7 +65,7 @@ def label_cases(labels: np.ndarray, case: np.ndarray, rule: CaseRule) -> CaseLab
 
 
 def _extremes(labels: np.ndarray, case: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The lowest and the highest label among the images of each case.
+    """Return the lowest and the highest label among the images of each case.
 
     Of a label that no image knows, inf and -inf.
     """

@@ -1,5 +1,7 @@
-"""How many labels differ between two versions of a data set, from a few bytes that each of them
-keeps."""
+"""How many labels differ between two versions of a data set.
+
+From a few bytes that each of them keeps.
+"""
 
 from __future__ import annotations
 

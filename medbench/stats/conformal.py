@@ -1,11 +1,11 @@
-"""Sets of classes that hold the right one with a stated probability, whatever the model (split
-conformal prediction), calibrated by groups.
+"""Sets of classes that hold the right one with a stated probability.
 
-An image's score is 1 - the probability of its right class; a set holds every class whose own score
-is at most a quantile of these (Sadinle, Lei & Wasserman 2019, JASA 114:223, the least ambiguous
-sets). Images of one patient are alike: each group counts once, whatever its number of images, as
-groups are what is exchangeable (Dunn, Wasserman & Ramdas 2022, JASA 118:2491, pooled CDFs). The
-promise is for an image of a new group.
+Whatever the model (split conformal prediction), calibrated by groups. An image's score is 1 - the
+probability of its right class; a set holds every class whose own score is at most a quantile of
+these (Sadinle, Lei & Wasserman 2019, JASA 114:223, the least ambiguous sets). Images of one patient
+are alike: each group counts once, whatever its number of images, as groups are what is exchangeable
+(Dunn, Wasserman & Ramdas 2022, JASA 118:2491, pooled CDFs). The promise is for an image of a new
+group.
 """
 
 from __future__ import annotations
@@ -52,5 +52,5 @@ def sets(probabilities: np.ndarray, quantile: float) -> np.ndarray:
 
 
 def quantile_of(quantiles: Mapping[str, float | None], coverage: float) -> float | None:
-    """The quantile of a coverage in whole percent; None where there is none."""
+    """Return the quantile of a coverage in whole percent; None where there is none."""
     return quantiles.get(f"{coverage:.2f}")

@@ -1,12 +1,12 @@
-"""Means over seeds, differences and other weighted sums of runs, with what chance in the test set
-and in the draws could have done.
+"""Means over seeds, differences and other weighted sums of runs.
 
-A run of S seeds scored on G test groups is a reader study: seeds are the readers, groups the cases.
-The variance of a mean is split as Obuchowski & Rockette (1995) do: what the test groups make, and
-what the seeds differ by beyond it. The first is read from the saved bootstrap resamples, the second
-from the seeds' own spread, on S - 1 degrees of freedom, so that three seeds are taken for the
-little evidence that they are. (A bootstrap of three seeds sees two thirds of their variance and
-none of its doubt.) The formula is `seed_variance`'s, the rule of an interval `intervals`'.
+With what chance in the test set and in the draws could have done. A run of S seeds scored on G test
+groups is a reader study: seeds are the readers, groups the cases. The variance of a mean is split
+as Obuchowski & Rockette (1995) do: what the test groups make, and what the seeds differ by beyond
+it. The first is read from the saved bootstrap resamples, the second from the seeds' own spread, on
+S - 1 degrees of freedom, so that three seeds are taken for the little evidence that they are. (A
+bootstrap of three seeds sees two thirds of their variance and none of its doubt.) The formula is
+`seed_variance`'s, the rule of an interval `intervals`'.
 """
 
 from __future__ import annotations
@@ -100,8 +100,11 @@ class Sample:
 
     @property
     def faultless(self) -> bool:
-        """1 in every resample: what chance could have done to it these groups do not show, as each
-        of them would have to be wrong once."""
+        """Whether it is 1 in every resample.
+
+        What chance could have done to it these groups do not show, as each of them would have to be
+        wrong once.
+        """
         # a mean of ones may be rounded
         return bool((self.plain > 1 - 1e-6).all() and (self.resamples > 1 - 1e-6).all())
 
@@ -150,8 +153,10 @@ class Estimate:
         return cut(self.value - half, within), cut(self.value + half, within)
 
     def p(self, null: float = 0.0) -> float:
-        """Two-sided p value of the hypothesis that the truth is `null`: 1 - level of the interval
-        that just reaches it. NaN where undefined."""
+        """Return the two-sided p value of the hypothesis that the truth is `null`.
+
+        1 - level of the interval that just reaches it. NaN where undefined.
+        """
         return 2 * self.tail(null, above=self.value > null)
 
     def tail(self, null: float, *, above: bool) -> float:
@@ -197,7 +202,7 @@ def beyond(gap: np.ndarray, variance: np.ndarray, df: np.ndarray) -> np.ndarray:
 
 
 def cut(end: float, within: tuple[float, float]) -> float:
-    """The end of an interval, where it lies outside `within` the nearest number inside; NaN stays.
+    """Cut the end of an interval to the nearest number inside `within`; NaN stays.
 
     >>> cut(1.2, (0.0, 1.0)), cut(float("nan"), (0.0, 1.0))
     (1.0, nan)
@@ -208,8 +213,10 @@ def cut(end: float, within: tuple[float, float]) -> float:
 
 @dataclass(frozen=True)
 class Summary:
-    """A mean over seeds: sd over seeds (n - 1; None for a single one), 95 % interval; NaN =
-    undefined."""
+    """A mean over seeds.
+
+    sd over seeds (n - 1; None for a single one), 95 % interval; NaN = undefined.
+    """
 
     mean: float
     sd: float | None
@@ -326,9 +333,9 @@ def mean_over_seeds(
     *,
     grows_by_chance: bool = False,
 ) -> Summary:
-    """Mean over seeds, its sd over them, and its interval over test groups and seeds
-    (`intervals.mean_interval`), cut at the two ends of `within`.
+    """Return the mean over seeds, its sd over them, and its interval.
 
+    Over test groups and seeds (`intervals.mean_interval`), cut at the two ends of `within`.
     grows_by_chance: as `Metric` has it.
 
     Undefined for one group, of which all resamples are the same, and for a faultless sample without
@@ -349,8 +356,10 @@ def mean_over_seeds(
 
 
 def paired_difference(a: Sample, b: Sample) -> Estimate:
-    """First minus second, on the same resamples of the test set, draw for draw on the draws that
-    both have (`on_shared_draws`)."""
+    """Return first minus second, on the same resamples of the test set.
+
+    Draw for draw on the draws that both have (`on_shared_draws`).
+    """
     return across(on_shared_draws([[(1.0, a), (-1.0, b)]]))
 
 

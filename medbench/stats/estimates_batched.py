@@ -1,5 +1,7 @@
-"""Many samples at once: the same numbers as `estimates` gives one at a time, for tables of
-thousands of lines."""
+"""Many samples at once: the same numbers as `estimates` gives one at a time.
+
+For tables of thousands of lines.
+"""
 
 from __future__ import annotations
 

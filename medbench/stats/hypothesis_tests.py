@@ -1,5 +1,7 @@
-"""From a difference to a sentence: better, worse, practically equal, or not decidable and how many
-more groups it would take."""
+"""From a difference to a sentence.
+
+Better, worse, practically equal, or not decidable and how many more groups it would take.
+"""
 
 from __future__ import annotations
 
@@ -146,12 +148,12 @@ def verdict(
 
 
 def more_groups(difference: Estimate, groups: int, margin: float, alpha: float = 0.05) -> float:
-    """How many test groups beside the `groups` at hand would show the difference, or that it lies
-    within the margin, with POWER.
+    """Return how many more test groups would show the difference, or equality, with POWER.
 
-    At the difference that was seen and on the degrees of freedom at hand; both ways tried, the
-    cheaper taken. Only the test groups' part of the variance shrinks with their number. inf: the
-    seeds' part is too large already.
+    Beside the `groups` at hand; equality: that it lies within the margin. At the difference that
+    was seen and on the degrees of freedom at hand; both ways tried, the cheaper taken. Only the
+    test groups' part of the variance shrinks with their number. inf: the seeds' part is too large
+    already.
     """
     from scipy.special import ndtri
 
@@ -197,12 +199,12 @@ def swaps(groups: np.ndarray, n_permutations: int) -> np.ndarray:
 
 
 def permutation_p(observed: float, permuted: np.ndarray) -> float:
-    """Two-sided p value of an observed difference among permuted ones (P,): (1 + how many are as
-    far from 0) / (1 + P); NaN = undefined.
+    """Return the two-sided p value of an observed difference among permuted ones (P,).
 
-    The groups' answers are exchanged in all seeds alike: the test is of these draws, seeds are not
-    a second source of chance as in `contrast`. For AUC the scores are first made ranks within each
-    method (Bandos, Rockette & Gur 2005).
+    (1 + how many are as far from 0) / (1 + P); NaN = undefined. The groups' answers are exchanged
+    in all seeds alike: the test is of these draws, seeds are not a second source of chance as in
+    `contrast`. For AUC the scores are first made ranks within each method (Bandos, Rockette & Gur
+    2005).
     """
     permuted = permuted[~np.isnan(permuted)]
     if np.isnan(observed) or not len(permuted):

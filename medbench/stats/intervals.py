@@ -41,11 +41,10 @@ RULE = (
 
 
 def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """(low, high): the percentile interval (Efron & Tibshirani 1993, chapter 13) of resampled
-    values (R,), NaN = undefined.
+    """Return the percentile interval of resampled values (R,): (low, high).
 
-    Undefined resamples are left out; where they are more than MAX_UNDEFINED of all, both ends are
-    NaN.
+    Efron & Tibshirani 1993, chapter 13; NaN = undefined. Undefined resamples are left out; where
+    they are more than MAX_UNDEFINED of all, both ends are NaN.
     """
     low, _, high = _percentiles(values[None], level)
     return float(low[0]), float(high[0])
@@ -244,8 +243,10 @@ def t_quantile(level: float, df: float) -> float:
 
 
 def _percentiles(values: np.ndarray, level: float) -> np.ndarray:
-    """(3, L): low, median and high of the defined resamples of values (L, R); NaN where more than
-    MAX_UNDEFINED are undefined."""
+    """Return low, median and high of the defined resamples of values (L, R): (3, L).
+
+    NaN where more than MAX_UNDEFINED are undefined.
+    """
     ends = [(1 - level) / 2, 0.5, (1 + level) / 2]
     undefined = np.isnan(values)
     if not undefined.any():

@@ -41,8 +41,10 @@ class LabelEfficiency:
         return not (self.low == self.first and np.isinf(self.high))
 
     def share(self, of: float, reference: str) -> str:
-        """As a sentence's end, in percent of `of` labels: `reaches B with 12 % of the labels (95 %:
-        5 % to 31 %)`."""
+        """Write a sentence's end, in percent of `of` labels.
+
+        `reaches B with 12 % of the labels (95 %: 5 % to 31 %)`.
+        """
 
         def shown(x: float) -> str:
             if np.isinf(x):
@@ -73,13 +75,12 @@ def label_efficiency(
     higher_is_better: bool = True,
     level: float = 0.95,
 ) -> LabelEfficiency:
-    """Where a curve first reaches the mean of `reference`, between budgets on a straight line over
-    log labels.
+    """Return where a curve first reaches the mean of `reference`.
 
-    curve: (labelled images, sample), at least two. The interval holds every number of labels at
-    which the paired difference to the reference is not shown to be other than 0 (a test turned
-    round, as Fieller 1954 does for a ratio), from the first to the last such number. Raises
-    ValueError for one budget or fewer.
+    Between budgets on a straight line over log labels. curve: (labelled images, sample), at least
+    two. The interval holds every number of labels at which the paired difference to the reference
+    is not shown to be other than 0 (a test turned round, as Fieller 1954 does for a ratio), from
+    the first to the last such number. Raises ValueError for one budget or fewer.
     """
     points = _ordered(curve)
     where = np.geomspace(points[0][0], points[-1][0], _POINTS)
@@ -126,8 +127,10 @@ def area(curve: Sequence[tuple[float, Sample]]) -> Estimate:
 
 
 def _weights_between(points: Sequence[tuple[float, Sample]], where: np.ndarray) -> np.ndarray:
-    """(L, B + 1): the weight of each of B points in the curve's value at `where`, and -1 for a
-    reference."""
+    """Return the weight of each of B points in the curve's value at `where`: (L, B + 1).
+
+    And -1 for a reference.
+    """
     at = np.log([n for n, _ in points])
     return np.column_stack(
         [
@@ -174,8 +177,10 @@ def _together(samples: Sequence[Sample], weights: np.ndarray, level: float) -> n
 
 
 def _by_source(samples: Sequence[Sample]) -> Iterator[tuple[list[int], np.ndarray, np.ndarray]]:
-    """(places, plain (K, S), resamples (K, S, R)) of the samples that share a source of chance and
-    its S > 1 seeds."""
+    """Yield samples that share a source of chance and its S > 1 seeds.
+
+    (places, plain (K, S), resamples (K, S, R)).
+    """
     found: dict[tuple[str, tuple[int, ...]], list[tuple[int, np.ndarray, np.ndarray]]] = {}
     for place, sample in enumerate(samples):
         for source, plain, resamples in sample.seeds():

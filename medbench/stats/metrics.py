@@ -76,7 +76,9 @@ def metric(name: str) -> Metric:
 
 
 def metric_names(kind: Kind) -> tuple[str, ...]:
-    """The metrics that a task of this kind has. Weighted kappa needs classes in an order.
+    """Return the metrics that a task of this kind has.
+
+    Weighted kappa needs classes in an order.
 
     >>> metric_names("binary")
     ('accuracy', 'balanced_accuracy', 'auc', 'f1', 'kappa', 'ece')
@@ -254,11 +256,10 @@ def _counted(truth: np.ndarray, decided: np.ndarray, k: int) -> np.ndarray:
 
 
 def calibration_gaps(labels: np.ndarray, probabilities: np.ndarray, multilabel: bool) -> np.ndarray:
-    """(N, bins) float64: an image's confidence minus 1 where it is right (0 where not), in the bin
-    of its confidence.
+    """Return an image's confidence minus 1 where it is right, in the bin of its confidence.
 
-    Summed over an image's labels if multilabel. The ECE needs no more: a bin's share x |accuracy -
-    confidence| = |sum of these| / n.
+    (N, bins) float64; minus 0 where it is wrong. Summed over an image's labels if multilabel. The
+    ECE needs no more: a bin's share x |accuracy - confidence| = |sum of these| / n.
     """
     p = probabilities.astype(np.float64)
     if multilabel:
@@ -325,10 +326,10 @@ def _ranking(positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, ...]
 
 
 def auc(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """(R,) float64: `score`'s AUC of one class against the rest, NaN without positives or
-    negatives.
+    """Compute `score`'s AUC of one class against the rest: (R,) float64.
 
-    positive (N,) bool, scores (N,) float, weights (N, R) as `score` takes them.
+    NaN without positives or negatives. positive (N,) bool, scores (N,) float, weights (N, R) as
+    `score` takes them.
     """
     ranking, step = _ranking(positive, scores), max(_NARROWEST, _CHUNK // max(len(scores), 1))
     chunks = (weights[:, start : start + step] for start in range(0, weights.shape[1], step))

@@ -1,12 +1,11 @@
-"""Variances of few degrees of freedom each, steadied by one another (Smyth 2004, Statistical
-Applications in Genetics and Molecular Biology 3(1):3).
+"""Variances of few degrees of freedom each, steadied by one another.
 
-Each variance is drawn towards what all have in common, by as much as their own differences allow:
-the prior's scale and degrees of freedom are estimated from the variances themselves. Of differences
-of every two of K lines only K - 1 are independent, and one line may be much less steady than the
-rest, so that the prior never counts more than `MOST` times what a variance has itself, and less
-where K is small (`benchmarks/decide_simulation.py` holds the false alarms without this limit, and
-with it).
+Smyth 2004, Statistical Applications in Genetics and Molecular Biology 3(1):3. Each variance is
+drawn towards what all have in common, by as much as their own differences allow: the prior's scale
+and degrees of freedom are estimated from the variances themselves. Of differences of every two of K
+lines only K - 1 are independent, and one line may be much less steady than the rest, so that the
+prior never counts more than `MOST` times what a variance has itself, and less where K is small
+(`benchmarks/decide_simulation.py` holds the false alarms without this limit, and with it).
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ SHARED = 0.25
 def moderated(
     variances: np.ndarray, df: np.ndarray, lines: int, correlation: float = 0.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(variances, degrees of freedom), each (n,), of variances (n,) with df (n,) > 0 degrees of
-    freedom each, of so many independent lines.
+    """Steady variances (n,) with df (n,) > 0 degrees of freedom each.
 
-    correlation: of two of the variances, on average, as estimates. As they are where fewer than two
-    are above 0 or lines are fewer than three.
+    (variances, degrees of freedom), each (n,); of so many independent lines. correlation: of two of
+    the variances, on average, as estimates. As they are where fewer than two are above 0 or lines
+    are fewer than three.
     """
     there = variances > 1e-16 * max(float(variances.max(initial=0.0)), 1e-300)
     most = min(MOST, EACH_LINE * (lines - 2)) * df
@@ -46,8 +45,10 @@ def of_pairs(lines: int) -> float:
 
 
 def _prior(variances: np.ndarray, df: np.ndarray, correlation: float) -> tuple[float, float]:
-    """Degrees of freedom and scale of the prior, from mean and variance of the logarithms (Smyth
-    2004, section 6.2)."""
+    """Return degrees of freedom and scale of the prior.
+
+    From mean and variance of the logarithms (Smyth 2004, section 6.2).
+    """
     from scipy.special import digamma, polygamma
 
     logs = np.log(variances) - digamma(df / 2) + np.log(df / 2)

@@ -11,7 +11,7 @@ UNDEFINED, NONE = "[undefined]", "–"
 
 
 def number_text(value: float | None, form: str = ".3f") -> str:
-    """A number, a dash where there is none.
+    """Write a number, a dash where there is none.
 
     >>> number_text(0.81), number_text(float("nan")), number_text(0.1, "+.2f")
     ('0.810', '–', '+0.10')
@@ -20,7 +20,7 @@ def number_text(value: float | None, form: str = ".3f") -> str:
 
 
 def interval_text(low: float, high: float, form: str = ".3f") -> str:
-    """The two ends in brackets; a word where one is undefined.
+    """Write the two ends in brackets; a word where one is undefined.
 
     >>> interval_text(0.5, 0.75), interval_text(0.5, float("nan"))
     ('[0.500, 0.750]', '[undefined]')
@@ -29,7 +29,7 @@ def interval_text(low: float, high: float, form: str = ".3f") -> str:
 
 
 def estimate_text(value: float | None, low: float, high: float, form: str = ".3f") -> str:
-    """A number with its interval; a dash alone where there is no number.
+    """Write a number with its interval; a dash alone where there is no number.
 
     >>> estimate_text(0.6, 0.5, 0.75, ".2f"), estimate_text(None, 0.5, 0.75)
     ('0.60 [0.50, 0.75]', '–')

@@ -63,11 +63,10 @@ class PairedLines:
 
 
 def pretraining_spread(samples: Sequence[Sample], names: Sequence[Name]) -> Mapping[Name, Spread]:
-    """Of each line that was pretrained more than once, under its name, at whatever budgets it
-    stands: how much one pretraining differs from another.
+    """Return how much one pretraining differs from another, of each line with several.
 
-    The budgets of a line share its pretrainings: their mean is steadier, and has no more degrees of
-    freedom. Lines are moderated by one another.
+    Under its name, at whatever budgets it stands. The budgets of a line share its pretrainings:
+    their mean is steadier, and has no more degrees of freedom. Lines are moderated by one another.
     """
     found: dict[Name, list[tuple[float, float]]] = {}
     runs: dict[Name, int] = {}
@@ -284,8 +283,10 @@ def _fill_apart(sums: _Sums, lines: Sequence[_Line], a: int, b: int) -> None:
 def _pretrainings(
     samples: Sequence[Sample], spread: Sequence[Spread | None]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(variance, degrees of freedom) of each difference, (K, K), and of each line's mean, (K,),
-    that pretrainings make."""
+    """Return the variance that pretrainings make of each difference and of each line's mean.
+
+    (variance, degrees of freedom), (K, K), and (K,) of the means.
+    """
     known = [(spread[i] if i < len(spread) else None) or (0.0, np.inf) for i in range(len(samples))]
     own = np.array(
         [

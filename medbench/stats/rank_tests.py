@@ -91,8 +91,10 @@ def _unit(tasks: int, k: int) -> float:
 
 
 def friedman(each: np.ndarray) -> float:
-    """P value of Friedman's test (1937) from the ranks (T, K), T > 1, ties shared and corrected
-    for. See `Ranking`."""
+    """Return the p value of Friedman's test (1937) from the ranks (T, K), T > 1.
+
+    Ties are shared and corrected for. See `Ranking`.
+    """
     from scipy.special import fdtrc
 
     t, k = each.shape
@@ -112,11 +114,11 @@ def friedman(each: np.ndarray) -> float:
 
 
 def _studentized_range_tail(q: np.ndarray, k: int) -> np.ndarray:
-    """P(range of k standard normal numbers > q), elementwise: 1 - k times the integral of phi(z)
-    (Phi(z) - Phi(z - q))^(k - 1) over z.
+    """Return P(range of k standard normal numbers > q), elementwise.
 
-    By hand because scipy.stats, which has it, takes a second to import. The trapezoid rule on 401
-    points errs by less than 1e-10.
+    1 - k times the integral of phi(z) (Phi(z) - Phi(z - q))^(k - 1) over z. By hand because
+    scipy.stats, which has it, takes a second to import. The trapezoid rule on 401 points errs by
+    less than 1e-10.
     """
     from scipy.special import ndtr
 
@@ -140,8 +142,10 @@ def _studentized_range_at(tail: float, k: int) -> float:
 
 
 def cliques(mean: np.ndarray, critical: float) -> list[tuple[int, int]]:
-    """Which methods a critical-difference diagram joins: (first, last) places in rising order of
-    mean rank, each as long as can be."""
+    """Return which methods a critical-difference diagram joins.
+
+    (first, last) places in rising order of mean rank, each as long as can be.
+    """
     ordered = np.sort(mean)
     spans = [
         (i, int(np.searchsorted(ordered, ordered[i] + critical, side="right")) - 1)

@@ -55,10 +55,11 @@ class ReferenceVariance:
 
     @cached_property
     def df(self) -> float:
-        """Degrees of freedom of a variance that is estimated from these groups (Welch &
-        Satterthwaite): near the rarer class's groups less one where it is rare, near all groups
-        less two where two classes are equal. Of a kappa all groups less one: each of them moves its
-        agreement by chance.
+        """Return degrees of freedom of a variance that is estimated from these groups.
+
+        Welch & Satterthwaite: near the rarer class's groups less one where it is rare, near all
+        groups less two where two classes are equal. Of a kappa all groups less one: each of them
+        moves its agreement by chance.
         """
         if self.metric.endswith("kappa"):
             return float(max(self.total - 1, 1))
@@ -97,8 +98,10 @@ class ReferenceVariance:
         return variance
 
     def _kappa(self, value: np.ndarray) -> np.ndarray:
-        """Of two raters with the same shares of classes (Bloch & Kraemer 1989, Biometrics
-        45:269)."""
+        """Compute the variance of two raters with the same shares of classes.
+
+        Bloch & Kraemer 1989, Biometrics 45:269.
+        """
         shares = np.array(self.of_class, float) / max(sum(self.of_class), 1)
         chance = max(1 - float((shares**2).sum()), 1e-3)  # of two raters to differ by chance
         variance = (
@@ -118,8 +121,10 @@ class ReferenceVariance:
 
 
 def _auc(value: np.ndarray, positive: int, negative: int) -> np.ndarray:
-    """Hanley & McNeil's (1982) variance in the form that holds its level in score intervals
-    (Newcombe 2006, Statistics in Medicine 25:559, method 5)."""
+    """Compute Hanley & McNeil's (1982) variance, as it holds its level in score intervals.
+
+    Newcombe 2006, Statistics in Medicine 25:559, method 5.
+    """
     half = (positive + negative) / 2 - 1
     variance: np.ndarray = (
         value

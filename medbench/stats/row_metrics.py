@@ -37,8 +37,10 @@ def row_metrics(
 
 
 def uneven(probabilities: np.ndarray, kind: Kind) -> np.ndarray:
-    """Index of the images whose classes, of which one is right, have probabilities (N, C) that do
-    not sum to 1: calibration would mean nothing."""
+    """Return the images whose probabilities (N, C) of exclusive classes do not sum to 1.
+
+    Calibration would mean nothing.
+    """
     if kind == "multilabel":
         return np.zeros(0, np.int64)
     return np.flatnonzero(~(np.abs(probabilities.sum(1) - 1) <= UNEVEN))

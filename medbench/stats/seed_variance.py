@@ -1,9 +1,9 @@
-"""The one formula for what test groups and seeds each add to the variance of a mean over seeds
-(Obuchowski & Rockette 1995).
+"""What test groups and seeds each add to the variance of a mean over seeds.
 
-`estimates` asks it for one weighted sum, `estimates_batched` for many samples, `label_curves` for
-many weighted sums of the same few samples. They differ in how they find the variances that go in,
-not in what is made of them. Numbers or arrays (L,) throughout.
+The one formula (Obuchowski & Rockette 1995). `estimates` asks it for one weighted sum,
+`estimates_batched` for many samples, `label_curves` for many weighted sums of the same few samples.
+They differ in how they find the variances that go in, not in what is made of them. Numbers or
+arrays (L,) throughout.
 """
 
 from __future__ import annotations

@@ -30,18 +30,18 @@ UNDIVIDED = "fixed: too few images to hold out"
 def partition(
     labels: np.ndarray, groups: np.ndarray, shares: Sequence[float], key: str
 ) -> np.ndarray:
-    """Parts (N,) int64: which of the `shares` (relative sizes, e.g. 0.7, 0.1, 0.2) each image goes
-    to.
+    """Return which of the `shares` each image goes to: (N,) int64.
 
-    Iterative stratification over whole groups after Sechidis et al. (2011), with rules of its own.
-    They take the label that is rarest among what is left, and place an image where most of that
-    label is still lacking, as a number, ties at random. Here the classes come in one order, the
-    rarest of the whole first; of a class larger groups go before smaller ones, ties by hash; and a
-    group goes to the part that holds the smallest fraction of what it should of that class, then of
-    all images, then to the larger part. So each part gets a group of a class before any gets a
-    second: of two groups the two largest parts get one each. From about ten groups of a class on,
-    its shares are those asked for. A share of 0 gets nothing. labels (N,) int, or (N, C) float with
-    NaN = uncertain; groups (N,) str; `key` names the split, another key gives another one.
+    Relative sizes, e.g. 0.7, 0.1, 0.2. Iterative stratification over whole groups after Sechidis et
+    al. (2011), with rules of its own. They take the label that is rarest among what is left, and
+    place an image where most of that label is still lacking, as a number, ties at random. Here the
+    classes come in one order, the rarest of the whole first; of a class larger groups go before
+    smaller ones, ties by hash; and a group goes to the part that holds the smallest fraction of
+    what it should of that class, then of all images, then to the larger part. So each part gets a
+    group of a class before any gets a second: of two groups the two largest parts get one each.
+    From about ten groups of a class on, its shares are those asked for. A share of 0 gets nothing.
+    labels (N,) int, or (N, C) float with NaN = uncertain; groups (N,) str; `key` names the split,
+    another key gives another one.
     """
     names, member = np.unique(groups, return_inverse=True)
     counts = _class_counts(labels, member, len(names))
@@ -121,8 +121,10 @@ def _asked(available: np.ndarray, budget: Budget, share: float) -> np.ndarray:
 
 
 def _groups_of(groups: np.ndarray, of_class: np.ndarray, images: float) -> float:
-    """How many groups of a class hold so many of its images, where each holds as many as they do on
-    average."""
+    """Return how many groups of a class hold so many of its images.
+
+    Where each holds as many as they do on average.
+    """
     own = groups[of_class]
     return images * len(np.unique(own)) / max(len(own), 1)
 
@@ -182,8 +184,10 @@ def _foldable(classes: np.ndarray, groups: np.ndarray) -> bool:
 def cross_validation(
     labels: np.ndarray, groups: np.ndarray, most: int = MAX_FOLDS, divided: bool | None = None
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(training, held-out) positions of each fold of `held_out_fold`; [] where nothing can be held
-    out, or is to be."""
+    """Return (training, held-out) positions of each fold of `held_out_fold`.
+
+    [] where nothing can be held out, or is to be.
+    """
     fold = held_out_fold(labels, groups, most, divided)
     return [(np.flatnonzero(fold != i), np.flatnonzero(fold == i)) for i in range(fold.max() + 1)]
 
@@ -191,14 +195,14 @@ def cross_validation(
 def validation_part(
     labels: np.ndarray, groups: np.ndarray, share: float, key: str, requested: int | None = None
 ) -> np.ndarray:
-    """(n,) bool: what of a labelled subset is held out to stop a training and to choose its rate,
-    by `held_out`.
+    """Return what of a labelled subset is held out to stop a training: (n,) bool.
 
-    requested: images that the subset's budget asks for. Nothing is held out where `share` of these
-    are fewer than `MIN_HELD_OUT`: one answer for all draws of a budget. Of a label of several, both
-    values stay among the others where both are there. None: a subset without a budget. Nothing
-    where the part would hold fewer than `MIN_HELD_OUT` images, or one class alone; multi-label:
-    where a label would lose a value among the others, or none would have both in the part.
+    And to choose its rate, by `held_out`. requested: images that the subset's budget asks for.
+    Nothing is held out where `share` of these are fewer than `MIN_HELD_OUT`: one answer for all
+    draws of a budget. Of a label of several, both values stay among the others where both are
+    there. None: a subset without a budget. Nothing where the part would hold fewer than
+    `MIN_HELD_OUT` images, or one class alone; multi-label: where a label would lose a value among
+    the others, or none would have both in the part.
     """
     held = held_out(labels, groups, share, key)
     several = labels.ndim > 1
@@ -219,11 +223,10 @@ def validation_part(
 
 
 def held_out(labels: np.ndarray, groups: np.ndarray, share: float, key: str) -> np.ndarray:
-    """(n,) bool: about `share` of a labelled subset, whole groups, stratified, for validation
-    inside it.
+    """Return about `share` of a labelled subset, for validation inside it: (n,) bool.
 
-    A class of which that part would hold every image stays among the others: `partition` places one
-    that has a single group wherever there is room.
+    Whole groups, stratified. A class of which that part would hold every image stays among the
+    others: `partition` places one that has a single group wherever there is room.
     """
     return _left_one(
         partition(labels, groups, [1 - share, share], key=key) == 1,
@@ -233,8 +236,10 @@ def held_out(labels: np.ndarray, groups: np.ndarray, share: float, key: str) -> 
 
 
 def _left_one(held: np.ndarray, matrix: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """`held` (n,) without the groups of a column of `matrix` (n, C) of which no image would be left
-    among the others."""
+    """Take out of `held` (n,) groups that would leave a column no image among the others.
+
+    Columns are those of `matrix` (n, C).
+    """
     lost = matrix[held].any(0) & ~matrix[~held].any(0)
     back: np.ndarray = held & ~np.isin(groups, groups[held & matrix[:, lost].any(1)])
     return back

@@ -13,7 +13,7 @@ _END = object()
 
 
 def one_ahead(items: Iterator[T]) -> Iterator[T]:
-    """The same items.
+    """Yield the same items, each made while the consumer has the one before.
 
     The next is made while the consumer has one; what making it raises comes when it is asked for.
     """

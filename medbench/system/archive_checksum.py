@@ -27,8 +27,7 @@ class DamagedArchive(ValueError):
 
 
 def with_checksum(raw: bytes) -> bytes:
-    """An archive without a comment, with one that holds the checksum of all before its own
-    digits."""
+    """Give an archive without a comment one that holds the checksum of all before its digits."""
     if not _bare(raw[-_DIRECTORY_END:]):
         raise ValueError("no zip archive without a comment")
     body = raw[:-2] + _COMMENT.to_bytes(2, "little") + _MARK

@@ -1,8 +1,8 @@
-"""A child interpreter that is given one thing to do and tells how far it is, message after message,
-until it ends or dies.
+"""A child interpreter that is given one thing to do.
 
-As in `worker_pool` it never imports the parent's `__main__`, inherits no threads, and ends when the
-parent does, however that ends.
+It tells how far it is, message after message, until it ends or dies. As in `worker_pool` it never
+imports the parent's `__main__`, inherits no threads, and ends when the parent does, however that
+ends.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def how_it_ended(code: int) -> str:
 
 
 def serve() -> None:
-    """A child's life."""
+    """Live a child's life."""
     # Ctrl-C is the parent's to handle; it ends this process
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "SIGUSR2"):

@@ -1,5 +1,7 @@
-"""A person's CSV file as a reader of rows, whichever program wrote it: commas, semicolons or tabs,
-with or without the line that Excel puts first."""
+"""A person's CSV file as a reader of rows, whichever program wrote it.
+
+Commas, semicolons or tabs, with or without the line that Excel puts first.
+"""
 
 from __future__ import annotations
 
@@ -67,8 +69,9 @@ def csv_rows(stream: TextIO, column: str) -> CsvRows:
 
 
 def with_points(column: Iterable[str], delimiter: str) -> list[str]:
-    """A column's numbers with decimal points, where a file of semicolons has decimal commas (as
-    programs write them in half of Europe).
+    """Return a column's numbers with decimal points.
+
+    Where a file of semicolons has decimal commas (as programs write them in half of Europe).
 
     >>> with_points(["63,5", "7", ""], ";"), with_points(["63,5", "a"], ";"), with_points(["63,500"], ",")
     (['63.5', '7', ''], ['63,5', 'a'], ['63,500'])

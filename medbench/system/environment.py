@@ -14,8 +14,10 @@ from typing import Any
 
 @cache
 def machine(device: str) -> dict[str, Any]:
-    """Device in words and its kind (cpu, cuda), package versions, and the commit of medbench's
-    source where it is a checkout."""
+    """Return the device in words and its kind (cpu, cuda), package versions, and the commit.
+
+    Of medbench's source, where it is a checkout.
+    """
     import torch
 
     packages = ("medbench", "numpy", "scikit-learn", "timm", "torch")

@@ -1,6 +1,7 @@
-"""Uncompressed .npz files, written with a checksum of the whole, and read without numpy's own
-reader, which spends ten times as long on a file of a few kilobytes: tables read thousands. Files of
-an older medbench have the checksums of their members alone.
+"""Uncompressed .npz files, written with a checksum of the whole.
+
+And read without numpy's own reader, which spends ten times as long on a file of a few kilobytes:
+tables read thousands. Files of an older medbench have the checksums of their members alone.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import re
 
 
 def as_file_name(text: str) -> str:
-    """The text with what some file system refuses as hyphens.
+    """Return the text with what some file system refuses as hyphens.
 
     Spaces and dots at its end, which Windows leaves out, are left out.
 

@@ -48,8 +48,10 @@ def locked(file: Path | str, timeout: float = -1) -> Iterator[None]:
 
 @contextmanager
 def attempted(*files: Path | str) -> Iterator[bool]:
-    """Hold the locks of all these files inside, and give True; False, and none of them, where
-    another process holds one. Raises DiskError."""
+    """Hold the locks of all these files inside, and give True.
+
+    False, and none of them, where another process holds one.
+    """
     from filelock import Timeout
 
     with ExitStack() as held:

@@ -41,8 +41,10 @@ def advised(what: str, then: str) -> Iterator[None]:
 
 
 def release() -> None:
-    """Give a GPU's memory that is free back to it, for other processes and for blocks of other
-    sizes. Nothing where no GPU was used."""
+    """Give a GPU's memory that is free back to it.
+
+    For other processes and for blocks of other sizes. Nothing where no GPU was used.
+    """
     import torch
 
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]

@@ -24,10 +24,10 @@ PRECISIONS = ("fp32", "tf32", "bf16")
 
 @contextmanager
 def products(precision: str) -> Iterator[None]:
-    """Convolutions and matrix products of float32 as `precision` says, whatever torch's own
-    switches said before; those are put back afterwards.
+    """Compute convolutions and matrix products of float32 as `precision` says.
 
-    The switches are the whole process's: an encoder of the user's own may have turned them too.
+    Whatever torch's own switches said before; those are put back afterwards. The switches are the
+    whole process's: an encoder of the user's own may have turned them too.
     """
     import torch
 

@@ -35,9 +35,10 @@ class ProcessGroup:
     board: Any = None
 
     def in_turn(self, work: Callable[[], T]) -> T:
-        """What `work` gives: the first process does it, then all others, who find in the caches
-        what it made. Nobody waits in a collective, which would be taken for lost after some
-        minutes.
+        """Let the first process do `work`, then all others.
+
+        They find in the caches what it made. Nobody waits in a collective, which would be taken for lost
+        after some minutes.
         """
         if self.size == 1 or self.rank == 0:
             found = work()
@@ -50,8 +51,10 @@ class ProcessGroup:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Inside, an error of one process ends all, each with a line that says whose it was, and
-        why. The others sit in a collective, and would wait."""
+        """End all processes on an error of one, and say whose it was, and why.
+
+        The others sit in a collective, and would wait.
+        """
         if self.board is None:
             yield
             return
@@ -88,7 +91,10 @@ class ProcessGroup:
                 os._exit(1)
 
     def _leave(self, over: threading.Event) -> None:
-        """The first process last: the board is with it, and must outlive who reads it."""
+        """Leave the group, the first process last.
+
+        The board is with it, and must outlive who reads it.
+        """
         from torch import distributed
 
         if self.rank:

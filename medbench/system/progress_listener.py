@@ -87,8 +87,10 @@ def report_progress(
 
 @contextmanager
 def speaking_for(worker: int) -> Iterator[None]:
-    """Inside, what is reported is the work of that process of several, for whoever measures how
-    long work takes."""
+    """Report as the work of that process of several.
+
+    For whoever measures how long work takes.
+    """
     token = _speaker.set(worker)
     try:
         yield
@@ -97,7 +99,7 @@ def speaking_for(worker: int) -> Iterator[None]:
 
 
 def speaker() -> int:
-    """The number of the process whose work is reported; 0 where there is one."""
+    """Return the number of the process whose work is reported; 0 where there is one."""
     return _speaker.get()
 
 

@@ -97,12 +97,11 @@ def crc32(rows: np.ndarray, before: int = 0) -> int:
 
 
 class CheckedRows:
-    """Rows of a mapped array, a block of which is checked when one of its rows is first read, in
-    this process and of this file.
+    """Rows of a mapped array, a block of which is checked when one of its rows is first read.
 
-    It is read as an array is, by slice and index; `part` gives rows without reading them.
-    repair(block): is called with the number of a block that is damaged, and returns once the file
-    holds what it should.
+    In this process and of this file. It is read as an array is, by slice and index; `part` gives
+    rows without reading them. repair(block): is called with the number of a block that is damaged,
+    and returns once the file holds what it should.
     """
 
     def __init__(
@@ -148,7 +147,7 @@ class CheckedRows:
         return self.where.start + self.where.step * np.where(chosen < 0, chosen + len(self), chosen)
 
     def into(self, index: np.ndarray, out: np.ndarray) -> None:
-        """The rows at `index` (n,) int, copied once."""
+        """Copy the rows at `index` (n,) int into `out`, once."""
         rows = self._rows(index)
         self._checked(rows)
         # "raise", the default, would copy twice; `_rows` has raised

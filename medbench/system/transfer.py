@@ -80,7 +80,10 @@ class SideStream:
         self.moving.append((there, arrived))
 
     def receive(self) -> torch.Tensor:
-        """The block that was sent first. The device waits for it, the host does not."""
+        """Return the block that was sent first.
+
+        The device waits for it, the host does not.
+        """
         import torch
 
         block, arrived = self.moving.popleft()

@@ -101,8 +101,10 @@ def read_table(
 def metadata(
     rows: Mapping[str, np.ndarray], columns: Mapping[str, str], age: str = ""
 ) -> dict[str, np.ndarray]:
-    """Short name -> the column, of those of `columns` (short name -> column name) that are there;
-    `age` as a number, in years."""
+    """Return short name -> the column, of those of `columns` that are there.
+
+    `columns`: short name -> column name; `age` as a number, in years.
+    """
     found = {short: rows[name] for short, name in columns.items() if name in rows}
     return {**found, "age": numbers(rows[age])} if age in rows else found
 
@@ -137,10 +139,10 @@ def values(column: np.ndarray, meaning: Mapping[str, float], file: Path) -> np.n
 
 
 def files(root: Path, folders: Sequence[str], task: str) -> dict[str, Path]:
-    """File name without suffix -> image file, of those in `root/folder` for each of `folders` (""
-    is `root`), not deeper.
+    """Return file name without suffix -> image file.
 
-    A folder may be missing, but not all of them. Raises UserError.
+    Of those in `root/folder` for each of `folders` ("" is `root`), not deeper. A folder may be
+    missing, but not all of them. Raises UserError.
     """
     first_existing(root, folders, task)
     found: dict[str, Path] = {}
@@ -152,8 +154,11 @@ def files(root: Path, folders: Sequence[str], task: str) -> dict[str, Path]:
 
 
 def is_image(name: str) -> bool:
-    """By its suffix, and not by what systems leave: macOS a `._name.jpg` beside each image, a
-    network disk its thumbnails."""
+    """Whether a file is an image, by its suffix.
+
+    And not by what systems leave: macOS a `._name.jpg` beside each image, a network disk its
+    thumbnails.
+    """
     return name.lower().endswith(IMAGE_SUFFIXES) and not leftovers.left_behind(name)
 
 

@@ -1,10 +1,10 @@
-"""CheXpert: five findings on chest radiographs (Irvin et al. 2019, arXiv:1901.07031), the labels of
-Azizi et al. 2021.
+"""CheXpert: five findings on chest radiographs, the labels of Azizi et al. 2021.
 
-Layout as downloaded from Stanford: `CheXpert-v1.0/` or `CheXpert-v1.0-small/` with `train.csv`,
-`valid.csv`, and images `train/patient00001/study1/view1_frontal.jpg`. Columns
-`Path,Sex,Age,Frontal/Lateral,AP/PA`, then 14 findings: 1 present, 0 absent, blank not mentioned,
-which is read as absent as the authors do, -1 uncertain.
+Irvin et al. 2019, arXiv:1901.07031. Layout as downloaded from Stanford: `CheXpert-v1.0/` or
+`CheXpert-v1.0-small/` with `train.csv`, `valid.csv`, and images
+`train/patient00001/study1/view1_frontal.jpg`. Columns `Path,Sex,Age,Frontal/Lateral,AP/PA`, then 14
+findings: 1 present, 0 absent, blank not mentioned, which is read as absent as the authors do, -1
+uncertain.
 """
 
 from __future__ import annotations

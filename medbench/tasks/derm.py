@@ -1,10 +1,9 @@
-"""HAM10000: seven kinds of pigmented skin lesion in dermoscopy (Tschandl, Rosendahl & Kittler 2018,
-doi:10.1038/sdata.2018.161).
+"""HAM10000: seven kinds of pigmented skin lesion in dermoscopy.
 
-Layout as on Harvard Dataverse, doi:10.7910/DVN/DBW86T, and Kaggle,
-kmader/skin-cancer-mnist-ham10000: `HAM10000_images_part_1/` and `HAM10000_images_part_2/` with
-`ISIC_*.jpg` (Kaggle writes them in small letters too; one folder `HAM10000_images/` or `images/` is
-read as well), and `HAM10000_metadata`, `.csv` or `.tab`, with
+Tschandl, Rosendahl & Kittler 2018, doi:10.1038/sdata.2018.161. Layout as on Harvard Dataverse,
+doi:10.7910/DVN/DBW86T, and Kaggle, kmader/skin-cancer-mnist-ham10000: `HAM10000_images_part_1/` and
+`HAM10000_images_part_2/` with `ISIC_*.jpg` (Kaggle writes them in small letters too; one folder
+`HAM10000_images/` or `images/` is read as well), and `HAM10000_metadata`, `.csv` or `.tab`, with
 `lesion_id,image_id,dx,dx_type,age,sex,localization`, on Dataverse also `dataset`.
 """
 

@@ -1,7 +1,6 @@
-"""HyperKvasir: endoscopy of the upper and lower tract in 23 classes (Borgli et al. 2020,
-doi:10.1038/s41597-020-00622-y).
+"""HyperKvasir: endoscopy of the upper and lower tract in 23 classes.
 
-Layout as on datasets.simula.no/hyper-kvasir:
+Borgli et al. 2020, doi:10.1038/s41597-020-00622-y. Layout as on datasets.simula.no/hyper-kvasir:
 `labeled-images/{lower,upper}-gi-tract/<group>/<class>/*.jpg`, and the official five folds of
 github.com/simula/hyper-kvasir, `5_fold_split.csv`: `file-name;class-name;split-index`, separated by
 semicolons. Eight classes have one name in the folders and another in the folds; both are read.

@@ -1,7 +1,7 @@
-"""PatchCamelyon: metastasis in lymph node patches of 96 pixels (Veeling et al. 2018,
-arXiv:1806.03962): the original and Kaggle's.
+"""PatchCamelyon: metastasis in lymph node patches of 96 pixels.
 
-Original, doi:10.5281/zenodo.2546921 and github.com/basveeling/pcam:
+Veeling et al. 2018, arXiv:1806.03962; the original and Kaggle's. Original,
+doi:10.5281/zenodo.2546921 and github.com/basveeling/pcam:
 `camelyonpatch_level_2_split_{train,valid,test}_{x,y}.h5` (published as .gz), data sets `x` (N, 96,
 96, 3) uint8 and `y` (N, 1, 1, 1); slides are disjoint between parts. Kaggle's
 histopathologic-cancer-detection: `train_labels.csv` with `id,label`, images `train/<id>.tif`;

@@ -1,7 +1,6 @@
-"""Bone marrow cells in 21 classes (Matek et al. 2021, doi:10.1182/blood.2020010568), from 945
-patients.
+"""Bone marrow cells in 21 classes, from 945 patients.
 
-Layout as on TCIA, doi:10.7937/TCIA.AXH3-T579:
+Matek et al. 2021, doi:10.1182/blood.2020010568. Layout as on TCIA, doi:10.7937/TCIA.AXH3-T579:
 `BM_cytomorphology_data/<CLASS>/<range>/<CLASS>_00001.jpg`; rare classes have no range folder. No
 path carries a patient, so that none can be kept on one side.
 """

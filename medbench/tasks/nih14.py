@@ -1,12 +1,12 @@
-"""NIH ChestX-ray14: fourteen findings mined from reports (Wang et al. 2017, arXiv:1705.02315), and
-four that experts labelled anew.
+"""NIH ChestX-ray14: fourteen findings mined from reports, four labelled anew by experts.
 
-Layout as on nihcc.app.box.com/v/ChestXray-NIHCC: `images_001/` to `images_012/` (each perhaps with
-`images/` in it) or one flat `images/`, `Data_Entry_2017_v2020.csv`, `train_val_list.txt`,
-`test_list.txt`. Columns of the table: `Image Index,Finding Labels,Follow-up #,Patient ID, Patient
-Age,Patient Gender,View Position,OriginalImage[Width,Height],...`. Its header looks broken
-(`OriginalImage[Width,Height]` counts as two names), so that columns are found by name and those
-behind are not used. Labels are joined by `|`.
+Wang et al. 2017, arXiv:1705.02315. Layout as on nihcc.app.box.com/v/ChestXray-NIHCC: `images_001/`
+to `images_012/` (each perhaps with `images/` in it) or one flat `images/`,
+`Data_Entry_2017_v2020.csv`, `train_val_list.txt`, `test_list.txt`. Columns of the table: `Image
+Index,Finding Labels,Follow-up #,Patient ID, Patient Age,Patient Gender,View
+Position,OriginalImage[Width,Height],...`. Its header looks broken (`OriginalImage[Width,Height]`
+counts as two names), so that columns are found by name and those behind are not used. Labels are
+joined by `|`.
 
 Expert labels (Majkowska et al. 2020, doi:10.1148/radiol.2019191293), from
 gs://gcs-public-data--healthcare-nih-chest-xray-labels: in the folder `four_findings_expert_labels`

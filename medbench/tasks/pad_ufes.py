@@ -1,10 +1,10 @@
-"""PAD-UFES-20: six kinds of skin lesion in smartphone photographs (Pacheco et al. 2020,
-doi:10.1016/j.dib.2020.106221).
+"""PAD-UFES-20: six kinds of skin lesion in smartphone photographs.
 
-Layout as on Mendeley Data, doi:10.17632/zr7vgbcyr2: `metadata.csv` with
-`patient_id,lesion_id,...,diagnostic,...,img_id,...` and of the patient `age`, `gender`, `region`
-(of the body), `fitspatrick` (sic, the skin type), and images `images/PAT_*_*_*.png` (three zips,
-`imgs_part_1` to `imgs_part_3`, which may stay folders). `img_id` carries the suffix.
+Pacheco et al. 2020, doi:10.1016/j.dib.2020.106221. Layout as on Mendeley Data,
+doi:10.17632/zr7vgbcyr2: `metadata.csv` with `patient_id,lesion_id,...,diagnostic,...,img_id,...`
+and of the patient `age`, `gender`, `region` (of the body), `fitspatrick` (sic, the skin type), and
+images `images/PAT_*_*_*.png` (three zips, `imgs_part_1` to `imgs_part_3`, which may stay folders).
+`img_id` carries the suffix.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
-"""Kermany: pneumonia in chest radiographs of children (Kermany et al. 2018,
-doi:10.1016/j.cell.2018.02.010).
+"""Kermany: pneumonia in chest radiographs of children.
 
-Layout as on Kaggle, paultimothymooney/chest-xray-pneumonia:
-`chest_xray/{train,val,test}/{NORMAL,PNEUMONIA}/*.jpeg`. Names are reported to carry the patient:
-`person63_bacteria_306`, `IM-0115-0001`, `NORMAL2-IM-1427-0001`, and on Mendeley Data
-(doi:10.17632/rscbjbr9sj) `BACTERIA-1135262-0001`. Small numbers start anew in the test folder:
-`person1` there is another child than in train.
+Kermany et al. 2018, doi:10.1016/j.cell.2018.02.010. Layout as on Kaggle,
+paultimothymooney/chest-xray-pneumonia: `chest_xray/{train,val,test}/{NORMAL,PNEUMONIA}/*.jpeg`.
+Names are reported to carry the patient: `person63_bacteria_306`, `IM-0115-0001`,
+`NORMAL2-IM-1427-0001`, and on Mendeley Data (doi:10.17632/rscbjbr9sj) `BACTERIA-1135262-0001`.
+Small numbers start anew in the test folder: `person1` there is another child than in train.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
-"""Diabetic retinopathy in fundus photographs, graded 0 to 4: APTOS 2019 and EyePACS, both Kaggle
-competitions.
+"""Diabetic retinopathy in fundus photographs, graded 0 to 4.
 
-APTOS, kaggle.com/c/aptos2019-blindness-detection: `train.csv` with `id_code,diagnosis`, images
-`train_images/<id_code>.png`. EyePACS, kaggle.com/c/diabetic-retinopathy-detection:
-`trainLabels.csv` with `image,level`, images `<patient>_left.jpeg` and `<patient>_right.jpeg`, in
-`train/` or beside the table. The grades are the same: no, mild, moderate, severe, proliferative
-retinopathy.
+APTOS 2019 and EyePACS, both Kaggle competitions. APTOS, kaggle.com/c/aptos2019-blindness-detection:
+`train.csv` with `id_code,diagnosis`, images `train_images/<id_code>.png`. EyePACS,
+kaggle.com/c/diabetic-retinopathy-detection: `trainLabels.csv` with `image,level`, images
+`<patient>_left.jpeg` and `<patient>_right.jpeg`, in `train/` or beside the table. The grades are
+the same: no, mild, moderate, severe, proliferative retinopathy.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
-"""SCIN: everyday skin conditions in photographs by the people who have them (Ward et al. 2024,
-arXiv:2402.18545).
+"""SCIN: everyday skin conditions in photographs by the people who have them.
 
-Layout as in gs://dx-scin-public-data/dataset: `scin_cases.csv` (`case_id`, `image_1_path` to
-`image_3_path`, `age_group`, `sex_at_birth`, `fitzpatrick_skin_type`), `scin_labels.csv` (`case_id`,
-`weighted_skin_condition_label`: a Python dict of condition -> weight), `images/`. The list of the
-dermatologists' own names, which the schema and the release spell differently
-(`dermatologist_skin_condition_label_name`, `..._on_label_name`), is not read.
+Ward et al. 2024, arXiv:2402.18545. Layout as in gs://dx-scin-public-data/dataset: `scin_cases.csv`
+(`case_id`, `image_1_path` to `image_3_path`, `age_group`, `sex_at_birth`, `fitzpatrick_skin_type`),
+`scin_labels.csv` (`case_id`, `weighted_skin_condition_label`: a Python dict of condition ->
+weight), `images/`. The list of the dermatologists' own names, which the schema and the release
+spell differently (`dermatologist_skin_condition_label_name`, `..._on_label_name`), is not read.
 
 A case's class is the condition of the largest weight: ten common ones, and `other`, as Azizi et al.
 merge rare conditions. Cases without a weighted label (not gradable, or several conditions) are left

@@ -1,4 +1,4 @@
-"""Can a task's data be trusted?
+"""Whether a task's data can be trusted.
 
 Leaks between parts, copies, contradicting labels, metadata that gives the label away. See
 `auditing.audit`.

@@ -1,11 +1,10 @@
-"""The nearest of N codes of 63 bits to each image, by Hamming distance, without comparing all
-pairs.
+"""The nearest of N codes of 63 bits to each image, without comparing all pairs.
 
-Multi-index hashing (Norouzi, Punjani & Fleet 2012, doi:10.1109/CVPR.2012.6248043): codes are cut
-into four chunks, and of two codes that differ in at most 4 w + 3 bits one chunk differs in at most
-w. So codes that share a chunk are looked up, then those one bit away in a chunk, and so on; an
-image whose neighbours are nearer than all that was not looked up is done. Where looking up would
-take longer than comparing, all codes are compared.
+By Hamming distance. Multi-index hashing (Norouzi, Punjani & Fleet 2012,
+doi:10.1109/CVPR.2012.6248043): codes are cut into four chunks, and of two codes that differ in at
+most 4 w + 3 bits one chunk differs in at most w. So codes that share a chunk are looked up, then
+those one bit away in a chunk, and so on; an image whose neighbours are nearer than all that was not
+looked up is done. Where looking up would take longer than comparing, all codes are compared.
 
 Own code: none of the packages that medbench needs searches codes exactly, and eight ways of an
 image are eight searches to all that do.

@@ -1,13 +1,13 @@
-"""How alike two images are, once one lies over the other, so that a copy stands out from what all
-images of a data set share.
+"""How alike two images are, once one lies over the other.
 
-Agreement of the directions of the grey levels' gradients in three octaves, block by block. A
-direction stays where it is in a copy that was lit otherwise, equalised or compressed; and each
-place counts alike, however strong its contrast is: aligned chests share their ribs, a few strong
-edges, but not the faint texture between them, of which there is more. The quarter of the blocks
-that agrees least is left out: a label, a ruler or a box of text that was put over a copy hides no
-more than that. What is shared by all (a dark frame) is no part of it, and how much two different
-images of this data set agree is measured by whoever calls this: see `duplicates`.
+A copy must stand out from what all images of a data set share. Agreement of the directions of the
+grey levels' gradients in three octaves, block by block. A direction stays where it is in a copy
+that was lit otherwise, equalised or compressed; and each place counts alike, however strong its
+contrast is: aligned chests share their ribs, a few strong edges, but not the faint texture between
+them, of which there is more. The quarter of the blocks that agrees least is left out: a label, a
+ruler or a box of text that was put over a copy hides no more than that. What is shared by all (a
+dark frame) is no part of it, and how much two different images of this data set agree is measured
+by whoever calls this: see `duplicates`.
 """
 
 from __future__ import annotations

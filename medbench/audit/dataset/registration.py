@@ -1,6 +1,6 @@
-"""Are two images the same picture? One is laid over the other as well as an affine map can, and the
-detail they share is measured.
+"""Whether two images are the same picture.
 
+One is laid over the other as well as an affine map can, and the detail they share is measured.
 Coarse: the detail of one image, mirrored, turned and scaled down in steps, is looked for in the
 other at every shift, by FFT; both ways round, for either may be the crop. Fine: from the best
 starts, an affine map is fitted by Gauss-Newton on the correlation (Evangelidis & Psarakis 2008,

@@ -1,13 +1,13 @@
-"""Does this encoder get its images as it was trained? What the checkpoint declares, and what its
-weights remember of their training images.
+"""Whether an encoder gets its images as it was trained.
 
-A network with batch norm remembers them: each layer's running mean and variance are those of the
-training images. With the right value range, mean and std, reference images come closest to them, so
-a handful of known preprocessings are tried and compared. The first layer tells more: a convolution
-is linear, so the mean and covariance of the training pixels can be solved for from the statistics
-behind it, and with them the order of the channels. A network with layer norm alone remembers none
-of it; there the effective rank of the features is all that is measured, and what the checkpoint
-declares carries the verdict.
+What the checkpoint declares, and what its weights remember of their training images. A network with
+batch norm remembers them: each layer's running mean and variance are those of the training images.
+With the right value range, mean and std, reference images come closest to them, so a handful of
+known preprocessings are tried and compared. The first layer tells more: a convolution is linear, so
+the mean and covariance of the training pixels can be solved for from the statistics behind it, and
+with them the order of the channels. A network with layer norm alone remembers none of it; there the
+effective rank of the features is all that is measured, and what the checkpoint declares carries the
+verdict.
 """
 
 from __future__ import annotations
@@ -135,14 +135,13 @@ def diagnose(
     *,
     cheap: bool = False,
 ) -> EncoderReport:
-    """Whether `net` (eval mode) gets its images as it was trained, if they are given as `encoder`
-    states.
+    """Whether `net` (eval mode) gets its images as it was trained.
 
-    images: at least 8 of (H, W, 3) uint8 RGB as decoded, before resizing, as the network has seen
-    in training: natural ones (`reference_images`) for ImageNet weights. declared: what the
-    checkpoint says of itself, with the keys of timm's `pretrained_cfg` (mean, std, interpolation,
-    input_size; others are ignored). cheap: only values are tried, no order of channels and no
-    interpolation.
+    That is, if they are given as `encoder` states. images: at least 8 of (H, W, 3) uint8 RGB as
+    decoded, before resizing, as the network has seen in training: natural ones (`reference_images`)
+    for ImageNet weights. declared: what the checkpoint says of itself, with the keys of timm's
+    `pretrained_cfg` (mean, std, interpolation, input_size; others are ignored). cheap: only values
+    are tried, no order of channels and no interpolation.
 
     The order of channels shows in the mean colour that the first batch norm remembers, if training
     did not subtract it (see MARGIN_ORDER), else in the misfit or not at all. Bilinear and bicubic

@@ -1,4 +1,4 @@
-"""`data verify`: is what lies there what the publisher gives?
+"""`data verify`, which tells whether what lies there is what the publisher gives.
 
 Counts, hashes, every image decoded, copies, and files that nothing lists.
 """

@@ -22,7 +22,8 @@ _KEPT = 0.5
 
 
 def says_so(name: object) -> bool:
-    """
+    """Whether a name says that what it names is an average.
+
     >>> says_so("params_ema"), says_so("model"), says_so("exp_average_loss"), says_so("schema")
     (True, False, True, False)
     """
@@ -47,14 +48,15 @@ def elsewhere(tree: Mapping[str, Any], raw: object, called: str) -> tuple[str, .
 
 
 def is_whole(average: object, networks: Sequence[object]) -> bool:
-    """Whether what is called an average has as many tensors as one of the networks in the same file
-    has."""
+    """Whether what is called an average has as many tensors as a network of the same file."""
     return _tensors(average) >= _KEPT * max(map(_tensors, networks))
 
 
 def prefixes(keys: Sequence[str]) -> list[str]:
-    """First components of keys that name an average of what the other keys name, each with its
-    point."""
+    """Return first components of keys that name an average of what the other keys name.
+
+    Each with its point.
+    """
     first = [key.partition(".")[0] for key in keys if "." in key]
     return [
         f"{name}."

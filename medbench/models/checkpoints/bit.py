@@ -49,8 +49,10 @@ def _part(name: str) -> str:
 
 
 def is_one(file: Path) -> bool:
-    """Tell whether a file is a checkpoint of TensorFlow, or an archive of NumPy with a ResNet of
-    Big Transfer."""
+    """Whether a file is a checkpoint of TensorFlow, or an archive of a ResNet of Big Transfer.
+
+    An archive of NumPy.
+    """
     if tensorflow.is_index(file):
         return True
     try:

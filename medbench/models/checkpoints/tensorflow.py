@@ -1,8 +1,8 @@
-"""Variables of a TensorFlow checkpoint, read without TensorFlow: `NAME.index` beside
-`NAME.data-00000-of-00001`, as a SavedModel's `variables/` holds them.
+"""Variables of a TensorFlow checkpoint, read without TensorFlow.
 
-The index is a table of LevelDB (google/leveldb, doc/table_format.md) from names to protocol buffers
-that say type, shape and place of each variable in the data files
+`NAME.index` beside `NAME.data-00000-of-00001`, as a SavedModel's `variables/` holds them. The index
+is a table of LevelDB (google/leveldb, doc/table_format.md) from names to protocol buffers that say
+type, shape and place of each variable in the data files
 (tensorflow/core/protobuf/tensor_bundle.proto). In a checkpoint of TensorFlow 2 names are places in
 a graph of objects; that graph (trackable_object_graph.proto) gives each variable's own name.
 Nothing is executed.

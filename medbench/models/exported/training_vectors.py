@@ -187,7 +187,10 @@ class SupportHead:
 
     @staticmethod
     def of(arrays: Mapping[str, np.ndarray], kind: Kind, n_classes: int) -> SupportHead:
-        """Raises ValueError for arrays that are no such head."""
+        """Read the head.
+
+        Raises ValueError for arrays that are no such head.
+        """
         transform, seen, vectors = Components.of(arrays), arrays["seen"], arrays["vectors"]
         c = len(seen)
         expect(

@@ -1,8 +1,7 @@
-"""The network of a repository of the hub, built by the package that reads it, with a readout: (B,
-3, S, S) -> (B, D).
+"""The network of a repository of the hub, with a readout: (B, 3, S, S) -> (B, D).
 
-Weights are safetensors, or are read with `weights_only`: an object in them is refused. Code of a
-repository is never run.
+Built by the package that reads it. Weights are safetensors, or are read with `weights_only`: an
+object in them is refused. Code of a repository is never run.
 """
 
 from __future__ import annotations
@@ -243,7 +242,10 @@ class _Tower(nn.Module):
         self.options = {"interpolate_pos_encoding": True} if resized else {}
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Raises UserError for a readout that the network does not give."""
+        """Compute features (B, D).
+
+        Raises UserError for a readout that the network does not give.
+        """
         out = self.net(pixel_values=images, **self.options)
         if self.readout == "pool":
             pooled: torch.Tensor | None = getattr(out, "pooler_output", None)

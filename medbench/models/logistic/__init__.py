@@ -1,8 +1,8 @@
-"""L2-penalised logistic regression for all penalties and folds of a labelled subset together, in
-batched matrix products.
+"""L2-penalised logistic regression for all penalties and folds of a labelled subset.
 
-A member is one penalty on one set of training images (a fold's, or the whole subset). Its
-objective, with features standardised by the mean and standard deviation of its own n images, is
+Together, in batched matrix products. A member is one penalty on one set of training images (a
+fold's, or the whole subset). Its objective, with features standardised by the mean and standard
+deviation of its own n images, is
 
     mean over images of the cross-entropy  +  penalty / 2 * ||W||_F^2,        bias not penalised,
 

@@ -1,5 +1,7 @@
-"""From labelled images to what the engine solves for, and from its solution to probabilities and
-decisions."""
+"""From labelled images to what the engine solves for, and back.
+
+From its solution to probabilities and decisions.
+"""
 
 from __future__ import annotations
 
@@ -81,8 +83,10 @@ class Model:
         return found
 
     def score(self, images: np.ndarray | torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """Probabilities (M, C) float64 and decisions (M,), multi-label (M, C), int64 of images (M,
-        D), which may lie on the device already."""
+        """Return probabilities (M, C) float64 and decisions (M,), multi-label (M, C), int64.
+
+        Of images (M, D), which may lie on the device already.
+        """
         logits = self.logits(images)
         out = np.tile(self.base, (len(images), 1))
         if self.kind in ("binary", "multilabel"):

@@ -1,5 +1,7 @@
-"""The public face of the engine: targets, solutions, and the way from features to problems that the
-solver takes."""
+"""The public face of the engine.
+
+Targets, solutions, and the way from features to problems that the solver takes.
+"""
 
 from __future__ import annotations
 
@@ -107,9 +109,9 @@ def fit(
     max_iterations: int = 3000,
     constant: float = 1e-6,
 ) -> Fits:
-    """Solve every penalty (P,) on every part (index arrays into the N images, of any subsets of
-    them; None: all images, B = 1).
+    """Solve every penalty (P,) on every part.
 
+    Parts are index arrays into the N images, of any subsets of them; None: all images, B = 1.
     features (N, D) float, finite. tolerance: of the gradient's norm. dtype: of the products;
     float32 reaches about 1e-6, below that a member stops where rounding lets it go no further, and
     its certificate says so. basis: `eigenbasis` of some images like these, for parts with more
@@ -148,8 +150,10 @@ def _batches(
     penalties: int,
     dtype: torch.dtype,
 ) -> Iterator[list[int]]:
-    """Parts, which come in ascending order of their sizes, in batches of like size whose problems
-    and state take `BATCH_BYTES`."""
+    """Yield parts in batches of like size whose problems and state take `BATCH_BYTES`.
+
+    They come in ascending order of their sizes.
+    """
     logits = penalties * target.values.shape[0] * target.values.shape[1]
     batch: list[int] = []
     for i in order:
@@ -174,11 +178,10 @@ def held_out_loss(
     parts: list[torch.Tensor],
     held: list[torch.Tensor],
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(B, P) and (B,) float64: log-loss summed over the images (x labels) held out of each part,
-    and over how many.
+    """Return the log-loss summed over the images held out of each part, and over how many.
 
-    An image whose class the part's training images lack costs every penalty the same infinity: it
-    is left out.
+    (B, P) and (B,) float64; images x labels. An image whose class the part's training images lack
+    costs every penalty the same infinity: it is left out.
     """
     total = torch.zeros(fits.bias.shape[:2], dtype=torch.float64, device=features.device)
     count = total.new_zeros(len(parts))
@@ -201,8 +204,10 @@ def held_out_loss(
 def pack(
     spaces: list[Space], targets: list[ClassTargets], rows: int = 0, columns: int = 0
 ) -> Problems:
-    """Parts as problems without members yet, padded to `rows` images and `columns` (0: as many as
-    the largest part needs)."""
+    """Return parts as problems without members yet, padded to `rows` images and `columns`.
+
+    0: as many as the largest part needs.
+    """
     labels, classes = targets[0].values.shape[:2]
     dtype, device = spaces[0].given.dtype, spaces[0].given.device
     n = rows or max(len(s.given) for s in spaces)

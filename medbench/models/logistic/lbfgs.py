@@ -20,8 +20,10 @@ LOW = -1e30  # logit of a class without training images; finite, so that 0 * log
 
 @dataclass(frozen=True, eq=False)
 class Problems:
-    """B problems with K = P * T members each, padded to n images and q = r + 1 columns (the last is
-    the bias)."""
+    """B problems with K = P * T members each.
+
+    Padded to n images and q = r + 1 columns (the last is the bias).
+    """
 
     x: torch.Tensor  # (B, n, q)
     values: torch.Tensor  # (B, K or 1, c, n)
@@ -69,8 +71,10 @@ class Problems:
         return value, gradient.add_(w * self.ridge)
 
     def covariance(self, w: torch.Tensor) -> torch.Tensor:
-        """(B, K, c, c): mean over images of the covariance of the class indicators under the
-        model."""
+        """Return the covariance of the class indicators under the model: (B, K, c, c).
+
+        A mean over images.
+        """
         p = self._logits(w).softmax(2) if self.softmax else self._logits(w).sigmoid()
         weighted = p * self.weight
         if not self.softmax:
@@ -78,8 +82,10 @@ class Problems:
         return torch.diag_embed(weighted.sum(3)) - weighted @ p.mT
 
     def diagonal(self, w: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
-        """(B, K, c, q): diagonal of the loss's Hessian at w, its classes turned by turn (B, K, c,
-        c)."""
+        """Return the diagonal of the loss's Hessian at w: (B, K, c, q).
+
+        Its classes turned by turn (B, K, c, c).
+        """
         logits = self._absent(torch.bmm(w.flatten(1, 2), self.sample.mT).reshape(*w.shape[:3], -1))
         p = logits.softmax(2) if self.softmax else logits.sigmoid()
         weight = self.weight[..., :: self.sampled]
@@ -187,8 +193,10 @@ def solve(
 def _evaluate(
     problems: Problems, m: dict[str, torch.Tensor], u: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Objective (B, K), its gradient in u (B, K, c, q), and the norm of its gradient in w (B,
-    K)."""
+    """Return the objective (B, K), its gradient in u, and the norm of its gradient in w.
+
+    The gradient is (B, K, c, q), the norm (B, K).
+    """
     value, gradient = problems.evaluate(_outward(m, u))
     return value, (m["turn"].mT @ gradient).mul_(m["scale"]), gradient.flatten(2).norm(dim=2)
 

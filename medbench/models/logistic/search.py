@@ -114,8 +114,10 @@ class Block:
         training: Sequence[ClassTargets],
         truths: Sequence[ClassTargets],
     ) -> None:
-        """Held-out images (B, M, q) float64 as the solver sees them, their targets, and who
-        counts."""
+        """Keep the held-out images as the solver sees them, their targets, and who counts.
+
+        Images are (B, M, q) float64.
+        """
         size, most, q = len(outside), aligned(max(map(len, outside))), self.problems.x.shape[2]
         self.softmax, self.held, self.fitted = (
             training[0].softmax,
@@ -223,7 +225,7 @@ class Block:
         return found, served
 
     def average(self, s: int, i: int) -> Linear:
-        """The mean of what a subset's folds learnt at one penalty.
+        """Average what a subset's folds learnt at one penalty.
 
         Where the fit of the whole subset starts.
         """

@@ -56,13 +56,17 @@ class Space:
         )
 
     def turned(self, x: torch.Tensor) -> torch.Tensor:
-        """(..., r) float64: standardised features, or weights of them, x (..., D) in the rotated
-        dimensions."""
+        """Rotate standardised features, or weights of them: (..., r) float64.
+
+        x is (..., D).
+        """
         return (x if self.x is None else x @ self.x.T) @ self.inner
 
     def seen(self, features: torch.Tensor) -> torch.Tensor:
-        """(M, r or D) float64: other images as `given` has the training images, limited as they are
-        scored."""
+        """Return other images as `given` has the training images: (M, r or D) float64.
+
+        Limited as they are scored.
+        """
         x = ((features.double() - self.mean) * self.scale).clamp(-self.limit, self.limit)
         return x if self.framed else self.turned(x)
 

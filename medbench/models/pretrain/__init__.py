@@ -39,13 +39,13 @@ def pretrain(
     precision: str = "fp32",
     stage: str = "pretraining",
 ) -> Path:
-    """Train what `build()` gives by the stages of `recipes`, each from the one before, and return
-    folder/weights.pth.
+    """Train what `build()` gives by the stages of `recipes`, and return folder/weights.pth.
 
-    pixels: (N, S, S, 3) uint8, memory-mapped or not; index: (n,) its rows that may be learnt from;
-    bags, groups: (n,) str of those rows. labels: (n,) int or (n, C) float or None, for the kNN
-    watch alone. mean, std: of the pixels in [0, 1]. size: of a full view, pixels. device: "cpu",
-    "cuda", "cuda:1". precision: "fp32" or "bf16". stage: as which it reports its progress.
+    Each stage starts from the one before. pixels: (N, S, S, 3) uint8, memory-mapped or not; index:
+    (n,) its rows that may be learnt from; bags, groups: (n,) str of those rows. labels: (n,) int or
+    (n, C) float or None, for the kNN watch alone. mean, std: of the pixels in [0, 1]. size: of a
+    full view, pixels. device: "cpu", "cuda", "cuda:1". precision: "fp32" or "bf16". stage: as which
+    it reports its progress.
 
     weights.pth: a state dict in the encoder's own names; history.json: loss, learning rate, rank of
     the embedding and more by step. If weights.pth is there it is returned at once. A killed run

@@ -37,14 +37,14 @@ def monitored_part(groups: np.ndarray) -> np.ndarray:
 def epoch(
     bags: np.ndarray, groups: np.ndarray, batch: int, rng: np.random.Generator, *, paired: bool
 ) -> np.ndarray:
-    """(batches, B, 2) int: positions in `bags` of the images of the two views of each member of a
-    batch.
+    """Return the images of an epoch's batches: (batches, B, 2) int, positions in `bags`.
 
-    Not paired: each image once, both views from it; what fills no batch is left out until the next
-    epoch. Paired: each bag with two images once, two different ones of it, as Azizi et al. 2021 run
-    this stage on cases with several images; never two bags of a group in one batch: they would be
-    each other's negatives. Where such bags fill no batch, those of one image come in, each as two
-    views of it: ours, what the paper does with one image was NOT FOUND.
+    Two, for the two views of each member of a batch. Not paired: each image once, both views from
+    it; what fills no batch is left out until the next epoch. Paired: each bag with two images once,
+    two different ones of it, as Azizi et al. 2021 run this stage on cases with several images;
+    never two bags of a group in one batch: they would be each other's negatives. Where such bags
+    fill no batch, those of one image come in, each as two views of it: ours, what the paper does
+    with one image was NOT FOUND.
     """
     n = len(bags)
     if not paired:

@@ -28,8 +28,10 @@ class Data:
     size: int
 
     def ahead(self, positions: Iterable[np.ndarray], device: str) -> Iterator[torch.Tensor]:
-        """(B, S, S, 3) uint8 of each of these positions (B,) in `index`, read while the device
-        works on those before."""
+        """Yield (B, S, S, 3) uint8 of each of these positions (B,) in `index`.
+
+        Read while the device works on those before.
+        """
         return batching.parts_ahead(
             self.pixels, (self.index[one] for one in positions), torch.device(device)
         )

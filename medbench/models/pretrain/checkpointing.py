@@ -76,7 +76,10 @@ class DistributedContext:
             distributed.barrier()
 
     def told(self, value: Any) -> Any:
-        """What the first process says, to all: each disk has its own answer."""
+        """Tell all processes what the first one says.
+
+        Each disk has its own answer.
+        """
         if self.size == 1:
             return value
         said = [value if self.rank == 0 else None]
@@ -84,7 +87,7 @@ class DistributedContext:
         return said[0]
 
     def gathered(self, value: Any) -> list[Any]:
-        """What each process says, in their order."""
+        """Collect what each process says, in their order."""
         if self.size == 1:
             return [value]
         said: list[Any] = [None] * self.size

@@ -1,5 +1,7 @@
-"""Losses as lightly computes them, bit for bit on a CPU, but without a mask as an index, for which
-a GPU is waited for, forward and backward."""
+"""Losses as lightly computes them, bit for bit on a CPU.
+
+But without a mask as an index, for which a GPU is waited for, forward and backward.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""Embeddings of the last batches, for SwAV's clusters of equal size where a batch is smaller than
-their number."""
+"""Embeddings of the last batches, for SwAV.
+
+For clusters of equal size where a batch is smaller than their number.
+"""
 
 from __future__ import annotations
 

@@ -17,10 +17,10 @@ from medbench.models.pretrain.position import Position
 def mlp(
     sizes: Sequence[int], *, last_bias: bool = False, last_norm: bool = False
 ) -> ProjectionHead:
-    """Linear layers of these sizes with batch norm and ReLU between them, as VICReg, Barlow Twins,
-    MoCo v3 and LeJEPA have them.
+    """Make linear layers of these sizes with batch norm and ReLU between them.
 
-    last_norm: batch norm without scale and shift behind the last layer (MoCo v3).
+    As VICReg, Barlow Twins, MoCo v3 and LeJEPA have them. last_norm: batch norm without scale and
+    shift behind the last layer (MoCo v3).
     """
     hidden = [
         (before, after, nn.BatchNorm1d(after), nn.ReLU()) for before, after in pairwise(sizes[:-1])

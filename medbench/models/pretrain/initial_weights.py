@@ -1,5 +1,7 @@
-"""The weights that a pretraining starts from, or, for the source `imagenet`, an official checkpoint
-of the method itself."""
+"""The weights that a pretraining starts from.
+
+Or, for the source `imagenet`, an official checkpoint of the method itself.
+"""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class LARS(torch.optim.Optimizer):
     def _moving(
         self, params: list[torch.Tensor], changes: list[torch.Tensor], momentum: float
     ) -> list[torch.Tensor]:
-        """The buffer of each tensor; one without a buffer begins with its change."""
+        """Return the buffer of each tensor; one without a buffer begins with its change."""
         known = [
             (self.state[p]["momentum_buffer"], change)
             for p, change in zip(params, changes, strict=True)

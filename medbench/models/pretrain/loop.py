@@ -277,7 +277,7 @@ def _batches(training: Training, epoch: int, batch: int) -> Iterator[tuple[int, 
 
 
 def _parts(stage: Stage, pairs: np.ndarray) -> list[np.ndarray]:
-    """A step's members (B, 2), in the parts that go through the network one after another."""
+    """Divide a step's members (B, 2) into the parts that go through the network one by one."""
     n = stage.batch // stage.parts
     return [pairs[part * n : (part + 1) * n] for part in range(stage.parts)]
 
@@ -449,8 +449,10 @@ def _embedded(
 
 
 def _estimate_norms(training: Training) -> None:
-    """Mean and variance of every batch norm, anew, as averages over batches of the training images
-    as they are."""
+    """Estimate mean and variance of every batch norm anew.
+
+    As averages over batches of the training images as they are.
+    """
     from torch.optim.swa_utils import update_bn
 
     stage = training.stage

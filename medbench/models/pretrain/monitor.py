@@ -1,5 +1,8 @@
-"""Is a pretraining going well? Rank of the embedding, a kNN score on the training labels, loss on
-held-out training images; collapse."""
+"""Whether a pretraining goes well.
+
+Rank of the embedding, a kNN score on the training labels, loss on held-out training images;
+collapse.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +23,10 @@ _STUCK = 200
 
 
 class Collapsed(RuntimeError):
-    """The encoder gives every image the same embedding, or the loss never left that of constant
-    outputs, or is no number."""
+    """The encoder gives every image the same embedding.
+
+    Or the loss never left that of constant outputs, or is no number.
+    """
 
 
 def effective_rank(features: torch.Tensor) -> float:

@@ -61,8 +61,11 @@ class Objective(nn.Module):
 
 
 def embed(backbone: nn.Module, views: Sequence[torch.Tensor]) -> torch.Tensor:
-    """(V * B, D): views of one size go through the encoder together, as in the authors' code, so
-    that batch norm sees them together."""
+    """Embed views: (V * B, D).
+
+    Views of one size go through the encoder together, as in the authors' code, so that batch norm
+    sees them together.
+    """
     groups = groupby(views, key=lambda view: view.shape[-1])
     return torch.cat(
         [

@@ -61,7 +61,7 @@ def from_boards(
     target: float | None = None,
     more: Sequence[float] = MORE,
 ) -> list[Advice]:
-    """The same of leaderboards."""
+    """Advise the same of leaderboards."""
     known_metric(boards, metric)
     made = []
     for board in at_home(boards):
@@ -83,8 +83,11 @@ def extrapolated(metric: str) -> bool:
 
 
 def check_asked(metric: str, target: float | None, more: Sequence[float]) -> None:
-    """Raises UserError for a metric that is not extrapolated, a target outside its range, and times
-    that ask for fewer labels."""
+    """Check metric, target and times that are asked for.
+
+    Raises UserError for a metric that is not extrapolated, a target outside its range, and times
+    that ask for fewer labels.
+    """
     about = METRICS[metric]
     if not extrapolated(metric):
         able = [name for name in METRICS if extrapolated(name)]

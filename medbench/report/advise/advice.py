@@ -233,8 +233,10 @@ class Advice:
 
     @cached_property
     def overtaking(self) -> list[tuple[LineAdvice, float]]:
-        """Lines that are predicted to overtake the first, and from how many labels on, the fewest
-        first."""
+        """Return lines that are predicted to overtake the first, and from how many labels on.
+
+        The fewest first.
+        """
         first = self.first.predicted
         if first is None:
             return []
@@ -247,8 +249,10 @@ class Advice:
 
     @property
     def turns(self) -> list[str]:
-        """Where the predicted order of any two lines turns, as `b overtakes a from about 1,000`,
-        the fewest labels first."""
+        """Say where the predicted order of any two lines turns.
+
+        As `b overtakes a from about 1,000`, the fewest labels first.
+        """
         known = [(line, line.predicted) for line in self.lines if line.predicted is not None]
         found = [
             (n, f"{other.curve.name} overtakes {one.curve.name} from about {labels(n)}")
@@ -359,7 +363,7 @@ def needs(found: tuple[float, float, float], labelled: float, reached: bool) -> 
 
 
 def labels(n: float) -> str:
-    """A number of labels to two digits; whole below a hundred.
+    """Write a number of labels to two digits; whole below a hundred.
 
     >>> labels(2431.0), labels(86.4), labels(600.0)
     ('2,400', '86', '600')

@@ -30,7 +30,7 @@ def curves_of(board: Leaderboard, metric: str) -> list[ScoredCurve]:
 
 
 def lines_of(board: Leaderboard, metric: str) -> list[LeaderboardEntry]:
-    """The last line of each of `curves_of`."""
+    """Return the last line of each of `curves_of`."""
     found: dict[str, list[LeaderboardEntry]] = {}
     for line in board.lines:
         if metric in line.plain and not np.isnan(line.plain[metric]).any():
@@ -76,8 +76,10 @@ def _held_out(line: LeaderboardEntry, metric: str, board: Leaderboard) -> float:
 
 
 def luck(board: Leaderboard, metric: str) -> float:
-    """How much better the best of the board's last lines scored than it is, for having been chosen
-    among them by the scored set (`optimism`)."""
+    """Return how much better the best of the board's last lines scored than it is.
+
+    For having been chosen among them by the scored set (`optimism`).
+    """
     lines = lines_of(board, metric)
     found = paired_lines([line.sample(metric) for line in lines])
     return optimism([line.merit(metric) for line in lines], found.covariance)

@@ -32,7 +32,7 @@ MOST = 4
 
 
 def terminal(advice: Advice) -> list[Table | str]:
-    """The table of an advice and what stands below it, for `screen.show`."""
+    """Return the table of an advice and what stands below it, for `screen.show`."""
     from rich.table import Table
     from rich.text import Text
 
@@ -45,7 +45,10 @@ def terminal(advice: Advice) -> list[Table | str]:
 
 
 def form_of(file: Path) -> str:
-    """The format that a file's name asks for. Raises UserError."""
+    """Return the format that a file's name asks for.
+
+    Raises UserError.
+    """
     form = file.suffix.lower().removeprefix(".")
     if form not in FORMATS:
         raise UserError(

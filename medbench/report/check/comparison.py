@@ -24,8 +24,10 @@ RED = STATUSES[:4]
 
 @dataclass(frozen=True)
 class Change:
-    """A metric's value, or an end of its interval, then and now (None: undefined), in the metric's
-    own unit."""
+    """A metric's value, or an end of its interval, then and now.
+
+    In the metric's own unit; None: undefined.
+    """
 
     metric: str
     bound: str  # "value", "low", "high"

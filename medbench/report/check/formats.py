@@ -186,8 +186,10 @@ def clean(text: str) -> str:
 
 
 def _escape(text: str, more: str = "") -> str:
-    """As GitHub's own toolkit writes a workflow command's message, and with ":,", its
-    properties."""
+    """Escape a workflow command's message as GitHub's own toolkit does.
+
+    With ":,", its properties.
+    """
     for character in "%\r\n" + more:
         text = text.replace(character, f"%{ord(character):02X}")
     return text

@@ -10,11 +10,11 @@ from medbench.system import atomic_write
 
 
 def update(reference: Path, given: Given, *, board: Path | None = None) -> None:
-    """Make `given` the reference: `reference` is replaced, whole or not at all, in the order of
-    cells, so that a diff shows what moved.
+    """Make `given` the reference.
 
-    board: a results folder whose leaderboard.md and leaderboard.csv are copied beside it. Raises
-    UserError where a cell failed: a reference holds finished cells alone.
+    `reference` is replaced, whole or not at all, in the order of cells, so that a diff shows what
+    moved. board: a results folder whose leaderboard.md and leaderboard.csv are copied beside it.
+    Raises UserError where a cell failed: a reference holds finished cells alone.
     """
     if given.failures:
         cell, why = next(iter(given.failures.items()))

@@ -82,20 +82,21 @@ class Repeatability:
         return float(found.get(name, 0.0))
 
     def tolerance(self, row: Row, metric: str, bound: str = "value") -> float:
-        """How far a metric's value (or the low or high end of its interval) may lie from `row`, the
-        reference.
+        """Return how far a metric's value, or an end of its interval, may lie from `row`.
 
-        An end is a value on a resample, which holds the image of a decision more than once: two
-        steps (kernels for SSE4 moved a mean AUC of five findings by 1e-5, the low end of its
-        interval by 8e-5).
+        `row` is the reference. An end is a value on a resample, which holds the image of a decision
+        more than once: two steps (kernels for SSE4 moved a mean AUC of five findings by 1e-5, the
+        low end of its interval by 8e-5).
         """
         if bound == "value":
             return FACTOR * self.of(row, metric) + decision_step(row, metric)
         return FACTOR * self.of(row, f"{metric} {bound}") + 2 * decision_step(row, metric)
 
     def moved(self, row: Row, name: str, apart: float) -> bool:
-        """Whether sketches that lie `apart` are of arrays that differ by more than repeating
-        does."""
+        """Whether sketches lie further apart than repeating moves them.
+
+        apart: how far they do.
+        """
         return apart > max(ROUNDING, FACTOR * self.of(row, name))
 
     def text(self) -> str:
@@ -114,7 +115,7 @@ def row_key(row: Row) -> str:
 
 
 def decision_step(row: Row, metric: str) -> float:
-    """What one decision changes a metric by at most, to leading order.
+    """Return what one decision changes a metric by at most, to leading order.
 
     Of an image of the rarest class that is scored (n of N, C classes).
 

@@ -245,8 +245,10 @@ def check_shares(specificity: float, sensitivity: float) -> None:
 
 
 def held_out_scores(draw: Draw, c: int) -> tuple[np.ndarray, np.ndarray]:
-    """positive (n,) bool and scores (n,) of class c inside the labelled subset, where both are
-    known; empty where nothing was held out."""
+    """Return positive (n,) bool and scores (n,) of class c inside the labelled subset.
+
+    Where both are known; empty where nothing was held out.
+    """
     if draw.held is None or draw.held_labels is None:
         return np.zeros(0, bool), np.zeros(0)
     known, positive = positives(draw.held_labels, c)

@@ -101,7 +101,7 @@ def beyond(point: Mapping[str, Any], name: str, scores: np.ndarray) -> np.ndarra
 
 
 def _share(answers: LinePredictions, values: np.ndarray, groups: int) -> tuple[float, float, float]:
-    """A share of so many groups with its interval."""
+    """Return a share of so many groups with its interval."""
     return estimated(answers, [values], stats.reference("accuracy", (groups,), groups), groups)
 
 

@@ -59,10 +59,11 @@ def agreements(
 
 
 def average_precision(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """(R,) float64: sum over distinct scores of (recall gained) x precision there, without
-    interpolation (scikit-learn's); NaN without positives.
+    """Return the average precision: (R,) float64.
 
-    Only scores that a positive has gain recall: there alone the cumulative weights are looked at.
+    The sum over distinct scores of (recall gained) x precision there, without interpolation
+    (scikit-learn's); NaN without positives. Only scores that a positive has gain recall: there
+    alone the cumulative weights are looked at.
     """
     if not positive.any():
         return np.full(weights.shape[1], np.nan)
@@ -83,12 +84,11 @@ def average_precision(positive: np.ndarray, scores: np.ndarray, weights: np.ndar
 
 
 def above_for_specificity(positive: np.ndarray, scores: np.ndarray, specificity: float) -> float:
-    """The threshold t at which "scores > t is positive" has at least that specificity on these
-    images, and the largest sensitivity.
+    """Return the threshold t whose "scores > t is positive" has at least that specificity.
 
-    It is the score of a negative. NaN with fewer than 1 / (1 - specificity) negatives: the
-    threshold would lie beyond all of them, where nothing was seen. positive (n,) bool, scores (n,);
-    specificity in (0, 1).
+    On these images, and the largest sensitivity. It is the score of a negative. NaN with fewer than
+    1 / (1 - specificity) negatives: the threshold would lie beyond all of them, where nothing was
+    seen. positive (n,) bool, scores (n,); specificity in (0, 1).
 
     >>> above_for_specificity(np.arange(12) >= 10, np.arange(12) / 12, 0.9) == 8 / 12  # one of the ten negatives lies above
     True

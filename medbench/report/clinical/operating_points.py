@@ -59,8 +59,10 @@ def operating_points(
 
 
 def _sets(draw: Draw) -> dict[str, float | None]:
-    """Quantiles of conformal sets (`stats.conformal`); {} of several labels, and where nothing was
-    held out or its groups are not known."""
+    """Return quantiles of conformal sets (`stats.conformal`).
+
+    {} of several labels, and where nothing was held out or its groups are not known.
+    """
     if (
         draw.held is None
         or draw.held_labels is None

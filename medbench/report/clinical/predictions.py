@@ -89,7 +89,7 @@ class LinePredictions:
         return stats.Sample(whole[:, 0], whole[:, 1:], groups or self.n_groups, reference=reference)
 
     def reference(self, metric: str) -> stats.ReferenceVariance | None:
-        """What is known of the variance of one of the leaderboard's metrics on these images."""
+        """Return what is known of the variance of a leaderboard's metric on these images."""
         of_class = splits.class_groups(self.labels, self.groups, len(self.classes))
         return stats.reference(metric, of_class, self.n_groups, binary=self.kind == "binary")
 

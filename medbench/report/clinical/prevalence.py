@@ -68,10 +68,10 @@ def predictive_records(
     specificity: float = 0.9,
     sensitivity: float = 0.9,
 ) -> list[dict[str, Any]]:
-    """List ppv and npv, each with low and high, of each class of `asked` as decided and at the two
-    thresholds (`class_metrics.per_class`).
+    """List ppv and npv of each class of `asked`, with low and high.
 
-    NaN where a draw has no threshold, or nothing is decided for the class.
+    As decided and at the two thresholds (`class_metrics.per_class`). NaN where a draw has no
+    threshold, or nothing is decided for the class.
     """
     records = []
     for name, prevalence in asked.items():

@@ -17,10 +17,10 @@ _SETTLED = 1e-9  # of the log-likelihood's gain that is left, a unit of weight
 def recalibration(
     logits: np.ndarray, positive: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """slope, intercept (R,) of the logistic regression of positive (N,) bool on logits (N,),
-    weighted by each column of weights (N, R).
+    """Return slope and intercept (R,) of the logistic regression of outcomes on logits.
 
-    NaN where no line is the most likely (`without_slope`).
+    positive (N,) bool on logits (N,), weighted by each column of weights (N, R). NaN where no line
+    is the most likely (`without_slope`).
     """
     slopes, intercepts = np.full(weights.shape[1], np.nan), np.full(weights.shape[1], np.nan)
     centre, scale = logits.mean(), logits.std() or 1.0
@@ -55,11 +55,10 @@ def without_slope(logits: np.ndarray, positive: np.ndarray, weights: np.ndarray)
 
 
 def _most_likely(z: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """(2, r) coefficients of the logistic regression of y (N,) on z (N, 2), a column of weights (N,
-    r) each, by Newton's method.
+    """Return (2, r) coefficients of the logistic regression of y (N,) on z (N, 2).
 
-    The log-likelihood is concave: a step that is halved until it gains enough (Armijo) comes to its
-    top from anywhere.
+    A column of weights (N, r) each, by Newton's method. The log-likelihood is concave: a step that
+    is halved until it gains enough (Armijo) comes to its top from anywhere.
     """
     from scipy.special import expit
 

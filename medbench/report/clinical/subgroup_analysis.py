@@ -208,8 +208,10 @@ def _shows(part: LinePredictions, c: int) -> bool:
 
 
 def _value(part: LinePredictions, draw: Draw, metric: str, classes: list[int]) -> np.ndarray:
-    """(1 + R,): the metric on a part of the images, of these classes alone where it is a mean over
-    classes."""
+    """Compute the metric on a part of the images: (1 + R,).
+
+    Of these classes alone where it is a mean over classes.
+    """
     if metric not in _MEANS:
         whole: np.ndarray = metrics.score(
             part.labels, draw.probabilities, draw.decisions, part.kind, part.weights

@@ -1,5 +1,7 @@
-"""Whether probabilities mean what they say, as given and after one temperature that was fitted
-inside the labelled subset."""
+"""Whether probabilities mean what they say.
+
+As given and after one temperature that was fitted inside the labelled subset.
+"""
 
 from __future__ import annotations
 

@@ -44,13 +44,13 @@ def draw_figures(
     say: Callable[[str], None] = lambda line: None,
     processes: int = 1,
 ) -> list[Path]:
-    """Write the figures of `kinds` (keys of KINDS; none: all that can be drawn) and return their
-    files.
+    """Write the figures of `kinds` and return their files.
 
-    width: a key of WIDTHS, "" for what each figure needs. say: is told which figures show the best
-    of many lines alone, as they say themselves. processes: how many kinds are drawn at once, or
-    files of a single kind written (`fork_pool.each`). Raises UserError for a kind that was named
-    and cannot be drawn from these results, or where none can.
+    Keys of KINDS; none: all that can be drawn. width: a key of WIDTHS, "" for what each figure
+    needs. say: is told which figures show the best of many lines alone, as they say themselves.
+    processes: how many kinds are drawn at once, or files of a single kind written
+    (`fork_pool.each`). Raises UserError for a kind that was named and cannot be drawn from these
+    results, or where none can.
     """
     known_metric(boards, metric)
     home, asked = at_home(boards), list(kinds or KINDS)

@@ -31,11 +31,11 @@ _BEST = 3
 
 
 def reliability(boards: Sequence[Leaderboard], metric: str | None, width: str) -> list[Drawing]:
-    """Share of right answers over confidence with the most labels, in the bins of the expected
-    calibration error; all draws together.
+    """Draw the share of right answers over confidence with the most labels.
 
-    Where scores were held out inside the labelled subset a second panel shows the same after each
-    draw's temperature (`clinical.fit_temperature`).
+    In the bins of the expected calibration error; all draws together. Where scores were held out
+    inside the labelled subset a second panel shows the same after each draw's temperature
+    (`clinical.fit_temperature`).
     """
     every, boards = boards, readable(boards, metric)
     names, look, title = short_names(boards), line_looks(boards), left_out(every, boards)

@@ -28,12 +28,11 @@ _SHOWN, _OPEN = "#0072B2", "white"
 
 
 def forest(boards: Sequence[Leaderboard], metric: str | None, width: str) -> list[Drawing]:
-    """Each line's difference to the baseline at equal labels, with its 95 % interval, a figure a
-    board and a panel a budget.
+    """Draw each line's difference to the baseline at equal labels, with its 95 % interval.
 
-    A filled mark: the difference is shown (against the baseline at each budget, `Family`). Grey:
-    what counts as practically equal. The baseline is the best line of `supervised`, else the first
-    line; of more than twelve lines the best are drawn.
+    A figure a board and a panel a budget. A filled mark: the difference is shown (against the
+    baseline at each budget, `Family`). Grey: what counts as practically equal. The baseline is the
+    best line of `supervised`, else the first line; of more than twelve lines the best are drawn.
     """
     made = [
         drawing
@@ -95,8 +94,10 @@ def _one(board: Leaderboard, metric: str, width: str, *, alone: bool) -> Drawing
 def _differences(
     board: Leaderboard, metric: str, budget: str, base: str
 ) -> dict[str, tuple[stats.Estimate, bool]]:
-    """Name of a line -> its difference to the baseline at this budget, and whether it is shown to
-    be one; empty where the baseline is not finished."""
+    """Return name of a line -> its difference to the baseline, and whether it is shown.
+
+    At this budget; empty where the baseline is not finished.
+    """
     defined = replace(board, lines=[line for line in board.lines if _known(line, metric)])
     if base not in {line.name for line in defined.at(budget)}:
         return {}
@@ -113,8 +114,10 @@ def _known(line: LeaderboardEntry, metric: str) -> bool:
 
 
 def _panel(ax: Axes, marks: Sequence[tuple[int, stats.Estimate, bool]], ticks: int) -> None:
-    """Draw (row, difference, whether it is shown to be one) from above to below, over at most so
-    many steps between ticks."""
+    """Draw (row, difference, whether it is shown to be one) from above to below.
+
+    Over at most so many steps between ticks.
+    """
     from matplotlib.ticker import MaxNLocator
 
     ax.axvspan(-MARGIN, MARGIN, color="0.93", zorder=0)

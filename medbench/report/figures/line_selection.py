@@ -59,8 +59,10 @@ def emphasised(boards: Sequence[Leaderboard], metric: str | None) -> set[str]:
 
 
 def _best_first(shown: Mapping[Leaderboard, str]) -> list[str]:
-    """Names of lines by their mean place on the boards with the most labels, as a share of the
-    places there. shown: the metric of each board."""
+    """Order names of lines by their mean place on the boards with the most labels.
+
+    As a share of the places there. shown: the metric of each board.
+    """
     places: dict[str, list[float]] = {}
     for board, metric in shown.items():
         last = {

@@ -1,5 +1,7 @@
-"""Figures of results: label-efficiency curves, method x task heat map, critical differences, score
-against cost."""
+"""Figures of results.
+
+Label-efficiency curves, method x task heat map, critical differences, score against cost.
+"""
 
 from __future__ import annotations
 
@@ -302,8 +304,10 @@ def critical_difference(
 
 
 def cost(boards: Sequence[Leaderboard], metric: str | None, width: str) -> list[Drawing]:
-    """Score with the most labels against the seconds that it took: pretraining, embedding and
-    fitting, mean over draws, on its machine."""
+    """Draw the score with the most labels against the seconds that it took.
+
+    Pretraining, embedding and fitting, mean over draws, on its machine.
+    """
     every, boards = boards, readable(boards, metric)
     names, look, title = short_names(boards), line_looks(boards), left_out(every, boards)
     figure, axes, inches = panels(
@@ -394,8 +398,10 @@ def drawn(
 
 
 def _range(values: Any) -> tuple[float, float]:
-    """Least and largest of a point's three numbers; NaN where its interval is undefined, so that
-    its mean stands alone."""
+    """Return least and largest of a point's three numbers.
+
+    NaN where its interval is undefined, so that its mean stands alone.
+    """
     return (float(min(values)), float(max(values))) if len(values) == 3 else (np.nan, np.nan)
 
 
@@ -424,8 +430,10 @@ def _label_axis(ax: Axes, board: Leaderboard) -> None:
 
 
 def seconds_of(line: LeaderboardEntry) -> float:
-    """Pretraining, embedding and fitting, mean over draws; NaN where nothing was written down, and
-    of somebody else's model."""
+    """Sum the seconds of pretraining, embedding and fitting, mean over draws.
+
+    NaN where nothing was written down, and of somebody else's model.
+    """
     if line.cell.external:
         return np.nan
     parts = ("pretrain_seconds", "embed_seconds", "seconds")

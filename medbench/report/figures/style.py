@@ -55,8 +55,10 @@ class Drawing:
 
 
 def looks(names: Sequence[str]) -> dict[str, Look]:
-    """By place: colours, markers and strokes repeat after 7, 9 and 5, so that the first 315 are all
-    different."""
+    """Return the look of each name, by its place.
+
+    Colours, markers and strokes repeat after 7, 9 and 5, so that the first 315 are all different.
+    """
     return {
         name: Look(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)], STROKES[i % len(STROKES)])
         for i, name in enumerate(names)
@@ -162,8 +164,10 @@ def _last(cluster: Sequence[int], places: Sequence[float], least: float) -> floa
 def name_at_end(
     ax: Axes, names: Sequence[str], values: Sequence[float], colours: Sequence[str]
 ) -> None:
-    """Write each name right of the axes at the height of its value, moved apart where they would
-    overlap. Call it when all else is drawn."""
+    """Write each name right of the axes at the height of its value.
+
+    Moved apart where they would overlap. Call it when all else is drawn.
+    """
     size = 6.5
     figure = ax.get_figure()
     assert figure is not None

@@ -195,8 +195,10 @@ def _subgroups(records: Records, who: str, metric: str) -> Html | None:
 
 
 def calibration_section(boards: Sequence[Leaderboard], metric: str | None) -> Html | None:
-    """Reliability curves of the lines with the most labels, and calibration before and after
-    temperature scaling of the best."""
+    """Show reliability curves of the lines with the most labels.
+
+    And calibration before and after temperature scaling of the best.
+    """
     drawn, tables = reliability_section(boards, metric), []
     chosen = best_entries(boards, metric)[:DETAILED]
     for place, (board, line) in enumerate(chosen):

@@ -1,5 +1,8 @@
-"""Sections of the page: scores over labels and cost, what more labels would bring, reliability
-curves, and what fitted models lose on other images."""
+"""Sections of the page on curves and shift.
+
+Scores over labels and cost, what more labels would bring, reliability curves, and what fitted
+models lose on other images.
+"""
 
 from __future__ import annotations
 
@@ -49,9 +52,9 @@ def curves_section(boards: Sequence[Leaderboard], metric: str | None) -> Html | 
 
 
 def advice_section(boards: Sequence[Leaderboard], metric: str | None) -> Html | None:
-    """What more labels would bring, a sentence, a figure and a table a board.
+    """Show what more labels would bring.
 
-    None where no line has a curve to follow.
+    A sentence, a figure and a table a board. None where no line has a curve to follow.
     """
     said = []
     for advice in from_boards(

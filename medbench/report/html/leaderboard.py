@@ -1,5 +1,7 @@
-"""Every line of every board in one table, which the page's script sorts, filters and shows a part
-at a time; a plain table without it."""
+"""Every line of every board in one table.
+
+The page's script sorts, filters and shows it a part at a time; a plain table without it.
+"""
 
 from __future__ import annotations
 
@@ -33,8 +35,11 @@ SIGNS = {"*": "best", "=": "=", "?": "?", "": ""}
 
 
 def leaderboard_section(boards: Sequence[Leaderboard], metric: str | None) -> Html:
-    """One row a line: where, how, the metric with its interval, the paired difference to the best,
-    the other metrics' means, seconds."""
+    """Show one row a line.
+
+    Where, how, the metric with its interval, the paired difference to the best, the other metrics'
+    means, seconds.
+    """
     axes = list(dict.fromkeys(axis for board in boards for axis in shown_axes(board.lines)))
     tasks = len({(board.task, board.data, board.target) for board in boards}) > 1
     primary = list(dict.fromkeys(board.shown(metric) for board in boards))

@@ -140,8 +140,11 @@ def called_on_a_page(task: str, target: str, place: int, name: str) -> str:
 def _wrong(
     probabilities: np.ndarray, decisions: np.ndarray, labels: np.ndarray
 ) -> list[tuple[int, int, float, int]]:
-    """(image, class that was said or label that was missed, probability of the decision, true class
-    or 0/1), the most confident first."""
+    """List wrong decisions, the most confident first.
+
+    (image, class that was said or label that was missed, probability of the decision, true class or
+    0/1).
+    """
     if labels.ndim == 2:
         image, c = np.nonzero(~np.isnan(labels) & (decisions != labels))
         p = np.where(decisions[image, c] == 1, probabilities[image, c], 1 - probabilities[image, c])

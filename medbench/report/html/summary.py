@@ -1,5 +1,8 @@
-"""The answer first: which method is best at each label budget, what cannot be told from it, and how
-many labels it saves."""
+"""The answer first.
+
+Which method is best at each label budget, what cannot be told from it, and how many labels it
+saves.
+"""
 
 from __future__ import annotations
 
@@ -44,8 +47,10 @@ _TOLD = {"better": "is better than", "worse": "is worse than"}
 
 
 def answer(boards: Sequence[Leaderboard], metric: str | None, margin: float) -> Html:
-    """For each board what is best at each budget in a sentence, and what each method saves in
-    labels. The proof stands in `verdicts_section`."""
+    """Say for each board what is best at each budget, and what each method saves in labels.
+
+    The proof stands in `verdicts_section`.
+    """
     return section(
         "answer", "The answer", [_headline(board, board.shown(metric), margin) for board in boards]
     )
@@ -104,8 +109,10 @@ def _headline(board: Leaderboard, metric: str, margin: float) -> Html:
 
 
 def _savings(board: Leaderboard, metric: str) -> Html | None:
-    """With which share of the labels each method reaches the best and the baseline with all of
-    them."""
+    """Say with which share of the labels each method reaches the best and the baseline.
+
+    With all of theirs.
+    """
     base = baseline(board, metric)
     if base is None or len(board.budgets()) < 2:
         return None

@@ -200,7 +200,7 @@ def cost_chart(board: Leaderboard, metric: str, alt: str, caption: str) -> Html 
 
 
 def advice_chart(advice: Advice, alt: str, caption: str) -> Html | None:
-    """The first line's scores and what is predicted.
+    """Draw the first line's scores and what is predicted.
 
     The middle, a band of 90 and one of 50 %; a target across; other lines' middles, thin.
     """

@@ -22,8 +22,10 @@ Source = Literal["counted", "estimated", "unknown"]
 
 @dataclass(frozen=True)
 class ClassGroups:
-    """of_class: of each class (of a multi-label task of each label's positives); () where
-    unknown."""
+    """How many groups each class has.
+
+    of_class: of each class (of a multi-label task of each label's positives); () where unknown.
+    """
 
     of_class: tuple[int, ...] = ()
     binary: bool = False

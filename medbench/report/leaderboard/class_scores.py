@@ -17,8 +17,11 @@ from medbench.stats import metrics
 
 @dataclass(frozen=True, eq=False)
 class ClassScores:
-    """Of each class (C,): images with it, how many of these were found, and its AUC against the
-    rest (NaN where one of the two is missing)."""
+    """What is found of each class (C,).
+
+    Images with it, how many of these were found, and its AUC against the rest (NaN where one of the
+    two is missing).
+    """
 
     images: np.ndarray
     found: np.ndarray

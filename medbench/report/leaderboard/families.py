@@ -127,8 +127,10 @@ def of_lines(
 
 
 def pretraining_spread(board: Leaderboard, metric: str) -> dict[str, stats.Spread]:
-    """Name of a line -> how much one of its pretrainings differs from another, from all lines and
-    budgets; of those pretrained more than once."""
+    """Return name of a line -> how much one of its pretrainings differs from another.
+
+    From all lines and budgets; of those pretrained more than once.
+    """
     several = [line for line in board.lines if metric in line.plain and line.pretrainings > 1]
     return dict(
         stats.pretraining_spread(
@@ -169,8 +171,10 @@ def _known_baseline(board: Leaderboard, asked: str) -> None:
 
 
 def to_supervised(board: Leaderboard, metric: str) -> list[Note]:
-    """How each method stands to the supervised weights of its own encoder and protocol, budget
-    after budget; [] without finished ones."""
+    """Say how each method stands to the supervised weights of its own encoder and protocol.
+
+    Budget after budget; [] without finished ones.
+    """
     if len(board.lines) > MANY:
         return []
     said = []

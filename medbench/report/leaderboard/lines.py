@@ -197,8 +197,10 @@ class LeaderboardEntry:
         )
 
     def summary(self, metric: str) -> stats.Summary:
-        """Mean, sd over seeds and 95 % interval over test groups and seeds, cut at the metric's own
-        range; NaN unless complete."""
+        """Return mean, sd over seeds and 95 % interval over test groups and seeds.
+
+        Cut at the metric's own range; NaN unless complete.
+        """
         if metric not in self._summaries:
             summarise([self], [metric])
         return self._summaries[metric]
@@ -374,8 +376,10 @@ def _fitting(
     settings: Mapping[tuple[Any, ...], str],
     boards: Collection[tuple[Any, ...]],
 ) -> list[PlannedCell]:
-    """Those of `cells` that join a board, without the lines of which a budget is there under
-    another setting: a line is of one setting."""
+    """Return those of `cells` that join a board.
+
+    Without the lines of which a budget is there under another setting: a line is of one setting.
+    """
     keys = [
         ((p.cell.task, p.cell.data, p.cell.target, p.target), _axes(p.cell), p.cell.labels)
         for p in cells
@@ -449,7 +453,7 @@ def leaderboard(*stores: Store) -> pd.DataFrame:
 
 
 def shown_axes(lines: Iterable[LeaderboardEntry]) -> list[str]:
-    """The method, and every axis on which the lines differ.
+    """Return the method, and every axis on which the lines differ.
 
     Of somebody else's predictions no axis is known.
     """

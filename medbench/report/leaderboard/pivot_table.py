@@ -1,5 +1,7 @@
-"""A table of a paper: one task or many, rows and columns as the user wants them, the best and its
-ties marked, the mean rank last."""
+"""A table of a paper: rows and columns as the user wants them.
+
+One task or many, the best and its ties marked, the mean rank last.
+"""
 
 from __future__ import annotations
 

@@ -94,8 +94,10 @@ def _rare(board: Leaderboard) -> list[Note]:
 
 
 def _least_found(board: Leaderboard, metric: str) -> list[Note]:
-    """Of the best line at the most labels; [] where none is there, or where predictions were not
-    shared."""
+    """Say what the best line at the most labels finds least of.
+
+    [] where none is there, or where predictions were not shared.
+    """
     done = [
         line
         for line in board.lines

@@ -102,10 +102,10 @@ class RobustnessGap:
 
 
 def measured(found: Sequence[Leaderboard], metric: str | None = None) -> list[RobustnessGap]:
-    """Every drop: data sets first, then each corruption with the mean over its levels, then the
-    mean over all corruptions.
+    """Measure every drop.
 
-    metric: default each task's primary one.
+    Data sets first, then each corruption with the mean over its levels, then the mean over all
+    corruptions. metric: default each task's primary one.
     """
     drops: list[RobustnessGap] = []
     for key in dict.fromkeys((board.task, board.data) for board in found):
@@ -235,8 +235,11 @@ def shift_terminal(
 
 
 def _sets(boards: Sequence[Leaderboard]) -> Iterator[list[Leaderboard]]:
-    """Each data set, each corrupted set, the levels of each corruption together, all corruptions
-    together."""
+    """Yield the sets that a drop is measured on.
+
+    Each data set, each corrupted set, the levels of each corruption together, all corruptions
+    together.
+    """
     yield from ([board] for board in boards if board.shift.get("kind") == "data")
     damaged = sorted(
         (board for board in boards if board.shift.get("kind") == "corruption"),

@@ -34,10 +34,10 @@ def reference_stores() -> list[Store]:
 
 
 def with_reference(*stores: Store) -> list[Leaderboard]:
-    """Build the leaderboards of results folders with the reference rows of the same scored images
-    among their lines.
+    """Build the leaderboards of results folders with the reference rows among their lines.
 
-    Raises UserError where no reference row was scored on the same images.
+    Those of the same scored images. Raises UserError where no reference row was scored on the same
+    images.
     """
     reference = reference_stores()
     boards = leaderboards(*stores, beside=reference)

@@ -64,7 +64,7 @@ class SiteScores:
         return min(self.scores, key=lambda site: METRICS[self.metric].sign * self.scores[site])
 
     def interval(self) -> tuple[float, float]:
-        """The interval of the mean over sites; NaN where there is none."""
+        """Return the interval of the mean over sites; NaN where there is none."""
         return (
             self.mean.interval(within=METRICS[self.metric].range)
             if self.mean
@@ -116,7 +116,7 @@ def over_sites(found: Sequence[Leaderboard], metric: str | None = None) -> list[
 
 
 def _held_out(found: Sequence[Leaderboard]) -> list[list[Leaderboard]]:
-    """The boards of each task and column, of the held-out sites themselves."""
+    """Group the boards of each task and column, of the held-out sites themselves."""
     groups: dict[tuple[str, ...], list[Leaderboard]] = {}
     for board in found:
         about = board.about.get("held_out")

@@ -175,7 +175,10 @@ def _on_screen(board: Leaderboard, metric: str) -> list[LeaderboardEntry]:
 
 
 def notes(board: Leaderboard, metric: str | None = None) -> list[Note]:
-    """What a reader of this board must know. metric: the only one that is shown; None: all are."""
+    """List what a reader of this board must know.
+
+    metric: the only one that is shown; None: all are.
+    """
     rows = [row for line in board.own.lines for row in line.rows]
     quick = "Quick pretraining shows the machinery, not what a method can do: --pretrain standard or paper."
     return [
@@ -200,7 +203,10 @@ def notes(board: Leaderboard, metric: str | None = None) -> list[Note]:
 
 
 def external(board: Leaderboard) -> list[Note]:
-    """What cannot be known of somebody else's predictions; [] where none stand here."""
+    """Say what cannot be known of somebody else's predictions.
+
+    [] where none stand here.
+    """
     names = dict.fromkeys(line.cell.method for line in board.lines if line.cell.external)
     unknown = (
         "medbench cannot know how many labels it learned from, whether it has seen these images, or by what it was chosen. "
@@ -275,7 +281,7 @@ def have_seen(board: Leaderboard) -> list[Note]:
 
 
 def judged_unit(board: Leaderboard) -> str:
-    """What is labelled, drawn and scored: image, or case."""
+    """Name what is labelled, drawn and scored: image, or case."""
     return str(board.about.get("by", "image"))
 
 
@@ -463,10 +469,10 @@ def _one_pool(board: Leaderboard) -> list[str]:
 
 
 def write(store: Store, found: Sequence[Leaderboard] = ()) -> None:
-    """leaderboard.md and leaderboard.csv in the results folder, and shift.csv where sets beside the
-    task's own were scored.
+    """Write leaderboard.md and leaderboard.csv, and shift.csv, into the results folder.
 
-    found: its boards, where they are at hand.
+    shift.csv where sets beside the task's own were scored. found: its boards, where they are at
+    hand.
     """
     found = found or leaderboards(store)
     out = io.StringIO()

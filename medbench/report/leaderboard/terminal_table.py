@@ -1,7 +1,7 @@
-"""A table on a screen: long names break where a reader would break them, so that every column keeps
-its place.
+"""A table on a screen.
 
-Why rich does not fit it: on 80 columns it takes room from every column that may break in the same
+Long names break where a reader would break them, so that every column keeps its place. Why rich
+does not fit it: on 80 columns it takes room from every column that may break in the same
 proportion, and cuts inside numbers ("0.51" above "1,") and names ("vit_sma"); told each column's
 least width, it lets the last column leave the screen. `results/derm-classical` shows both.
 """
@@ -21,8 +21,9 @@ _PIECES = re.compile(r"(?=[+@/.])|(?<=[:_-])")
 
 
 def folded(name: str, width: int) -> str:
-    """The name in lines of at most `width` characters: whole, else a line a member of a fusion,
-    these cut before + @ / . and after : _ -
+    """Fold the name into lines of at most `width` characters.
+
+    Whole, else a line a member of a fusion, these cut before + @ / . and after : _ -
 
     >>> print(folded("dvme:swav+dino@vit_small_patch8_224.dino", 30))
     dvme:swav

@@ -1,2 +1,5 @@
-"""One run in several processes: `local` on this machine, `slurm` and `ray_cluster` on several,
-`sharding` where nothing connects them."""
+"""One run in several processes.
+
+`local` on this machine, `slurm` and `ray_cluster` on several, `sharding` where nothing connects
+them.
+"""

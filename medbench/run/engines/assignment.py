@@ -40,7 +40,10 @@ class Assignment:
     packed: bytes = b""
 
     def planned(self) -> Plan:
-        """The plan. Raises UserError where it is another one here."""
+        """Return the plan.
+
+        Raises UserError where it is another one here.
+        """
         made = _unpacked(self.packed)
         if made is None:
             made = plan(self.grid)
@@ -71,8 +74,10 @@ class Assignment:
 
 
 def packed(made: Plan) -> bytes:
-    """A plan for another process on this machine; b"" where it holds what only this one knows, as a
-    task that was defined in a script."""
+    """Pack a plan for another process on this machine.
+
+    b"" where it holds what only this one knows, as a task that was defined in a script.
+    """
     try:
         found = pickle.dumps(made)
     except Exception:  # a user's own object fails in its own way

@@ -1,8 +1,8 @@
-"""What a job needs and makes, by content: packs, weights and features move between caches that
-share no disk.
+"""What a job needs and makes, by content.
 
-The run's own machine has the master copy, at a `Desk`. A worker elsewhere fetches what its cache
-lacks, and hands back what it made. What arrives has checksums, which are looked at when it is read.
+Packs, weights and features move between caches that share no disk. The run's own machine has the
+master copy, at a `Desk`. A worker elsewhere fetches what its cache lacks, and hands back what it
+made. What arrives has checksums, which are looked at when it is read.
 """
 
 from __future__ import annotations
@@ -41,8 +41,10 @@ class Desk:
         self.messages: list[tuple[int, Any]] = []
 
     def files(self, folder: str) -> dict[str, int]:
-        """Name -> bytes of the files of a finished folder of the cache; {} where it is not
-        finished."""
+        """Return name -> bytes of the files of a finished folder of the cache.
+
+        {} where it is not finished.
+        """
         place = self.cache_dir / folder
         if not (place / MARKS[folder.partition("/")[0]]).exists():
             return {}
@@ -57,7 +59,7 @@ class Desk:
         return self._place(file).stat().st_size
 
     def read(self, file: str, offset: int) -> bytes:
-        """A piece of a file, of the cache or of the user's own."""
+        """Read a piece of a file, of the cache or of the user's own."""
         with self._place(file).open("rb") as stream:
             stream.seek(offset)
             return stream.read(CHUNK)
@@ -82,7 +84,7 @@ class Desk:
         self.messages.append((number, message))
 
     def heard(self) -> list[tuple[int, Any]]:
-        """What was told since the last time."""
+        """Return what was told since the last time."""
         found, self.messages = self.messages, []
         return found
 
@@ -113,7 +115,7 @@ class Elsewhere:
         return True
 
     def own(self, file: Path) -> Path:
-        """A file of the user's own as it lies on the machine of the run.
+        """Return a file of the user's own as it lies on the machine of the run.
 
         Here where a file of that place and size is here, too.
         """
@@ -157,7 +159,7 @@ class Elsewhere:
                     )
 
     def plan(self, plan: Plan) -> Plan:
-        """A plan with this cache, and with the user's own files as they lie here."""
+        """Return a plan with this cache, and with the user's own files as they lie here."""
         return replace(
             plan, cache_dir=self.cache_dir, units=tuple(self._unit(unit) for unit in plan.units)
         )
@@ -183,8 +185,10 @@ class Elsewhere:
 
 
 def files_of(plan: Plan) -> list[Path]:
-    """The files that a plan's units read beside the images: weights, a user's own functions and
-    features."""
+    """List the files that a plan's units read beside the images.
+
+    Weights, a user's own functions and features.
+    """
     parts = [part for unit in plan.units for part in (unit, *unit.members)]
     named = [
         file
@@ -195,7 +199,7 @@ def files_of(plan: Plan) -> list[Path]:
 
 
 def packs_of(plan: Plan, job: Job, todo: Sequence[PlannedCell]) -> list[str]:
-    """The folders of the packs that a job's images lie in."""
+    """Name the folders of the packs that a job's images lie in."""
     keys = []
     for part in job.unit.members or (job.unit,):
         for target in (
@@ -212,7 +216,7 @@ def packs_of(plan: Plan, job: Job, todo: Sequence[PlannedCell]) -> list[str]:
 
 
 def made_of(plan: Plan, job: Job, todo: Sequence[PlannedCell], device: str) -> list[str]:
-    """The folders of weights and features that a job takes, or makes."""
+    """Name the folders of weights and features that a job takes, or makes."""
     found = []
     sets: list[EvaluationSet | None] = [] if job.pixels else sets_of(plan, job.unit, todo)
     for part in job.unit.members or (job.unit,):

@@ -100,7 +100,10 @@ def execute(
 
 
 def check_locks(folder: Path) -> None:
-    """Raises DiskError where two processes could write into the folder at once."""
+    """Check that no two processes could write into the folder at once.
+
+    Raises DiskError.
+    """
     if not locks.exclude(folder):
         raise DiskError(
             f"{folder} lies on a disk whose file locks keep nobody out: two processes would write into one file.",
@@ -110,7 +113,7 @@ def check_locks(folder: Path) -> None:
 
 
 def serve(given: tuple[Assignment, str], tell: Callable[[Any], None]) -> None:
-    """What a worker does; called in its process."""
+    """Do what a worker does; called in its process."""
     assignment, device = given
     try:
         with listening(tell), telling_warnings(lambda line: tell(Told(line))):
@@ -247,7 +250,7 @@ class Crew:
 
 
 def devices_of(device: str, devices: str, workers: str) -> list[str]:
-    """The device of each worker, from the texts of --device, --devices and --workers.
+    """Return the device of each worker, from the texts of --device, --devices and --workers.
 
     One where neither of the last two is given. Raises UserError.
     """

@@ -73,7 +73,7 @@ class Answer:
 def compute(
     plan: Plan, number: int, todo: Sequence[str], folder: Path, device: str, desk: Any
 ) -> Answer:
-    """What a task does, on its node.
+    """Do a task's work, on its node.
 
     number: of the job among all of the plan. todo: fingerprints of its cells that have no row.
     folder: the results folder, on the machine of the run.

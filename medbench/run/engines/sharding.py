@@ -1,5 +1,7 @@
-"""A part of a plan for a machine of its own, whose rows `medbench merge` joins with those of the
-others."""
+"""A part of a plan for a machine of its own.
+
+`medbench merge` joins its rows with those of the others.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,7 @@ class Shard:
         return Shard(int(found[1]), int(found[2]))
 
     def of(self, plan: Plan) -> Plan:
-        """The units of this part, in the plan's order.
+        """Return the units of this part, in the plan's order.
 
         Raises UserError where there are fewer units than parts.
 

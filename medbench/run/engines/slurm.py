@@ -178,7 +178,7 @@ def _submitit() -> Any:
 
 
 def script(grid: Grid, folder: Path, request: Request, shard: Shard | None = None) -> str:
-    """The same array for sbatch: as many copies of one command, which share its work."""
+    """Write the same array for sbatch: copies of one command, which share its work."""
     default = Grid()
     given = {
         name: getattr(grid, name)
@@ -216,7 +216,7 @@ def script(grid: Grid, folder: Path, request: Request, shard: Shard | None = Non
 
 
 def arrays(folder: Path) -> list[str]:
-    """The numbers of the arrays that were submitted for a results folder."""
+    """Return the numbers of the arrays that were submitted for a results folder."""
     file = folder / FILE
     if not file.exists():
         return []

@@ -49,7 +49,7 @@ class Constants:
 
 
 def noise_of(n: np.ndarray, last: np.ndarray | float, of: Constants) -> np.ndarray:
-    """The variance that a draw makes of a log error at n labels.
+    """Return the variance that a draw makes of a log error at n labels.
 
     last: the log error of the largest size.
     """
@@ -65,11 +65,10 @@ def posterior(
     noise_at: np.ndarray,
     of: Constants,
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Location (C, H) and scale (C, H) of log errors at sizes `at`, and the degrees of freedom, of
-    C curves.
+    """Return location and scale (C, H) of log errors at sizes `at`, and the degrees of freedom.
 
-    sizes, errors, noise: (C, K): labels in rising order, log errors, and the variances of their
-    draws. at, noise_at: (C, H): labels, and what a draw makes there.
+    Of C curves. sizes, errors, noise: (C, K): labels in rising order, log errors, and the variances
+    of their draws. at, noise_at: (C, H): labels, and what a draw makes there.
     """
     x, new = np.log(sizes / sizes[:, -1:]), np.log(at / sizes[:, -1:])
     unit = np.exp(-of.tilt * errors[:, -1:])
@@ -87,8 +86,10 @@ def posterior(
 
 
 def _covariance(a: np.ndarray, b: np.ndarray, slope: np.ndarray, walk: np.ndarray) -> np.ndarray:
-    """(C, K, H): of log errors at distances a (C, K) and b (C, H) on log(n) from the largest size,
-    draws aside. slope, walk: (C, 1) variances."""
+    """Return the covariance of log errors at distances a (C, K) and b (C, H): (C, K, H).
+
+    On log(n) from the largest size, draws aside. slope, walk: (C, 1) variances.
+    """
     one, other = a[:, :, None], b[:, None, :]
     steps = np.where(one * other > 0, np.minimum(np.abs(one), np.abs(other)), 0.0)
     covariance: np.ndarray = _FLAT + slope[..., None] * one * other + walk[..., None] * steps
@@ -96,7 +97,7 @@ def _covariance(a: np.ndarray, b: np.ndarray, slope: np.ndarray, walk: np.ndarra
 
 
 def factor(times: np.ndarray, of: Constants, *, decided: bool) -> np.ndarray:
-    """What the half width is multiplied by at so many times the labels.
+    """Return what the half width is multiplied by at so many times the labels.
 
     Between the horizons on log(n), beyond them the nearest. decided: of a metric of decisions.
     """

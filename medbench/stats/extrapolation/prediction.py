@@ -98,7 +98,7 @@ def predict(
     worst: float = 0.0,
     decided: bool = False,
 ) -> Prediction:
-    """What a learning curve promises at other numbers of labels.
+    """Return what a learning curve promises at other numbers of labels.
 
     >>> found = predict([25, 50, 100, 200], [0.70, 0.74, 0.77, 0.80], at=[400, 2000])
     >>> bool((found.low < found.value).all() and (found.value < found.high).all() and found.value[1] > found.value[0] > 0.80)
@@ -199,10 +199,10 @@ def _checked(
 
 
 def labels_for(prediction: Prediction, target: float) -> tuple[float, float, float]:
-    """(value, low, high): the labels at which the middle of a prediction over a grid first reaches
-    a score, its better end, and its worse end.
+    """Return the labels at which a prediction first reaches a score: (value, low, high).
 
-    inf: not within the grid. The first size of the grid where it is reached from the start.
+    Of a prediction over a grid its middle, its better end, and its worse end. inf: not within the
+    grid. The first size of the grid where it is reached from the start.
     """
     up = prediction.best > prediction.worst
     better, worse = (prediction.high, prediction.low) if up else (prediction.low, prediction.high)
@@ -216,9 +216,9 @@ def labels_for(prediction: Prediction, target: float) -> tuple[float, float, flo
 
 
 def crossing(one: Prediction, other: Prediction) -> float:
-    """The labels from which on `other`, which is behind at first, is ahead, by the middles; inf.
+    """Return the labels from which on `other`, which is behind at first, is ahead.
 
-    Not where both are predicted. Of two grids.
+    By the middles; inf. Not where both are predicted. Of two grids.
     """
     start, end = max(one.at[0], other.at[0]), min(one.at[-1], other.at[-1])
     if start >= end:

@@ -14,8 +14,10 @@ FALLS = 1.645
 
 
 def steepness(sizes: np.ndarray, errors: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """(C,): by how many of its standard errors log(error) falls with log(n), of curves (C, K) whose
-    draws have the variance `noise` (C, K)."""
+    """Return by how many of its standard errors log(error) falls with log(n): (C,).
+
+    Of curves (C, K) whose draws have the variance `noise` (C, K).
+    """
     x, weight = np.log(sizes), 1 / noise
     centred = x - (weight * x).sum(1, keepdims=True) / weight.sum(1, keepdims=True)
     found: np.ndarray = -(weight * centred * errors).sum(1) / np.sqrt((weight * centred**2).sum(1))
@@ -23,8 +25,10 @@ def steepness(sizes: np.ndarray, errors: np.ndarray, noise: np.ndarray) -> np.nd
 
 
 def shape_of(sizes: np.ndarray, left: np.ndarray, errors: np.ndarray, noise: np.ndarray) -> Shape:
-    """Of one curve, (K,) each, K > 1: errors, log errors (of errors that are not 0) and the
-    variances of their draws."""
+    """Return the shape of one curve, (K,) each, K > 1.
+
+    errors, log errors (of errors that are not 0) and the variances of their draws.
+    """
     if left[-1] <= NONE:
         return "perfect"
     steep = float(steepness(sizes[None], errors[None], noise[None])[0])

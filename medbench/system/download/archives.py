@@ -74,8 +74,10 @@ def unpack(archive: Path, kind: str, into: Path, stage: str = "", *, nested: boo
 
 
 def _fill(archive: Path, kind: str, into: Path, progress: Callable[[int, int], None]) -> None:
-    """progress(done, total) in bytes of the archive, or of its content where that is known
-    (zip)."""
+    """Unpack an archive.
+
+    progress(done, total) in bytes of the archive, or of its content where that is known (zip).
+    """
     left = MOST_TIMES * archive.stat().st_size + MOST_BESIDE
     room = shutil.disk_usage(into).free - _KEPT
     files = {"zip": _zip, "tar": _tar, "gzip": _gzip}[kind](archive, progress)

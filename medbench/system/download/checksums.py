@@ -32,10 +32,9 @@ def file_digest(file: Path, kind: str, stage: str = "") -> str:
 
 
 def first_seen(record: Path, sha: str, what: str) -> None:
-    """Where nobody publishes a hash that lasts, the first one seen is kept in the file `record` and
-    enforced. Raises UserError.
+    """Keep the first hash seen in the file `record`, and enforce it.
 
-    what: "The weights of 'x'", as the message begins.
+    For where nobody publishes a hash that lasts. Raises UserError. what: "The weights of 'x'", as the message begins.
     """
     if record.exists():
         try:

@@ -1,10 +1,10 @@
-"""A user's own images, without code: `folder:PATH`, where PATH is a folder of class folders or a
-CSV file.
+"""A user's own images, without code: `folder:PATH`.
 
-Folders: `train/`, `val/`, `test/` with one folder a class in each (`val` and `test` may be
-missing), or the class folders alone. Folders inside a class folder are read too. Files count as
-images by suffix (`images.decoding.SUFFIXES`), those with none or a number by DICOM's mark; others
-are left out and counted in a mark, but for the files that systems leave behind.
+PATH is a folder of class folders or a CSV file. Folders: `train/`, `val/`, `test/` with one folder
+a class in each (`val` and `test` may be missing), or the class folders alone. Folders inside a
+class folder are read too. Files count as images by suffix (`images.decoding.SUFFIXES`), those with
+none or a number by DICOM's mark; others are left out and counted in a mark, but for the files that
+systems leave behind.
 
 CSV: UTF-8, separated by comma, semicolon or tab; `path,label[,group][,bag][,split]`, paths relative
 to the CSV's folder and inside it. Several labels an image: instead of `label` two or more columns
@@ -200,8 +200,10 @@ def _find(place: Path, root: Path) -> Path:
 
 
 def _apart(listing: Listing) -> tuple[Listing, Unlabelled | None]:
-    """Divide what is listed into images with labels, and those that say of themselves that they
-    have none. A label that stands there is not read."""
+    """Divide what is listed into images with labels, and those that say they have none.
+
+    A label that stands there is not read.
+    """
     given = listing.columns.get("split", [])
     without = [i for i, word in enumerate(given) if unlabelled_word(word)]
     if not without:
@@ -362,8 +364,10 @@ def _meta(column: Sequence[str]) -> np.ndarray:
 
 
 def _given_parts(listing: Listing, whole: Split) -> tuple[np.ndarray, tuple[float, ...]]:
-    """(N,) index into PARTS as they are given, and the shares that the train part is still to be
-    divided in, () where it is not."""
+    """Return the part of each image as it is given, and the shares still to be divided in.
+
+    (N,) index into PARTS; the shares are of the train part, () where it is not to be divided.
+    """
     given = dict(
         zip(listing.ids, listing.columns.get("split", ["train"] * len(whole)), strict=True)
     )

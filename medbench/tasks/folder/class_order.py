@@ -79,7 +79,7 @@ def by_name(classes: Sequence[str]) -> tuple[str, ...]:
 
 
 def by_degree(classes: Sequence[str], order: Sequence[str] = ()) -> tuple[str, ...]:
-    """The classes of an ordinal task from least to most.
+    """Return the classes of an ordinal task from least to most.
 
     order: as a person named them, () where nobody did. Raises UserError.
 
@@ -144,8 +144,11 @@ def _example(classes: Sequence[str]) -> str:
 
 
 def _numbers(classes: Sequence[str]) -> dict[str, Key]:
-    """Class -> its number, where each has another one after the same words (`grade 2`) and at most
-    one says that there is nothing; else {}."""
+    """Return class -> its number.
+
+    Where each has another one after the same words (`grade 2`) and at most one says that there is
+    nothing; else {}.
+    """
     if all(map(is_number, classes)):
         return {name: (float(name),) for name in classes}
     return _lettered(classes) or _numbered(classes)

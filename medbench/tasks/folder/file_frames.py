@@ -14,11 +14,10 @@ from medbench.tasks.folder.listing import Listing
 
 
 def with_frames(listing: Listing, wanted: int) -> Listing:
-    """Return the listing with `FILE#NUMBER` for each frame that is taken, counted from 0, and a
-    row's own columns for all of its frames.
+    """Return the listing with `FILE#NUMBER` for each frame that is taken, counted from 0.
 
-    Frames of a file are a bag, where the table has none, and never in two groups. Raises UserError
-    for a file whose header cannot be read.
+    And a row's own columns for all of its frames. Frames of a file are a bag, where the table has
+    none, and never in two groups. Raises UserError for a file whose header cannot be read.
     """
     taken = {
         name: frames.evenly(n, wanted)

@@ -51,7 +51,7 @@ class Listing:
         return self.root / self.spelled.get(name, name)
 
     def file_id(self, name: str) -> str:
-        """The id of the file that an image is, or is a frame of."""
+        """Return the id of the file that an image is, or is a frame of."""
         return self.frames[name][0] if name in self.frames else name
 
     def image(self, name: str) -> Image:

@@ -1,10 +1,10 @@
-"""MedMNIST: twelve sets of small images (Yang et al. 2023, doi:10.1038/s41597-022-01721-8) as
-`medmnist:NAME[:SIZE]`, SIZE 28, 64, 128, 224.
+"""MedMNIST: twelve sets of small images, as `medmnist:NAME[:SIZE]`.
 
-Layout as on Zenodo, doi:10.5281/zenodo.10519652: one file each, `pathmnist.npz` of 28 pixels,
-`pathmnist_64.npz`, `_128`, `_224`, with `{train,val,test}_images` (N, S, S) or (N, S, S, 3) uint8
-and `{train,val,test}_labels` (N, 1), or (N, 14) for chestmnist. Official split, counts and MD5s. 28
-is the default because it is MedMNIST's own.
+Yang et al. 2023, doi:10.1038/s41597-022-01721-8; SIZE 28, 64, 128, 224. Layout as on Zenodo,
+doi:10.5281/zenodo.10519652: one file each, `pathmnist.npz` of 28 pixels, `pathmnist_64.npz`,
+`_128`, `_224`, with `{train,val,test}_images` (N, S, S) or (N, S, S, 3) uint8 and
+`{train,val,test}_labels` (N, 1), or (N, 14) for chestmnist. Official split, counts and MD5s. 28 is
+the default because it is MedMNIST's own.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
-"""The facts of MedMNIST's 2D sets, from `medmnist/info.py` of the package medmnist 3.0.2
-(Apache-2.0): the record of Zenodo 10519652."""
+"""The facts of MedMNIST's 2D sets.
+
+From `medmnist/info.py` of the package medmnist 3.0.2 (Apache-2.0): the record of Zenodo 10519652.
+"""
 
 from __future__ import annotations
 

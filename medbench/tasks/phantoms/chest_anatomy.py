@@ -250,8 +250,10 @@ def consolidation(film: Film, rng: np.random.Generator, s: float) -> None:
 
 
 def atelectasis(film: Film, rng: np.random.Generator, s: float) -> None:
-    """Plates of collapsed lung above the diaphragm, which stands higher there (`lift` of the
-    film)."""
+    """Draw plates of collapsed lung above the diaphragm.
+
+    It stands higher there (`lift` of the film).
+    """
     low = min(film.base, key=lambda side: film.base[side])
     for _ in range(1 + int(rng.random() * 2.5)):
         start = complex(low * rng.uniform(0.22, 0.4), film.base[low] - rng.uniform(0.06, 0.26))

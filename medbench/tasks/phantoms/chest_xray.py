@@ -51,8 +51,11 @@ ROOM = 8  # studies a patient can have: seed = (patient * ROOM + study) * 2 + vi
 
 @dataclass(frozen=True, eq=False)
 class Cases:
-    """All studies: patient (S,), number within the patient (S,), lateral (S,) bool, pa (S,) bool,
-    present (S, 5) bool."""
+    """All studies.
+
+    patient (S,), number within the patient (S,), lateral (S,) bool, pa (S,) bool, present (S, 5)
+    bool.
+    """
 
     patient: np.ndarray
     number: np.ndarray

@@ -1,5 +1,7 @@
-"""The signs that clinicians read in dermoscopy, each painted into the layers of one lesion with a
-strength in (0, 1]."""
+"""The signs that clinicians read in dermoscopy.
+
+Each is painted into the layers of one lesion with a strength in (0, 1].
+"""
 
 from __future__ import annotations
 

@@ -200,8 +200,10 @@ def _lesions() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _absorption(rng: np.random.Generator, layers: Layers) -> np.ndarray:
-    """(64, 64, 3) optical density >= 0, its mean over the lesion pulled to one that is drawn alike
-    for all classes."""
+    """Return the optical density >= 0: (64, 64, 3).
+
+    Its mean over the lesion is pulled to one that is drawn alike for all classes.
+    """
     pigments = np.clip(np.stack([layers.brown, layers.red, layers.blue], -1), 0, None)
     density = np.einsum("yxp,pc->yxc", pigments, np.stack([BROWN, RED, BLUE]))
     mix = rng.random(3) * np.array([1.0, 0.6, 0.3])
@@ -230,8 +232,10 @@ def _skin(canvas: Canvas, rng: np.random.Generator) -> np.ndarray:
 
 
 def _photograph(at: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """Hair, gel bubbles, ruler, light, white balance, vignette, focus, noise -> (64, 64, 3)
-    uint8."""
+    """Photograph the skin: (64, 64, 3) uint8.
+
+    Hair, gel bubbles, ruler, light, white balance, vignette, focus, noise.
+    """
     for _ in range(int(at.uniform(0, 7)) if at.random() < 0.4 else 0):
         start = complex(*at.uniform(-10, SIZE + 10, 2))
         path = curve(at, start, at.uniform(0, 2 * np.pi), at.uniform(30, 80), 0.25)

@@ -81,8 +81,10 @@ def step(value: np.ndarray, width: float) -> np.ndarray:
 
 
 def spots(canvas: Canvas, points: np.ndarray, radius: np.ndarray) -> np.ndarray:
-    """(64, 64) in [0, 1]: discs with a soft edge around complex points (n,), radius (n,) in lesion
-    units."""
+    """Draw discs with a soft edge around complex points (n,): (64, 64) in [0, 1].
+
+    radius (n,) in lesion units.
+    """
     centre = canvas.pixels(points)
     reach = np.maximum(radius * abs(canvas.turn), 0.8)[:, None] * 1.2
     grid = np.arange(SIZE) + 0.5

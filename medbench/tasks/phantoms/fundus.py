@@ -170,10 +170,9 @@ def _ground(canvas: Canvas, own: np.random.Generator, rng: np.random.Generator) 
 
 
 def _vessels(canvas: Canvas, rng: np.random.Generator, beads: float) -> np.ndarray:
-    """(64, 64) >= 0: two arcades around the macula and two nasal trunks, each arcade an artery and
-    a vein with branches.
+    """Draw two arcades around the macula and two nasal trunks: (64, 64) >= 0.
 
-    beads in [0, 1]: how uneven the veins are.
+    Each arcade is an artery and a vein with branches. beads in [0, 1]: how uneven the veins are.
     """
     total = np.zeros((SIZE, SIZE))
     t = np.linspace(0, 1, 48)

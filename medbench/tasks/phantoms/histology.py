@@ -48,8 +48,11 @@ SCANNERS = {"A": np.array([0.96, 0.94, 0.97]), "B": np.array([0.97, 0.96, 0.92])
 
 @dataclass(frozen=True)
 class Cells:
-    """Nuclei: place (n,) complex pixels; radius, stretch (long by short axis), angle, dark,
-    nucleolus (each (n,))."""
+    """Nuclei.
+
+    Place (n,) complex pixels; radius, stretch (long by short axis), angle, dark, nucleolus (each
+    (n,)).
+    """
 
     place: np.ndarray
     radius: np.ndarray
@@ -192,8 +195,10 @@ def _tissue(
 
 
 def _fat(canvas: Canvas, rng: np.random.Generator) -> np.ndarray:
-    """(64, 64) in [0, 1]: vacuoles, which leave the centre free, so that they never hide what makes
-    a patch positive."""
+    """Draw vacuoles: (64, 64) in [0, 1].
+
+    They leave the centre free, so that they never hide what makes a patch positive.
+    """
     if rng.random() > 0.25:
         return np.zeros((SIZE, SIZE))
     n = 1 + int(rng.random() * 4)
@@ -210,8 +215,10 @@ def _crowd(
     nucleolus: float,
     where: np.ndarray,
 ) -> Cells:
-    """Nuclei about `apart` pixels from each other on a shaken grid, kept with the probability that
-    `where` (64, 64) has there."""
+    """Place nuclei about `apart` pixels from each other on a shaken grid.
+
+    Kept with the probability that `where` (64, 64) has there.
+    """
     side = int(np.ceil(SIZE / apart)) + 2
     i, j = np.divmod(np.arange(side * side), side)
     shaken = rng.uniform(-0.36, 0.36, (2, side * side))
