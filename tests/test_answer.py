@@ -16,7 +16,8 @@ from scipy.special import ndtri
 from medbench import Store
 from medbench.report import compare, html
 from medbench.report.answer import answer, answers
-from medbench.report.leaderboard import leaderboards
+from medbench.report.leaderboard import leaderboards, notes
+from medbench.report.leaderboard.pretraining_notes import pretraining_notes
 from medbench.schema import Row, fingerprint
 from medbench.stats.bottleneck import Source, bottleneck, needed
 from medbench.stats.estimates import Estimate
@@ -167,7 +168,7 @@ def test_a_p_of_several_pretrainings_is_of_the_methods_and_says_so(tmp_path: Pat
     store.create()
     rows = []
     for method, auc in (("a", 0.9), ("b", 0.7)):
-        for row, resamples in line(method, "10%", auc, own=0.01):
+        for row, resamples in line(method, "10%", auc, spread=0.004, own=0.01):
             for pretrain_seed in range(3):
                 cell = replace(row.cell, pretrain_seed=pretrain_seed)
                 moved = 0.01 * (pretrain_seed - 1) * (1 if method == "a" else -1)
@@ -195,6 +196,10 @@ def test_a_p_of_several_pretrainings_is_of_the_methods_and_says_so(tmp_path: Pat
         in said
     )
     (board,) = leaderboards(store)
+    (note,) = pretraining_notes(board, "auc")
+    assert note.text.startswith("Standard deviation of AUC from one pretraining to another")
+    assert ": 10% a 0.010 (0.004), b 0.010 (0.004)." in note.text
+    assert note in notes(board)
     made = answer(board, "auc")
     assert (
         made is not None

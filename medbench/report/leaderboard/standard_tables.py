@@ -27,6 +27,7 @@ from medbench.report.leaderboard.lines import (
     standing,
     summarise,
 )
+from medbench.report.leaderboard.pretraining_notes import pretraining_notes
 from medbench.report.leaderboard.rare_classes import class_columns, class_notes
 from medbench.report.leaderboard.robustness import (
     ALL,
@@ -193,6 +194,7 @@ def notes(board: Leaderboard, metric: str | None = None) -> list[Note]:
         *_setting(board, rows),
         *_shares(board, rows),
         *_chance(board.own, rows, metric),
+        *pretraining_notes(board.own, board.shown(metric)),
         *_weights(rows),
         *_pairs(rows),
         *have_seen(board),
