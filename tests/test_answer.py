@@ -1,10 +1,11 @@
-"""The sentence that a comparison ends in.
+"""The answer that a comparison begins with.
 
 What is best, since when, what it owes to luck, and what it would take to know more.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,9 +51,21 @@ def test_one_best_is_named_with_the_fewest_labels_from_which_on_it_is(tmp_path: 
     ten = [line(m, "10%", 0.9 if m == "a" else 0.8) for m in methods]
     hundred = [line(m, "100%", 0.95 if m == "a" else 0.8, seeds=1) for m in methods]
     assert told(tmp_path, *one, *ten, *hundred) == (
-        "t (T), test: with 10% of the labels or more a has the best AUC (0.950 at 100%; 0.950 once corrected for having been chosen among 3), and all of "
-        "the 2 others are told from it; nothing is left to be told between these lines."
+        "t (T), test: with 10% of the labels or more a has the best AUC: 0.950 [0.907, 0.990] at 100%, or 0.950 once corrected for having been chosen "
+        "among 3. All of the 2 others are told from it. Nothing is left to be told between these lines."
     )
+
+
+def test_it_says_how_many_labels_the_best_saves(tmp_path: Path) -> None:
+    few = [line("supervised", "1%", 0.7), line("simclr", "1%", 0.75)]
+    many = [line("supervised", "100%", 0.8, seeds=1), line("simclr", "100%", 0.9, seeds=1)]
+    said = told(tmp_path / "a", *few, *many)
+    assert re.search(
+        r" simclr reaches supervised at 100% with 5\.\d % of the labels \(95 %: [\d.]+ % to [\d.]+ %\)\. ",
+        said,
+    )
+    worse = [line("supervised", "100%", 0.8, seeds=1), line("simclr", "100%", 0.7, seeds=1)]
+    assert " reaches " not in told(tmp_path / "b", *few, *worse)
 
 
 def test_a_budget_with_another_best_ends_what_holds(tmp_path: Path) -> None:
@@ -67,7 +80,7 @@ def test_what_cannot_be_told_from_the_best_is_named_and_what_keeps_it(tmp_path: 
     )
     assert (
         "with 10% of the labels a has the best AUC" in said
-        and ", and b cannot be told from it; to tell b from it, test " in said
+        and ". b cannot be told from it. To tell b from it, test " in said
     )
     assert "are the bottleneck (100% of the interval): about" in said
 
@@ -77,7 +90,7 @@ def test_unsteady_draws_are_named_as_the_bottleneck(tmp_path: Path) -> None:
         tmp_path, line("a", "10%", 0.90), line("b", "10%", 0.87, spread=0.03), line("c", "10%", 0.6)
     )
     assert (
-        "to tell b from it, draws of the labels are the bottleneck" in said
+        "To tell b from it, draws of the labels are the bottleneck" in said
         and "would do, there are 3" in said
     )
 
@@ -96,7 +109,7 @@ def test_what_is_best_of_many_alike_owes_a_part_of_it_to_luck(tmp_path: Path) ->
     (board,) = leaderboards(store)
     made = answer(board, "auc")
     assert made is not None and made.lines == 9 and 0.005 < made.score - made.corrected < 0.02
-    assert "and none of the 8 others can be told from it" in made.sentence
+    assert ". None of the 8 others can be told from it." in made.text
 
 
 def test_an_unfinished_budget_has_no_answer(tmp_path: Path) -> None:
@@ -121,7 +134,7 @@ def test_compare_begins_with_the_answer_and_says_these_weights(tmp_path: Path) -
     )
     first, *rest = compare.sentences([store], None, 0.01)
     assert first.endswith(
-        "; all of this is said of these weights, --pretrain-seeds 3 asks about the methods."
+        " This is said of these weights: --pretrain-seeds 3 asks about the methods."
     )
     assert "supervised is better than random (these weights): +0.300" in "\n".join(rest)
     assert any(one.strip().startswith("These weights: pretrained or drawn once.") for one in rest)
@@ -203,7 +216,7 @@ def test_a_p_of_several_pretrainings_is_of_the_methods_and_says_so(tmp_path: Pat
     made = answer(board, "auc")
     assert (
         made is not None
-        and "these weights" not in made.sentence
+        and "these weights" not in made.text
         and not any(one.drawn_once for one in board.lines)
     )
 

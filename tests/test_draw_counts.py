@@ -155,7 +155,7 @@ def test_the_plan_shows_the_draws_of_each_line_and_what_they_cost(
     ]
     assert medbench(*asked, "--seeds", "2") == 0
     *_, answer, _, _ = capsys.readouterr().out.splitlines()
-    assert answer.endswith("there is no other line to compare it with."), (
+    assert answer.endswith("There is no other line to compare it with."), (
         "the run ends in its answer, before where its files are and what is next"
     )
     rows = [json.loads(line) for line in Path("out/rows.jsonl").read_text().splitlines()]

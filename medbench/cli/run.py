@@ -195,8 +195,8 @@ def _compute(
     put_records(leaderboard.records(found) if as_json else [], as_json)
     screen.show(leaderboard.terminal(store, found=found))
     left = execution.missing(planned, store)
-    for sentence in answers(leaderboard.standing(found)):
-        print(sentence)
+    for text in answers(leaderboard.standing(found)):
+        print(text)
     print(f"{len(todo) - len(left)} new rows; {folder}/leaderboard.md, leaderboard.csv, rows.jsonl")
     if left:
         print(

@@ -1,6 +1,7 @@
-"""What a user should take from a leaderboard, in one sentence.
+"""What a user should take from a leaderboard, in a few short sentences.
 
-What is best, from how few labels on that holds, and what it would take to know more.
+What is best, how many labels it saves, from how few labels on it is best, and what it would take to
+know more.
 """
 
 from __future__ import annotations
@@ -12,11 +13,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from medbench.report.leaderboard import Leaderboard, LeaderboardEntry, marks
-from medbench.report.leaderboard.families import comparisons, pretraining_spread
+from medbench.report.leaderboard.families import (
+    SUPERVISED,
+    comparisons,
+    place_of,
+    pretraining_spread,
+)
 from medbench.stats.bottleneck import Bottleneck, Source, bottleneck
 from medbench.stats.hypothesis_tests import OUT_OF_REACH, Verdict
+from medbench.stats.label_curves import label_efficiency
 from medbench.stats.metrics import METRICS
-from medbench.stats.number_format import number_text
+from medbench.stats.number_format import estimate_text, number_text
 from medbench.stats.paired_lines import PairedLines, paired_lines
 from medbench.stats.winners_curse import optimism
 
@@ -32,7 +39,8 @@ class Answer:
 
     best: the best line at the most labels, and what is not told from it. since: the smallest budget
     from which on the best is among these and every other line is told from it. score, corrected:
-    the best's, as it is and for having been chosen. next: the line among `best` that is nearest to
+    the best's, as it is and for having been chosen. saved: with which share of the labels the best
+    reaches the supervised weights of its own encoder with all, "" where that is not told. next: the line among `best` that is nearest to
     being told from the first, and what keeps it; None where nothing is left to tell. weights: of
     the lines at these labels, those that were pretrained, or drawn, once.
     """
@@ -44,18 +52,19 @@ class Answer:
     score: float
     corrected: float
     lines: int
+    saved: str
     next: tuple[LeaderboardEntry, Bottleneck] | None
     weights: tuple[str, ...]
 
     @property
-    def sentence(self) -> str:
-        """Write the answer as one sentence.
+    def text(self) -> str:
+        """Write the answer, as `with all labels concat has the best AUC: 0.901 [0.880, 0.917]. ...`
 
-        As `with all labels concat has the best AUC (0.901; ...), and micle cannot be told from it;
-        to tell it ...`
+        It begins in lower case, as it stands behind a board's title.
         """
         first = f"{self.board.called(self.best[0])} has the best {METRICS[self.metric].title}"
-        return f"with {self._labels()} {first} ({self._score()}){self._others()}; {self._more()}."
+        said = [f"with {self._labels()} {first}: {self._score()}", self._others(), self.saved]
+        return " ".join(f"{part}." for part in [*said, *self._since(), *self._more()] if part)
 
     @property
     def _alone(self) -> bool:
@@ -70,56 +79,52 @@ class Answer:
         return f"{_budget(self.since if self._alone else self._last)}{more}"
 
     def _score(self) -> str:
+        summary = self.best[0].summary(self.metric)
         at = f" at {self._last}" if self._alone and self.since != self._last else ""
-        said = f"{number_text(self.score)}{at}"
+        said = f"{estimate_text(summary.mean, summary.low, summary.high)}{at}"
         # too few groups to say how lucky a winner is
         if self.lines == 1 or math.isnan(self.corrected):
             return said
-        return f"{said}; {number_text(self.corrected)} once corrected for having been chosen among {self.lines}"
+        return f"{said}, or {number_text(self.corrected)} once corrected for having been chosen among {self.lines}"
 
     def _others(self) -> str:
         """Write what is told from the best, and what is not."""
         _, *ties = map(self.board.called, self.best)
+        if self.lines == 1:
+            return ""
         if not ties:
-            others = f"all of the {self.lines - 1} others are" if self.lines > 2 else "the other is"
-            return f", and {others} told from it" if self.lines > 1 else ""
-        if len(ties) == self.lines - 1:
-            return (
-                f", and none of the {len(ties)} others can be told from it"
-                if len(ties) > 1
-                else f", and {ties[0]} cannot be told from it"
-            )
+            others = f"All of the {self.lines - 1} others are" if self.lines > 2 else "The other is"
+            return f"{others} told from it"
+        if len(ties) == self.lines - 1 > 1:
+            return f"None of the {len(ties)} others can be told from it"
         named = (
             " and ".join(filter(None, (", ".join(ties[:-1]), ties[-1])))
             if len(ties) <= NAMED
             else f"{len(ties)} of the {self.lines - 1} others"
         )
-        since = (
-            ""
-            if self.since == self._last
-            else f"; from {_budget(self.since)} on no line but these is among the best"
-        )
-        return f", and {named} cannot be told from it{since}"
+        return f"{named} cannot be told from it"
 
-    def _more(self) -> str:
-        weights = (
-            "all of this is said of these weights, --pretrain-seeds 3 asks about the methods"
-            if self.weights
-            else ""
-        )
-        if self._alone:
-            nothing = (
-                "there is no other line to compare it with"
-                if self.lines == 1
-                else "nothing is left to be told between these lines"
-            )
-            return weights or nothing
-        return f"{self._bottleneck()}{f'; {weights}' if weights else ''}"
+    def _since(self) -> list[str]:
+        if self._alone or self.since == self._last or len(self.best) == self.lines:
+            return []
+        return [f"From {_budget(self.since)} on no other line is among the best"]
+
+    def _more(self) -> list[str]:
+        weights = "This is said of these weights: --pretrain-seeds 3 asks about the methods"
+        if not self._alone:
+            return [self._bottleneck(), *([weights] if self.weights else [])]
+        if self.weights:
+            return [weights]
+        return [
+            "There is no other line to compare it with"
+            if self.lines == 1
+            else "Nothing is left to be told between these lines"
+        ]
 
     def _bottleneck(self) -> str:
         group = f"test {self.board.about['groups'] or 'image'}s"
         if self.next is None:
-            return f"there are too few {group} to say what would tell them apart"
+            return f"There are too few {group} to say what would tell them apart"
         line, keeps = self.next
         draws = "initialisations of a head" if self._last == "100%" else "draws of the labels"
         of, now = (
@@ -130,12 +135,12 @@ class Answer:
         )
         most = f"{of} are the bottleneck ({keeps.share:.0%} of the interval)"
         if math.isinf(keeps.needed):
-            return f"to tell even {self.board.called(line)} from it, {most}: {OUT_OF_REACH} times the {now} there are would not do"
-        return f"to tell {self.board.called(line)} from it, {most}: about {float(f'{keeps.needed:.2g}'):,.0f} would do, there are {now}"
+            return f"To tell even {self.board.called(line)} from it, {most}: {OUT_OF_REACH} times the {now} there are would not do"
+        return f"To tell {self.board.called(line)} from it, {most}: about {float(f'{keeps.needed:.2g}'):,.0f} would do, there are {now}"
 
 
 def answers(boards: Sequence[Leaderboard], metric: str | None = None) -> list[str]:
-    """Write the sentence of each board, with its title.
+    """Write the answer of each board, with its title.
 
     metric: None: each task's primary one.
     """
@@ -149,7 +154,7 @@ def answers(boards: Sequence[Leaderboard], metric: str | None = None) -> list[st
             if lacking
             else "no answer: no line has a score."
         )
-        found.append(f"{board.title}: {made.sentence if made else none}")
+        found.append(f"{board.title}: {made.text if made else none}")
     return found
 
 
@@ -195,8 +200,40 @@ def answer(board: Leaderboard, metric: str) -> Answer | None:
         },
     )
     return Answer(
-        board, metric, (first, *ties), since, score, score - lucky, len(last), nearest, weights
+        board,
+        metric,
+        (first, *ties),
+        since,
+        score,
+        score - lucky,
+        len(last),
+        _saved(board, metric, first),
+        nearest,
+        weights,
     )
+
+
+def _saved(board: Leaderboard, metric: str, best: LeaderboardEntry) -> str:
+    """Say with which share of the labels a line reaches its own supervised weights with all."""
+    bases = [
+        line
+        for line in board.at(board.budgets()[-1])
+        if line.cell.method == SUPERVISED and place_of(line) == place_of(best)
+    ]
+    curve = [line for line in board.lines if line.name == best.name and metric in line.plain]
+    if best in bases or len(bases) != 1 or len(curve) != len(board.budgets()) or len(curve) < 2:
+        return ""
+    (base,) = bases
+    if any(np.isnan(line.plain.get(metric, np.nan)).any() for line in (*curve, base)):
+        return ""
+    reached = label_efficiency(
+        [(line.n_labels, line.sample(metric)) for line in curve],
+        base.sample(metric),
+        higher_is_better=METRICS[metric].higher_is_better,
+    )
+    reference = f"{board.called(base)} at {base.cell.labels}"
+    said = f"{board.called(best)} {reached.share(base.n_labels, reference)}"
+    return said if reached.told else ""
 
 
 def _nearest(

@@ -95,9 +95,7 @@ def _headline(board: Leaderboard, metric: str, margin: float) -> Html:
             )
         lines.append(tag("p", said))
     made = answer_of(board, metric)
-    first = (
-        tag("p", tag("strong", f"{made.sentence[:1].upper()}{made.sentence[1:]}")) if made else None
-    )
+    first = tag("p", tag("strong", f"{made.text[:1].upper()}{made.text[1:]}")) if made else None
     return tag(
         "article",
         tag("h3", board.title),

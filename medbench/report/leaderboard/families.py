@@ -184,7 +184,7 @@ def to_supervised(board: Leaderboard, metric: str) -> list[Note]:
         alike = [
             line
             for line in board.lines
-            if _place(line) == _place(base)
+            if place_of(line) == place_of(base)
             and (line.name == base.name or line.cell.method != SUPERVISED)
         ]
         among = replace(board, lines=alike)
@@ -221,6 +221,6 @@ def _told(found: Sequence[PairwiseComparison]) -> str:
     )
 
 
-def _place(line: LeaderboardEntry) -> tuple[object, ...]:
+def place_of(line: LeaderboardEntry) -> tuple[object, ...]:
     cell = line.cell
     return cell.encoder, cell.readout, cell.size, cell.protocol
