@@ -9,7 +9,7 @@ here draws a random number.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,10 @@ class Metric:
     title: in tables and figures. low, high: its range. kinds: of the tasks that have it; () for
     all. grows_by_chance: chance makes it larger on fewer images, so that it is not compared between
     sets of unequal size. version: of its definition, an ingredient (`schema.ingredients`).
+    of_counts: what computes a metric of decisions that `score` does not know by itself, from the
+    weighted images that were decided rightly, are of, and were decided to be of each class: three
+    arrays (Q, K, r) -> (r,), NaN = undefined. Q = 1 problem of K classes; of several labels Q
+    labels of K = 2.
     """
 
     name: str
@@ -35,6 +39,7 @@ class Metric:
     kinds: tuple[Kind, ...] = ()
     grows_by_chance: bool = False
     version: int = 1
+    of_counts: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray] | None = None
 
     @property
     def range(self) -> tuple[float, float]:
@@ -119,30 +124,25 @@ def score(
     A class "occurs" where one of its images has a weight above 0:
     - accuracy: the share of right decisions. Multilabel: of each label, then the mean over labels.
     - balanced_accuracy: mean recall over the classes that occur among the labels (Brodersen et al.
-      2010; scikit-learn's
-      `balanced_accuracy_score`). Multilabel: of each label's two classes, then the mean over
-      labels.
+      2010; scikit-learn's `balanced_accuracy_score`). Multilabel: of each label's two classes, then
+      the mean over labels.
     - auc: the probability that a positive image scores above a negative one, ties counting half
-      (Hanley & McNeil 1982). Binary: of class
-      1. Multiclass and ordinal: one class against the rest, unweighted mean over classes
-         (scikit-learn's `multi_class="ovr"`,
-      `average="macro"`), not the pairwise mean of Hand & Till (2001). Multilabel: mean over labels.
-      A class without a positive or without a negative image is left out of the mean and not counted
-      in `auc_classes`; it never enters as 0.5.
+      (Hanley & McNeil 1982). Binary: of class 1. Multiclass and ordinal: one class against the
+      rest, unweighted mean over classes (scikit-learn's `multi_class="ovr"`, `average="macro"`),
+      not the pairwise mean of Hand & Till (2001). Multilabel: mean over labels. A class without a
+      positive or without a negative image is left out of the mean and not counted in
+      `auc_classes`; it never enters as 0.5.
     - f1: 2 TP / (2 TP + FP + FN), mean over the classes that occur among labels or decisions
-      (scikit-learn's `average="macro"`,
-      `zero_division=0`). Binary: both classes. Multilabel: of each label's positive class, mean
-      over the labels where it occurs.
+      (scikit-learn's `average="macro"`, `zero_division=0`). Binary: both classes. Multilabel: of
+      each label's positive class, mean over the labels where it occurs.
     - kappa: (p_o - p_e) / (1 - p_e) (Cohen 1960). Multilabel: of each label, then the mean over
       labels.
     - weighted_kappa: with quadratic weights (i - j)^2 between class numbers (Cohen 1968;
-      `cohen_kappa_score(weights="quadratic")` with
-      all C classes named). Ordinal only.
+      `cohen_kappa_score(weights="quadratic")` with all C classes named). Ordinal only.
     - ece: sum over bins of (bin's share) x |accuracy - mean confidence|, 15 bins (lower, upper] of
-      equal width over [0, 1], confidence =
-      the largest probability, right = that class is the label's (Guo et al. 2017, eq. 3; the
-      decisions play no part). Multilabel: pooled over image-label pairs, confidence max(p, 1 - p),
-      positive if p > 0.5.
+      equal width over [0, 1], confidence = the largest probability, right = that class is the
+      label's (Guo et al. 2017, eq. 3; the decisions play no part). Multilabel: pooled over
+      image-label pairs, confidence max(p, 1 - p), positive if p > 0.5.
     What is undefined (0 / 0; no class left to average over) is NaN; a label where a metric is
     undefined is left out of its mean.
 
@@ -171,6 +171,9 @@ def score(
         part = _agreement(hits, support, predicted, multilabel)
         if kind == "ordinal":
             part["weighted_kappa"] = _weighted_kappa(support[0], predicted[0], squares)
+        for name in metric_names(kind):
+            if added := METRICS[name].of_counts:
+                part[name] = added(hits, support, predicted)
         part["ece"] = ratio(np.abs(gaps).sum(0), support.sum((0, 1)))
         integers = np.ascontiguousarray(chunk, np.int32)
         aucs = np.stack([_auc(integers, *ranking) for ranking in rankings])
