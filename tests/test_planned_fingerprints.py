@@ -12,9 +12,10 @@ import json
 import runpy
 import shutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,8 @@ from medbench.images import augment
 from medbench.run import planning
 from medbench.run import study as studies
 from medbench.run.division import Division
-from medbench.schema import Cell, registry
+from medbench.run.units import Unit
+from medbench.schema import Cell
 
 ROOT = Path(__file__).parents[1]
 BEFORE_CROPS_2 = {"derm-classical", "derm-finetune", "derm-finetune-100", "hyperkvasir"}
@@ -37,16 +39,52 @@ def committed(study: str) -> dict[Cell, str]:
     return {Cell.from_json(row["cell"]): row["fingerprint"] for row in rows}
 
 
-def planned(*grids: Grid) -> tuple[dict[Cell, str], set[Cell]]:
+Planned = list[tuple[Any, ...]]
+
+
+def planned(*grids: Grid) -> Planned:
+    """What the cells of each unit and task are planned from: what `planning` hands over."""
+    found: Planned = []
+    cells = planning._cells
+
+    def kept(*given: Any) -> Any:
+        found.append(given)
+        return cells(*given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(planning, "_cells", kept)
+        for one in grids:
+            planning.plan(one)
+    return found
+
+
+def fingerprints(asked: Planned) -> tuple[dict[Cell, str], set[Cell]]:
     """Cells with their fingerprints, and those of them that random views touch."""
-    plans = [planning.plan(one) for one in grids]
-    cells = {one.cell: one.fingerprint for plan in plans for one in plan.cells}
-    return cells, {
-        one.cell
-        for plan in plans
-        for one in plan.cells
-        if "crops" in plan.settings[one.setting]["ingredients"]
-    }
+    cells, viewed = {}, set()
+    for given in asked:
+        made, settings = planning._cells(*given)
+        cells.update({one.cell: one.fingerprint for one in made})
+        viewed |= {one.cell for one in made if "crops" in settings[one.setting]["ingredients"]}
+    return cells, viewed
+
+
+def before_search(asked: Planned) -> Planned:
+    """The same with version 2 of the linear probe and of DVME."""
+
+    def older(unit: Unit) -> Unit:
+        method = unit.method
+        two = method.name in ("dvme", "dvme-concat", "dvme-scalar")
+        return replace(unit, method=replace(method, version=2)) if two else unit
+
+    return [
+        (
+            older(unit),
+            older(first),
+            [replace(one, version=2) if one.name == "linear" else one for one in protocols],
+            *others,
+        )
+        for unit, first, protocols, *others in asked
+    ]
 
 
 #: Committed rows whose draws are divided otherwise now, as a class in them has fewer than five
@@ -72,30 +110,25 @@ BEFORE_SEARCH = {"derm-classical", "derm-finetune", "derm-finetune-100", "hyperk
 def plans_its_rows(study: str, *grids: Grid) -> None:
     """As `plans_its_older_rows`, and of a study before the search exactly the rows of the probe and
     of heads of fusions have another fingerprint."""
+    asked = planned(*grids)
     if study not in BEFORE_SEARCH:
-        plans_its_older_rows(study, *grids)
+        plans_its_older_rows(study, asked, grids)
         return
-    now, _ = planned(*grids)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(
-            registry.protocols(), "linear", replace(registry.protocol("linear"), version=2)
-        )
-        for name in ("dvme", "dvme-concat", "dvme-scalar"):
-            patch.setitem(registry.methods(), name, replace(registry.method(name), version=2))
-        then, _ = planned(*grids)
-        plans_its_older_rows(study, *grids)
+    now, _ = fingerprints(asked)
+    then = plans_its_older_rows(study, before_search(asked), grids)
     assert {cell for cell in now if now[cell] != then[cell]} == {
         cell for cell in now if cell.protocol == "linear" or "dvme" in cell.method
     }
 
 
-def plans_its_older_rows(study: str, *grids: Grid) -> None:
-    """Each committed row is planned.
+def plans_its_older_rows(study: str, asked: Planned, grids: Sequence[Grid]) -> dict[Cell, str]:
+    """Each committed row is planned: the fingerprints of the cells that were asked for.
 
     With another fingerprint exactly where random views touch it, of a study before crops 2, and
     where its draw is one of the declared ones.
     """
-    (now, viewed), then = planned(*grids), committed(study)
+    (now, viewed), then = fingerprints(asked), committed(study)
+    every = now
     if study in FEWER_DRAWS:
         more = now.keys() - then.keys()
         assert more and {cell for cell in more if cell.seed < 3 or cell.labels == "100%"} == set()
@@ -104,26 +137,28 @@ def plans_its_older_rows(study: str, *grids: Grid) -> None:
     assert now.keys() == then.keys()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Division, "touched", lambda *_: {})
-        undivided, _ = planned(*grids)
+        undivided, _ = fingerprints(asked)
     divided = {cell for cell in now if now[cell] != undivided[cell] and now[cell] != then[cell]}
     assert Counter((cell.protocol, cell.labels) for cell in divided) == OLDER.get(study, {})
     assert {cell for cell in now if now[cell] != then[cell]} == (
         viewed if study in BEFORE_CROPS_2 else set()
     ) | divided
     if study not in BEFORE_CROPS_2:
-        return
+        return every
     assert viewed == {
         cell
         for cell in now
         if cell.method not in ("random", "supervised") or cell.protocol == "finetune"
     }
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:  # planned anew: weights are made of crops, too
         patch.setattr(augment, "CROPS", 1)
         patch.setattr(Division, "touched", lambda *_: {})
-        first, _ = planned(*grids)
+        again = planned(*grids)
+        first, _ = fingerprints(before_search(again) if study in BEFORE_SEARCH else again)
     assert {cell for cell in now if first[cell] != then[cell]} == {
         cell for cell in now if cell.method == "micle"
     }, "micle is of version 2, too"
+    return every
 
 
 @pytest.mark.parametrize(
