@@ -9,12 +9,11 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
+from fakes.command import command
 from trees.serving import Server
+from trees.tinted import quarters, tinted
 
-from medbench import cli
 from medbench.system.download import http
 
 # Two test processes share two cores: a second thread in each would only wait. Set before anything
@@ -35,52 +34,29 @@ def real_data() -> Path:
 
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """No test sees the user's data or cache."""
+    """No test sees the user's data or cache, or waits for the disk: no machine dies in a test."""
+    monkeypatch.setattr(os, "fsync", lambda file: None)
     monkeypatch.delenv("MEDBENCH_DATA", raising=False)
     monkeypatch.setenv("MEDBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
-CLASSES = ("akiec", "mel", "nv")
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """36 training and 18 test images of three kinds that can be told apart, grey noise on another
-    tint each."""
-    rng = np.random.default_rng(0)
-    for part, n in (("train", 12), ("test", 6)):
-        for c, name in enumerate(CLASSES):
-            place = tmp_path / "mine" / part / name
-            place.mkdir(parents=True)
-            for i in range(n):
-                pixels = rng.integers(0, 200, (40, 40, 3)) + np.eye(3, dtype=int)[c] * 25
-                Image.fromarray(pixels.astype(np.uint8)).save(place / f"{part}{i}.png")
-    return tmp_path / "mine"
+    """A task of three kinds, see `tinted`."""
+    return tinted(tmp_path)
 
 
 @pytest.fixture
 def mine(tmp_path: Path) -> str:
-    """An encoder that takes no time: the mean colours of the four quarters."""
-    (tmp_path / "mine.py").write_text(
-        "import torch\n"
-        "def quarters(size=32, mean=(0, 0, 0), std=(1, 1, 1)):\n"
-        "    return torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten())\n"
-    )
-    return f"{tmp_path / 'mine.py'}:quarters"
+    """An encoder that takes no time, see `quarters`."""
+    return quarters(tmp_path)
 
 
 @pytest.fixture
 def medbench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
-    """The command line in this process: medbench("run", ...) -> exit code."""
-
-    def call(*arguments: str) -> int:
-        monkeypatch.setattr("sys.argv", ["medbench", *arguments])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        return int(caught.value.code or 0)
-
+    """The command line in this process and the test's folder: medbench("run", ...) -> exit code."""
     monkeypatch.chdir(tmp_path)
-    return call
+    return command
 
 
 #: A finder, and not None among the modules: scipy looks there for whose array it was given.

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fakes.command import command
 from fakes.damage import ALL, DAMAGES, damage
+from trees.tinted import quarters, tinted
 
 from medbench import Store
 from medbench.run import merge
@@ -21,34 +23,39 @@ Medbench = Callable[..., int]
 Run = Callable[..., str]
 
 
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "out"
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images, encoder, cache and results of a run. No test changes them."""
+    place = tmp_path_factory.mktemp("finished")
+    tinted(place)
+    quarters(place)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MEDBENCH_CACHE", str(place / "cache"))
+        assert command(*asked(place), "--out", str(place / "out")) == 0
+    return place
+
+
+def asked(place: Path) -> tuple[str, ...]:
+    encoder = ("--encoder", f"{place / 'mine.py'}:quarters", "--methods", "given", "--size", "32")
+    draws = ("--labels", "50,100", "--seeds", "1", "--no-audit")
+    return ("run", "--task", f"folder:{place / 'mine'}", *encoder, *draws)
 
 
 @pytest.fixture
-def run(
-    folder: Path, mine: str, medbench: Medbench, out: Path, capsys: pytest.CaptureFixture[str]
-) -> Run:
-    """The folder's own run: what it says."""
+def out(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the results, beside a copy of the cache."""
+    shutil.copytree(finished / "cache", tmp_path / "cache")
+    monkeypatch.setenv("MEDBENCH_CACHE", str(tmp_path / "cache"))
+    return shutil.copytree(finished / "out", tmp_path / "out")
+
+
+@pytest.fixture
+def run(finished: Path, medbench: Medbench, out: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    """The same run again: what it says."""
 
     def call(code: int = 0) -> str:
-        asked = (
-            "--task",
-            f"folder:{folder}",
-            "--encoder",
-            mine,
-            "--methods",
-            "given",
-            "--size",
-            "32",
-            "--labels",
-            "50,100",
-            "--seeds",
-            "1",
-        )
         capsys.readouterr()
-        assert medbench("run", *asked, "--no-audit", "--out", str(out)) == code
+        assert medbench(*asked(finished), "--out", str(out)) == code
         heard = capsys.readouterr()
         assert "Traceback" not in heard.err
         return heard.out + heard.err
@@ -79,7 +86,6 @@ def state(out: Path) -> dict[str, object]:
 def test_a_scored_set_is_made_again_by_the_run(
     kind: str, run: Run, out: Path, medbench: Medbench, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run()
     before = state(out)
     (file,) = (out / "targets").iterdir()
     damage(file, kind)
@@ -96,7 +102,6 @@ def test_a_scored_set_is_made_again_by_the_run(
 def test_scores_are_told_by_name_and_made_again_once_they_are_deleted(
     kind: str, run: Run, out: Path, medbench: Medbench, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run()
     before = state(out)
     # all that `clinical` reads
     (shown,) = (row for row in Store(out).rows().values() if row.cell.labels == "100%")
@@ -118,10 +123,9 @@ def test_scores_are_told_by_name_and_made_again_once_they_are_deleted(
     "place", ["probabilities", "decisions", "metrics", "resamples", "name of an array", "end"]
 )
 def test_any_flipped_bit_of_scores_is_seen_by_a_table(
-    place: str, run: Run, out: Path, medbench: Medbench, capsys: pytest.CaptureFixture[str]
+    place: str, out: Path, medbench: Medbench, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A table reads the resamples alone; another array, or its name in the archive, passed."""
-    run()
     file = sorted((out / "scores").iterdir())[0]
     raw = bytearray(file.read_bytes())
     with np.load(file) as arrays:
@@ -137,7 +141,6 @@ def test_any_flipped_bit_of_scores_is_seen_by_a_table(
 def test_a_damaged_row_is_told_and_made_again_once_its_line_is_removed(
     kind: str, run: Run, out: Path, medbench: Medbench, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run()
     before = state(out)
     file = out / "rows.jsonl"
     first, second = file.read_bytes().splitlines(keepends=True)
@@ -155,9 +158,8 @@ def test_a_damaged_row_is_told_and_made_again_once_its_line_is_removed(
 
 
 def test_a_digit_that_changed_in_a_row_is_told(
-    run: Run, out: Path, medbench: Medbench, capsys: pytest.CaptureFixture[str]
+    out: Path, medbench: Medbench, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run()
     file = out / "rows.jsonl"
     text = file.read_bytes()
     file.write_bytes(text.replace(b'"n_labels": 36', b'"n_labels": 37'))
@@ -170,7 +172,6 @@ def test_a_digit_that_changed_in_a_row_is_told(
 def test_a_plan_is_told_and_written_again_by_the_run(
     kind: str, run: Run, out: Path, medbench: Medbench, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run()
     before, plan = state(out), parsed((out / "plan.json").read_bytes())
     damage(out / "plan.json", kind)
     if kind != "gone":
@@ -188,7 +189,6 @@ def test_a_folder_without_predictions_gets_no_scored_set(
     run: Run, out: Path, tmp_path: Path
 ) -> None:
     """It was made to be passed on, without what belongs to single images."""
-    run()
     merge.merge([out], tmp_path / "published", predictions=False)
     shutil.rmtree(out)
     (tmp_path / "published").rename(out)

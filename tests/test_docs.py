@@ -10,13 +10,12 @@ import shlex
 from pathlib import Path
 
 import pytest
-import typer.main
 
-from medbench.cli.options import app
+from medbench.cli.options import command_line
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "AGENTS.md", *sorted((ROOT / "docs").glob("*.md"))]
-COMMANDS = typer.main.get_command(app)
+COMMANDS = command_line()
 
 
 def shown(page: Path) -> list[str]:

@@ -11,11 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import typer.main
 from typer.testing import CliRunner
 
 from medbench.cli.json_output import put_records
-from medbench.cli.options import app
+from medbench.cli.options import app, command_line
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 #: Commands that print no table: what they make is a file, a folder or a sentence.
@@ -34,7 +33,7 @@ NO_TABLE = {
 
 
 def commands() -> dict[str, object]:
-    root = typer.main.get_command(app)
+    root = command_line()
     found = {}
     for name, command in root.commands.items():  # type: ignore[attr-defined]
         inner = getattr(command, "commands", None)

@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import pytest
-import typer
 
 import medbench as package
-from medbench.cli import app
+from medbench.cli.options import app, command_line
 from medbench.run import feature_audit, planning, pretrain_only
 from medbench.run.command_line import asking, command
 from medbench.schema import OPTIONS, Grid, UserError
@@ -28,7 +27,7 @@ ROOT = Path(package.__file__).parent
 def commands() -> dict[str, Any]:
     """Name, as `data get` -> command."""
     found: dict[str, Any] = {}
-    for name, one in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+    for name, one in command_line().commands.items():
         found[name] = one
         found.update(
             {f"{name} {inner}": other for inner, other in getattr(one, "commands", {}).items()}

@@ -71,7 +71,7 @@ def encoder_marks(
     )
 
 
-def _natural() -> list[np.ndarray]:
+def _natural() -> Sequence[np.ndarray]:
     from medbench.audit.encoder import reference_images
 
     return reference_images(IMAGES)
@@ -83,7 +83,7 @@ def _kept(
     shown: object,
     encoder: Encoder,
     build: Callable[[], nn.Module],
-    images: Callable[[], list[np.ndarray]],
+    images: Callable[[], Sequence[np.ndarray]],
 ) -> list[dict[str, str]]:
     """Return the findings on some images, from the cache where they lie there.
 

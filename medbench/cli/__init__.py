@@ -26,7 +26,7 @@ from medbench.cli import fetch  # noqa: F401  # isort: skip
 from medbench.cli import audit  # noqa: F401  # isort: skip
 from medbench.cli import info  # noqa: F401  # isort: skip
 from medbench.cli import shortcuts  # noqa: F401  # isort: skip
-from medbench.cli.options import BadUsage, app
+from medbench.cli.options import BadUsage, command_line
 from medbench.cli.plain_output import plain_streams
 from medbench.schema import UserError
 
@@ -63,7 +63,7 @@ def _main() -> None:
     try:
         _check_working_folder()
         # of typer.Exit: a command itself returns nothing
-        code = app(prog_name="medbench", standalone_mode=False) or 0
+        code = command_line()(prog_name="medbench", standalone_mode=False) or 0
         if code == 130:
             print(
                 "medbench: stopped. The same command goes on with what was finished.",

@@ -11,9 +11,8 @@ from functools import wraps
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
-import typer.main
 
-from medbench.cli.options import app, filled, named, split, split_files
+from medbench.cli.options import command_line, filled, named, split, split_files
 from medbench.schema import OPTIONS, Grid, UserError
 
 DEFAULT = Grid()
@@ -65,7 +64,7 @@ def grid_of(words: Sequence[str]) -> Grid:
 
     Raises BadUsage for words that it does not take, UserError for values.
     """
-    command = typer.main.get_command(app).commands["run"]  # type: ignore[attr-defined]
+    command = command_line().commands["run"]
     given = command.make_context("run", list(words)).params
     return Grid(**{name: _read(name, given[name]) for name in OPTIONS})
 

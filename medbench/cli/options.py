@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -38,6 +39,12 @@ data_app = typer.Typer(
     help="Where data sets are expected, what was found, and which images each part and label budget holds."
 )
 app.add_typer(data_app, name="data", invoke_without_command=True)
+
+
+@cache
+def command_line() -> Any:
+    """Return click's command of all that was added to the apps: made once, of every signature."""
+    return typer.main.get_command(app)
 
 
 def filled(param: typer.CallbackParam, value: str | None) -> str | None:

@@ -27,7 +27,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import typer
 from fakes.dicom_files import write_dicom
 from fakes.results import study
 from hypothesis import strategies as st
@@ -36,7 +35,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from medbench import cli
-from medbench.cli.options import app
+from medbench.cli.options import command_line
 from medbench.images import decoding
 from medbench.models import checkpoints, features_table, weights
 from medbench.models.exported import LinearHead, Parts, write
@@ -452,7 +451,7 @@ def options() -> dict[str, list[str]]:
             )
             yield from walk(command, f"{path}{name} ")
 
-    return dict(walk(typer.main.get_command(app)))
+    return dict(walk(command_line()))
 
 
 OPTIONS = options()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -55,10 +56,11 @@ class ForwardTrace:
         return float((share * share.clamp_min(1e-30).log()).sum())
 
 
-def reference_images(n: int) -> list[np.ndarray]:
+@cache
+def reference_images(n: int) -> tuple[np.ndarray, ...]:
     """Return n crops (H, W, 3) uint8 of the two photographs that come with scikit-learn.
 
-    Their colours are moved to ImageNet's mean and std.
+    Their colours are moved to ImageNet's mean and std. Read only.
     """
     from sklearn.datasets import load_sample_images
 
@@ -66,18 +68,19 @@ def reference_images(n: int) -> list[np.ndarray]:
     photos = [photo / 255 for photo in load_sample_images().images]
     every = np.concatenate([photo.reshape(-1, 3) for photo in photos])
     mean, std = every.mean(0), every.std(0)
+    moved = [
+        (np.clip((photo - mean) / std * NATURAL_STD + NATURAL_MEAN, 0, 1) * 255).astype(np.uint8)
+        for photo in photos
+    ]
     crops = []
     for i in range(n):
-        photo = (photos[i % 2] - mean) / std * NATURAL_STD + NATURAL_MEAN
+        photo = moved[i % 2]
         side = min(photo.shape[:2])
         left = rng.integers(photo.shape[1] - side + 1)
         crop = photo[:, left : left + side]
-        crops.append(
-            np.ascontiguousarray(
-                (np.clip(crop[:, :: rng.choice((-1, 1))], 0, 1) * 255).astype(np.uint8)
-            )
-        )
-    return crops
+        crops.append(np.ascontiguousarray(crop[:, :: rng.choice((-1, 1))]))
+        crops[-1].flags.writeable = False
+    return tuple(crops)
 
 
 def training_pixels(conv: nn.Conv2d, norm: nn.Module) -> tuple[np.ndarray, np.ndarray, float]:
