@@ -5,7 +5,7 @@ Beside it images to show it, and what its checkpoint declares.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -33,7 +33,7 @@ def subject(
     task: str | None = None,
     root: str | None = None,
     said: Stated = NOTHING,
-) -> tuple[nn.Module, Encoder, list[np.ndarray], Mapping[str, Any]]:
+) -> tuple[nn.Module, Encoder, Sequence[np.ndarray], Mapping[str, Any]]:
     """(network in eval mode, encoder, images of (H, W, 3) uint8, declaration) for `diagnose`.
 
     file: a checkpoint of the user's, or the name of an official one (`--weights`). task, root: show
@@ -49,7 +49,7 @@ def subject(
             f"{encoder.name} holds features: there is no encoder to examine.",
             then="medbench doctor --encoder FILE.py:NAME",
         )
-    shown = _of_task(task, root) if task else reference_images(IMAGES)
+    shown: Sequence[np.ndarray] = _of_task(task, root) if task else reference_images(IMAGES)
     if encoder.kind == "function":
         return user_encoder.module(encoder), encoder, shown, {}
     cache = images.cache_folder()
