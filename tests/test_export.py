@@ -25,9 +25,18 @@ from safetensors.torch import save_file
 
 import medbench as package
 from medbench import Store, UserError, Weights, build_encoder, stats
-from medbench.models.exported import LinearHead, Parts, prediction, write
+from medbench.models.exported import (
+    ComponentHead,
+    Head,
+    LayerHead,
+    LinearHead,
+    Parts,
+    Tower,
+    prediction,
+    write,
+)
 from medbench.models.exported.components import Components
-from medbench.models.exported.training_vectors import SupportHead
+from medbench.models.exported.training_vectors import NeighbourHead, SupportHead
 from medbench.models.power_transform import Power
 from medbench.report import card_sections, clinical, leaderboard
 from medbench.report.clinical import draw_of
@@ -218,7 +227,7 @@ def test_the_folder_is_timms_too_and_its_card_says_what_it_is(
     net = timm.create_model(f"local-dir:{model.absolute()}", pretrained=True).eval()
     images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        assert torch.equal(net(images), package.load(model, "cpu").parts.net(images))
+        assert torch.equal(net(images), package.load(model, "cpu").parts.towers[0].net(images))
     settings = timm.data.resolve_data_config({}, model=net)
     assert (settings["crop_mode"], list(settings["input_size"]), list(settings["mean"])) == (
         "squash",
@@ -299,7 +308,7 @@ def test_what_cannot_be_a_model_is_named(
         return line
 
     assert re.search(
-        r"protocol knn keeps vectors.*Allowed: linear or logreg on one timm encoder, knn or svm with --include-training-vectors",
+        r"protocol knn keeps vectors.*Allowed: linear, logreg or fine-tuning of timm encoders, fusions too, knn or svm with --include-training-vectors",
         refused("--only", "protocol=knn"),
     )
     assert "has no seed 7" in refused(
@@ -321,8 +330,13 @@ def test_what_cannot_be_a_model_is_named(
     [
         ({"encoder": "features:mine.npz"}, "no network"),
         ({"encoder": "mine.py:net"}, "FILE.py:NAME"),
-        ({"method": "concat:dino+swav"}, "fusion"),
-        ({"protocol": "finetune"}, "finetune"),
+        ({"method": "concat:dino+given@mine.py:net"}, "FILE.py:NAME"),
+        ({"method": "concat:dino+given@hf-hub:a/b"}, "hub"),
+        ({"method": "concat:dino+swav"}, ""),
+        ({"method": "dvme:dino+swav", "protocol": "finetune-truong2021"}, ""),
+        ({"protocol": "finetune"}, ""),
+        ({"protocol": "lora"}, ""),
+        ({"protocol": "mlp"}, "protocol mlp"),
         ({"protocol": "svm"}, "svm"),
         ({}, ""),
     ],
@@ -346,26 +360,47 @@ def test_each_line_says_why_it_is_no_model(cell: dict[str, str], why: str) -> No
     assert why in said and bool(said) == bool(why)
 
 
-def written(folder: Path, *, onnx: bool = False) -> Path:
-    """A ViT of a few thousand weights at another size than its own, with its class token, and a
-    head of three classes over it."""
-    encoder = Encoder(
-        "test_vit", "test_vit", "", 64, (0.5, 0.4, 0.3), (0.2, 0.2, 0.2), "bilinear", "cls"
-    )
-    net = build_encoder(encoder, Weights("drawn", "0", (), None), 0)
-    rng = np.random.default_rng(0)
-    width = net.model.num_features  # type: ignore[union-attr]
-    arrays = {
+def tower(readout: str = "cls", size: int = 64) -> Tower:
+    """A ViT of a few thousand weights at another size than its own."""
+    look = ((0.5, 0.4, 0.3), (0.2, 0.2, 0.2), "bilinear")
+    encoder = Encoder("test_vit", "test_vit", "", size, *look, readout)  # type: ignore[arg-type]
+    return Tower(encoder, build_encoder(encoder, Weights("drawn", "0", (), None), 0))
+
+
+def heads() -> dict[str, Head]:
+    """One of each kind over the features of `tower`, of three classes of which the last was not
+    seen but by `layer` and `linear`."""
+    rng, width = np.random.default_rng(0), 64
+    linear = {
         "weight": 0.1 * rng.normal(size=(1, 3, width)),
         "bias": rng.normal(size=(1, 3)),
         "mean": np.zeros(width),
         "scale": np.ones(width),
+        "limit": np.full(1, 9.0),
+        "columns": np.arange(3),
+        "base": np.zeros(3),
     }
-    head = LinearHead.of(
-        {**arrays, "limit": np.full(1, 9.0), "columns": np.arange(3), "base": np.zeros(3)},
-        "multiclass",
-        3,
+    kept = np.arange(10)
+    signs = np.array([0, 0, 0, 1, 1, 1, -1, -1, 0, 0.0])  # of training images
+    power = Power(np.linspace(-1, 3, 10), 0.3 * signs, rng.normal(size=10), np.ones(10))
+    varies = np.isin(np.arange(width), kept)
+    parts = (varies, np.full(10, 4.0), 3.0, power, rng.normal(size=10), rng.normal(size=(4, 10)))
+    transform, seen = Components(*parts), np.array([0, 1])
+    component = ComponentHead(transform, rng.normal(size=(2, 4)), rng.normal(size=2), seen, 3)
+    images = rng.normal(size=(20, width)).astype(np.float32)
+    neighbours = NeighbourHead(images, np.arange(20) % 2, 5, 0.07, 3)
+    vectors, counts = rng.normal(size=(9, 4)), np.array([5, 4])
+    solved = (vectors, rng.normal(size=(1, 9)), rng.normal(size=1), counts)
+    support = SupportHead(transform, *solved, 0.3, 1.5, seen, 3)
+    layer = LayerHead(
+        0.1 * rng.normal(size=(3, width)).astype(np.float32), np.ones(3, np.float32), False
     )
+    made = (LinearHead.of(linear, "multiclass", 3), component, neighbours, support, layer)
+    return {one.name: one for one in made}
+
+
+def written(folder: Path, *, onnx: bool = False, head: str = "linear") -> Path:
+    """A ViT with its class token, and a head of three classes over it."""
     points = {"temperature": 2.0, "held_out_images": 0, "points": {}, "sets": {}}
     seen = {
         "target": "test",
@@ -376,23 +411,17 @@ def written(folder: Path, *, onnx: bool = False) -> Path:
         "classes": {},
     }
     folder.mkdir()
-    write(
-        folder,
-        Parts(encoder, net, head, "linear", ("a", "b", "=c"), "multiclass", "fp32", points, seen),
-        "",
-        onnx=onnx,
-    )
+    names = ("a", "b", "=c")
+    parts = Parts((tower(),), heads()[head], head, names, "multiclass", "fp32", points, seen)
+    write(folder, parts, "", onnx=onnx)
     return folder
 
 
 def test_a_model_reads_back_as_it_was_and_calibrates(tmp_path: Path) -> None:
     folder = written(tmp_path / "model")
     model = package.load(folder, "cpu")
-    assert (
-        model.parts.encoder.size,
-        model.parts.encoder.readout,
-        model.parts.encoder.interpolation,
-    ) == (64, "cls", "bilinear")
+    encoder = model.parts.towers[0].encoder
+    assert (encoder.size, encoder.readout, encoder.interpolation) == (64, "cls", "bilinear")
     pixels = list(np.random.default_rng(1).integers(0, 255, (3, 64, 64, 3)).astype(np.uint8))
     p, softer = model.predict_proba(pixels), model.predict_proba(pixels, calibrated=True)
     # temperature 2
@@ -478,7 +507,7 @@ POISON: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "tensors": (other_tensors, "tensors differ"),
     "more classes": (
-        changed("classes.json", lambda c: c["classes"].append("d")),
+        changed("classes.json", lambda c: (c["classes"].append("d"), c["learnt"].append(True))),
         "not those of a head",
     ),
     "text": (

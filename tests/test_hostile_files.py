@@ -30,8 +30,7 @@ from medbench import Store, images, stats
 from medbench.__main__ import main as started
 from medbench.cli import plain_output, screen
 from medbench.data.evaluation_sets import EvaluationSet
-from medbench.models.exported import folder as model_folder
-from medbench.models.exported import prediction
+from medbench.models.exported import prediction, tensor_files
 from medbench.report import leaderboard
 from medbench.report.html import mistakes
 from medbench.run import execution, merge, run_log
@@ -337,10 +336,10 @@ def test_safetensors_on_a_full_disk(tmp_path: Path) -> None:
         )
 
     with pytest.raises(OSError, match="No space left on device") as caught:
-        model_folder._on_disk(full)(tmp_path / "x")
+        tensor_files._on_disk(full)(tmp_path / "x")
     assert caught.value.errno == errno.ENOSPC
     with pytest.raises(FileNotFoundError):  # the words are still those of the library
-        model_folder._on_disk(lambda file: save_file({"a": torch.zeros(1)}, file))(
+        tensor_files._on_disk(lambda file: save_file({"a": torch.zeros(1)}, file))(
             tmp_path / "none" / "x"
         )
 

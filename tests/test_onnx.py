@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
-from test_export import answers, exported, named, results, written  # noqa: F401
+from test_export import answers, exported, heads, named, results, written  # noqa: F401
 
 import medbench as package
 from medbench import UserError
@@ -65,7 +66,46 @@ def test_the_same_pixels_have_the_same_probabilities_and_whole_images_nearly(
     np.testing.assert_allclose(whole, wanted, atol=5e-3)
 
 
-def test_it_predicts_without_torch(model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", [*heads(), "several", "fusion"])
+def test_every_head_is_the_same_as_a_graph(name: str) -> None:
+    """What torch writes as ONNX, in torch: also features far outside, and votes that are equal."""
+    from medbench.models.exported import FusedHead, LayerHead, NeighbourHead
+    from medbench.models.exported.onnx_heads import scoring_head
+    from medbench.models.fusion import head as fused
+
+    rng, kind = np.random.default_rng(1), "multiclass"
+    if name == "several":
+        kind, labels = "multilabel", np.array([[1, 0, np.nan], [0, 0, 1], [1, 1, 0.0]])
+        head = NeighbourHead(rng.normal(size=(3, 64)).astype(np.float32), labels, 2, 0.07, 3)
+    elif name == "fusion":
+        torch.manual_seed(0)
+        scaled = (np.ones(64, np.float32), np.array([0.5, 2.0]), 2.0)
+        of = (np.array([True, False, True]), np.zeros(3), False)
+        head = FusedHead(fused((40, 24), 3).eval(), *scaled, *of)
+        head = FusedHead.of(head.arrays(), kind, 3)
+    else:
+        head = heads()[name]
+    features = (3 * rng.normal(size=(30, 64))).astype(np.float32)
+    features[0], features[1] = 0, 1e4
+    wanted, decisions = head.score(features)
+    with torch.inference_mode():
+        found = scoring_head(head, kind, 3)(torch.from_numpy(features)).numpy()
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+    assert ((wanted > 0).any(0) <= head.possible).all()
+    if kind == "multiclass":
+        np.testing.assert_array_equal(found.argmax(1), decisions)
+    if name == "layer":
+        several = LayerHead(head.weight, head.bias, True)
+        with torch.inference_mode():
+            found = scoring_head(several, "multilabel", 3)(torch.from_numpy(features)).numpy()
+        np.testing.assert_allclose(found, several.score(features)[0], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "head", [pytest.param(name, marks=[pytest.mark.slow] * (name != "svm")) for name in heads()]
+)
+def test_it_predicts_without_torch(head: str, tmp_path: Path) -> None:
+    model = written(tmp_path / "model", onnx=True, head=head)
     (tmp_path / "images").mkdir()
     for i in range(3):
         Image.fromarray(
@@ -132,7 +172,6 @@ def test_export_measures_it_and_says_so_on_the_card(
     folder: Path,
     results: Path,  # noqa: F811
     medbench: Command,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert (
         exported(
@@ -142,17 +181,19 @@ def test_export_measures_it_and_says_so_on_the_card(
     )
     card = Path("model/README.md").read_text()
     assert "from 18 whole files, which it resizes itself" in card and " --onnx" in card
-    assert (
-        exported(
-            medbench,
-            folder,
-            "--only",
-            "method=random",
-            "--only",
-            "protocol=logreg",
-            "--onnx",
-            out="other",
-        )
-        == 2
-    )
-    assert "--onnx takes the protocol linear, not logreg" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("protocol", ["logreg", "knn", "svm"])
+def test_export_measures_that_of_every_protocol(
+    protocol: str,
+    folder: Path,
+    results: Path,  # noqa: F811
+    medbench: Command,
+) -> None:
+    picked = ("--only", "method=supervised", "--only", f"protocol={protocol}")
+    more = ("--onnx", "--include-training-vectors")
+    assert exported(medbench, folder, *picked, *more) == 0
+    own, other = package.load("model", "cpu"), package.load("model", runtime="onnx")
+    files = sorted((folder / "test").rglob("*.png"))
+    np.testing.assert_allclose(other.predict_proba(files), own.predict_proba(files), atol=1e-4)

@@ -60,7 +60,7 @@ def export_command(
         bool,
         typer.Option(
             "--onnx",
-            help="Also model.onnx, with resize, normalisation, classifier and temperature inside (protocol linear).",
+            help="Also model.onnx, with resize, normalisation, classifier and temperature inside.",
         ),
     ] = False,
     vectors: Annotated[
@@ -82,17 +82,17 @@ def export_command(
     from medbench.report.clinical.operating_points import operating_points
     from medbench.report.model_card import Making, Seen, model_card
     from medbench.report.model_choice import choose
-    from medbench.run import refit
+    from medbench.run import model_folder, refit
 
     (store,) = stores_of([folder])
     check_shares(specificity, sensitivity)
-    refit.check_target(out)
+    model_folder.check_target(out)
     found = boards_of([folder], only)
     choice = choose(found, seed, partial(refit.why_not, vectors=vectors))
     if onnx:
         from medbench.models.exported.onnx_file import check_onnx
 
-        check_onnx(choice.row.cell.protocol)
+        check_onnx()
     grids = [
         replace(grid, unlabelled=tuple(unlabelled or grid.unlabelled))
         for grid in _grids(choice, store, data, task, weights)
@@ -118,14 +118,17 @@ def export_command(
         points = operating_points(draw, about["classes"], about["kind"], **shares)
         answers = replace(read_predictions(choice.line), draws=[draw])
         seen = {"target": choice.board.target, **evidence(answers, points["points"])}
-        tried = min(refit.TRIED, len(made.saved))
+        tried = min(model_folder.TRIED, len(made.saved))
 
-        def card(written: float, by_onnx: refit.OnnxDifferences | None) -> str:
+        def card(written: float, by_onnx: model_folder.OnnxDifferences | None) -> str:
             told = by_onnx.sentence if by_onnx else ""
-            making = Making(command, store.plan().commands, made.difference, written, tried, told)
+            ran, unit = store.plan().commands, made.unit
+            members = tuple(f"{one.method.name} {one.encoder.name}" for one in unit.members)
+            how = (bool(made.fit.nets), unit.method.own_head, members)
+            making = Making(command, ran, made.difference, written, tried, told, *how)
             return model_card(choice, Seen(points, seen, answers, found), making)
 
-        written = refit.save(made, made.parts(points, seen), out, card, onnx=onnx)
+        written = model_folder.save(made, made.parts(points, seen), out, card, onnx=onnx)
     print(
         f"{choice.row.cell}: a probability differs by {made.difference:.2g} from the saved one, from the folder by {written:.2g}"
     )

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from medbench.models.finetune.loop import Tuned
     from medbench.schema import Kind
 
 
@@ -35,23 +36,31 @@ def evaluate(
     recipe: FineTuneRecipe,
 ) -> Iterator[dict[str, Scores]]:
     """Scores of every target, draw after draw; features are (N, S, S, 3) uint8 pixels."""
-    from medbench.models.finetune.loop import fine_tune
+    from medbench.models.finetune.loop import settings_of
 
-    nothing = [None] * len(draws)
-    asked = zip(train.requested or nothing, train.divided or nothing, strict=True)
-    for draw, seed, folder, (requested, divided) in zip(
-        draws, train.seeds, train.folders, asked, strict=True
-    ):
-        yield fine_tune(
-            train,
-            targets,
-            draw,
-            seed,
-            folder,
-            recipe,
-            partial(linear_layer, divided=divided),
-            requested,
-        )
+    for i, draw in enumerate(draws):
+        with settings_of(train):
+            found = fitted(train, draw, recipe, i).scores(targets)
+        yield found
+
+
+def fitted(train: Train, draw: np.ndarray, recipe: FineTuneRecipe, i: int = 0) -> Tuned:
+    """Train on the i-th of the draws that `train` is for, inside the loop's `settings_of`."""
+    from medbench.models.finetune.loop import tuned
+
+    requested = train.requested[i] if train.requested else None
+    divided = train.divided[i] if train.divided else None
+    layer = partial(linear_layer, divided=divided)
+    return tuned(train, draw, train.seeds[i], train.folders[i], recipe, layer, requested)
+
+
+def recipe_of(protocol: Protocol) -> FineTuneRecipe | None:
+    """Return the recipe of a protocol that fine-tunes; None of another."""
+    run = protocol.evaluate
+    if not isinstance(run, partial) or run.func is not evaluate:
+        return None
+    recipe: FineTuneRecipe = run.keywords["recipe"]
+    return recipe
 
 
 def linear_layer(

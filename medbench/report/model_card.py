@@ -42,6 +42,9 @@ class Making:
     written: float
     tried: int
     by_onnx: str = ""
+    tuned: bool = False
+    own_head: bool = False
+    members: Sequence[str] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,9 +73,9 @@ def model_card(choice: ModelChoice, seen: Seen, making: Making) -> str:
         "",
         *_section("What it does", _task(choice)),
         *_section("What it was made of", _made_of(choice)),
-        *_section("How to use it", _use(choice)),
+        *_section("How to use it", _use(choice, making)),
         *_section("How good it is", [*_quality(choice), "", *allowing_for_the_choice(choice)]),
-        *_section("Operating points", _points(choice, seen.points, seen.evidence)),
+        *_section("Operating points", _points(choice, seen, making)),
         *_section("Calibration", calibration_lines(seen.answers)),
         *_section("Whom it serves worse", subgroup_lines(seen.answers, str(board.about["metric"]))),
         *_section("Elsewhere", shift_lines(choice, seen.boards)),
@@ -156,19 +159,30 @@ def _made_of(choice: ModelChoice) -> list[str]:
     )
 
 
-def _use(choice: ModelChoice) -> list[str]:
+def _use(choice: ModelChoice, making: Making) -> list[str]:
     cell = choice.row.cell
+    alone = '`timm.create_model("local-dir:FOLDER", pretrained=True)`'
+    timms = f"timm loads the encoder alone: {alone}."
+    if making.members:
+        alone = alone.replace("FOLDER", "FOLDER/member-1")
+        timms = f"Its {len(making.members)} members lie in folders of their own ({', '.join(making.members)}); timm loads each alone: {alone}."
     return [
         "```",
         "medbench predict FOLDER images/ --out predictions.csv     # --at sensitivity-0.9, --coverage 0.9, --calibrated",
         "medbench validate FOLDER labelled.csv                     # is it as good on images of your own?",
         "```",
         "",
-        "In Python `medbench.load(FOLDER).predict_proba(files)`. timm loads the encoder alone: "
-        '`timm.create_model("local-dir:FOLDER", pretrained=True)`.',
+        f"In Python `medbench.load(FOLDER).predict_proba(files)`. {timms}",
         "",
-        f"The whole image is squeezed to {cell.size} x {cell.size} pixels, nothing is cropped. `head.safetensors` holds the classifier; there is no pickle.",
+        f"The whole image is squeezed to {_sizes(cell.size, making)}, nothing is cropped. `head.safetensors` holds the classifier; there is no pickle.",
     ]
+
+
+def _sizes(size: int, making: Making) -> str:
+    """`112 x 112 pixels`, or for each member its own."""
+    if making.members and not making.tuned:
+        return "the size in each member's `config.json`"
+    return f"{size} x {size} pixels"
 
 
 def _quality(choice: ModelChoice) -> list[str]:
@@ -192,9 +206,8 @@ def _quality(choice: ModelChoice) -> list[str]:
     return [of, "", *made]
 
 
-def _points(
-    choice: ModelChoice, points: Mapping[str, Any], evidence: Mapping[str, Any]
-) -> list[str]:
+def _points(choice: ModelChoice, seen: Seen, making: Making) -> list[str]:
+    points, evidence = seen.points, seen.evidence
     if not points["held_out_images"]:
         return [
             "None: nothing was held out inside the labelled subset, so that no threshold can be chosen without the test part."
@@ -215,7 +228,13 @@ def _points(
                     *(_numbers(reached.get(of), ".2f") for of in ("sensitivity", "specificity")),
                 ]
             )
-    told = f"Chosen on {points['held_out_images']} images of the labelled subset by models that did not see them; each class against the rest."
+    held = f"{points['held_out_images']} images of the labelled subset"
+    told = (
+        f"Chosen on {held} that no weight was trained on, but which chose the rate and the step of training, so that they are a little too good"
+        if making.tuned or making.own_head
+        else f"Chosen on {held} by models that did not see them"
+    )
+    told = f"{told}; each class against the rest."
     heat = (
         f"Temperature {t:.3g}: `--calibrated` applies it."
         if t is not None
@@ -279,7 +298,9 @@ def _made(choice: ModelChoice, making: Making) -> list[str]:
         "row": choice.row.fingerprint,
         "versions of the run": versions,
         "device of the run": origin.get("device", "not saved"),
-        "the fit was made again": f"a probability of the {choice.board.target} part differs by {making.difference:.2g} at most from the saved one",
+        "the network was trained again"
+        if making.tuned
+        else "the fit was made again": f"a probability of the {choice.board.target} part differs by {making.difference:.2g} at most from the saved one",
         "this folder": f"on the pixels of {making.tried} images of it, by {making.written:.2g} at most",
     }
     said |= {"model.onnx": making.by_onnx} if making.by_onnx else {}

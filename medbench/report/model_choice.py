@@ -57,7 +57,7 @@ def choose(boards: Sequence[Leaderboard], seed: int, why_not: Callable[[Cell], s
         raise UserError(
             what,
             allowed=[
-                "linear or logreg on one timm encoder",
+                "linear, logreg or fine-tuning of timm encoders, fusions too",
                 "knn or svm with --include-training-vectors",
             ],
             then="medbench export FOLDER --only protocol=linear",

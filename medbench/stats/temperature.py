@@ -11,16 +11,20 @@ from medbench.schema import Kind
 SMALLEST = float(np.finfo(np.float32).eps)
 
 
-def tempered(probabilities: np.ndarray, t: float, kind: Kind) -> np.ndarray:
+def tempered(
+    probabilities: np.ndarray, t: float, kind: Kind, possible: np.ndarray | None = None
+) -> np.ndarray:
     """(M, C) float64 at temperature t.
 
-    Those below float32's resolution count as that, but a class without any probability keeps none.
+    Those below float32's resolution count as that, but a class without any probability keeps none:
+    those that are not `possible` (C,) bool; None: those of which no image here has any.
     """
     p = np.clip(probabilities, SMALLEST, 1 - SMALLEST)
     if kind == "multilabel":
         scaled: np.ndarray = 1 / (1 + np.exp(-np.log(p / (1 - p)) / t))
         return scaled
-    logits = np.where((probabilities > 0).any(0), np.log(p) / t, -np.inf)
+    shown = (probabilities > 0).any(0) if possible is None else possible
+    logits = np.where(shown, np.log(p) / t, -np.inf)
     raised = np.exp(logits - logits.max(1, keepdims=True))
     softened: np.ndarray = raised / raised.sum(1, keepdims=True)
     return softened

@@ -38,7 +38,7 @@ from medbench import cli
 from medbench.cli.options import command_line
 from medbench.images import decoding
 from medbench.models import checkpoints, features_table, weights
-from medbench.models.exported import LinearHead, Parts, write
+from medbench.models.exported import LinearHead, Parts, Tower, write
 from medbench.models.readout import with_readout
 from medbench.schema import Encoder, UserError, parsed
 from medbench.system import fast_npz
@@ -243,8 +243,7 @@ def _make_model(folder: Path) -> None:
     write(
         folder,
         Parts(
-            encoder,
-            with_readout(net, "pool").eval(),
+            (Tower(encoder, with_readout(net, "pool").eval()),),
             solved,
             "linear",
             ("a", "b"),

@@ -7,12 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 
 from medbench.models.exported import components
 from medbench.models.exported.components import Arrays, Components, expect
+from medbench.models.exported.trained_heads import (
+    FUSED_NAMES,
+    LAYER_NAMES,
+    FusedHead,
+    LayerHead,
+)
 from medbench.models.exported.training_vectors import (
     NEIGHBOUR_NAMES,
     SUPPORT_NAMES,
@@ -34,8 +40,16 @@ class Head(Protocol):
     """
 
     @property
+    def name(self) -> str:
+        """Its key in `HEADS`."""
+
+    @property
     def width(self) -> int:
         """D."""
+
+    @property
+    def possible(self) -> np.ndarray:
+        """(C,) bool: the classes that can have a probability; all of several labels."""
 
     def score(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
 
@@ -46,11 +60,18 @@ class Head(Protocol):
 class LinearHead:
     """The linear probe: standardisation, limit on outliers, weights."""
 
+    name: ClassVar[str] = "linear"
     model: Model
 
     @property
     def width(self) -> int:
         return int(self.model.fits.mean.shape[-1])
+
+    @property
+    def possible(self) -> np.ndarray:
+        base = self.model.base
+        found = np.isin(np.arange(len(base)), self.model.columns) | (base > 0)
+        return np.ones(2, bool) if len(base) == 1 else found
 
     def score(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """As `protocols.linear` scores."""
@@ -58,7 +79,7 @@ class LinearHead:
         return probabilities.astype(np.float32), decisions
 
     def arrays(self) -> Arrays:
-        """Return the arrays of the head, float64.
+        """Name what it holds, float64.
 
         weight (T, c, D) of standardised features, bias (T, c), mean and scale (D,), limit (1,),
         columns (c,) or (T,), base (C,).
@@ -132,6 +153,7 @@ class ComponentHead:
     Coef (S, K), intercept (S,): decision values of the S classes `seen`.
     """
 
+    name: ClassVar[str] = "logreg"
     transform: Components
     coef: np.ndarray
     intercept: np.ndarray
@@ -141,6 +163,10 @@ class ComponentHead:
     @property
     def width(self) -> int:
         return self.transform.width
+
+    @property
+    def possible(self) -> np.ndarray:
+        return np.isin(np.arange(self.n_classes), self.seen)
 
     def score(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """As `protocols.svm_logreg` scores."""
@@ -164,10 +190,7 @@ class ComponentHead:
 
     @staticmethod
     def of(arrays: Mapping[str, np.ndarray], kind: Kind, n_classes: int) -> ComponentHead:
-        """Read the head.
-
-        Raises ValueError for arrays that are no such head.
-        """
+        """Build the head. Raises ValueError for arrays that are no such head."""
         transform, seen = Components.of(arrays), arrays["seen"]
         expect(
             kind != "multilabel" and arrays["coef"].shape == (len(seen), transform.out), "shapes"
@@ -181,33 +204,37 @@ class ComponentHead:
 
 
 _OWN = ("coef", "intercept", "seen")
-#: Protocol -> its head. The last two keep vectors of the labelled images.
+#: By name: a protocol's on frozen features, the layer of a fine-tuning, a fusion's own. Those of
+#: KEEP_VECTORS keep vectors of the labelled images.
 HEADS: dict[
-    str, type[LinearHead] | type[ComponentHead] | type[NeighbourHead] | type[SupportHead]
+    str,
+    type[LinearHead | ComponentHead | NeighbourHead | SupportHead | LayerHead | FusedHead],
 ] = {
-    "linear": LinearHead,
-    "logreg": ComponentHead,
-    "knn": NeighbourHead,
-    "svm": SupportHead,
+    one.name: one
+    for one in (LinearHead, ComponentHead, NeighbourHead, SupportHead, LayerHead, FusedHead)
 }
 KEEP_VECTORS = ("knn", "svm")
-#: The arrays of each, for a reader that takes no others.
+#: The arrays of each, for a reader that takes no others; of a fusion's also those of its network.
 NAMES: dict[str, frozenset[str]] = {
     "linear": frozenset(("weight", "bias", "mean", "scale", "limit", "columns", "base")),
     "logreg": components.NAMES | {*_OWN},
     "knn": NEIGHBOUR_NAMES,
     "svm": components.NAMES | SUPPORT_NAMES,
+    "layer": LAYER_NAMES,
+    "fusion": FUSED_NAMES,
 }
 
 
-def head_of(protocol: str, arrays: Mapping[str, np.ndarray], kind: Kind, n_classes: int) -> Head:
-    """Read the head of a protocol.
+def head_of(name: str, arrays: Mapping[str, np.ndarray], kind: Kind, n_classes: int) -> Head:
+    """Build the head of that name.
 
-    Raises ValueError for arrays that are no head of that protocol, or hold what is no number.
+    Raises ValueError for arrays that are none, or hold what is no number.
     """
-    expect(arrays.keys() == NAMES[protocol], f"arrays ({', '.join(sorted(arrays))})")
-    for name, value in arrays.items():
+    own = {one for one in arrays if name != "fusion" or not one.startswith("net.")}
+    expect(own == NAMES[name], f"arrays ({', '.join(sorted(own)):.200})")
+    for one, value in arrays.items():
         # of several labels an image, where one is not known
-        unknown = protocol == "knn" and name == "labels"
-        expect(value.dtype.kind in "fiu" and bool(np.isfinite(value).all() or unknown), f"'{name}'")
-    return HEADS[protocol].of(arrays, kind, n_classes)
+        unknown = name == "knn" and one == "labels"
+        right = value.dtype.kind in "fiu" and bool(np.isfinite(value).all() or unknown)
+        expect(right, f"'{one:.60}'")
+    return HEADS[name].of(arrays, kind, n_classes)

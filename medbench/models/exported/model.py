@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from medbench.images.packing import squeeze
-from medbench.models.exported.folder import Parts
+from medbench.images.packing import PackForm, squeezed
+from medbench.models.exported.layout import Parts, Tower
 from medbench.models.features import BATCH, forward
 from medbench.schema import UserError
 from medbench.stats import conformal
@@ -20,6 +20,9 @@ from medbench.stats.temperature import tempered
 
 # the decision that the protocol itself takes: the most probable class, each label from 0.5 on
 OWN = "own"
+#: Of one image, or of several in a stack: of a fusion whose members see an image at several sizes,
+#: one for each.
+Pixels = np.ndarray | tuple[np.ndarray, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,60 +78,60 @@ class ExportedModel:
     def points(self) -> tuple[str, ...]:
         return (OWN, *self.parts.points["points"])
 
-    def decode(self, image: Path | str) -> np.ndarray:
-        """(S, S, 3) uint8 of an image file, squashed to the model's size.
+    def decode(self, image: Path | str) -> Pixels:
+        """Decode an image file to (S, S, 3) uint8, squashed to the model's size.
 
-        Raises UserError that names a file that cannot be read.
+        Of a fusion whose members see it at several sizes, a tuple of them. Raises UserError that names a file that cannot be read.
         """
-        return squeeze(Path(image), self.parts.encoder.size, self.parts.encoder.interpolation)
+        found = squeezed(Path(image), [PackForm(*form) for form in self.parts.forms])
+        return found[0] if len(found) == 1 else tuple(found)
 
-    def features(self, pixels: np.ndarray) -> np.ndarray:
-        """(M, D) float32 of pixels (M, S, S, 3) uint8.
+    def features(self, pixels: Pixels) -> np.ndarray:
+        """(M, D) float32 of pixels (M, S, S, 3) uint8; of a fusion its members' side by side.
 
         Raises UserError where they are not finite.
         """
-        encoder = self.parts.encoder
-        index = np.arange(len(pixels))
-        features = np.concatenate(
-            list(
-                forward(
-                    self.parts.net,
-                    _Decoded(pixels),
-                    index,
-                    encoder,
-                    self.device,
-                    self.parts.precision,
-                )
-            )
-        )
+        seen = dict(zip(self.parts.forms, forms_of(pixels), strict=True))
+        made = [
+            self._passed(one, seen[one.encoder.size, one.encoder.interpolation])
+            for one in self.parts.passes
+        ]
+        features = made[0] if len(made) == 1 else np.concatenate(made, axis=1)
         if not np.isfinite(features).all():
             raise UserError(
                 "The encoder's features are not finite: its weights do not fit the images."
             )
         return features
 
-    def answer(self, pixels: np.ndarray) -> Answer:
+    def _passed(self, tower: Tower, pixels: np.ndarray) -> np.ndarray:
+        """(M, D) float32 of one network."""
+        index, precision = np.arange(len(pixels)), self.parts.precision
+        batches = forward(tower.net, _Decoded(pixels), index, tower.encoder, self.device, precision)
+        return np.concatenate(list(batches))
+
+    def answer(self, pixels: Pixels) -> Answer:
         """Answer for pixels (M, S, S, 3) uint8."""
         features = self.features(pixels)
         typical = self.parts.typical
         unlike = np.zeros(len(features), bool) if typical is None else typical.unlike(features)
         return Answer(*self.parts.head.score(features), unlike)
 
-    def score(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def score(self, pixels: Pixels) -> tuple[np.ndarray, np.ndarray]:
         """Return probabilities (M, C) float32 and the protocol's own decisions.
 
         Decisions are (M,), multi-label (M, C). pixels: (M, S, S, 3) uint8.
         """
-        return self.parts.head.score(self.features(pixels))
+        found = self.answer(pixels)
+        return found.probabilities, found.own
 
     def predict_proba(
-        self, images: Sequence[Path | str | np.ndarray], *, calibrated: bool = False
+        self, images: Sequence[Path | str | Pixels], *, calibrated: bool = False
     ) -> np.ndarray:
         """Probabilities of image files, or of decoded images.
 
         Parameters
         ----------
-        images : sequence of paths, or of (S, S, 3) uint8 arrays as `decode` gives them
+        images : sequence of paths, or of what `decode` gives: (S, S, 3) uint8 arrays
         calibrated : bool
             At the temperature that was fitted to held-out scores.
 
@@ -144,15 +147,11 @@ class ExportedModel:
         made = [np.zeros((0, len(self.classes)), np.float32)]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for i in range(0, len(images), BATCH):
-                pixels = list(
-                    pool.map(
-                        lambda image: (
-                            image if isinstance(image, np.ndarray) else self.decode(image)
-                        ),
-                        images[i : i + BATCH],
-                    )
+                pixels = pool.map(
+                    lambda image: self.decode(image) if isinstance(image, Path | str) else image,
+                    images[i : i + BATCH],
                 )
-                made.append(self.score(np.stack(pixels))[0])
+                made.append(self.score(stacked(list(pixels)))[0])
         found = np.concatenate(made)
         return self.calibrate(found) if calibrated else found
 
@@ -164,7 +163,8 @@ class ExportedModel:
                 "This model has no temperature: too little was held out inside its labelled subset.",
                 then="leave --calibrated out",
             )
-        return tempered(probabilities, t, self.parts.kind).astype(np.float32)
+        possible = np.array(self.parts.possible)
+        return tempered(probabilities, t, self.parts.kind, possible).astype(np.float32)
 
     def quantile(self, coverage: float) -> float:
         """Of conformal sets (`stats.conformal`).
@@ -193,7 +193,7 @@ class ExportedModel:
         return found
 
     def sets(self, probabilities: np.ndarray, coverage: float) -> list[str]:
-        """Join by `|` the classes of which one is right with the probability `coverage`.
+        """Join by `|` the classes of which one is the right one with the probability `coverage`.
 
         For an image of a new patient like those of the labelled subset. Raises UserError as
         `quantile`.
@@ -246,3 +246,14 @@ class ExportedModel:
             "|".join(name for name, is_one in zip(self.classes, row, strict=True) if is_one)
             for row in chosen
         ]
+
+
+def forms_of(pixels: Pixels) -> tuple[np.ndarray, ...]:
+    """Each of the sizes."""
+    return pixels if isinstance(pixels, tuple) else (pixels,)
+
+
+def stacked(images: Sequence[Pixels]) -> Pixels:
+    """Put what `decode` gives of several images into one stack of each size."""
+    found = [np.stack(of) for of in zip(*map(forms_of, images), strict=True)]
+    return found[0] if len(found) == 1 else tuple(found)

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from medbench.models.exported.folder import ONNX, read_without_torch
-from medbench.models.exported.model import Answer, ExportedModel
-from medbench.models.exported.onnx_file import INSTALL, OUTPUTS
+from medbench.models.exported.folder import read_without_torch
+from medbench.models.exported.layout import ONNX
+from medbench.models.exported.model import Answer, ExportedModel, Pixels, forms_of
+from medbench.models.exported.onnx_file import INSTALL, OUTPUTS, inputs
 from medbench.schema import UserError
 
 
@@ -20,9 +21,10 @@ class OnnxModel(ExportedModel):
 
     session: Any = None
 
-    def answer(self, pixels: np.ndarray) -> Answer:
-        """Answer for pixels (M, H, W, 3) uint8, of one size."""
-        p, _, features = self.session.run(list(OUTPUTS), {"pixels": np.ascontiguousarray(pixels)})
+    def answer(self, pixels: Pixels) -> Answer:
+        """Answer for pixels (M, H, W, 3) uint8, of one size; or as many as `decode` gives."""
+        given = zip(inputs(self.parts), map(np.ascontiguousarray, forms_of(pixels)), strict=True)
+        p, _, features = self.session.run(list(OUTPUTS), dict(given))
         if not np.isfinite(features).all():
             raise UserError(
                 "The encoder's features are not finite: its weights do not fit the images."
@@ -33,11 +35,6 @@ class OnnxModel(ExportedModel):
         if self.kind == "binary":
             own = (p[:, 1] >= 0.5).astype(np.int64)
         return Answer(p, own, unlike)
-
-    def score(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Probabilities and decisions, as `ExportedModel.score`."""
-        found = self.answer(pixels)
-        return found.probabilities, found.own
 
 
 def load_onnx(folder: Path) -> OnnxModel:
@@ -61,7 +58,7 @@ def load_onnx(folder: Path) -> OnnxModel:
         ) from error
     if [one.name for one in session.get_outputs()] != list(OUTPUTS) or [
         one.name for one in session.get_inputs()
-    ] != ["pixels"]:
+    ] != inputs(parts):
         raise UserError(
             f"{folder / ONNX} is not a file of medbench's: it has other inputs or outputs."
         )

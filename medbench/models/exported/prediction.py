@@ -19,8 +19,8 @@ import numpy as np
 
 from medbench.images import decoding, leftovers
 from medbench.images.hashing import check_names
-from medbench.models.exported.folder import CONFIG, POINTS
-from medbench.models.exported.model import OWN, ExportedModel
+from medbench.models.exported.layout import CONFIG, POINTS
+from medbench.models.exported.model import OWN, ExportedModel, Pixels, stacked
 from medbench.models.features import BATCH
 from medbench.schema import UserError, csv_cell, fingerprint, parsed, spelling
 from medbench.schema.json_records import with_checksum
@@ -28,7 +28,7 @@ from medbench.system import atomic_write, locks
 from medbench.system.csv_rows import check_text, csv_rows
 from medbench.system.progress_listener import report_progress
 
-Batch = list[np.ndarray | str]  # pixels, or why an image cannot be read
+Batch = list[Pixels | str]  # pixels, or why an image cannot be read
 
 
 @dataclass(frozen=True)
@@ -271,7 +271,7 @@ def scored(
     """
     parts = [images[i : i + BATCH] for i in range(0, len(images), BATCH)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        waiting: list[list[Future[np.ndarray | str]]] = []
+        waiting: list[list[Future[Pixels | str]]] = []
         for part in [*parts, None]:
             if part is not None:
                 waiting.append([pool.submit(_decoded, model, one.file) for one in part])
@@ -281,7 +281,7 @@ def scored(
                 )
 
 
-def _decoded(model: ExportedModel, file: Path) -> np.ndarray | str:
+def _decoded(model: ExportedModel, file: Path) -> Pixels | str:
     try:
         return model.decode(file)
     except UserError as error:
@@ -289,10 +289,10 @@ def _decoded(model: ExportedModel, file: Path) -> np.ndarray | str:
 
 
 def _of_batch(model: ExportedModel, batch: Batch, asked: Asked) -> list[dict[str, Any]]:
-    pixels = [one for one in batch if isinstance(one, np.ndarray)]
+    pixels = [one for one in batch if not isinstance(one, str)]
     answers: Iterator[dict[str, Any]] = iter(())
     if pixels:
-        found = model.answer(np.stack(pixels))
+        found = model.answer(stacked(pixels))
         decisions = model.decide(found.probabilities, found.own, asked.point)
         sets = (
             [""] * len(pixels)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -24,6 +25,7 @@ class NeighbourHead:
     temperature of a vote.
     """
 
+    name: ClassVar[str] = "knn"
     images: np.ndarray
     labels: np.ndarray
     k: int
@@ -36,13 +38,7 @@ class NeighbourHead:
 
     def score(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Score as `protocols.knn` does."""
-        if self.labels.ndim == 1:
-            values, known = (
-                np.eye(self.n_classes)[self.labels.astype(int)],
-                np.ones((len(self.labels), 1)),
-            )
-        else:
-            values, known = np.nan_to_num(self.labels), (~np.isnan(self.labels)).astype(float)
+        values, known = self.votes()
         parts = [np.zeros((0, self.n_classes))]
         parts += [
             self._shares(features[i : i + BLOCK], values, known)
@@ -51,6 +47,17 @@ class NeighbourHead:
         shares = np.concatenate(parts)
         decisions = (shares >= 0.5).astype(np.int64) if self.labels.ndim == 2 else shares.argmax(1)
         return shares.astype(np.float32), decisions
+
+    def votes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return what each image says for each class (n, C), and where it has a say (n, C), (n, 1)."""
+        if self.labels.ndim == 1:
+            return np.eye(self.n_classes)[self.labels.astype(int)], np.ones((len(self.labels), 1))
+        return np.nan_to_num(self.labels), (~np.isnan(self.labels)).astype(float)
+
+    @property
+    def possible(self) -> np.ndarray:
+        several = self.labels.ndim == 2
+        return np.isin(np.arange(self.n_classes), self.labels) | several
 
     def _shares(self, features: np.ndarray, values: np.ndarray, known: np.ndarray) -> np.ndarray:
         """(B, C) of the votes; where nobody has a say the smoothed base rate."""
@@ -116,6 +123,7 @@ class SupportHead:
     Without vectors nothing was fitted.
     """
 
+    name: ClassVar[str] = "svm"
     transform: Components
     vectors: np.ndarray
     dual: np.ndarray
@@ -129,6 +137,10 @@ class SupportHead:
     @property
     def width(self) -> int:
         return self.transform.width
+
+    @property
+    def possible(self) -> np.ndarray:
+        return np.isin(np.arange(self.n_classes), self.seen)
 
     def score(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Score as `protocols.svm_logreg` does."""

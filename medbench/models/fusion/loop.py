@@ -64,27 +64,54 @@ def fit_predict(
     (known + 2). Raises UserError for features that are not finite, ValueError for shapes that do
     not fit.
     """
-    import torch
-
     _check(train_sources, labels, targets, draws, seeds)
-    pool = [torch.as_tensor(np.asarray(x, np.float32), device=device) for x in train_sources]
-    outputs = 2 if kind == "binary" else n_classes
-    for draw, seed, asked in zip(draws, seeds, requested or [None] * len(draws), strict=True):
-        rates = sorted(recipe.rates)
-        trials = [
-            prepare(pool, labels, groups, kind, outputs, draw, seed, recipe, rate, asked)
-            for rate in rates
-        ]
-        if not len(trials[0].held):  # nothing chooses between rates
-            trials = trials[:1]
-        learner = _race(trials, pool, outputs, tokens, recipe)
-        model = learner.model(pool, outputs, tokens, recipe)
+    pool = pool_of(train_sources, device)
+    asked = requested or [None] * len(draws)
+    for draw, seed, own in zip(draws, seeds, asked, strict=True):
+        model, learner = fitted(
+            pool, labels, groups, kind, n_classes, draw, seed, own, tokens, recipe
+        )
         found = None if tokens == "none" else attention_map(model, learner, pool)
         held = score_held_out(model, learner, pool)
         yield (
             {name: score_target(model, learner, target, held) for name, target in targets.items()},
             found,
         )
+
+
+def pool_of(sources: Sequence[np.ndarray], device: str) -> list[torch.Tensor]:
+    """Put k arrays (N, d_i) on the device, float32."""
+    import torch
+
+    return [torch.as_tensor(np.asarray(x, np.float32), device=device) for x in sources]
+
+
+def fitted(
+    pool: Sequence[torch.Tensor],
+    labels: np.ndarray,
+    groups: np.ndarray,
+    kind: Kind,
+    n_classes: int,
+    draw: np.ndarray,
+    seed: int,
+    requested: int | None,
+    tokens: Tokens,
+    recipe: FusionRecipe = TRUONG2021,
+) -> tuple[Head, DrawState]:
+    """Train the head of one draw; return it in eval mode with the draw's state.
+
+    See `fit_predict`. pool: as `pool_of` gives it.
+    """
+    outputs = 2 if kind == "binary" else n_classes
+    rates = sorted(recipe.rates)
+    trials = [
+        prepare(pool, labels, groups, kind, outputs, draw, seed, recipe, rate, requested)
+        for rate in rates
+    ]
+    if not len(trials[0].held):  # nothing chooses between rates
+        trials = trials[:1]
+    learner = _race(trials, pool, outputs, tokens, recipe)
+    return learner.model(pool, outputs, tokens, recipe), learner
 
 
 def _race(
