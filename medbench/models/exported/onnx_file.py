@@ -51,6 +51,9 @@ def write_onnx(file: Path, parts: Parts) -> None:
     from onnx import compose
 
     inner, names = file.with_suffix(".inner"), inputs(parts)
+    # inside a fusion that was trained together, whose members have other sizes
+    exporter: Any = torch.onnx  # which does not name all that it has
+    exporter.register_custom_op_symbolic("aten::_upsample_bicubic2d_aa", _bicubic, OPSET)
     squeezed = [f"squeezed_{name}" for name in names]
     given = tuple(torch.zeros(2, 3, size, size) for size, _ in parts.forms)
     with warnings.catch_warnings():
@@ -68,12 +71,34 @@ def write_onnx(file: Path, parts: Parts) -> None:
         )
     whole = onnx.load(str(inner))
     inner.unlink()
-    for name, inside, (size, interpolation) in zip(names, squeezed, parts.forms, strict=True):
+    fronts = list(zip(names, squeezed, parts.forms, strict=True))
+    for name, inside, (size, interpolation) in reversed(fronts):  # the last is the first input
         front = _resize(name, size, interpolation, whole.ir_version)
         whole = compose.merge_models(front, whole, io_map=[(f"whole_{name}", inside)])
     whole.producer_name = "medbench"
     onnx.checker.check_model(whole)
     onnx.save(whole, str(file))
+
+
+def _bicubic(g: Any, x: Any, size: Any, *_: Any) -> Any:
+    """Write torch's antialiased resize, whose own exporter does not know it."""
+    import torch
+
+    starts, ends, axis = (g.op("Constant", value_t=torch.tensor([n])) for n in (0, 2, 0))
+    kept = g.op("Slice", g.op("Shape", x), starts, ends, axis)
+    sides = g.op("Concat", kept, size, axis_i=0)
+    nothing = g.op("Constant", value_t=torch.tensor([], dtype=torch.float32))
+    return g.op(
+        "Resize",
+        x,
+        nothing,
+        nothing,
+        sides,
+        mode_s="cubic",
+        antialias_i=1,
+        coordinate_transformation_mode_s="half_pixel",
+        cubic_coeff_a_f=-0.5,
+    )
 
 
 def _scoring(parts: Parts) -> torch.nn.Module:

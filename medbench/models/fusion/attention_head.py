@@ -103,7 +103,7 @@ class Head(nn.Module):
         alone = sources[0].ndim == 2
         tokens = self._tokens(sources)
         fused = (tokens if self.attend is None else self.attend(tokens)).flatten(2)
-        normal = F.layer_norm(fused, fused.shape[-1:]) * self.gain + self.shift
+        normal = F.layer_norm(fused, (len(self.project) * self.width,)) * self.gain + self.shift
         hidden = F.relu(self.hidden(normal))
         hidden = F.dropout(hidden, self.dropout, self.training) if keep is None else hidden * keep
         out: torch.Tensor = self.classify(hidden)
