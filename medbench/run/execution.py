@@ -140,7 +140,7 @@ def work(context: RunContext, on_row: Callable[[Row], None]) -> None:
 
 def _lacking(plan: Plan, store: Store) -> Work:
     """Units with their cells that have no row, in the order in which they are computed."""
-    asked = set(missing(plan, store))
+    asked = set(missing(plan, store, done=store.rows()))
     order = sorted(plan.units, key=lambda unit: reading_order(plan, unit))
     return [
         (unit, todo)
@@ -203,12 +203,14 @@ class _Attempts:
     def __init__(self, context: RunContext, jobs: Sequence[Job], on_row: Callable[[Row], None]):
         self.context, self.on_row = context, on_row
         self.mark = context.store.rows_mark()
+        done = context.store.rows().keys() | context.store.failed_since(context.since)
         self.lacking = {
-            job.name: [planned.fingerprint for planned in context.todo(job)] for job in jobs
+            job.name: [one.fingerprint for one in job.cells if one.fingerprint not in done]
+            for job in jobs
         }
         # unit, and whether on pixels -> what it needs that others train or embed
         self.needs: dict[tuple[int, bool], list[str]] = {}
-        self.held: dict[str, float] = {}  # of that -> when to look again
+        self.held: dict[str, float] = {}  # of that, and of jobs -> when to look again
         self.looked = 0.0
 
     def attempt(self, job: Job) -> bool:
@@ -222,7 +224,7 @@ class _Attempts:
             self.looked = now
         if context.store.settled(self.lacking[job.name], self.mark, context.since):
             return True
-        if any(self.held.get(name, 0.0) > now for name in self.needs.get(kind, ())):
+        if any(self.held.get(name, 0.0) > now for name in (job.name, *self.needs.get(kind, ()))):
             return False
         with context.store.attempting(job.name) as mine:
             if mine and (todo := context.todo(job)):  # whoever held it before has finished some
@@ -239,6 +241,8 @@ class _Attempts:
                 # for the next unit's blocks of other sizes, and for others who use this GPU
                 memory.release()
                 self.looked = 0.0
+        if not mine:
+            self.held[job.name] = now + LONGEST
         return mine
 
 
@@ -360,6 +364,8 @@ def _save_rows(
         if context.store.add(row, arrays):
             log.info("row %s", row.cell)
             on_row(row)
+        else:
+            log.info("another process made the row meanwhile: %s", row.cell)
     # its rows are on disk: nothing to go on from
     shutil.rmtree(scratch(context, fit), ignore_errors=True)
 

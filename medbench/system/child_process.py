@@ -15,8 +15,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Protocol
 
 from medbench.system.worker_pool import cores
 
@@ -24,38 +25,35 @@ _end_at_once = os._exit  # as it is now: `contained_exit` replaces the name whil
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
+class Process(Protocol):
+    """What a child is made of, as `subprocess.Popen` has it."""
+
+    @property
+    def stdin(self) -> IO[bytes] | None: ...
+    @property
+    def stdout(self) -> IO[bytes] | None: ...
+    @property
+    def returncode(self) -> int | None: ...
+    def kill(self) -> None: ...
+    def wait(self) -> int: ...
+
+
 class ChildProcess:
     """`function` of its module is called with `given` and with tell(message), both picklable.
 
-    What it tells comes to `heard` as (number, message), and None once it has ended. Whatever it
-    prints goes to the file `said`.
+    process: that calls `serve`, as `interpreter` and `fork_server` begin one. What it tells comes
+    to `heard` as (number, message), and None once it has ended.
     """
 
     def __init__(
         self,
         number: int,
+        process: Process,
         function: Callable[..., None],
         given: Any,
         heard: queue.SimpleQueue[Any],
-        said: Path,
-        threads: int,
     ):
-        command = [
-            sys.executable,
-            "-P",
-            "-W",
-            "ignore",
-            "-c",
-            f"from {__name__} import serve; serve()",
-        ]
-        with said.open("ab") as printed:
-            self.process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=printed,
-                env=environment(threads),
-            )
+        self.process = process
         assert self.process.stdin is not None
         self.number, self.heard = number, heard
         try:
@@ -82,7 +80,21 @@ class ChildProcess:
         self.listener.join()
         for stream in (self.process.stdin, self.process.stdout):
             assert stream is not None
-            stream.close()
+            with suppress(BrokenPipeError):  # it died before it had read what it was given
+                stream.close()
+
+
+def interpreter(said: Path, threads: int) -> subprocess.Popen[bytes]:
+    """A Python of its own that serves as a child. What it prints goes to the file `said`."""
+    command = [sys.executable, "-P", "-W", "ignore", "-c", f"from {__name__} import serve; serve()"]
+    with said.open("ab") as printed:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=printed,
+            env=environment(threads),
+        )
 
 
 def environment(threads: int) -> dict[str, str]:

@@ -9,6 +9,7 @@ import logging
 import queue
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,10 @@ from medbench.run.jobs import Job, jobs_of
 from medbench.run.planning import Plan
 from medbench.run.store import Store
 from medbench.schema import DiskError, Grid, Progress, ProgressCallback, Row, UserError
-from medbench.system import child_process, locks
+from medbench.system import child_process, fork_server, locks
 from medbench.system.child_process import ChildProcess
+from medbench.system.devices import resolve
+from medbench.system.fork_server import ForkServer
 from medbench.system.progress_listener import (
     calling,
     listening,
@@ -163,35 +166,47 @@ class Crew:
             _Worker(number, device) for number, device in enumerate(devices[: len(jobs)])
         ]
         self.threads = child_process.threads_each(len(self.workers))
+        self.said = context.store.folder / run_log.FILE
+        self.server: ForkServer | None = None
         self.deaths: Counter[str] = Counter()
         self.last = ""
 
     def run(self) -> None:
         """Until every worker has ended."""
-        try:
+        with ExitStack() as ending:
+            ending.callback(self._end_all)
+            if fork_server.possible([resolve(one.device) for one in self.workers]):
+                self.server = ending.enter_context(
+                    ForkServer(_imports(self.context.plan), self.said, self.threads)
+                )
             for worker in self.workers:
                 self._start(worker)
             while any(worker.child for worker in self.workers):
                 number, message = self.heard.get()
                 with speaking_for(number):
                     self._take(self.workers[number], message)
-        finally:
-            for worker in self.workers:
-                if worker.child:
-                    worker.child.end()
         left = [job for job in self.jobs.values() if self.context.todo(job)]
         if left:
             raise UserError(
                 f"Every worker died; {len(left)} pieces of work are left. The last one {self.last}.",
-                then=f"see {self.context.store.folder / run_log.FILE}; run again with fewer workers, or without --workers",
+                then=f"see {self.said}; run again with fewer workers, or without --workers",
             )
 
+    def _end_all(self) -> None:
+        for worker in self.workers:
+            if worker.child:
+                worker.child.end()
+
     def _start(self, worker: _Worker) -> None:
-        said, given = self.context.store.folder / run_log.FILE, (self.assignment, worker.device)
-        worker.child, worker.job = (
-            ChildProcess(worker.number, serve, given, self.heard, said, self.threads),
-            None,
+        alive = self.server is not None and self.server.alive()
+        process = (
+            self.server.copy()
+            if self.server and alive
+            else child_process.interpreter(self.said, self.threads)
         )
+        given = (self.assignment, worker.device)
+        worker.child = ChildProcess(worker.number, process, serve, given, self.heard)
+        worker.job = None
 
     def _take(self, worker: _Worker, message: Any) -> None:
         if isinstance(message, Progress):
@@ -215,7 +230,7 @@ class Crew:
     def _end(self, worker: _Worker) -> int:
         assert worker.child is not None
         worker.child.end()
-        code, worker.child = worker.child.process.returncode, None
+        code, worker.child = worker.child.process.wait(), None
         return code
 
     def _mourn(self, worker: _Worker) -> None:
@@ -224,8 +239,7 @@ class Crew:
         Give the job up that two workers died at, and the worker that dies again and again.
         """
         assert worker.child is not None
-        worker.child.process.wait()
-        how, job = child_process.how_it_ended(worker.child.process.returncode), worker.job
+        how, job = child_process.how_it_ended(worker.child.process.wait()), worker.job
         self._end(worker)
         self.last = f"{how} at {job.words if job else 'its start'}"
         worker.fruitless += 1
@@ -247,6 +261,13 @@ class Crew:
         )
         if again:
             self._start(worker)
+
+
+def _imports(plan: Plan) -> list[str]:
+    """What workers on this plan import, as soon as they compute."""
+    parts = [part for unit in plan.units for part in unit.members or (unit,)]
+    own = all(part.encoder.kind in ("function", "features") for part in parts)
+    return [__name__, "torch", *([] if own else ["timm"])]
 
 
 def devices_of(device: str, devices: str, workers: str) -> list[str]:
