@@ -22,9 +22,10 @@ from PIL import Image
 from test_export import answers, changed, saved, written
 
 import medbench as package
-from medbench import UserError
+from medbench import Store, UserError
 from medbench.models.exported.head import HEADS, NAMES
 from medbench.models.finetune import MODERN
+from medbench.models.finetune.loop import FineTuning
 from medbench.protocols import finetune
 from medbench.schema import registry
 
@@ -40,9 +41,9 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(registry.protocols(), "finetune", short)
 
 
-def ran(medbench: Command, folder: Path, methods: str, protocols: str) -> None:
+def ran(medbench: Command, folder: Path, methods: str, protocols: str, *more: str) -> None:
     asked = ("--task", f"folder:{folder}", "--methods", methods, "--protocols", protocols)
-    assert medbench("run", *asked, *RUN, "--device", "cpu", "--out", "runs/mine") == 0
+    assert medbench("run", *asked, *RUN, *more, "--device", "cpu", "--out", "runs/mine") == 0
 
 
 def exported(medbench: Command, folder: Path, line: str, *more: str) -> Path:
@@ -90,6 +91,28 @@ def test_a_line_without_held_out_scores_is_never_chosen(
     assert medbench("export", "runs/mine", *asked) == 0
     assert "passed over, nothing was held out: random" in capsys.readouterr().err
     assert json.loads(Path("model/config.json").read_text())["medbench"]["protocol"] == "linear"
+
+
+@pytest.mark.slow
+def test_kept_weights_are_not_trained_again(
+    folder: Path,
+    medbench: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ran(medbench, folder, "random", "linear,finetune", "--keep-weights")
+    said = capsys.readouterr()
+    assert "the weights of 1 fine-tuned networks are kept in" in said.err + said.out
+    rows = Store("runs/mine").rows()
+    ran(medbench, folder, "random", "linear,finetune")  # the same rows without it
+    assert Store("runs/mine").rows().keys() == rows.keys()
+    monkeypatch.setattr(FineTuning, "_step", None)
+    model = exported(medbench, folder, "random finetune")
+    assert scored_again(model, folder, "random finetune") <= 1e-6
+    exported(medbench, folder, "random linear")
+    asked = ("--task", f"folder:{folder}", "--keep-weights", "--out", "other", *RUN)
+    assert medbench("run", *asked) == 2
+    assert "no protocol here does. Allowed: finetune" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ pytest.importorskip("onnxruntime")
 Command = Callable[..., int]
 WITHOUT_TORCH = """
 import sys
-for name in ("torch", "timm", "sklearn", "torchvision"):
+for name in ("torch", "timm", "sklearn", "torchvision", "scipy", "pandas", "requests", "platformdirs", "pydicom"):
     sys.modules[name] = None
 from medbench import cli
 sys.argv = ["medbench", *sys.argv[1:]]

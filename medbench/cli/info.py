@@ -135,7 +135,7 @@ def cache(
         bool,
         typer.Option(
             "--prune",
-            help="Delete packed images, pretrained weights and features. They are made again when needed.",
+            help="Delete packed images, trained weights and features. They are made again when needed.",
         ),
     ] = False,
     as_json: Json = None,
@@ -143,10 +143,11 @@ def cache(
     """Show what the cache holds, or prune it."""
     from medbench import images
     from medbench.models import timm_answers
+    from medbench.run.kept_weights import FOLDER
 
     outputs(as_json)
     folder, found = images.cache_folder(to_write=prune), []
-    for name in ("packs", "pretrained", "features", "cells", timm_answers.FOLDER):
+    for name in ("packs", "pretrained", "features", "cells", FOLDER, timm_answers.FOLDER):
         if prune:
             images.prune(folder, name)
         entries = images.cache_entries(folder, name)

@@ -44,14 +44,23 @@ def evaluate(
         yield found
 
 
-def fitted(train: Train, draw: np.ndarray, recipe: FineTuneRecipe, i: int = 0) -> Tuned:
-    """Train on the i-th of the draws that `train` is for, inside the loop's `settings_of`."""
+def fitted(
+    train: Train,
+    draw: np.ndarray,
+    recipe: FineTuneRecipe,
+    i: int = 0,
+    chosen: tuple[int, float] | None = None,
+) -> Tuned:
+    """Train on the i-th of the draws that `train` is for, inside the loop's `settings_of`.
+
+    chosen: rank and rate, where they need not be searched.
+    """
     from medbench.models.finetune.loop import tuned
 
     requested = train.requested[i] if train.requested else None
     divided = train.divided[i] if train.divided else None
     layer = partial(linear_layer, divided=divided)
-    return tuned(train, draw, train.seeds[i], train.folders[i], recipe, layer, requested)
+    return tuned(train, draw, train.seeds[i], train.folders[i], recipe, layer, requested, chosen)
 
 
 def recipe_of(protocol: Protocol) -> FineTuneRecipe | None:

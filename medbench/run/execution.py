@@ -21,6 +21,7 @@ from medbench.models.features import Features
 from medbench.run import run_log
 from medbench.run.fitting import PendingFit, RunContext, Saved, fit_and_score, pending_fits, scratch
 from medbench.run.jobs import LONGEST, Job, jobs_of, lacking, preparing, sets_of, take
+from medbench.run.kept_weights import keep
 from medbench.run.planning import Plan
 from medbench.run.planning import plan as plan_grid
 from medbench.run.prepare import have_features, task_pack, trained, unit_features
@@ -360,14 +361,17 @@ def _run_fits(
 def _save_rows(
     context: RunContext, fit: PendingFit, rows: Iterator[Saved], on_row: Callable[[Row], None]
 ) -> None:
+    folder = scratch(context, fit)
     for row, arrays in rows:
         if context.store.add(row, arrays):
             log.info("row %s", row.cell)
             on_row(row)
         else:
             log.info("another process made the row meanwhile: %s", row.cell)
+        if context.plan.keep_weights and row.fingerprint == fit.first.fingerprint:
+            keep(context.plan.cache_dir, row, folder, context.device)
     # its rows are on disk: nothing to go on from
-    shutil.rmtree(scratch(context, fit), ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

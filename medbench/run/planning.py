@@ -38,6 +38,7 @@ from medbench.run.division import Division
 from medbench.run.draw_counts import most_draws, number_of_draws, number_of_initialisations
 from medbench.run.encoder_verdicts import examined
 from medbench.run.ingredients import identity, ingredients, touched
+from medbench.run.kept_weights import kept_note
 from medbench.run.units import Unit, unit_of, unlabelled_marks
 from medbench.run.validation import (
     budgets_of,
@@ -91,6 +92,7 @@ class Plan:
     # name -> the protocol as asked for: whose settings the fingerprints hold
     protocols: Mapping[str, Protocol]
     command: str = ""  # that asks for it, without places on the machine
+    keep_weights: bool = False
 
     @property
     def cells(self) -> tuple[PlannedCell, ...]:
@@ -287,6 +289,8 @@ def _plan(grid: Grid) -> Plan:
                             )
                         )
     protocols = {protocol.name: protocol for protocol in asked.protocols}
+    if grid.keep_weights:
+        notes.append(kept_note(units, asked.protocols, cache_dir))
     return Plan(
         tuple(units),
         draws,
@@ -298,6 +302,7 @@ def _plan(grid: Grid) -> Plan:
         settings,
         protocols,
         command(grid),
+        grid.keep_weights,
     )
 
 

@@ -18,6 +18,7 @@ from medbench.models.finetune import FineTuneRecipe
 from medbench.models.hub.references import is_hub
 from medbench.protocols.finetune import fitted, recipe_of
 from medbench.run.fitting import PendingFit, RunContext, columns, training_of
+from medbench.run.kept_weights import lay_out
 from medbench.run.planning import Plan
 from medbench.run.planning import plan as plan_grid
 from medbench.run.prepare import task_pack, trained, unit_encoder, unit_features
@@ -141,6 +142,7 @@ def narrowed(grid: Grid, cell: Cell) -> Grid:
         unlabelled=grid.unlabelled if _trains(registry.method(cell.method)) else (),
         shifts=(),
         corruptions=(),
+        keep_weights=False,
     )
 
 
@@ -168,7 +170,7 @@ def refit(grids: Sequence[Grid], store: Store, row: Row, device: str = "auto") -
         if recipe is None:
             train, made = _fitted(context, unit, planned, row)
         else:
-            train, made = _tuned(context, unit, planned, recipe)
+            train, made = _tuned(context, unit, planned, row, recipe)
     difference = apart_from(made.probabilities, saved["probabilities"])
     if not difference <= TOLERANCE or (made.decisions != saved["decisions"]).any():
         _refuse(row, difference, trained_again=recipe is not None)
@@ -207,7 +209,7 @@ def _fitted(context: RunContext, unit: Unit, planned: PlannedCell, row: Row) -> 
 
 
 def _tuned(
-    context: RunContext, unit: Unit, planned: PlannedCell, recipe: FineTuneRecipe
+    context: RunContext, unit: Unit, planned: PlannedCell, row: Row, recipe: FineTuneRecipe
 ) -> tuple[Train, Fit]:
     """Of a protocol that trains the encoder.
 
@@ -224,8 +226,10 @@ def _tuned(
     # a run's own folder is cleared under whoever shares it
     key = fingerprint("export", planned.fingerprint, kind_of_device(device))
     train = replace(train, folders=[plan.cache_dir / "cells" / key])
+    lay_out(plan.cache_dir, row, train.folders[0], device)
+    chosen = int(row.chosen.get("rank", 0)), float(row.chosen["rate"])
     with settings_of(train):
-        made = fitted(train, plan.draw(planned.cell), recipe)
+        made = fitted(train, plan.draw(planned.cell), recipe, chosen=chosen)
         p = made.predict(columns([pack.array], unit.data.where(plan.target)))
         net = made.net.eval()
         new = np.setdiff1d(np.arange(len(train.labels)), made.job.fit)
@@ -248,7 +252,7 @@ def apart_from(found: np.ndarray, saved: np.ndarray) -> float:
 
 
 def _planned(grids: Sequence[Grid], row: Row) -> tuple[Plan, Unit, PlannedCell]:
-    """Where the row's fingerprint stands.
+    """Find where the row's fingerprint stands.
 
     Raises UserError with what differs where it does in none.
     """

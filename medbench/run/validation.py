@@ -17,6 +17,7 @@ from medbench.models import encoders
 from medbench.models.stated import stated
 from medbench.run import study
 from medbench.run.command_line import asking
+from medbench.run.kept_weights import check_keeps
 from medbench.schema import (
     AUTO,
     CASE,
@@ -66,6 +67,8 @@ def resolve_grid(grid: Grid) -> ResolvedGrid:
     check_options(grid)
     protocols = [registry.protocol(name) for name in _distinct("protocol", grid.protocols)]
     _check_packages(protocols)
+    if grid.keep_weights:
+        check_keeps(protocols)
     _check_by(protocols, grid)
     budgets, methods = budgets_of(grid), _methods(grid)
     pairs = product(_distinct("encoder", grid.encoders), _distinct("readout", grid.readouts))

@@ -211,6 +211,11 @@ class Grid:
     strict: bool = option(
         False, "--strict", "Refuse a task with a leak instead of marking every table."
     )
+    keep_weights: bool = option(  # see `run.kept_weights`
+        False,
+        "--keep-weights",
+        "Keep in the cache what fine-tuning trained, so that export need not train again.",
+    )
 
     @property
     def reading(self) -> dict[str, Any]:

@@ -160,9 +160,11 @@ def tuned(
     recipe: FineTuneRecipe,
     linear_layer: LinearLayer,
     requested: int | None = None,
+    chosen: tuple[int, float] | None = None,
 ) -> Tuned:
     """Train the network on the images at `draw`, inside `settings_of`.
 
+    chosen: rank and rate, where an earlier search has found them; what is trained is the same.
     Where the budget, which asks for `requested` images, leaves too few to hold out
     (`splits.validation_part`) the subset is trained whole: with the middle rate, for all steps.
     """
@@ -174,7 +176,9 @@ def tuned(
     rates, ranks = job.rates(), job.ranks()
     choices = [(rank, rate) for rank in ranks for rate in rates]
     searched: dict[str, float] = {}
-    if len(choices) > 1 and len(val):
+    if chosen:
+        rank, rate = chosen
+    elif len(choices) > 1 and len(val):
         searched = {
             _called(rank, rate): job.train(rate, recipe.search, rank).best_score
             for rank, rate in choices
@@ -294,7 +298,7 @@ class FineTuning:
 
         The state of a finished training is kept and not run again.
         """
-        file = self.folder / f"{_called(rank, rate)}-{share:g}.pth"
+        file = self.folder / state_name(rank, rate, share)
         net, state = self.start(rank), State()
         optimiser = optimiser_of(net, self.recipe, rate)
         whole = archive_is_whole(file, "training from the start", kept=False)
@@ -497,6 +501,11 @@ def _copy(net: nn.Module, *, learned: bool = False) -> dict[str, torch.Tensor]:
     return copy.deepcopy(
         {name: value for name, value in net.state_dict().items() if not learned or name in kept}
     )
+
+
+def state_name(rank: int, rate: float, share: float) -> str:
+    """Name the file of a training in its folder."""
+    return f"{_called(rank, rate)}-{share:g}.pth"
 
 
 def _called(rank: int, rate: float) -> str:
