@@ -18,9 +18,10 @@ and BiomedCLIP with them. Each image is embedded once for an encoder, whatever t
 images of five data sets, nine tenths of them patches of PCam. `--task` leaves some out. `--plan`
 tries each encoder on this machine and says how long all of it will take.
 
-What it can tell: images are squashed to 224 px for all encoders; MedSigLIP was trained at 448 and
-RAD-DINO at 518, and their own size may do better (`--size 448`, a line of its own). The readout is
-each repository's own (`pool`). What an encoder has seen of a data set stands on the table where it
+What it can tell: images are 224 px for all encoders, cropped as each repository's config says
+(`--crop squash`: the whole image for all); MedSigLIP was trained at 448 and RAD-DINO at 518, and
+their own size may do better (`--size 448`, a line of its own). The readout is each repository's own
+(`pool`). What an encoder has seen of a data set stands on the table where it
 is known: RETFound saw EyePACS, RAD-DINO the films of NIH.
 """
 

@@ -94,7 +94,10 @@ def entries() -> dict[str, tuple[object, list[Path]]]:
             {name: version for name, version in decoding.DECODERS.items() if name != "dicom"},
             [ROOT / "images" / f"{name}.py" for name in ("decoding", "grey_levels", "tiff")],
         ),
-        "resize": (packing.RESIZE, [ROOT / "images" / "packing.py"]),
+        "resize": (
+            packing.RESIZE,
+            [ROOT / "images" / "packing.py", ROOT / "images" / "cropping.py"],
+        ),
         "crops": (augment.CROPS, _files("images", "augment")),
         "features": (
             features.EMBEDDING,

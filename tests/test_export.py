@@ -21,10 +21,14 @@ import numpy as np
 import pytest
 import timm
 import torch
+from PIL import Image
 from safetensors.torch import save_file
+from trees import hub
 
 import medbench as package
 from medbench import Store, UserError, Weights, build_encoder, stats
+from medbench.images.packing import squeeze
+from medbench.models import encoders
 from medbench.models.exported import (
     ComponentHead,
     Head,
@@ -37,6 +41,8 @@ from medbench.models.exported import (
 )
 from medbench.models.exported.components import Components
 from medbench.models.exported.training_vectors import NeighbourHead, SupportHead
+from medbench.models.hub import vision_tower
+from medbench.models.hub.named import weights as named_weights
 from medbench.models.power_transform import Power
 from medbench.report import card_sections, clinical, leaderboard
 from medbench.report.clinical import draw_of
@@ -45,6 +51,7 @@ from medbench.report.model_choice import choose
 from medbench.run import refit
 from medbench.schema import Cell, Encoder, PlanFile, PlannedCell, Row, fingerprint, parsed
 from medbench.stats import metrics
+from medbench.system import atomic_write
 
 Command = Callable[..., int]
 RUN = (
@@ -331,7 +338,9 @@ def test_what_cannot_be_a_model_is_named(
         ({"encoder": "features:mine.npz"}, "no network"),
         ({"encoder": "mine.py:net"}, "FILE.py:NAME"),
         ({"method": "concat:dino+given@mine.py:net"}, "FILE.py:NAME"),
-        ({"method": "concat:dino+given@hf-hub:a/b"}, "hub"),
+        ({"method": "concat:dino+given@hf:a/b"}, "transformers reads"),
+        ({"encoder": "open_clip:a/b"}, "run it as hf-hub:OWNER/NAME"),
+        ({"encoder": "hf-hub:a/b"}, ""),
         ({"method": "concat:dino+swav"}, ""),
         ({"method": "dvme:dino+swav", "protocol": "finetune-truong2021"}, ""),
         ({"protocol": "finetune"}, ""),
@@ -360,10 +369,10 @@ def test_each_line_says_why_it_is_no_model(cell: dict[str, str], why: str) -> No
     assert why in said and bool(said) == bool(why)
 
 
-def tower(readout: str = "cls", size: int = 64) -> Tower:
+def tower(readout: str = "cls", size: int = 64, crop: str = "squash") -> Tower:
     """A ViT of a few thousand weights at another size than its own."""
     look = ((0.5, 0.4, 0.3), (0.2, 0.2, 0.2), "bilinear")
-    encoder = Encoder("test_vit", "test_vit", "", size, *look, readout)  # type: ignore[arg-type]
+    encoder = Encoder("test_vit", "test_vit", "", size, *look, readout, crop=crop)  # type: ignore[arg-type]
     return Tower(encoder, build_encoder(encoder, Weights("drawn", "0", (), None), 0))
 
 
@@ -399,7 +408,14 @@ def heads() -> dict[str, Head]:
     return {one.name: one for one in made}
 
 
-def written(folder: Path, *, onnx: bool = False, head: str = "linear") -> Path:
+def written(
+    folder: Path,
+    *,
+    onnx: bool = False,
+    head: str = "linear",
+    crop: str = "squash",
+    of: Tower | None = None,
+) -> Path:
     """A ViT with its class token, and a head of three classes over it."""
     points = {"temperature": 2.0, "held_out_images": 0, "points": {}, "sets": {}}
     seen = {
@@ -412,9 +428,77 @@ def written(folder: Path, *, onnx: bool = False, head: str = "linear") -> Path:
     }
     folder.mkdir()
     names = ("a", "b", "=c")
-    parts = Parts((tower(),), heads()[head], head, names, "multiclass", "fp32", points, seen)
+    towers = (of or tower(crop=crop),)
+    parts = Parts(towers, heads()[head], head, names, "multiclass", "fp32", points, seen)
     write(folder, parts, "", onnx=onnx)
     return folder
+
+
+@pytest.mark.parametrize("crop", ["center 72", "center 64 floor", "border 66 128,102,76"])
+def test_a_model_crops_as_its_encoder_did(crop: str, tmp_path: Path) -> None:
+    """timm is told the same in its own words; a word of theirs alone is damage."""
+    folder = written(tmp_path / "model", crop=crop)
+    model = package.load(folder, "cpu")
+    assert [one.crop for one in model.parts.seen] == [crop]
+    noise = np.random.default_rng(0).integers(0, 255, (80, 200, 3)).astype(np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(
+        model.decode(tmp_path / "a.png"), squeeze(tmp_path / "a.png", 64, "bilinear", crop)
+    )
+    config = parsed((folder / "config.json").read_bytes())
+    mode, side = crop.split()[:2]
+    seen = config["pretrained_cfg"]
+    assert seen["crop_mode"] == mode and int(64 / seen["crop_pct"]) == int(side)
+    del config["medbench"]["crop"]
+    atomic_write.record(folder / "config.json", config)
+    with pytest.raises(UserError, match=rf"damaged: crop_mode is '{mode}'"):
+        package.load(folder, "cpu")
+
+
+def test_an_encoder_of_the_hub_is_a_model_of_timms(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its own size, its own crop, and classes that JSON cannot hold."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    classes = {"mlp_layer": timm.layers.SwiGLUPacked, "act_layer": torch.nn.SiLU}
+    hub.timm_vit(tmp_path / "hub", "paige-ai/Virchow2", classes, crop_pct=0.8)
+    encoder = encoders.encoder("hf-hub:paige-ai/Virchow2", readout="cls+mean")
+    net = vision_tower.build(encoder, named_weights(encoder))
+    folder = written(tmp_path / "model", of=refit.tower_of(encoder, net))
+    model = package.load(folder, "cpu")
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    (found,) = model.parts.towers
+    with torch.inference_mode():
+        assert torch.equal(found.net(images), net(images))
+        alone = timm.create_model(f"local-dir:{folder}", pretrained=True, **classes).eval()
+        assert torch.equal(alone.forward_features(images)[:, 0], net(images)[:, :32])
+    assert found.encoder.form == (32, "bilinear", "center 40")
+    config = parsed((folder / "config.json").read_bytes())
+    for word, value in (("pretrained", True), ("act_layer", "os.system"), ("depth", 1 << 40)):
+        more = {**config, "model_args": {**config["model_args"], word: value}}
+        atomic_write.record(folder / "config.json", more)
+        with pytest.raises(UserError, match=rf"damaged: (model_args has '?{word}|classes is)"):
+            package.load(folder, "cpu")
+
+
+@pytest.mark.slow
+def test_a_row_of_an_encoder_of_the_hub_is_exported(
+    folder: Path,
+    medbench: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    hub.timm_vit(tmp_path / "hub", "lab/center", crop_pct=0.8)
+    about = ["--encoder", "hf-hub:lab/center", "--protocols", "linear"]
+    run = [word for word in RUN if word not in ("--methods", "random,supervised")]
+    assert medbench("run", "--task", f"folder:{folder}", *about, *run) == 0
+    assert exported(medbench, folder) == 0
+    assert "a probability differs by 0 from the saved one" in capsys.readouterr().out
+    card = Path("model/README.md").read_text()
+    assert "resizes the shorter side to 40 and crops the middle 32 pixels" in card
+    assert [one.crop for one in package.load("model", "cpu").parts.seen] == ["center 40"]
 
 
 def test_a_model_reads_back_as_it_was_and_calibrates(tmp_path: Path) -> None:

@@ -154,7 +154,7 @@ def test_a_fusion_is_a_folder_for_each_member_with_one_head(
     together = line.endswith("finetune")
     own = package.load(model, "cpu")
     assert [tower.encoder.size for tower in own.parts.towers] == [32, 160]
-    assert [size for size, _ in own.parts.forms] == ([32] if together else [32, 160])
+    assert [size for size, *_ in own.parts.forms] == ([32] if together else [32, 160])
     for i, tower in enumerate(own.parts.towers):
         place = model.absolute() / f"member-{i + 1}"
         net = timm.create_model(f"local-dir:{place}", pretrained=True).eval()

@@ -103,6 +103,7 @@ def test_the_vision_part_of_clip(cache: Path, images: torch.Tensor) -> None:
     seen = encoders.encoder("hf:lab/clip")
     assert (seen.mean, seen.std) == preprocessing.CLIP
     assert "resizes the shorter side to 36 and crops the middle 32" in seen.said
+    assert seen.identity()["crop"] == "center 36 floor"
 
 
 def test_timm_vectors_are_its_own(cache: Path, images: torch.Tensor) -> None:
@@ -134,6 +135,19 @@ def test_open_clips_vision_tower(cache: Path, images: torch.Tensor) -> None:
         expected = net.encode_image(images)
     assert torch.allclose(vectors("open_clip:lab/openclip", images), expected, rtol=0, atol=1e-5)
     assert encoders.encoder("open_clip:lab/openclip").mean == (0.4,) * 3
+
+
+def test_a_repository_crops_as_it_says(cache: Path) -> None:
+    """In the plan's remark, in the row's identity and in the pack."""
+    hub.timm_vit(cache, "lab/center", crop_pct=0.8)
+    plan = planned(encoders=("hf-hub:lab/center",))
+    (unit,) = plan.units
+    assert unit.encoder.crop == "center 40"
+    assert any("crops the middle 32" in note.text for note in plan.notes)
+    assert "crops the middle 32" in unit.marks[0].text
+    same = planned(encoders=("hf-hub:lab/center",), crop="squash").units[0]
+    assert "crop" not in same.encoder.identity()
+    assert {one.fingerprint for one in unit.cells}.isdisjoint(one.fingerprint for one in same.cells)
 
 
 class Harmful:
@@ -336,12 +350,38 @@ def test_a_damaged_file_is_told_by_the_name_of_its_blob(cache: Path) -> None:
             r"'hf:dinov2' names no repository of the hub\. Allowed: hf-hub:OWNER/NAME\[@REVISION\]",
         ),
         ("hf-hub:../etc/passwd", "names no repository"),
-        ("open_clip:ViT-B-32", "names no repository"),
+        ("open_clip:ViT-B-32/a/b", "names no repository"),
     ],
 )
 def test_a_wrong_name(name: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         encoders.encoder(name)
+
+
+def test_open_clips_short_names_are_repositories(cache: Path) -> None:
+    pytest.importorskip("open_clip")
+    place = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
+    hub.open_clip(cache, place)
+    whole = encoders.encoder(f"open_clip:{place}", 32)
+    for name in ("ViT-B-32@laion2b_s34b_b79k", "vit-b-32@laion2b-s34b-b79k"):
+        assert encoders.encoder(f"open_clip:{name}", 32) == whole
+    # as its name says, whatever the repository is made for
+    assert encoders.encoder("open_clip:ViT-B-32@laion2b_s34b_b79k").size == 224
+    for name, message in {
+        "ViT-B-32": r"does not say which weights: .*Allowed: .*open_clip:ViT-B-32@openai",
+        "ViT-B-32@laion2b": r"no weights 'laion2b' of 'ViT-B-32'\..*Did you mean 'open_clip:ViT-B-32@laion2b_",
+        "ViT-B-33@openai": r"no network 'ViT-B-33'\..*Did you mean 'ViT-B-32'",
+    }.items():
+        with pytest.raises(UserError, match=message) as caught:
+            encoders.encoder(f"open_clip:{name}")
+        assert "\n" not in str(caught.value)
+
+
+def test_a_config_that_is_not_what_its_authors_do_is_told(cache: Path) -> None:
+    hub.timm_vit(cache, "Wangyh/mSTAR", {"init_values": 1e-5, "dynamic_img_size": True})
+    seen = encoders.encoder("hf-hub:Wangyh/mSTAR")
+    assert "--mean 0.485,0.456,0.406" in seen.said
+    assert vectors("hf-hub:Wangyh/mSTAR", torch.zeros(1, 3, 32, 32)).shape == (1, 32)
 
 
 def test_what_is_stated_in_other_units_is_given_for_values_in_0_to_1() -> None:
@@ -468,7 +508,7 @@ def test_weights_of_ones_own_take_the_preprocessing_that_is_said_or_lies_beside_
     timms = seen()
     assert (timms.size, timms.mean, timms.interpolation) == (96, (0.1,) * 3, "bicubic")
     assert (
-        "those of config.json beside it; its own processor crops the middle 0.875 of each side"
+        "those of config.json beside it; resizes the shorter side to 109 and crops the middle 96"
         in timms.said
     )
     (tmp_path / "preprocessor_config.json").write_text(

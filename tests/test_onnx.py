@@ -16,7 +16,9 @@ from test_export import answers, exported, heads, named, results, written  # noq
 
 import medbench as package
 from medbench import UserError
+from medbench.images.cropping import square
 from medbench.images.packing import squeeze
+from medbench.models.exported.onnx_resize import resize
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -99,6 +101,24 @@ def test_every_head_is_the_same_as_a_graph(name: str) -> None:
         with torch.inference_mode():
             found = scoring_head(several, "multilabel", 3)(torch.from_numpy(features)).numpy()
         np.testing.assert_allclose(found, several.score(features)[0], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "crop", ["squash 40 floor", "center 37", "center 40 floor", "border 32 9,8,7"]
+)
+def test_the_crop_is_inside(crop: str) -> None:
+    """Pictures of any shape become the squares of a pack; those of the model's own size stay."""
+    import onnxruntime
+
+    graph = resize("pixels", (32, "bicubic", crop), 8)
+    session = onnxruntime.InferenceSession(graph.SerializeToString())
+    noise = np.random.default_rng(0).integers(0, 255, (9, 7, 3)).astype(np.uint8)
+    for shape in ((61, 40), (40, 62), (33, 97), (50, 50), (20, 27), (32, 32)):
+        picture = Image.fromarray(noise).resize(shape, Image.Resampling.BICUBIC)
+        (found,) = session.run(None, {"pixels": np.asarray(picture)[None]})
+        wanted = picture if shape == (32, 32) else square(picture, 32, "bicubic", crop)
+        off = np.abs(found[0].transpose(1, 2, 0) - np.asarray(wanted, float))
+        assert off.max() <= 2 and off.mean() < 0.3, (shape, off.max())
 
 
 @pytest.mark.parametrize(

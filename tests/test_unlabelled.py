@@ -14,8 +14,9 @@ import pytest
 from PIL import Image
 
 from medbench import Grid, UserError
+from medbench.audit.dataset import unlabelled_pool
 from medbench.data.unlabelled import UnlabelledPool
-from medbench.images import decode
+from medbench.images import cache_folder, decode
 from medbench.run import planning, prepare
 from medbench.schema import registry
 from medbench.tasks import derm
@@ -149,6 +150,26 @@ def test_copies_and_images_of_test_patients_are_left_out_and_counted(
     assert without[1].data.unlabelled is None
 
 
+def test_copies_of_images_that_the_run_is_scored_on_elsewhere_are_left_out(
+    listed: Path, tmp_path: Path
+) -> None:
+    """Ten images of the pool are another hospital's test images, five of them compressed again."""
+    (tmp_path / "away").mkdir()
+    rows = []
+    for i in range(10):
+        saved(pictures()[150 + i], tmp_path / "away" / f"{i}.png", 80 if i % 2 else 0)
+        rows.append((f"away/{i}.png", "ab"[i // 5], f"x{i}", "test" if i % 5 else "train"))
+    with (tmp_path / "away.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows([("path", "label", "group", "split"), *rows])
+    other = f"folder:{tmp_path / 'away.csv'}"
+    unit = planned(f"folder:{listed}", shifts=(other,)).units[1]
+    pool = unit.data.unlabelled
+    assert pool is not None
+    assert (pool.copies, len(pool), pool.away) == (20, 170, ("folder:away.csv",)), "ten without it"
+    (mark,) = [mark for mark in unit.marks if "without labels" in mark.text]
+    assert "20 copies of validation and test images, and of images of folder:away.csv" in mark.text
+
+
 def test_a_folder_called_unlabelled_is_no_class(folder: Path) -> None:
     for name in ("unlabelled/site-1", "unlabelled/site-2"):
         (folder / name).mkdir(parents=True)
@@ -194,6 +215,8 @@ def test_a_pool_by_path_and_by_name(
     by_path = planned(f"folder:{folder}", str(tmp_path / "roots" / "isic2020")).units[1]
     pools = [unit.data.unlabelled for unit in (by_name, by_path)]
     assert [pool and pool.names for pool in pools] == [("ISIC 2020",), ("isic2020",)]
+    assert pools[0] is not None
+    assert pools[0].groups.tolist() == [f"ISIC 2020/train/ISIC_{i}.jpg" for i in range(4)]
     assert "ISIC 2020 (no labels)" in by_name.weights.trained_on
     with pytest.raises(
         UserError, match=r"--unlabelled isic2021 does not exist.*Did you mean 'isic2020'"
@@ -212,15 +235,54 @@ def test_a_pool_by_path_and_by_name(
         planning.plan(several)
 
 
+def test_isic_2020_is_read_with_its_patients(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the challenge's own table, beside the images or in their folder.
+
+    A task of patients leaves theirs out; one of lesions cannot, and says so.
+    """
+    roots = tmp_path / "roots"
+    monkeypatch.setenv("MEDBENCH_DATA", str(roots))
+    (roots / "isic2020" / "train").mkdir(parents=True)
+    for i, pixels in enumerate(pictures()[100:104]):
+        saved(pixels, roots / "isic2020" / "train" / f"ISIC_{i}.jpg")
+    data = planned(f"folder:{folder}").units[1].data
+
+    def pool(groups: str) -> UnlabelledPool:
+        made = replace(data, task=replace(data.task, groups=groups))
+        grid = Grid(tasks=(data.task.name,), unlabelled=("isic2020",))
+        found = unlabelled_pool._collected(made, grid, grid.tasks, cache_folder())
+        assert found is not None
+        return found
+
+    table = roots / "isic2020" / "ISIC_2020_Training_GroundTruth_v2.csv"
+    rows = [f"ISIC_{i},IP_{i // 2},IL_{i},male" for i in range(4)]
+    table.write_text("\n".join(["image_name,patient_id,lesion_id,sex", *rows]))
+    theirs, lesions = pool("patient"), pool("lesion")
+    assert (theirs.groups.tolist(), theirs.grouped) == (["IP_0", "IP_0", "IP_1", "IP_1"], True)
+    assert (lesions.groups.tolist(), lesions.grouped) == (theirs.groups.tolist(), False)
+    assert (
+        "it names patients, and no lesion, so that those of the test part" in lesions.mark(9).text
+    )
+    other = table.rename(roots / "ISIC_2020_Test_Metadata.csv")
+    other.write_text("image,patient\nISIC_3,IP_9\n")
+    part = pool("patient")
+    assert (part.groups.tolist()[3], part.grouped) == ("IP_9", False), "three have no patient"
+    other.write_text("image,age\nISIC_3,50\n")
+    message = r"has no column of images and one of patients\. Allowed: image_name, patient_id"
+    with pytest.raises(UserError, match=message):
+        pool("patient")
+
+
 @pytest.mark.slow
 def test_copies_among_real_images(
     real_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """HAM10000's test part; a pool of 1,000 of its training images with 5 % copies of test images,
     compressed again or resized."""
-    from medbench.audit.dataset import unlabelled_pool
     from medbench.data.task_data import open_task
-    from medbench.images import cache_folder, content_hashes
+    from medbench.images import content_hashes
 
     data = open_task(registry.task("derm"), Grid(), cache_folder(), [])
     rng = np.random.default_rng(0)

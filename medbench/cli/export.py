@@ -28,6 +28,7 @@ from medbench.cli.options import (
     stores_of,
 )
 from medbench.cli.options import choice as choice_of
+from medbench.models.hub.references import is_hub
 from medbench.schema import Grid, UserError
 
 if TYPE_CHECKING:
@@ -165,7 +166,7 @@ def _grids(
             f"The results do not say where '{cell.task}' lies.",
             then=f"medbench export {store.folder} --task folder:PATH",
         )
-    if cell.encoder.partition(":")[1] and weights is None:
+    if cell.encoder.partition(":")[1] and not is_hub(cell.encoder) and weights is None:
         raise UserError(
             f"The results do not say where the weights of '{cell.encoder}' lie.",
             then="--weights FILE, or an official name",

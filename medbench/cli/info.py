@@ -89,6 +89,7 @@ def doctor(
     mean: Annotated[str | None, option_of("mean")] = None,
     std: Annotated[str | None, option_of("std")] = None,
     interpolation: Annotated[str | None, option_of("interpolation")] = None,
+    crop: Annotated[str | None, option_of("crop")] = None,
     as_json: Json = None,
 ) -> None:
     """Check whether an encoder gets its images as it was trained. Exit code 1 for a finding."""
@@ -118,7 +119,7 @@ def doctor(
             "--data is only for --task.",
             then=f"medbench doctor --encoder {encoder} --task NAME --data {data}",
         )
-    said = stated(split(mean or ""), split(std or ""), interpolation, ())
+    said = stated(split(mean or ""), split(std or ""), interpolation, (), crop)
     net, examined, shown, declared = doctors.subject(
         encoder, file=weights, size=size, readout=readout, task=task, root=data, said=said
     )

@@ -79,18 +79,18 @@ class TaskData:
             for part in self.parts
         }
 
-    def pack_key(self, size: int, interpolation: str) -> str:
+    def pack_key(self, size: int, interpolation: str, crop: str = images.SQUASH) -> str:
         """`images.pack_key` of all images.
 
         Of a million the list alone is 67 MB of text, and each look for features asks.
         """
-        form = size, interpolation
+        form = size, interpolation, crop
         if form not in self._pack_keys:
-            self._pack_keys[form] = images.pack_key(self.hashes, size, interpolation)
+            self._pack_keys[form] = images.pack_key(self.hashes, *form)
         return self._pack_keys[form]
 
     @cached_property
-    def _pack_keys(self) -> dict[tuple[int, str], str]:
+    def _pack_keys(self) -> dict[tuple[int, str, str], str]:
         return {}
 
     @cached_property

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from medbench.data.pool_owners import Owners
 from medbench.data.roots import data_roots
 from medbench.schema import Grid, Image, Mark, UserError, fingerprint, user_path
 
@@ -17,13 +19,14 @@ from medbench.schema import Grid, Image, Mark, UserError, fingerprint, user_path
 class NamedPool:
     """A published set of images without labels.
 
-    folders: where it is looked for under a data root.
+    folders: where it is looked for under a data root. owners: the table that names them, if any.
     """
 
     name: str
     data: str
     folders: tuple[str, ...]
     get: str
+    owners: Owners | None = None
 
 
 POOLS = {
@@ -48,7 +51,20 @@ POOLS = {
             "isic2020",
             "ISIC 2020",
             ("isic2020", "ISIC_2020_Training_JPEG", "ISIC_2020", "ISIC2020"),
-            "unpack ISIC_2020_Training_JPEG.zip of challenge.isic-archive.com/data into isic2020/",
+            "unpack ISIC_2020_Training_JPEG.zip of challenge.isic-archive.com/data into isic2020/, "
+            "and put ISIC_2020_Training_GroundTruth_v2.csv, which names the patients, beside it",
+            Owners(
+                "patient",
+                (
+                    (
+                        "ISIC_2020_Training_GroundTruth_v2.csv",
+                        "ISIC_2020_Training_GroundTruth.csv",
+                        "train.csv",
+                    ),
+                    ("ISIC_2020_Test_Metadata.csv", "test.csv"),
+                ),
+                (("image_name", "patient_id"), ("image", "patient")),
+            ),
         ),
     )
 }
@@ -61,7 +77,8 @@ class UnlabelledPool:
     hashes: of the images' content. groups: (N,) str. grouped: whether these are the names that the
     task has for its own, so that all images of validation and test groups could be left out. word:
     what a group is. copies, patients: how many images were left out as copies of validation and
-    test images, and as images of their groups.
+    test images, and as images of their groups. owners: what it names instead, "patient" beside a
+    task of lesions. away: other data sets whose images were looked for, too.
     """
 
     names: tuple[str, ...]
@@ -72,6 +89,8 @@ class UnlabelledPool:
     word: str
     copies: int = 0
     patients: int = 0
+    owners: str = ""
+    away: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -85,18 +104,26 @@ class UnlabelledPool:
         """Say what a table must say of weights that have seen it beside so many labelled images."""
         share = 100 * len(self) / (len(self) + labelled)
         said = f"in-domain pretraining saw {len(self):,} images without labels, too ({', '.join(self.names)}; {share:.0f} % of its images"
-        said += (
-            f"; {self.sha256[:12]}); left out: {self.copies:,} copies of validation and test images"
-        )
+        also = f", and of images of {', '.join(self.away)}" if self.away else ""
+        said += f"; {self.sha256[:12]}); left out: {self.copies:,} copies of validation and test images{also}"
         if self.grouped:
             return Mark("unlabelled", f"{said}, {self.patients:,} images of their {self.word}s")
+        whose = f"{self.owners}s, and no {self.word}" if self.owners else f"no {self.word}"
         return Mark(
             "unlabelled",
-            f"{said}; it names no {self.word}, so that those of the test part may be among them",
+            f"{said}; it names {whose}, so that those of the test part may be among them",
         )
 
 
-def sources(grid: Grid, task: str, tasks: Sequence[str], cache_dir: Path) -> list[tuple[str, Path]]:
+class Source(NamedTuple):
+    """What `--unlabelled` names: as tables call it, where it lies, and who owns its images."""
+
+    name: str
+    place: Path
+    owners: Owners | None = None
+
+
+def sources(grid: Grid, task: str, tasks: Sequence[str], cache_dir: Path) -> list[Source]:
     """Find what `--unlabelled` names for a task of a run: the name that tables show, and the place.
 
     Raises UserError.
@@ -114,7 +141,7 @@ def sources(grid: Grid, task: str, tasks: Sequence[str], cache_dir: Path) -> lis
     return found
 
 
-def _place(word: str, grid: Grid, cache_dir: Path) -> tuple[str, Path]:
+def _place(word: str, grid: Grid, cache_dir: Path) -> Source:
     if word in POOLS:
         pool = POOLS[word]
         roots = (
@@ -128,11 +155,11 @@ def _place(word: str, grid: Grid, cache_dir: Path) -> tuple[str, Path]:
                 allowed=pool.folders,
                 then=pool.get,
             )
-        return pool.data, there[0]
+        return Source(pool.data, there[0], pool.owners)
     place = user_path(word)
     if not place.exists():
         beside = sorted(one.name for one in place.parent.iterdir()) if place.parent.is_dir() else []
         raise UserError(
             f"--unlabelled {word} does not exist.", allowed=[*POOLS, *beside], given=place.name
         )
-    return place.name, place
+    return Source(place.name, place)

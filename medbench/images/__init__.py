@@ -6,6 +6,7 @@ Pillow, pydicom and torch are imported where they are needed, so that importing 
 """
 
 from medbench.images.batching import batches
+from medbench.images.cropping import SQUASH
 from medbench.images.decoding import decode, picture
 from medbench.images.hashing import ContentHash, content_hashes, rehashing
 from medbench.images.packing import Pack, PackForm, Pixels, pack, pack_key, packs, pixel_ingredients
@@ -13,6 +14,7 @@ from medbench.system.cache_folder import cache_entries, cache_folder, check_spac
 from medbench.system.progress_listener import report_progress
 
 __all__ = [
+    "SQUASH",
     "ContentHash",
     "Pack",
     "PackForm",

@@ -2,7 +2,8 @@
 
 So each is decoded once in the life of the data set. The whole image is squeezed to size x size; no
 border is cut off, for findings lie there: the costophrenic angles and apices of a chest film, the
-rim of a fundus image. The price, a changed aspect ratio, is the same for all methods.
+rim of a fundus image. The price, a changed aspect ratio, is the same for all methods. An encoder of
+the hub, and `--crop`, may ask for another crop (`cropping`).
 
 A JPEG of at least 6 times the wanted size is read by its decoder at 1/2, 1/4 or 1/8, never below 3
 times that size, and resampled from there: 2.2 to 4.5 times as fast as a full decode, and on average
@@ -27,6 +28,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from medbench.images import cropping
+from medbench.images.cropping import SQUASH
 from medbench.images.decoding import DECODERS, pictures
 from medbench.images.hashing import ContentHash
 from medbench.schema import Image, UserError, fingerprint, parsed
@@ -72,8 +75,9 @@ class Pack:
 
     `key` names their content; a pack can be sent to another process as it is.
 
-    sums: of its rows. images, interpolation: what it was made of, from which rows that are damaged
-    on disk are made again; in another process it has no images, and such rows end the work there.
+    sums: of its rows. images, interpolation, crop: what it was made of, from which rows that are
+    damaged on disk are made again; in another process it has no images, and such rows end the work
+    there.
     """
 
     key: str
@@ -83,6 +87,7 @@ class Pack:
     sums: RowChecksums = field(repr=False)
     images: Sequence[Image] = field(repr=False, compare=False)
     interpolation: str = "bicubic"
+    crop: str = SQUASH
 
     def __len__(self) -> int:
         return self.n
@@ -114,7 +119,7 @@ class Pack:
             ):
                 return  # another process was faster
             log.warning("%s are damaged on disk: decoding them again", name)
-            place = PackPlace(str(self.file), self.size, self.interpolation)
+            place = PackPlace(str(self.file), self.size, self.interpolation, self.crop)
             bad, (found,) = (
                 fill_rows(
                     PackJob(first, list(self.images[first : first + self.sums.rows]), (place,))
@@ -133,10 +138,14 @@ class Pack:
 
 
 class PackForm(NamedTuple):
-    """What is done to an image for a pack. interpolation: "bicubic" or "bilinear", antialiased."""
+    """What is done to an image for a pack.
+
+    interpolation: "bicubic" or "bilinear", antialiased. crop: see `cropping`.
+    """
 
     size: int
     interpolation: str
+    crop: str = SQUASH
 
 
 class PackPlace(NamedTuple):
@@ -145,6 +154,7 @@ class PackPlace(NamedTuple):
     file: str
     size: int
     interpolation: str
+    crop: str = SQUASH
 
 
 class PackJob(NamedTuple):
@@ -155,13 +165,15 @@ class PackJob(NamedTuple):
     places: tuple[PackPlace, ...]
 
 
-def pack_key(hashes: Sequence[str], size: int, interpolation: str) -> str:
+def pack_key(hashes: Sequence[str], size: int, interpolation: str, crop: str = SQUASH) -> str:
     """64 hex digits: the images' content in order, and everything that is done to their pixels.
 
     hashes: as `content_hashes` gives them.
     """
     return fingerprint(
-        "pack", 1, size, interpolation, list(hashes), *raised(pixel_ingredients(hashes))
+        *("pack", 1, size, interpolation, list(hashes)),
+        *raised(pixel_ingredients(hashes)),
+        *([{"crop": crop}] if crop != SQUASH else []),
     )
 
 
@@ -182,12 +194,12 @@ def pack(
     cache_dir: Path,
     workers: int | None = None,
     *,
+    crop: str = SQUASH,
     stage: str = "packing images",
 ) -> Pack:
     """`packs` of one form."""
-    return packs(images, hashes, [PackForm(size, interpolation)], cache_dir, workers, stage=stage)[
-        0
-    ]
+    form = PackForm(size, interpolation, crop)
+    return packs(images, hashes, [form], cache_dir, workers, stage=stage)[0]
 
 
 def packs(
@@ -258,6 +270,7 @@ def packs(
                 sums,
                 images,
                 form.interpolation,
+                form.crop,
             )
         )
     return made
@@ -323,27 +336,25 @@ def fill_rows(job: PackJob) -> tuple[Bad, list[int]]:
     return bad, found
 
 
-def squeeze(image: Image, size: int, interpolation: str) -> np.ndarray:
+def squeeze(image: Image, size: int, interpolation: str, crop: str = SQUASH) -> np.ndarray:
     """(size, size, 3) uint8 RGB of a file or a drawing.
 
     Raises UserError for a file that cannot be decoded.
     """
-    return squeezed(image, [PackForm(size, interpolation)])[0]
+    return squeezed(image, [PackForm(size, interpolation, crop)])[0]
 
 
 def squeezed(image: Image, forms: Sequence[PackForm | PackPlace]) -> list[np.ndarray]:
     """`squeeze` to each of these forms; the file is read once."""
-    from PIL import Image as pillow
-
-    sources = pictures(image, [form.size for form in forms])
-    made = []
-    for form, source in zip(forms, sources, strict=True):
-        if source.size != (form.size, form.size):
-            source = source.resize(
-                (form.size, form.size), pillow.Resampling[form.interpolation.upper()]
-            )
-        made.append(np.asarray(source.convert("RGB")))
-    return made
+    sources = pictures(image, [cropping.needed(form.size, form.crop) for form in forms])
+    try:
+        made = [
+            cropping.square(source, form.size, form.interpolation, form.crop)
+            for form, source in zip(forms, sources, strict=True)
+        ]
+    except UserError as error:
+        raise UserError(f"{image}: {error}") from error
+    return [np.asarray(one.convert("RGB")) for one in made]
 
 
 class _Partial:

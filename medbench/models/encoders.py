@@ -12,11 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from medbench.images.cropping import SQUASH, WHOLE, CropRule, crop_of, fill_of, rule_of
 from medbench.models import timm_answers
 from medbench.models.checkpoints import CHECKPOINTS
 from medbench.models.hub import named
-from medbench.models.hub.preprocessing import Preprocessing
-from medbench.models.hub.references import DOORS, is_hub
+from medbench.models.hub.preprocessing import Preprocessing, said_of
+from medbench.models.hub.references import DOORS, check_readout, is_hub, parse
 from medbench.models.stated import NOTHING, Stated, beside
 from medbench.models.timm_answers import architectures, config_of, tags_of
 from medbench.schema import READOUTS, Encoder, UserError, user_path
@@ -71,6 +72,11 @@ def encoder(
             then=f"medbench run --encoder resnet50 --weights {weights}",
         )
     file = _weights(weights) if weights else None
+    if stated.crop and (name.startswith("features:") or ".py:" in name):
+        what = f"'{name}' brings its own preprocessing: it takes no --crop."
+        raise UserError(
+            what, then="a function says it as a default of its own: crop='center:0.875'"
+        )
     if stated and not hub and (file is None or not file.is_file()):
         what = f"'{weights or name}' brings its own preprocessing: it takes no --mean, --std, --interpolation and --trained-on."
         raise UserError(what, then="give them with --weights FILE, or with an encoder of the hub")
@@ -86,6 +92,7 @@ def encoder(
         found = Encoder(
             name, name, "", size or (64 if phantom else 112), half, half, "bicubic", readout
         )
+        tag = "in1k"
     else:
         if name.endswith(".py"):
             raise UserError(
@@ -106,25 +113,56 @@ def encoder(
                 then="medbench list encoders",
             )
         found = _timm_encoder(architecture, tag, size, readout, phantom)
+        tag = found.checkpoint
+    own = _own_crop(found.architecture, tag) if stated.crop else WHOLE
+    found = _cropped(found, stated.cropped(own))
     if readout != "pool":
         _check_readout(found)
     return (
-        _with_weights(replace(found, name=f"{name}:{file.name}"), file, size, stated)
+        _with_weights(replace(found, name=f"{name}:{file.name}"), file, size, stated, own)
         if file
         else found
     )
 
 
-def _with_weights(encoder: Encoder, file: Path, size: int | None, stated: Stated) -> Encoder:
+def with_readout(encoder: Encoder, readout: str) -> Encoder:
+    """Return the encoder as it is, with another readout. Raises UserError where it has none such."""
+    if readout == encoder.readout:
+        return encoder
+    if encoder.kind in ("function", "features"):
+        raise UserError(f"{encoder.name} returns vectors itself: it takes no --readout.")
+    if encoder.kind == "hub":
+        check_readout(parse(encoder.name), readout)
+    made = replace(encoder, readout=readout)
+    if encoder.kind != "hub":
+        _check_readout(made)
+    return made
+
+
+def _own_crop(architecture: str, tag: str) -> CropRule:
+    """Return what timm declares of a checkpoint."""
+    config = config_of(architecture, tag)
+    return CropRule(config.crop_mode, config.crop_pct, fill=fill_of(config.mean))
+
+
+def _cropped(encoder: Encoder, rule: CropRule) -> Encoder:
+    crop = rule.at(encoder.size)
+    said = "" if crop == SQUASH else crop_of(crop).words(encoder.size)
+    return replace(encoder, crop=crop, said=said)
+
+
+def _with_weights(
+    encoder: Encoder, file: Path, size: int | None, stated: Stated, crop: CropRule
+) -> Encoder:
     """Return the encoder with a checkpoint of the user's, or an official one.
 
-    And with the preprocessing that goes with it.
+    And with the preprocessing that goes with it. crop: what timm declares of the encoder's tag.
     """
     kept = replace(encoder, kind="weights", file=file, trained_on=stated.trained_on)
     if not file.is_file():  # an official one says it later, with its weights
         return kept
     found, config = beside(file)
-    own = Preprocessing(encoder.size, encoder.mean, encoder.std, encoder.interpolation)
+    own = Preprocessing(encoder.size, encoder.mean, encoder.std, encoder.interpolation, crop=crop)
     seen = stated.over(lambda: found or own, size)
     given = [
         word
@@ -132,6 +170,7 @@ def _with_weights(encoder: Encoder, file: Path, size: int | None, stated: Stated
             ("--mean", stated.mean),
             ("--std", stated.std),
             ("--interpolation", stated.interpolation),
+            ("--crop", stated.crop),
         )
         if value
     ]
@@ -144,8 +183,7 @@ def _with_weights(encoder: Encoder, file: Path, size: int | None, stated: Stated
     said = f"size, mean, std and interpolation are those of {rest}" + (
         f", but for {', '.join(given)}" if given else ""
     )
-    if found and found.apart:
-        said += f"; its own processor {found.apart}, medbench squashes"
+    said = "; ".join(filter(None, (said, said_of(seen))))
     return replace(
         kept,
         size=seen.size,
@@ -153,6 +191,7 @@ def _with_weights(encoder: Encoder, file: Path, size: int | None, stated: Stated
         std=seen.std,
         interpolation=seen.interpolation,
         said=said,
+        crop=seen.crop.at(seen.size),
     )
 
 
@@ -225,7 +264,8 @@ def _are_three(stated: object) -> bool:
 def _own(text: str, size: int | None, readout: str) -> Encoder:
     """Read a user's function that returns a module, without running it.
 
-    As `def NAME(size=224, mean=(...), std=(...), interpolation="bicubic", trained_on=())`. Its
+    As `def NAME(size=224, mean=(...), std=(...), interpolation="bicubic", trained_on=(),
+    crop="squash")`. Its
     defaults are read from the source as literals: nothing is executed until weights are needed. It
     is called with `size` alone.
     """
@@ -255,6 +295,7 @@ def _own(text: str, size: int | None, readout: str) -> Encoder:
             then=then,
         )
     interpolation = stated.get("interpolation", "bicubic")
+    mode, pct = rule_of(str(stated.get("crop", SQUASH)))
     if (
         interpolation not in ("bicubic", "bilinear")
         or not all(map(_are_three, (stated["mean"], stated["std"])))
@@ -277,7 +318,7 @@ def _own(text: str, size: int | None, readout: str) -> Encoder:
             f"{file.name}:{name}: trained_on is {trained_on!r:.60}, not names of data sets."
         )
     own = f"{file.name}:{name}"
-    return Encoder(
+    encoder = Encoder(
         own,
         own,
         "",
@@ -289,6 +330,7 @@ def _own(text: str, size: int | None, readout: str) -> Encoder:
         file=file,
         trained_on=tuple(trained_on),
     )
+    return _cropped(encoder, CropRule(mode, pct or 1.0, fill=fill_of(mean)))
 
 
 def _three(values: Any) -> tuple[float, float, float]:

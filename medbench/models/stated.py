@@ -7,24 +7,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from medbench.images.cropping import SQUASH, WHOLE, CropRule, rule_of
 from medbench.models.hub import preprocessing
 from medbench.models.hub.preprocessing import OURS, Preprocessing, Three
 from medbench.schema import UserError, parsed
 
-SAY = "say it: --mean M,M,M --std S,S,S --size N"
+SAY = "say it: --mean M,M,M --std S,S,S --size N --crop squash"
 
 
 @dataclass(frozen=True)
 class Stated:
-    """None and (): not stated."""
+    """None and (): not stated. crop: its mode and, where that is stated, `crop_pct`."""
 
     mean: Three | None = None
     std: Three | None = None
     interpolation: str | None = None
     trained_on: tuple[str, ...] = ()
+    crop: tuple[str, float | None] | None = None
 
     def __bool__(self) -> bool:
         return bool(self.mean or self.std or self.interpolation or self.trained_on)
@@ -34,8 +36,9 @@ class Stated:
 
         The encoder's own is asked for only if it is needed.
         """
-        if self.mean and self.std and size:
-            return Preprocessing(size, self.mean, self.std, self.interpolation or OURS[0])
+        if self.mean and self.std and size and self.crop:
+            how = self.interpolation or OURS[0]
+            return Preprocessing(size, self.mean, self.std, how, crop=self.cropped(WHOLE))
         found = own()
         return Preprocessing(
             size or found.size,
@@ -43,21 +46,41 @@ class Stated:
             self.std or found.std,
             self.interpolation or found.interpolation,
             found.apart,
+            self.cropped(found.crop),
         )
+
+    def cropped(self, own: CropRule) -> CropRule:
+        """Return the crop that is stated, else the encoder's own.
+
+        `crop_pct` is the encoder's own, too, where the mode alone is stated.
+        """
+        if self.crop is None:
+            return own
+        mode, pct = self.crop
+        if pct is None:
+            pct = 1.0 if mode == SQUASH else float(own.pct)
+        return replace(own, mode=mode, pct=pct)
 
 
 NOTHING = Stated()
 
 
 def stated(
-    mean: Sequence[str], std: Sequence[str], interpolation: str | None, trained_on: Sequence[str]
+    mean: Sequence[str],
+    std: Sequence[str],
+    interpolation: str | None,
+    trained_on: Sequence[str],
+    crop: str | None = None,
 ) -> Stated:
     """As words of a command line or a study say it. Raises UserError."""
     if interpolation is not None and interpolation not in OURS:
         raise UserError(
             f"Unknown interpolation '{interpolation}'.", allowed=OURS, given=interpolation
         )
-    found = Stated(_three("--mean", mean), _three("--std", std), interpolation, tuple(trained_on))
+    found = Stated(
+        *(_three("--mean", mean), _three("--std", std), interpolation, tuple(trained_on)),
+        rule_of(crop) if crop is not None else None,
+    )
     if found.std and min(found.std) <= 0:
         raise UserError(
             f"--std {','.join(std)}: a standard deviation is above 0.",

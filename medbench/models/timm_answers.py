@@ -43,6 +43,8 @@ class CheckpointConfig:
     mean: Three = (0.485, 0.456, 0.406)
     std: Three = (0.229, 0.224, 0.225)
     interpolation: str = "bicubic"
+    crop_pct: float = 0.875
+    crop_mode: str = "center"
     num_classes: int = 1000
     hf_hub_id: str | None = None
     hf_hub_filename: str | None = None

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from medbench.images.cropping import SQUASH, crop_of
 from medbench.report.card_sections import (
     allowing_for_the_choice,
     calibration_lines,
@@ -160,7 +161,6 @@ def _made_of(choice: ModelChoice) -> list[str]:
 
 
 def _use(choice: ModelChoice, making: Making) -> list[str]:
-    cell = choice.row.cell
     alone = '`timm.create_model("local-dir:FOLDER", pretrained=True)`'
     timms = f"timm loads the encoder alone: {alone}."
     if making.members:
@@ -174,15 +174,19 @@ def _use(choice: ModelChoice, making: Making) -> list[str]:
         "",
         f"In Python `medbench.load(FOLDER).predict_proba(files)`. {timms}",
         "",
-        f"The whole image is squeezed to {_sizes(cell.size, making)}, nothing is cropped. `head.safetensors` holds the classifier; there is no pickle.",
+        f"{_seen(choice, making)} `head.safetensors` holds the classifier; there is no pickle.",
     ]
 
 
-def _sizes(size: int, making: Making) -> str:
-    """`112 x 112 pixels`, or for each member its own."""
+def _seen(choice: ModelChoice, making: Making) -> str:
+    """Say what becomes of an image, as the row's provenance has it."""
+    size = choice.row.cell.size
+    crop = choice.row.provenance.get("identity", {}).get("encoder", {}).get("crop", SQUASH)
     if making.members and not making.tuned:
-        return "the size in each member's `config.json`"
-    return f"{size} x {size} pixels"
+        return "Each member sees the image at the size, and with the crop, in its `config.json`."
+    if crop != SQUASH:
+        return f"An image is not seen as it is: medbench {crop_of(crop).words(size)} pixels."
+    return f"The whole image is squeezed to {size} x {size} pixels, nothing is cropped."
 
 
 def _quality(choice: ModelChoice) -> list[str]:

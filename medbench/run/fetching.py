@@ -50,7 +50,7 @@ def fetch(grid: Grid, say: Callable[[str], None] = lambda line: None) -> list[Ne
         for one in (task, *others):
             if one.name not in found:
                 found[one.name] = _data(one, grid, cache_dir, say)
-        for name, place in sources(
+        for name, place, _ in sources(
             grid, task.name, [other.name for other in asked.tasks], cache_dir
         ):
             found[f"{name}, unlabelled"] = Needed(f"{name}, unlabelled", place)

@@ -106,7 +106,7 @@ def _first_pixels(made: Refit, parts: Parts) -> Pixels:
     """Return the first images of the scored part, at each size that the model sees."""
     where = made.unit.data.where(made.plan.target)
     few = slice(where.start, min(where.stop, where.start + TRIED))
-    of: dict[tuple[int, str], Encoder] = {(e.size, e.interpolation): e for e in parts.seen}
+    of: dict[tuple[int, str, str], Encoder] = {one.form: one for one in parts.seen}
     found = [
         np.asarray(task_pack(made.unit.data, of[form], made.plan.cache_dir).array[few])
         for form in parts.forms

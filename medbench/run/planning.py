@@ -207,13 +207,11 @@ def _plan(grid: Grid) -> Plan:
         ]
         # not of weights of a user's own, which may bring their interpolation
         forms = [
-            images.PackForm(one.size, one.interpolation)
-            for one in named
-            if one.kind in ("timm", "function", "hub")
+            images.PackForm(*one.form) for one in named if one.kind in ("timm", "function", "hub")
         ]
         data = audited(data, grid, cache_dir, notes, forms)
-        data = with_unlabelled(data, grid, [one.name for one in asked.tasks], cache_dir)
         away = [shifted(data, *shift, grid) for shift in shifts[task.name]]
+        data = with_unlabelled(data, grid, [one.name for one in asked.tasks], cache_dir, away)
         scored = (
             own_part(data, grid.target),
             *(

@@ -59,7 +59,8 @@ def _pack(
             data.task.name,
         )
     stage = f"packing {name} at {encoder.size} px"
-    return images.pack(flat, hashes, encoder.size, encoder.interpolation, cache_dir, stage=stage)
+    (pack,) = images.packs(flat, hashes, [images.PackForm(*encoder.form)], cache_dir, stage=stage)
+    return pack
 
 
 def trained(plan: Plan, unit: Unit, device: str, processes: int = 1) -> Unit:
@@ -116,9 +117,8 @@ def learnt_from(data: TaskData, encoder: Encoder, cache_dir: Path) -> tuple[Any,
     labels = data.pool.labels
     if (more := data.unlabelled) is not None:
         stage = f"packing {', '.join(more.names)} at {encoder.size} px"
-        pack = images.pack(
-            more.images, more.hashes, encoder.size, encoder.interpolation, cache_dir, stage=stage
-        )
+        form = images.PackForm(*encoder.form)
+        (pack,) = images.packs(more.images, more.hashes, [form], cache_dir, stage=stage)
         parts.append((pack.array, np.arange(len(more))))
         each = np.eye(len(data.task.classes))[labels] if labels.ndim == 1 else labels
         labels = np.concatenate([each, np.full((len(more), each.shape[1]), np.nan)])
@@ -251,7 +251,7 @@ def have_features(plan: Plan, unit: Unit, device: str, target: EvaluationSet | N
 
 def features_key(unit: Unit, device: str, target: EvaluationSet | None = None) -> str:
     """Return the cache key of a unit's features; of the target's images, where one is given."""
-    form = unit.encoder.size, unit.encoder.interpolation
+    form = unit.encoder.form
     pack_key = (
         images.pack_key(target.hashes, *form)
         if target is not None and target.elsewhere

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from medbench.data.evaluation_sets import EvaluationSet
+from medbench.images.cropping import SQUASH, crop_of
 from medbench.models.features import Features
 from medbench.run.units import Unit
-from medbench.schema import Scores, fingerprint, of_class
+from medbench.schema import Encoder, Scores, fingerprint, of_class
 from medbench.stats import splits
 from medbench.stats.array_sketch import sketch
 from medbench.system.environment import machine
@@ -117,9 +118,15 @@ def _preprocessing(unit: Unit) -> str:
     encoders = [part.encoder for part in unit.members or (unit,)]
     return "; ".join(
         dict.fromkeys(
-            f"squash to {e.size} px {e.interpolation}, mean {e.mean}, std {e.std}" for e in encoders
+            f"{_fitted(e)} {e.interpolation}, mean {e.mean}, std {e.std}" for e in encoders
         )
     )
+
+
+def _fitted(encoder: Encoder) -> str:
+    if encoder.crop == SQUASH:
+        return f"squash to {encoder.size} px"
+    return f"{encoder.crop.split()[0]} crop: {crop_of(encoder.crop).words(encoder.size)} px,"
 
 
 def _stages(unit: Unit, history: Mapping[str, Any]) -> dict[str, Any]:

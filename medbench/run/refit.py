@@ -15,7 +15,8 @@ import numpy as np
 from medbench.models.exported import KEEP_VECTORS, Head, Parts, Tower
 from medbench.models.exported.typical import MOST, Typical, typical_of
 from medbench.models.finetune import FineTuneRecipe
-from medbench.models.hub.references import is_hub
+from medbench.models.hub.references import DOORS, is_hub
+from medbench.models.hub.timm_form import as_timm
 from medbench.protocols.finetune import fitted, recipe_of
 from medbench.run.fitting import PendingFit, RunContext, columns, training_of
 from medbench.run.kept_weights import lay_out
@@ -28,6 +29,7 @@ from medbench.run.units import Unit
 from medbench.schema import (
     BY_CASE,
     Cell,
+    Encoder,
     Grid,
     Method,
     PlannedCell,
@@ -92,7 +94,7 @@ class Refit:
         nets = self.fit.nets or [unit_encoder(one, one.encoder, one.weights) for one in members]
         together = bool(unit.members and self.fit.nets)
         return Parts(
-            tuple(Tower(one.encoder, net) for one, net in zip(members, nets, strict=True)),
+            tuple(tower_of(one.encoder, net) for one, net in zip(members, nets, strict=True)),
             self.fit.head,
             self.row.cell.protocol,
             tuple(task.classes),
@@ -103,6 +105,12 @@ class Refit:
             self.fit.typical,
             unit.encoder if together else None,
         )
+
+
+def tower_of(encoder: Encoder, net: torch.nn.Module) -> Tower:
+    """Return what a folder keeps of an encoder: one of the hub as one of timm's."""
+    as_it_is, arguments = as_timm(encoder)
+    return Tower(as_it_is, net, arguments)
 
 
 def why_not(cell: Cell, *, vectors: bool = False) -> str:
@@ -121,15 +129,18 @@ def why_not(cell: Cell, *, vectors: bool = False) -> str:
             return "features:, which has no network"
         if ".py:" in encoder:
             return "an encoder of your own (FILE.py:NAME)"
-        if is_hub(encoder):
-            return "an encoder of the hub, whose network is not timm's to load"
+        if is_hub(encoder) and not encoder.startswith("hf-hub:"):
+            door = DOORS[encoder.partition(":")[0]].package
+            return f"an encoder that {door} reads; where timm reads its repository, too, run it as hf-hub:OWNER/NAME"
     return ""
 
 
 def narrowed(grid: Grid, cell: Cell) -> Grid:
     """Return the part of a grid of one task that plans one cell on its own part of the data."""
     budgets = tuple(text for text in grid.labels if str(parse_budget(text)) == cell.labels)
-    encoders = tuple(name for name in grid.encoders if name == cell.encoder.partition(":")[0])
+    own = cell.encoder if is_hub(cell.encoder) else cell.encoder.partition(":")[0]
+    encoders = tuple(name for name in grid.encoders if name == own)
+    trains = _trains(registry.method(cell.method))
     return replace(
         grid,
         labels=budgets or grid.labels,  # a budget that comes to all images is called 100%
@@ -139,8 +150,9 @@ def narrowed(grid: Grid, cell: Cell) -> Grid:
         encoders=encoders or grid.encoders,
         readouts=(cell.readout,),
         # others have not seen them
-        unlabelled=grid.unlabelled if _trains(registry.method(cell.method)) else (),
-        shifts=(),
+        unlabelled=grid.unlabelled if trains else (),
+        # no copy of their images was among them
+        shifts=grid.shifts if trains and grid.unlabelled else (),
         corruptions=(),
         keep_weights=False,
     )

@@ -12,6 +12,7 @@ from medbench import images
 from medbench.data.task_data import TaskData
 from medbench.images import augment
 from medbench.models import checkpoints, encoders, pretrain
+from medbench.models.stated import stated
 from medbench.schema import (
     Encoder,
     Grid,
@@ -136,17 +137,18 @@ def starting_weights(
         return source, method.weights(encoder, source, pretrain_seed, cache_dir)
 
 
-def member_encoder(member: Member, encoder: Encoder, *, phantom: bool) -> Encoder:
-    """Return the encoder of a part of a fusion: its own, where it names one. Raises UserError."""
-    if not (member.encoder or member.readout):
-        return encoder
-    size = None if member.encoder else encoder.size
-    return encoders.encoder(
-        member.encoder or encoder.name,
-        size,
-        readout=member.readout or encoder.readout,
-        phantom=phantom,
-    )
+def member_encoder(
+    member: Member, encoder: Encoder, *, phantom: bool, crop: str | None = None
+) -> Encoder:
+    """Return the encoder of a part of a fusion: its own, where it names one.
+
+    crop: `Grid.crop`. Raises UserError.
+    """
+    readout = member.readout or encoder.readout
+    if not member.encoder:
+        return encoders.with_readout(encoder, readout)
+    said = stated((), (), None, (), crop)
+    return encoders.encoder(member.encoder, readout=readout, phantom=phantom, stated=said)
 
 
 def _pretrained(
@@ -241,7 +243,7 @@ def _member(
     grid: Grid,
     cache_dir: Path,
 ) -> Unit:
-    own = member_encoder(member, encoder, phantom=data.data == "phantom")
+    own = member_encoder(member, encoder, phantom=data.data == "phantom", crop=grid.crop)
     method = registry.method(member.method)
     why = method.refuses(data.pool, own) if method.refuses else ""
     if why:

@@ -207,7 +207,7 @@ def encoder_of(name: str, readout: str, grid: Grid, *, phantom: bool = False) ->
     """Return the encoder. Raises UserError."""
     # "" is none, where a study has its own
     own: dict[str, Any] = {"weights": user_path(grid.weights)} if grid.weights else {}
-    said = stated(grid.mean, grid.std, grid.interpolation, grid.trained_on)
+    said = stated(grid.mean, grid.std, grid.interpolation, grid.trained_on, grid.crop)
     return encoders.encoder(name, grid.size, readout=readout, phantom=phantom, stated=said, **own)
 
 

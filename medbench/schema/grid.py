@@ -119,6 +119,12 @@ class Grid:
     )
     std: tuple[str, ...] = option((), "--std", "Likewise.")
     interpolation: str | None = option(None, "--interpolation", "Likewise: bicubic, bilinear.")
+    crop: str | None = option(  # see `images.cropping`
+        None,
+        "--crop",
+        "squash (the whole image), center, border, as timm's crop_mode; center:0.875 says its crop_pct, too. Default: the hub's own, "
+        "and a config's beside --weights FILE; else squash.",
+    )
     trained_on: tuple[str, ...] = option(
         (),
         "--trained-on",

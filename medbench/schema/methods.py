@@ -85,6 +85,13 @@ class Encoder:
     trained_on: tuple[str, ...] = ()
     # what a reader must know of where its preprocessing comes from, and of what is done otherwise
     said: str = later("")
+    # what becomes of an image that is no square, see `images.cropping`
+    crop: str = later("squash")
+
+    @property
+    def form(self) -> tuple[int, str, str]:
+        """Return what decides the pixels of a pack: size, interpolation, crop."""
+        return self.size, self.interpolation, self.crop
 
     def identity(self) -> dict[str, Any]:
         """Return what can change a feature, beyond the weights."""

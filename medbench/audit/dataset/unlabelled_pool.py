@@ -16,6 +16,7 @@ from medbench import images
 from medbench.audit.dataset import auditing, closer_look, duplicates
 from medbench.audit.dataset.audited_data import of_data, of_list
 from medbench.audit.dataset.pack_rows import Rows
+from medbench.data.evaluation_sets import EvaluationSet
 from medbench.data.task_data import TaskData
 from medbench.data.unlabelled import UnlabelledPool, sources
 from medbench.images.joined_rows import JoinedRows
@@ -28,10 +29,17 @@ EFFORT = duplicates.Effort(far=10, points=False, random=160, patience=256, limit
 VERSION = 2  # raise it with every change of what is left out
 
 
-def with_unlabelled(data: TaskData, grid: Grid, tasks: Sequence[str], cache_dir: Path) -> TaskData:
+def with_unlabelled(
+    data: TaskData,
+    grid: Grid,
+    tasks: Sequence[str],
+    cache_dir: Path,
+    away: Sequence[EvaluationSet] = (),
+) -> TaskData:
     """Give the data of a run its images without labels.
 
-    Those of the task itself, and those that the user names. Raises UserError.
+    Those of the task itself, and those that the user names. away: other data sets that the run is
+    scored on, of which no copy may be seen either. Raises UserError.
     """
     found = _collected(data, grid, tasks, cache_dir)
     if found is None:
@@ -46,14 +54,17 @@ def with_unlabelled(data: TaskData, grid: Grid, tasks: Sequence[str], cache_dir:
     theirs = np.array(
         [found.grouped and spelling(name) in names for name in found.groups.tolist()], bool
     )
-    copies = _copies(found, data, cache_dir)
+    copies = _copies(found, data, cache_dir, away)
     kept = np.flatnonzero(~(copies | theirs))
     if not len(kept):
         raise UserError(
             f"Every unlabelled image of '{data.task.name}' is a copy, or of a {word}, of its validation and test parts."
         )
     left = replace(
-        _taken(found, kept), copies=int(copies.sum()), patients=int((theirs & ~copies).sum())
+        _taken(found, kept),
+        copies=int(copies.sum()),
+        patients=int((theirs & ~copies).sum()),
+        away=tuple(dict.fromkeys(other.name for other in away)),
     )
     return replace(data, unlabelled=left)
 
@@ -77,22 +88,26 @@ def _collected(
             else own.groups.tolist()
         )
         named.append(own.groups is not None)
-    for name, place in sources(grid, data.task.name, tasks, cache_dir):
+    word, theirs = data.task.groups or "patient", ""
+    for name, place, owners in sources(grid, data.task.name, tasks, cache_dir):
         listed = of_list(place, cache_dir)
         names.append(name)
         every += listed.images
         hashes += listed.hashes
-        groups += (
-            listed.groups.tolist()
-            if listed.grouped
-            else [f"{name}/{one}" for one in listed.ids.tolist()]
-        )
-        named.append(bool(listed.grouped))
+        whose = owners.read(place) if owners else {}
+        own_name = [f"{name}/{one}" for one in listed.ids.tolist()]
+        stems = [Path(one).stem for one in listed.ids.tolist()]
+        if listed.grouped:
+            own_name = listed.groups.tolist()
+        groups += [whose.get(stem, one) for stem, one in zip(stems, own_name, strict=True)]
+        named.append(bool(listed.grouped) or all(stem in whose for stem in stems))
+        if owners and whose and word not in (owners.word, "group"):
+            theirs = owners.word  # names of another kind than the task's
     if not every:
         return None
-    grouped = all(named) and data.task.groups is not None
+    grouped = all(named) and data.task.groups is not None and not theirs
     return UnlabelledPool(
-        tuple(names), every, hashes, np.array(groups), grouped, data.task.groups or "patient"
+        tuple(names), every, hashes, np.array(groups), grouped, word, owners=theirs
     )
 
 
@@ -106,16 +121,17 @@ def _taken(pool: UnlabelledPool, index: np.ndarray) -> UnlabelledPool:
     )
 
 
-def _copies(pool: UnlabelledPool, data: TaskData, cache_dir: Path) -> np.ndarray:
+def _copies(
+    pool: UnlabelledPool, data: TaskData, cache_dir: Path, away: Sequence[EvaluationSet] = ()
+) -> np.ndarray:
     """(N,) bool: which images of a pool show what a validation or test image shows.
 
     From the cache where it was searched before.
     """
-    file = (
-        cache_dir
-        / "audits"
-        / f"unlabelled-{fingerprint(VERSION, list(pool.hashes), list(data.hashes), data.where('train').stop)[:32]}.json"
-    )
+    about = [VERSION, list(pool.hashes), list(data.hashes), data.where("train").stop]
+    if away:
+        about.append([list(other.hashes) for other in away])
+    file = cache_dir / "audits" / f"unlabelled-{fingerprint(*about)[:32]}.json"
     found = np.zeros(len(pool), bool)
     try:
         record = parsed(file.read_bytes())
@@ -133,45 +149,54 @@ def _copies(pool: UnlabelledPool, data: TaskData, cache_dir: Path) -> np.ndarray
         ],
         int,
     )
-    theirs = {data.hashes[row] for row in held}
+    theirs = {data.hashes[row] for row in held} | {one for other in away for one in other.hashes}
     found[:] = [name in theirs for name in pool.hashes]
     rest = np.flatnonzero(~found)
     if len(rest):
-        found[rest[_like(pool, rest, data, held, cache_dir)]] = True
+        found[rest[_like(pool, rest, data, held, cache_dir, away)]] = True
     file.parent.mkdir(parents=True, exist_ok=True)
     atomic_write.record(file, {"copies": np.flatnonzero(found).tolist()})
     return found
 
 
 def _like(
-    pool: UnlabelledPool, rest: np.ndarray, data: TaskData, held: np.ndarray, cache_dir: Path
+    pool: UnlabelledPool,
+    rest: np.ndarray,
+    data: TaskData,
+    held: np.ndarray,
+    cache_dir: Path,
+    away: Sequence[EvaluationSet],
 ) -> np.ndarray:
     """(n,) int, positions in `rest`.
 
-    Images of the pool that are a held image resized, compressed again, mirrored or turned.
+    Images of the pool that are a held image, or one of another data set, resized, compressed again,
+    mirrored or turned.
     """
     subject = of_data(data)
     typical = auditing.typical_side(subject)
     encoder = encoders.encoder(encoders.EMBEDDED, auditing.compared_size(typical))
-    own, theirs = (
-        images.pack(
+    parts = [
+        (", ".join(pool.names), pool.images, pool.hashes, rest),
+        (subject.name, subject.images, subject.hashes, held),
+        *(
+            (other.name, other.split.images, other.hashes, np.arange(len(other.hashes)))
+            for other in away
+        ),
+    ]
+    packs = [
+        images.packs(
             some,
             hashes,
-            encoder.size,
-            encoder.interpolation,
+            [images.PackForm(*encoder.form)],
             cache_dir,
             stage=f"packing {name} at {encoder.size} px",
-        )
-        for name, some, hashes in (
-            (", ".join(pool.names), pool.images, pool.hashes),
-            (subject.name, subject.images, subject.hashes),
-        )
-    )
-    both = JoinedRows([(own.array, rest), (theirs.array, held)])
+        )[0]
+        for name, some, hashes, _ in parts
+    ]
+    both = JoinedRows([(pack.array, rows) for pack, (*_, rows) in zip(packs, parts, strict=True)])
     read = closer_look.reader_for(
-        [*(pool.images[i] for i in rest), *(subject.images[i] for i in held)], typical
+        [some[i] for _, some, _, rows in parts for i in rows.tolist()], typical
     )
-    found = duplicates.near(
-        Rows(both, np.arange(len(both))), np.repeat([0, 1], [len(rest), len(held)]), EFFORT, read
-    )
+    sides = np.repeat([0, 1], [len(rest), len(both) - len(rest)])
+    found = duplicates.near(Rows(both, np.arange(len(both))), sides, EFFORT, read)
     return np.array(sorted({pair.i for pair in found.pairs if pair.kind == "near"}), int)

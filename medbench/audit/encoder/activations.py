@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from medbench.images.cropping import SQUASH, square
+
 #: Mean and std of the pixels of ImageNet's images in [0, 1], R, G, B. The std is the root of the
 #: diagonal of the colour covariance whose eigenvectors and values are in everybody's PCA colour
 #: augmentation (Krizhevsky et al. 2012, section 4.1); the familiar 0.229, 0.224, 0.225 are means
@@ -131,13 +133,14 @@ def training_pixels(conv: nn.Conv2d, norm: nn.Module) -> tuple[np.ndarray, np.nd
     return centre, best[1], best[0]
 
 
-def resize_images(images: Sequence[np.ndarray], size: int, interpolation: str) -> Batch:
+def resize_images(
+    images: Sequence[np.ndarray], size: int, interpolation: str, crop: str = SQUASH
+) -> Batch:
     """(N, 3, size, size) float32 in [0, 1]."""
     from PIL import Image
 
-    how = Image.Resampling[interpolation.upper()]
     resized = np.stack(
-        [np.asarray(Image.fromarray(image).resize((size, size), how)) for image in images]
+        [np.asarray(square(Image.fromarray(one), size, interpolation, crop)) for one in images]
     )
     return torch.from_numpy(resized).permute(0, 3, 1, 2).float() / 255
 

@@ -216,7 +216,7 @@ def try_preprocessings(
         affine["as declared"] = (tuple(declared["mean"]), tuple(declared["std"]))
     distinct = {key: name for name, key in reversed(affine.items())}
     pixels = {
-        how: resize_images(images, encoder.size, how)
+        how: resize_images(images, encoder.size, how, encoder.crop)
         for how in ({encoder.interpolation} if cheap else {*INTERPOLATIONS, encoder.interpolation})
     }
 

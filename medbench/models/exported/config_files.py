@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from medbench.images.cropping import SQUASH, share_of
 from medbench.models.exported.head import HEADS
 from medbench.models.exported.layout import (
     CLASSES,
@@ -22,8 +23,10 @@ from medbench.models.exported.layout import (
     POINTS,
     TYPICAL,
     VERSION,
+    Tower,
     member_folder,
 )
+from medbench.models.hub.timm_form import check_words, is_class
 from medbench.schema import KINDS, READOUTS, Encoder, Kind, checked, parsed
 from medbench.schema.plain_text import is_plain
 
@@ -53,30 +56,63 @@ def read_json(file: Path) -> Any:
 
 def preprocessing(encoder: Encoder) -> dict[str, Any]:
     """As timm's `pretrained_cfg` says it."""
+    crop_mode, crop_pct = share_of(encoder.crop, encoder.size)
     return {
         "input_size": [3, encoder.size, encoder.size],
         "interpolation": encoder.interpolation,
-        "crop_pct": 1.0,
-        "crop_mode": "squash",
+        "crop_pct": crop_pct,
+        "crop_mode": crop_mode,
         "mean": list(encoder.mean),
         "std": list(encoder.std),
         "num_classes": 0,
     }
 
 
-def timm_config(encoder: Encoder, width: int) -> dict[str, Any]:
-    """timm's `local-dir:` form. width: of its features."""
+def timm_config(tower: Tower, width: int) -> dict[str, Any]:
+    """timm's `local-dir:` form, and under "medbench" what timm does not know of the encoder.
+
+    width: of its features.
+    """
     from medbench.models.timm_answers import config_of
 
-    # made for one image size, as ViTs are
-    fixed = config_of(encoder.architecture, encoder.checkpoint).fixed_input_size
+    encoder, arguments = tower.encoder, tower.arguments
+    about: dict[str, Any] = {"readout": encoder.readout, **_cropped(encoder)}
+    if arguments is None:
+        # made for one image size, as ViTs are
+        fixed = config_of(encoder.architecture, encoder.checkpoint).fixed_input_size
+        given: dict[str, Any] = {"img_size": encoder.size} if fixed else {}
+    else:
+        about["classes"] = {word: one for word, one in arguments.items() if is_class(one)}
+        given = {word: one for word, one in arguments.items() if not is_class(one)}
     return {
         "architecture": encoder.architecture,
         "num_classes": 0,
         "num_features": width,
-        "model_args": {"img_size": encoder.size} if fixed else {},
+        "model_args": given,
         "pretrained_cfg": preprocessing(encoder),
+        "medbench": about,
     }
+
+
+def joint_config(joint: Encoder) -> dict[str, Any]:
+    """How a fusion sees an image whose members were trained together."""
+    return {**preprocessing(joint), **_cropped(joint)}
+
+
+def joint_of(record: Any) -> Encoder:
+    """Read what `joint_config` wrote. Raises TypeError or ValueError."""
+    seen = {name: value for name, value in record.items() if name != "crop"}
+    return seen_of(seen, "fusion", "pool", record.get("crop", SQUASH))
+
+
+def _cropped(encoder: Encoder) -> dict[str, Any]:
+    """Return the crop with its rounding and its colour, which timm's form does not hold."""
+    return {} if encoder.crop == SQUASH else {"crop": encoder.crop}
+
+
+def arguments_of(record: Any) -> dict[str, Any]:
+    """Return what timm's architecture is called with, classes as texts."""
+    return {**record["model_args"], **record["medbench"].get("classes", {})}
 
 
 def _only(record: Any, kinds: Mapping[str, Any], of: str) -> None:
@@ -104,7 +140,7 @@ def about_of(record: Any) -> Mapping[str, Any]:
     # first: of another form the keys are others
     if isinstance(about.get("version"), int) and about["version"] != VERSION:
         raise ValueError(f"its form is {about['version']}, this medbench reads {VERSION}")
-    _only(about, _FUSED if fused else {**_ABOUT, "readout": str}, f"{CONFIG} medbench")
+    _only(about, _FUSED if fused else {**_ABOUT, **_own(about)}, f"{CONFIG} medbench")
     if fused and not 2 <= about["members"] <= MOST_MEMBERS:
         raise ValueError(f"members is {about['members']}")
     _only(about["sha256"], _sums(about), f"{CONFIG} sha256")
@@ -132,21 +168,33 @@ def _check_words(record: Mapping[str, Any], allowed: Mapping[str, Any]) -> None:
 def member_of(record: Any) -> Encoder:
     """Read the encoder of a member's config.json. Raises TypeError or ValueError."""
     _only(record, {**_TIMM, "medbench": dict}, CONFIG)
-    _only(record["medbench"], {"readout": str}, f"{CONFIG} medbench")
+    _only(record["medbench"], _own(record["medbench"]), f"{CONFIG} medbench")
     return encoder_of(record)
 
 
 def encoder_of(record: Any) -> Encoder:
     """Read the encoder of a config.json in timm's form. Raises TypeError or ValueError."""
-    readout = record["medbench"]["readout"]
-    _check_words(record["medbench"], {"readout": READOUTS})
-    encoder = seen_of(record["pretrained_cfg"], record["architecture"], readout)
-    if record["model_args"] not in ({}, {"img_size": encoder.size}):
-        raise ValueError(f"model_args is {record['model_args']!r:.60}")
+    about, given = record["medbench"], record["model_args"]
+    _check_words(about, {"readout": READOUTS})
+    crop = about.get("crop", SQUASH)
+    encoder = seen_of(record["pretrained_cfg"], record["architecture"], about["readout"], crop)
+    if "classes" in about:
+        check_words(given)
+        check_words(about["classes"])
+        if not all(map(is_class, about["classes"].values())) or any(map(is_class, given.values())):
+            raise ValueError(f"classes is {about['classes']!r:.60}")
+    elif given not in ({}, {"img_size": encoder.size}):
+        raise ValueError(f"model_args is {given!r:.60}")
     return encoder
 
 
-def seen_of(seen: Any, name: str, readout: str) -> Encoder:
+def _own(about: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the kinds of what a record says of an encoder."""
+    more = {"crop": str, "classes": dict}
+    return {"readout": str, **{name: kind for name, kind in more.items() if name in about}}
+
+
+def seen_of(seen: Any, name: str, readout: str, crop: str = SQUASH) -> Encoder:
     """Read what `preprocessing` wrote. Raises TypeError or ValueError."""
     _only(seen, _SEEN, f"{CONFIG} pretrained_cfg")
     size = seen["input_size"][-1] if seen["input_size"] else None
@@ -161,12 +209,12 @@ def seen_of(seen: Any, name: str, readout: str) -> Encoder:
         )
         if not right:
             raise ValueError(f"{of} is {values!r:.60}")
-    interpolations = ("bicubic", "bilinear")
-    allowed = {"interpolation": interpolations, "crop_mode": ("squash",), "crop_pct": (1.0,)}
+    interpolations, (mode, pct) = ("bicubic", "bilinear"), share_of(crop, size)
+    allowed = {"interpolation": interpolations, "crop_mode": (mode,), "crop_pct": (pct,)}
     _check_words(seen, allowed)
     (mr, mg, mb), (sr, sg, sb) = seen["mean"], seen["std"]
     mean, std = (mr, mg, mb), (sr, sg, sb)
-    return Encoder(name, name, "", size, mean, std, seen["interpolation"], readout)
+    return Encoder(name, name, "", size, mean, std, seen["interpolation"], readout, crop=crop)
 
 
 def classes_of(record: Any) -> tuple[tuple[str, ...], Kind, tuple[bool, ...]]:

@@ -85,17 +85,17 @@ def _places(n: int) -> list[str]:
 
 def _put_configs(folder: Path, parts: Parts, about: Mapping[str, Any]) -> None:
     configs = [
-        config_files.timm_config(tower.encoder, int(tensor_files.inside(tower.net).num_features))
+        config_files.timm_config(tower, int(tensor_files.inside(tower.net).num_features))
         for tower in parts.towers
     ]
-    readouts = [{"readout": tower.encoder.readout} for tower in parts.towers]
     if len(parts.towers) == 1:
-        whole = {**configs[0], "medbench": {**about, **readouts[0]}}
+        (config,) = configs
+        whole = {**config, "medbench": {**about, **config["medbench"]}}
         atomic_write.record(folder / CONFIG, whole, indent=2)
         return
-    for place, config, readout in zip(_places(len(configs)), configs, readouts, strict=True):
-        atomic_write.record(folder / place / CONFIG, {**config, "medbench": readout}, indent=2)
-    joint = None if parts.joint is None else config_files.preprocessing(parts.joint)
+    for place, config in zip(_places(len(configs)), configs, strict=True):
+        atomic_write.record(folder / place / CONFIG, config, indent=2)
+    joint = None if parts.joint is None else config_files.joint_config(parts.joint)
     fused = {**about, "members": len(configs), "joint": joint}
     atomic_write.record(folder / CONFIG, {"medbench": fused}, indent=2)
 
@@ -191,7 +191,7 @@ def _read(
     with _damaged(folder):
         of = config_files.encoder_of if len(configs) == 1 else config_files.member_of
         towers = tuple(Tower(of(one), nothing) for one in configs)
-        joint = about.get("joint") and config_files.seen_of(about["joint"], "fusion", "pool")
+        joint = about.get("joint") and config_files.joint_of(about["joint"])
         classes, kind, learnt = config_files.classes_of(config_files.read_json(folder / CLASSES))
         points = config_files.points_of(config_files.read_json(folder / POINTS), classes)
         evidence = config_files.evidence_of(config_files.read_json(folder / EVIDENCE), classes)
@@ -213,7 +213,7 @@ def _read(
         joint,
         learnt,
     )
-    return about, [config["model_args"] for config in configs], parts
+    return about, [config_files.arguments_of(config) for config in configs], parts
 
 
 def _configs(

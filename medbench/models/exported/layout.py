@@ -47,10 +47,15 @@ def member_folder(i: int) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Tower:
-    """An encoder with its readout, in eval mode, and how it sees an image."""
+    """An encoder with its readout, in eval mode, and how it sees an image.
+
+    arguments: what timm's architecture is called with, for a repository of the hub; None for one of
+    timm's own, as it is.
+    """
 
     encoder: Encoder
     net: torch.nn.Module
+    arguments: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,9 +106,9 @@ class Parts:
         )
 
     @property
-    def forms(self) -> tuple[tuple[int, str], ...]:
-        """(size, interpolation) of each way an image is squeezed, each once."""
-        return tuple(dict.fromkeys((one.size, one.interpolation) for one in self.seen))
+    def forms(self) -> tuple[tuple[int, str, str], ...]:
+        """(size, interpolation, crop) of each way an image is seen, each once."""
+        return tuple(dict.fromkeys(one.form for one in self.seen))
 
 
 def check_file(file: Path) -> None:

@@ -79,7 +79,7 @@ class ExportedModel:
         return (OWN, *self.parts.points["points"])
 
     def decode(self, image: Path | str) -> Pixels:
-        """Decode an image file to (S, S, 3) uint8, squashed to the model's size.
+        """Decode an image file to (S, S, 3) uint8, squashed or cropped to the model's size.
 
         Of a fusion whose members see it at several sizes, a tuple of them. Raises UserError that names a file that cannot be read.
         """
@@ -92,10 +92,7 @@ class ExportedModel:
         Raises UserError where they are not finite.
         """
         seen = dict(zip(self.parts.forms, forms_of(pixels), strict=True))
-        made = [
-            self._passed(one, seen[one.encoder.size, one.encoder.interpolation])
-            for one in self.parts.passes
-        ]
+        made = [self._passed(one, seen[one.encoder.form]) for one in self.parts.passes]
         features = made[0] if len(made) == 1 else np.concatenate(made, axis=1)
         if not np.isfinite(features).all():
             raise UserError(

@@ -3,7 +3,7 @@
 pixels (N, H, W, 3) uint8 of any height and width -> probabilities (N, C), calibrated (N, C) at the
 temperature (as given where there is none), and features (N, D). The resize is antialiased and
 rounded to whole grey levels, as Pillow's is but for its two roundings; pixels of the model's own
-size pass it unchanged. A fusion whose members see an image at several sizes takes it as often:
+size pass it unchanged. Where the encoder crops, the crop is inside, too. A fusion whose members see an image at several sizes takes it as often:
 pixels, pixels_2, ...
 """
 
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medbench.models.exported.onnx_resize import OPSET, resize
 from medbench.schema import UserError
 from medbench.stats.temperature import SMALLEST
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from medbench.models.exported.layout import Parts
 
-OPSET = 18  # the first whose Resize knows antialiasing
 OUTPUTS = ("probabilities", "calibrated", "features")
 INSTALL = "pip install 'medbench[onnx]'"
 
@@ -55,7 +55,7 @@ def write_onnx(file: Path, parts: Parts) -> None:
     exporter: Any = torch.onnx  # which does not name all that it has
     exporter.register_custom_op_symbolic("aten::_upsample_bicubic2d_aa", _bicubic, OPSET)
     squeezed = [f"squeezed_{name}" for name in names]
-    given = tuple(torch.zeros(2, 3, size, size) for size, _ in parts.forms)
+    given = tuple(torch.zeros(2, 3, size, size) for size, *_ in parts.forms)
     with warnings.catch_warnings():
         # of the tracer: constants, and that another exporter is newer
         warnings.simplefilter("ignore")
@@ -72,8 +72,8 @@ def write_onnx(file: Path, parts: Parts) -> None:
     whole = onnx.load(str(inner))
     inner.unlink()
     fronts = list(zip(names, squeezed, parts.forms, strict=True))
-    for name, inside, (size, interpolation) in reversed(fronts):  # the last is the first input
-        front = _resize(name, size, interpolation, whole.ir_version)
+    for name, inside, form in reversed(fronts):  # the last is the first input
+        front = resize(name, form, whole.ir_version)
         whole = compose.merge_models(front, whole, io_map=[(f"whole_{name}", inside)])
     whole.producer_name = "medbench"
     onnx.checker.check_model(whole)
@@ -119,7 +119,7 @@ def _scoring(parts: Parts) -> torch.nn.Module:
         def forward(self, *images: torch.Tensor) -> tuple[torch.Tensor, ...]:
             made = []
             for net, one in zip(self.nets, parts.seen, strict=True):
-                image = images[forms.index((one.size, one.interpolation))]
+                image = images[forms.index(one.form)]
                 mean, std = (
                     torch.tensor(of, dtype=torch.float64).view(1, 3, 1, 1)
                     for of in (one.mean, one.std)
@@ -140,46 +140,3 @@ def _tempered(p: torch.Tensor, seen: torch.Tensor, t: float, kind: str) -> torch
         return (((inside / (1 - inside)).log()) / t).sigmoid()
     raised = (inside.log() / t).exp() * seen.double()
     return raised / raised.sum(1, keepdim=True)
-
-
-def _resize(pixels: str, size: int, interpolation: str, ir_version: int) -> Any:
-    """Pixels of any size to whole grey levels (N, 3, size, size). pixels: the input's name."""
-    from onnx import TensorProto, helper, numpy_helper
-
-    def own(name: str) -> str:
-        return f"{name}_{pixels}"
-
-    mode = "cubic" if interpolation == "bicubic" else "linear"
-    how: dict[str, Any] = {
-        "mode": mode,
-        "antialias": 1,
-        "axes": [2, 3],
-        "coordinate_transformation_mode": "half_pixel",
-        "cubic_coeff_a": -0.5,
-    }
-    nodes = [
-        helper.make_node("Cast", [pixels], [own("grey")], to=TensorProto.FLOAT),
-        helper.make_node("Transpose", [own("grey")], [own("first")], perm=[0, 3, 1, 2]),
-        helper.make_node("Resize", [own("first"), "", "", own("side")], [own("resized")], **how),
-        helper.make_node("Round", [own("resized")], [own("round")]),
-        helper.make_node("Clip", [own("round"), own("least"), own("most")], [own("whole")]),
-    ]
-    fixed: dict[str, np.ndarray] = {
-        own("side"): np.array([size, size], np.int64),
-        own("least"): np.array(0, np.float32),
-        own("most"): np.array(255, np.float32),
-    }
-    graph = helper.make_graph(
-        nodes,
-        "resize",
-        [
-            helper.make_tensor_value_info(
-                pixels, TensorProto.UINT8, ["n", own("height"), own("width"), 3]
-            )
-        ],
-        [helper.make_tensor_value_info(own("whole"), TensorProto.FLOAT, ["n", 3, size, size])],
-        [numpy_helper.from_array(value, name) for name, value in fixed.items()],
-    )
-    return helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=ir_version
-    )

@@ -108,10 +108,13 @@ def network(file: Path, encoder: Encoder, options: dict[str, Any], wanted: str) 
     from safetensors.torch import load_file
 
     from medbench.models.encoder_checks import broken_statistics
+    from medbench.models.hub.known import with_classes
     from medbench.models.readout import with_readout
 
+    words = with_classes(options)
+
     def made() -> Any:
-        model: Any = timm.create_model(encoder.architecture, pretrained=False, **options)
+        model: Any = timm.create_model(encoder.architecture, pretrained=False, **words)
         model.reset_classifier(0)
         return model
 

@@ -1,18 +1,25 @@
 """Complete what repositories do not say themselves.
 
-Keyword arguments that JSON cannot hold, and whose images the weights have seen. Written without a
-network: no entry was compared with its repository's page yet. `--trained-on` comes before the
-table. A repository that is not here is built as its config says, and is trained on "unknown".
+Keyword arguments that JSON cannot hold, or that a config leaves out, and whose images the weights
+have seen. Each of the eight entries of KEYWORDS was compared with public code that builds the
+network; no page of a repository was looked at. `--trained-on` comes before the table. A repository
+that is not here is built as its config says, and is trained on "unknown".
+
+Not here: Prov-GigaPath, Kaiko's and Lunit's, whose config says all; Phikon, Hibou, Midnight, which
+transformers reads; CONCH, MUSK, KEEP and GPFM, which bring code of their own; CTransPath, whose stem
+is a class of its page, which no package has.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 UNKNOWN = ("unknown",)
-#: Of timm's architecture, by repository. A text with a dot names a class, which is looked up in
-#: timm and torch when the network is built.
-_PACKED = {"mlp_layer": "timm.layers.SwiGLUPacked", "act_layer": "torch.nn.SiLU"}
+T = TypeVar("T")
+#: Of timm's architecture, by repository. One of CLASSES stands for the class.
+CLASSES = ("timm.layers.SwiGLUPacked", "torch.nn.SiLU")
+_PACKED = dict(zip(("mlp_layer", "act_layer"), CLASSES, strict=True))
 _SCALED = {"init_values": 1e-5}
 KEYWORDS: dict[str, dict[str, Any]] = {
     "paige-ai/Virchow": _PACKED,
@@ -34,6 +41,12 @@ KEYWORDS: dict[str, dict[str, Any]] = {
     "MahmoodLab/UNI": {**_SCALED, "dynamic_img_size": True},
     "bioptimus/H-optimus-0": {**_SCALED, "dynamic_img_size": False},
     "bioptimus/H-optimus-1": {**_SCALED, "dynamic_img_size": False},
+    "Wangyh/mSTAR": {**_SCALED, "dynamic_img_size": True},
+}
+#: What a reader must know of a repository whose config is not what its authors do.
+REMARKS: dict[str, str] = {
+    "Wangyh/mSTAR": "its authors' code resizes the shorter side to 224 and normalises as for ImageNet, "
+    "whatever its config says: --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --crop center:1",
 }
 #: By repository, in the names that this project's tasks have for the same data.
 TRAINED_ON: dict[str, tuple[str, ...]] = {
@@ -58,21 +71,34 @@ TRAINED_ON: dict[str, tuple[str, ...]] = {
 
 def trained_on(repository: str) -> tuple[str, ...]:
     """As the table says, else "unknown"."""
+    return _of(TRAINED_ON, repository) or UNKNOWN
+
+
+def remark(repository: str) -> str:
+    """Return what the table says of a config, "" where nothing."""
+    return _of(REMARKS, repository) or ""
+
+
+def _of(table: Mapping[str, T], repository: str) -> T | None:
     # the hub does not tell upper from lower case
-    named = {name.lower(): data for name, data in TRAINED_ON.items()}
-    return named.get(repository.lower(), UNKNOWN)
+    return next(
+        (value for name, value in table.items() if name.lower() == repository.lower()), None
+    )
 
 
 def keywords(repository: str) -> dict[str, Any]:
-    """For timm's architecture, classes in place."""
+    """Return what timm's architecture is called with, classes as texts."""
+    return dict(_of(KEYWORDS, repository) or {})
+
+
+def with_classes(words: Mapping[str, Any]) -> dict[str, Any]:
+    """Return keyword arguments with the classes themselves in place of their texts."""
     import timm
     import torch
 
-    named = {name.lower(): words for name, words in KEYWORDS.items()}
-    found = dict(named.get(repository.lower(), {}))
     layers: Any = timm.layers
-    classes = {"timm.layers.SwiGLUPacked": layers.SwiGLUPacked, "torch.nn.SiLU": torch.nn.SiLU}
+    classes = dict(zip(CLASSES, (layers.SwiGLUPacked, torch.nn.SiLU), strict=True))
     return {
         word: classes.get(value, value) if isinstance(value, str) else value
-        for word, value in found.items()
+        for word, value in words.items()
     }

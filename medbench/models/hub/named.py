@@ -9,14 +9,13 @@ commit.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import re
 from pathlib import Path
 from typing import Any
 
-from medbench.models.hub import known, preprocessing, repository
-from medbench.models.hub.preprocessing import Preprocessing
-from medbench.models.hub.references import DOORS, Reference, check_readout, parse
+from medbench.models.hub import known, preprocessing, repository, short_names
+from medbench.models.hub.preprocessing import Preprocessing, said_of
+from medbench.models.hub.references import DOORS, Reference, check_installed, check_readout, parse
 from medbench.models.stated import NOTHING, SAY, Stated
 from medbench.models.timm_answers import kept
 from medbench.schema import Encoder, UserError, Weights, fingerprint, parsed
@@ -31,9 +30,10 @@ def encoder(text: str, size: int | None, readout: str, stated: Stated = NOTHING)
 
     stated: the user's own word, which comes before the repository's. Raises UserError.
     """
+    text, size = short_names.resolved(text, size)
     reference = parse(text)
     check_readout(reference, readout)
-    _check_installed(reference)
+    check_installed(reference.door, str(reference))
     found = repository.snapshot(reference, reference.door.configs)
     seen = stated.over(lambda: _preprocessing(reference, found), size)
     config = found.files[0]
@@ -51,9 +51,8 @@ def encoder(text: str, size: int | None, readout: str, stated: Stated = NOTHING)
         kind="hub",
         file=config.parent,
         trained_on=stated.trained_on or known.trained_on(reference.repository),
-        said=f"its own processor {seen.apart}; medbench squashes, as findings lie at borders"
-        if seen.apart
-        else "",
+        said="; ".join(filter(None, (said_of(seen), known.remark(reference.repository)))),
+        crop=seen.crop.at(seen.size),
     )
 
 
@@ -98,15 +97,6 @@ def _digest(file: Path) -> str:
             then=f"delete {file.resolve()}, and fetch it again",
         )
     return digest
-
-
-def _check_installed(reference: Reference) -> None:
-    door = reference.door
-    if importlib.util.find_spec(door.package) is None:
-        raise UserError(
-            f"'{reference}' is read by {door.package}, which is not installed.",
-            then=f"pip install 'medbench[{door.extra}]'",
-        )
 
 
 def _preprocessing(reference: Reference, found: repository.Snapshot) -> Preprocessing:

@@ -11,7 +11,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
+
+from medbench.images.cropping import MODES, SQUASH, WHOLE, CropRule, crop_of, fill_of
 
 Three = tuple[float, float, float]
 # Pillow's numbers
@@ -33,6 +36,20 @@ class Preprocessing:
     std: Three
     interpolation: str
     apart: str = ""
+    crop: CropRule = WHOLE
+
+
+def said_of(seen: Preprocessing) -> str:
+    """Say what a reader must know of what becomes of an image.
+
+    "" where it is squashed as its publisher does it.
+    """
+    crop = seen.crop.at(seen.size)
+    done = "" if crop == SQUASH else f"{crop_of(crop).words(seen.size)}: borders may be lost"
+    if crop != SQUASH and crop_of(crop).mode == "border":
+        done = crop_of(crop).words(seen.size)
+    apart = f"its own processor {seen.apart}, medbench does not" if seen.apart else ""
+    return "; ".join(filter(None, (done, apart)))
 
 
 def of_timm(config: Mapping[str, Any]) -> Preprocessing:
@@ -47,14 +64,19 @@ def of_timm(config: Mapping[str, Any]) -> Preprocessing:
     arguments = config.get("model_args", {})
     if isinstance(arguments, Mapping) and (made := arguments.get("img_size")):
         sides = [made] if isinstance(made, int) else list(made)
-    crop, mode = stated.get("crop_pct", 0.875), stated.get("crop_mode", "center")
-    cropped = "" if mode == "squash" or crop == 1 else f"crops the middle {crop:g} of each side"
+    pct, mode = stated.get("crop_pct", 0.875), stated.get("crop_mode") or "center"
+    crop, apart = WHOLE, ""
+    if type(pct) in (int, float) and 0.1 <= pct <= 1 and mode in MODES:
+        crop = CropRule(mode, pct, fill=fill_of(_three(stated["mean"])))
+    else:
+        apart = f"crops by '{mode}' with crop_pct {pct!r:.20}"
     return _checked(
         sides,
         stated["mean"],
         stated["std"],
         stated.get("interpolation", "bicubic"),
-        cropped,
+        apart,
+        crop,
         channels=channels,
     )
 
@@ -67,18 +89,7 @@ def of_transformers(stated: Mapping[str, Any], image_size: object = None) -> Pre
     stated = stated.get("image_processor", stated)
     if stated.get("do_flip_channel_order"):
         raise ValueError("it takes blue, green and red, in this order")
-    size = stated.get("size") if stated.get("do_resize", True) else None
-    sides, cropped = _sides(size), ""
-    if stated.get("do_center_crop") and stated.get("crop_size"):
-        shorter = sides[0] if len(sides) == 1 else None
-        sides = _sides(stated["crop_size"])
-        cropped = (
-            f"resizes the shorter side to {shorter} and crops the middle {sides[0]}"
-            if shorter
-            else f"crops the middle {sides[0]}"
-        )
-    elif len(sides) == 1 and isinstance(size, Mapping) and not {"height", "width"} <= set(size):
-        cropped = f"resizes the shorter side to {sides[0]} and keeps the ratio"
+    sides, crop, apart = _transformers_crop(stated)
     scale = 255 * (
         float(stated.get("rescale_factor", 1 / 255)) if stated.get("do_rescale", True) else 1.0
     )
@@ -98,8 +109,31 @@ def of_transformers(stated: Mapping[str, Any], image_size: object = None) -> Pre
         mean,
         std,
         HOW.get(how, str(how)) if isinstance(how, int) else str(how),
-        cropped,
+        apart,
+        crop,
     )
+
+
+def _transformers_crop(stated: Mapping[str, Any]) -> tuple[list[int], CropRule, str]:
+    """Return the sides of what comes out, how it is cropped, and what medbench does not do."""
+    size = stated.get("size") if stated.get("do_resize", True) else None
+    sides = _sides(size)
+    by_shorter = isinstance(size, Mapping) and set(size) == {"shortest_edge"}
+    if stated.get("do_center_crop") and stated.get("crop_size"):
+        cut = _sides(stated["crop_size"])
+        # a number alone is CLIP's older form
+        center = by_shorter or (len(sides) == 1 and not isinstance(size, Mapping))
+        square = len({*sides}) == len({*cut}) == 1 and 0 < cut[0] <= sides[0]
+        if square and (center or len(sides) == 2):
+            mode = "center" if center else SQUASH
+            return cut, CropRule(mode, Fraction(cut[0], sides[0]), down=True), ""
+        return cut, WHOLE, f"crops the middle {cut[0] if cut else 'of no stated size'}"
+    if by_shorter and (pct := stated.get("crop_pct")):  # ConvNeXt's, which crops up to 384 px
+        crop = CropRule("center", float(pct), down=True) if sides[0] < 384 else WHOLE
+        return sides, crop, ""
+    if len(sides) == 1 and isinstance(size, Mapping):
+        return sides, WHOLE, f"resizes the shorter side to {sides[0]} and keeps the ratio"
+    return sides, WHOLE, ""
 
 
 def of_open_clip(config: Mapping[str, Any]) -> Preprocessing:
@@ -109,11 +143,12 @@ def of_open_clip(config: Mapping[str, Any]) -> Preprocessing:
         stated.get("size")
         or config.get("model_cfg", {}).get("vision_cfg", {}).get("image_size", 224)
     )
-    mode = stated.get("resize_mode", "shortest")
-    said = {
-        "shortest": f"resizes the shorter side to {sides[0]} and crops the middle",
-        "longest": "pads to a square",
-        "squash": "",
+    mode = stated.get("resize_mode") or "shortest"
+    grey = stated.get("fill_color") or 0
+    crops = {
+        "shortest": CropRule("center"),
+        "longest": CropRule("border", fill=(grey, grey, grey)),
+        SQUASH: WHOLE,
     }
     mean, std = stated.get("mean", CLIP[0]), stated.get("std", CLIP[1])
     return _checked(
@@ -121,7 +156,8 @@ def of_open_clip(config: Mapping[str, Any]) -> Preprocessing:
         mean,
         std,
         stated.get("interpolation", "bicubic"),
-        said.get(mode, f"resizes by '{mode}'"),
+        "" if mode in crops else f"resizes by '{mode}'",
+        crops.get(mode, WHOLE),
     )
 
 
@@ -155,7 +191,13 @@ def _three(values: Any) -> list[float]:
 
 
 def _checked(
-    sides: Sequence[Any], mean: Any, std: Any, how: str, cropped: str, channels: int = 3
+    sides: Sequence[Any],
+    mean: Any,
+    std: Any,
+    how: str,
+    apart: str,
+    crop: CropRule,
+    channels: int = 3,
 ) -> Preprocessing:
     if (
         channels != 3
@@ -171,7 +213,7 @@ def _checked(
     if min(sr, sg, sb) <= 0:
         raise ValueError(f"its std {std!r:.60} is not above 0")
     other = f"resizes by {how}" if how not in OURS else ""
-    apart = "; ".join(filter(None, (cropped, other)))
+    apart = "; ".join(filter(None, (apart, other)))
     return Preprocessing(
-        sides[0], (mr, mg, mb), (sr, sg, sb), how if how in OURS else "bicubic", apart
+        sides[0], (mr, mg, mb), (sr, sg, sb), how if how in OURS else "bicubic", apart, crop
     )

@@ -5,6 +5,7 @@ No network and no file is looked at here.
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -115,6 +116,15 @@ def parse(text: str) -> Reference:
         )
     owner, name, revision = found.groups()
     return Reference(door, owner, name, revision or "")
+
+
+def check_installed(door: Door, text: str) -> None:
+    """Raise UserError where the package that reads an encoder is not installed."""
+    if importlib.util.find_spec(door.package) is None:
+        raise UserError(
+            f"'{text}' is read by {door.package}, which is not installed.",
+            then=f"pip install 'medbench[{door.extra}]'",
+        )
 
 
 def check_readout(reference: Reference, readout: str, having: Sequence[str] = ()) -> None:

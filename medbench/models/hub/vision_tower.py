@@ -21,7 +21,8 @@ from medbench.models import weights as timm_weights
 from medbench.models.encoder_checks import broken_statistics
 from medbench.models.hub import known, named
 from medbench.models.hub.references import INDEX, Reference, check_readout
-from medbench.models.timm_answers import architectures, config_of
+from medbench.models.hub.timm_form import timm_form
+from medbench.models.timm_answers import architectures
 from medbench.models.user_encoder import check_answers
 from medbench.schema import Encoder, UserError, Weights, parsed
 
@@ -101,21 +102,8 @@ def _quiet() -> Iterator[None]:
 def _timm(encoder: Encoder, reference: Reference, files: list[Path]) -> nn.Module:
     import timm
 
-    about = _config(encoder, "config.json")
-    architecture = str(about.get("architecture", ""))
-    if architecture not in architectures():
-        raise UserError(
-            f"{reference}: timm has no architecture '{architecture}'.",
-            allowed=architectures(),
-            given=architecture,
-        )
-    stated = about.get("pretrained_cfg", about)
-    words = {**_plain(about.get("model_args", {})), **known.keywords(reference.repository)}
-    if stated.get(
-        "fixed_input_size", config_of(architecture, "").fixed_input_size
-    ) and not words.get("dynamic_img_size"):
-        words["img_size"] = encoder.size
-    words.pop("num_classes", None)
+    architecture, plain = timm_form(encoder)
+    words = known.with_classes(plain)
     model: Any = timm.create_model(architecture, pretrained=False, num_classes=0, **words)
     model.load_state_dict(
         timm_weights.fitting_state(model, files[0], checkpoints.OWN, architecture)
@@ -124,26 +112,6 @@ def _timm(encoder: Encoder, reference: Reference, files: list[Path]) -> nn.Modul
         # as its authors leave it: all tokens
         check_readout(reference, "pool", ("cls+mean", "cls", "mean"))
     return readout.with_readout(model, encoder.readout)
-
-
-def _plain(words: Any) -> dict[str, Any]:
-    """Return an architecture's keyword arguments in a config.
-
-    Without those that say where timm finds weights.
-    """
-    if not isinstance(words, Mapping):
-        raise ValueError(f"model_args is {words!r:.60}")
-    return {str(word): value for word, value in words.items() if word not in _WHERE}
-
-
-_WHERE = {
-    "pretrained",
-    "pretrained_cfg",
-    "pretrained_cfg_overlay",
-    "checkpoint_path",
-    "cache_dir",
-    "model_name",
-}
 
 
 def _open_clip(encoder: Encoder, reference: Reference, files: list[Path]) -> nn.Module:

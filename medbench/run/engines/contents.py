@@ -211,7 +211,7 @@ def packs_of(plan: Plan, job: Job, todo: Sequence[PlannedCell]) -> list[str]:
                 and any(cell.cell.target == target.name for cell in todo)
             ):
                 hashes = target.hashes if target else part.data.hashes
-                keys.append(images.pack_key(hashes, part.encoder.size, part.encoder.interpolation))
+                keys.append(images.pack_key(hashes, *part.encoder.form))
     return [f"packs/{key}" for key in dict.fromkeys(keys)]
 
 
