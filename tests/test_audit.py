@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -195,53 +196,122 @@ def test_neighbours_come_in_blocks_and_never_of_one_group(
         ]
     )
     codes, groups = candidate_pairs.hashes(pack), np.arange(60)
-    whole = candidate_pairs.by_hash(codes, groups, 14)
-    assert {(i, i + 40) for i in range(20)} <= {(i, j) for i, j, _ in whole[:25]}
+    whole = list(candidate_pairs.NearHashes(codes, groups, 14))
+    assert {(i, i + 40) for i in range(20)} <= set(whole[:25])
     monkeypatch.setattr(hamming_search, "_BLOCK", 60 * 7)
     monkeypatch.setattr(hamming_search, "_IMAGES", 7)
-    assert candidate_pairs.by_hash(codes, groups, 14) == whole
+    assert list(candidate_pairs.NearHashes(codes, groups, 14)) == whole
     groups[40:] = groups[:20]
-    for found in (
-        candidate_pairs.by_hash(codes, groups, 14),
-        local_points.by_points(pack, groups, 4),
-    ):
-        assert not {(i, i + 40) for i in range(20)} & {(i, j) for i, j, _ in found}
+    points = [(i, j) for i, j, _ in local_points.by_points(pack, groups, 4)]
+    for found in (list(candidate_pairs.NearHashes(codes, groups, 14)), points):
+        assert found
+        assert not {(i, i + 40) for i in range(20)} & set(found)
+
+
+def drawn_codes(kind: str, n: int, rng: np.random.Generator) -> np.ndarray:
+    """(8, n, 63) bool, the codes of n images in eight ways.
+
+    unrelated: a third of them a few bits from another. films: of one anatomy. one picture: hardly
+    any two differ. twins: a code for eleven images each, its ways the same.
+    """
+    spread = {"unrelated": 0.5, "films": 0.2, "one picture": 0.01, "twins": 0.5}[kind]
+    codes = (rng.random(63) < 0.5) ^ (rng.random((8, n, 63)) < spread)
+    if kind == "unrelated":
+        copies = rng.integers(0, n, n // 3)
+        codes[:, : len(copies)] = codes[:, copies] ^ (rng.random((8, len(copies), 63)) < 0.06)
+    if kind == "twins":
+        codes = codes[:1, np.arange(n) // 11].repeat(8, 0)
+    return codes
 
 
 @pytest.mark.parametrize(
-    ("n", "spread", "far"),
-    [(300, 0.5, 14), (300, 0.15, 14), (300, 0.05, 8), (400, 0.25, 14), (50, 0.01, 3), (2, 0.1, 8)],
+    ("n", "groups", "kind", "far"),
+    [
+        (150, 50, "unrelated", 14),
+        (150, 150, "films", 14),
+        (150, 2, "films", 5),
+        (150, 50, "one picture", 8),
+        (150, 50, "twins", 14),
+        (150, 2, "twins", 5),
+        (50, 50, "one picture", 3),
+        (2, 2, "films", 8),
+    ],
 )
 @pytest.mark.parametrize("how", ["as it costs", "looked up", "compared"])
 def test_nearest_codes_are_those_of_all_comparisons(
-    n: int, spread: float, far: int, how: str, monkeypatch: pytest.MonkeyPatch
+    n: int, groups: int, kind: str, far: int, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From unrelated codes to those of one picture; a third of the images are groups.
+    """Two groups are a pool and a task.
 
-    Equally near ones come by their number.
+    Equally near ones come by their number. What is sure comes step by step, none of it nearer than
+    what came before; and of some images alone it is the same.
     """
     rng = np.random.default_rng(n + far)
-    codes = (rng.random(63) < 0.5) ^ (rng.random((8, n, 63)) < spread)
-    groups = rng.integers(0, max(n // 3, 2), n)
+    codes = drawn_codes(kind, n, rng)
+    own = rng.integers(0, groups, n)
     if how == "looked up":
-        for name, value in {"_LOOK_UP": 0, "_GIVEN": 0, "_BLOCK": 5000, "_IMAGES": 37}.items():
+        made = {"_LOOK_UP": 0, "_GIVEN": 0, "_BLOCK": 50_000, "_IMAGES": 137, "_LARGE": 100}
+        for name, value in made.items():
             monkeypatch.setattr(hamming_search, name, value)
-        monkeypatch.setattr(
-            hamming_search._Search, "_compared", lambda *of: pytest.fail("compared")
-        )
+        monkeypatch.setattr(hamming_search.Search, "_compared", lambda *of: pytest.fail("compared"))
     if how == "compared":
         monkeypatch.setattr(hamming_search, "_LOOK_UP", 10**9)
     bits = np.stack([(codes[:, i, None] != codes[0]).sum(2).min(0) for i in range(n)])
     others = [
-        sorted(
-            np.flatnonzero((bits[i] <= far) & (groups != groups[i])), key=lambda j: (bits[i, j], j)
-        )[:4]
+        sorted(np.flatnonzero((bits[i] <= far) & (own != own[i])), key=lambda j: (bits[i, j], j))
         for i in range(n)
     ]
-    expected = [(i, bits[i, j], j) for i in range(n) for j in others[i]]
-    assert hamming_search.nearest(codes, groups, 4, far).tolist() == [
-        list(map(int, row)) for row in expected
-    ]
+    expected = [(i, int(bits[i, j]), int(j)) for i in range(n) for j in others[i][:4]]
+    assert hamming_search.nearest(codes, own, 4, far).tolist() == list(map(list, expected))
+    search = hamming_search.Search(codes, own, 4, far)
+    parts = [part[:, 1] for part in search.of(np.arange(n)) if len(part)]
+    assert all(one.max() < other.min() for one, other in pairwise(parts))
+    some = np.arange(0, n, 7)
+    of_some = sorted(map(tuple, np.concatenate(list(search.of(some))).tolist()))
+    assert of_some == [row for row in expected if row[0] in set(some.tolist())]
+    near: dict[tuple[int, int], int] = {}
+    for i, distance, j in expected:
+        pair = (min(i, j), max(i, j))
+        near[pair] = min(distance, near.get(pair, distance))
+    hashes = candidate_pairs.NearHashes(codes, own, far)
+    order = sorted(near, key=lambda pair: (near[pair], pair))
+    assert list(islice(hashes, 3)) == order[:3]
+    asked = [*order[::5], (0, n - 1)]
+    assert hashes.bits(asked) == {pair: near[pair] for pair in asked if pair in near}
+    assert list(candidate_pairs.NearHashes(codes, own, far)) == order
+
+
+def test_copies_of_one_code_are_not_looked_through_one_by_one() -> None:
+    """A thousand blank images, say, are a few codes to a search; the neighbours are the same."""
+    codes = np.zeros((8, 1000, 63), bool)
+    search = hamming_search.Search(codes, np.arange(1000), 4, 14)
+    assert search.rows.tolist() == [0, 1, 2, 3, 4]
+    (first, *_) = search.of(np.array([2, 999]))
+    assert first.tolist() == [[2, 0, j] for j in (0, 1, 3, 4)] + [[999, 0, j] for j in range(4)]
+
+
+def test_hashes_are_compared_no_further_than_pairs_are_tried(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What ends the search for copies ends the search for near hashes; and what it tries, and
+    when it ends, does not hang on how the pairs come."""
+    judge = duplicates._Judge(np.zeros((0, 1, 1, 3), np.uint8))
+    likeness = {(i, 99): float(i % 7 == 0 and i < 40) for i in range(99)}
+
+    def tried(self: object, block: list[tuple[int, int]]) -> np.ndarray:
+        nowhere = np.zeros((2, 3))
+        judge.tried.update({p: duplicates._Tried(likeness[p], 1.0, nowhere) for p in block})
+        return np.array([likeness[pair] for pair in block])
+
+    monkeypatch.setattr(duplicates._Judge, "_try", tried)
+    taken: list[tuple[int, int]] = []
+    pairs = (taken.append(pair) or pair for pair in list(likeness))  # type: ignore[func-returns-value]
+    assert judge.search(pairs, 0.5, 16, 1000)
+    # the last copy is the 36th; in blocks of 16 the search ends with the first that ends 16 later
+    assert len(taken) == len(judge.tried) == 64
+    assert not judge.search(pairs, 0.5, 16, 64), "a limit ends it, and there are more"
+    assert len(judge.tried) == 64
+    assert judge.search(iter([]), 0.5, 16, 64), "there are no more"
 
 
 def test_points_of_a_turned_or_mirrored_image_are_described_alike(

@@ -6,18 +6,19 @@ A run on a clock that its own reports turn.
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from medbench.run import execution, planning
 from medbench.run.store import Store
-from medbench.run.time_left import TimeLeft
+from medbench.run.time_left import Fit, TimeLeft, _like
 from medbench.schema import Grid, Progress, Row
 from medbench.system.progress_listener import listening, speaking_for
 
 #: Seconds of an image embedded, a view of a pretraining, a cell by its budget; of a fusion's own
 #: head as many times more.
-IMAGE, VIEW, CELL, HEAD = 0.01, 0.05, {"2/class": 0.5, "100%": 2.0}, {"2/class": 10.0, "100%": 8.0}
+IMAGE, VIEW, CELL, HEAD = 0.01, 0.05, {"2/class": 0.5, "100%": 2.0}, {"2/class": 18.0, "100%": 14.0}
 
 
 class Clock:
@@ -60,6 +61,46 @@ def grid(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Grid:
         size=32,
         audit=False,
     )
+
+
+#: Budget -> draws, images of one, seconds of a cell of the probe and of dvme's head, as
+#: benchmarks/speed/time_left.py measured them of the README's first command.
+FIRST_COMMAND = {
+    "1%": (20, 14, 0.045, 0.837),
+    "10%": (10, 142, 0.095, 2.102),
+    "100%": (1, 1419, 1.85, 16.74),
+}
+
+
+def test_heads_are_told_by_the_probes_and_by_the_heads_that_were_measured() -> None:
+    """Within 30 % at every point of the first command: before the first of them, and after each
+    budget, though heads and probes grow unlike each other."""
+    left = TimeLeft(SimpleNamespace(units=()), SimpleNamespace(rows=dict), clock=lambda: 0.0)  # type: ignore[arg-type]
+
+    def kind(method: str, labels: str) -> Fit:
+        own = method == "dvme"
+        images = FIRST_COMMAND[labels][1]
+        return Fit(method, own, 4 if own else 1, "linear", labels, "test", images)
+
+    for method in ("random", "supervised", "dvme"):
+        left.kinds |= {f"{method} {labels}": kind(method, labels) for labels in FIRST_COMMAND}
+    left.fits.update({kind("random", "1%"): 20})
+    assert left.seconds() is None, "nothing is measured yet"
+    left.fits.clear()
+    for labels, (draws, _, probe, _) in FIRST_COMMAND.items():
+        left.speeds.add(_like(kind("random", labels))[0], probe * draws, draws)
+        left.speeds.add(_like(kind("random", labels))[1], probe * draws, draws)
+    left.fits.update({kind("supervised", labels): 1 for labels in FIRST_COMMAND})
+    assert left.seconds() == pytest.approx(sum(one[2] for one in FIRST_COMMAND.values()))
+    left.fits.clear()
+    left.fits.update({kind("dvme", labels): one[0] for labels, one in FIRST_COMMAND.items()})
+    taken = sum(draws * head for draws, _, _, head in FIRST_COMMAND.values())
+    for labels, (draws, _, _, head) in FIRST_COMMAND.items():
+        assert left.seconds() == pytest.approx(taken, rel=0.3), f"before {labels}"
+        left.speeds.add(_like(kind("dvme", labels))[0], draws * head, draws)
+        del left.fits[kind("dvme", labels)]
+        taken -= draws * head
+    assert left.seconds() == 0
 
 
 @pytest.mark.slow

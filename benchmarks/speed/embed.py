@@ -2,17 +2,21 @@
 floor, in one run.
 
     uv run python benchmarks/speed/embed.py            # 10,000 drawn JPEGs, the default encoder at 112 px
-    uv run python benchmarks/speed/embed.py --quick    # 2,000
+    uv run python benchmarks/speed/embed.py --quick    # 2,000: a minute of one core
     uv run python benchmarks/speed/embed.py --bare --encoder resnet50 --size 224 --precision bf16 --images 20000    # embedding alone, of random pixels
 
-Expected: embedding from the pack at 0.9 of the bare forward pass or more (same encoder, batch and
-threads, measured in turns); packing, with its syncs, at about 0.75 of a loop over Pillow, on all
-cores; anonymous memory the same for four times as many images.
+Files are of the sizes that data sets have: dermoscopic JPEGs of 600 x 450 pixels (HAM10000), chest
+films of 1,024 x 1,024 in grey PNGs (NIH). Expected: embedding from the pack at 0.9 of the bare
+forward pass or more (same encoder, batch and threads); packing with one worker, its checksums and
+syncs among it, at 0.9 of a loop over Pillow that keeps nothing, or faster where the decoder reads a
+large JPEG at a half; packing with all cores, as many times as fast as there are; anonymous memory
+the same for four times as many images. What is divided was measured in turns.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import multiprocessing
 import os
 import statistics
@@ -22,6 +26,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import options
@@ -35,21 +40,37 @@ from medbench.system.precision import autocast, products
 SIZE = 112
 
 
-def make_jpegs(folder: Path, n: int) -> list[Path]:
-    """JPEGs of 600 x 450 pixels, HAM10000's own size: 50 different ones, the others copies with
-    another first comment."""
+class Kind(NamedTuple):
+    """How the files of a data set are."""
+
+    size: tuple[int, int]
+    mode: str
+    file_format: str
+
+
+KINDS = {
+    "JPEGs of 600 x 450": Kind((600, 450), "RGB", "jpeg"),
+    "grey PNGs of 1,024 x 1,024": Kind((1024, 1024), "L", "png"),
+}
+
+
+def make_files(folder: Path, n: int, kind: Kind, different: int = 50) -> list[Path]:
+    """n files, so many of them with pixels of their own, the others with bytes behind the end mark:
+    another file, the same pixels."""
     rng = np.random.default_rng(0)
     originals = []
-    for i in range(50):
-        coarse = rng.integers(0, 255, (15, 20, 3), np.uint8)
-        file = folder / f"original{i}.jpg"
-        Image.fromarray(coarse).resize((600, 450), Image.Resampling.BICUBIC).save(file, quality=90)
-        originals.append(file.read_bytes())
+    for _ in range(different):
+        coarse = Image.fromarray(rng.integers(0, 255, (15, 20, 3), np.uint8)).convert(kind.mode)
+        smooth = np.asarray(coarse.resize(kind.size, Image.Resampling.BICUBIC)).astype(float)
+        grain = rng.normal(0, 4, smooth.shape)  # without which a PNG would hardly be one to decode
+        stream = io.BytesIO()
+        picture = Image.fromarray(np.clip(smooth + grain, 0, 255).astype(np.uint8))
+        picture.save(stream, kind.file_format, quality=90)
+        originals.append(stream.getvalue())
     files = []
     for i in range(n):
-        file = folder / f"{i:05d}.jpg"
-        # bytes behind the end mark: another file, the same pixels
-        file.write_bytes(originals[i % 50] + str(i).encode())
+        file = folder / f"{i:05d}.{kind.file_format}"
+        file.write_bytes(originals[i % different] + str(i).encode())
         files.append(file)
     return files
 
@@ -77,9 +98,11 @@ def bare_forward(
         out.cpu()
 
 
-def embedding_ratio(pack: images.Pixels, n: int, asked: argparse.Namespace) -> tuple[float, float]:
+def embedding_ratio(
+    pack: images.Pixels, n: int, asked: argparse.Namespace, turns: int = 5
+) -> tuple[float, float]:
     """Images a second from the pack, and over images a second of the bare forward pass in the same
-    precision: medians of five turns of each."""
+    precision: medians of turns of each."""
     device, precision = asked.device, asked.precision
     encoder, build = options.encoder_of(asked)
     net = build()
@@ -90,7 +113,7 @@ def embedding_ratio(pack: images.Pixels, n: int, asked: argparse.Namespace) -> t
     ]
     run()
     ratios, rates = [], []
-    for _ in range(5):
+    for _ in range(turns):
         bare = options.seconds(
             lambda: bare_forward(net, batch, len(index) // features.BATCH, device, precision),
             device,
@@ -131,30 +154,38 @@ def squeezed(file: Path) -> np.ndarray:
         return np.asarray(opened.convert("RGB").resize((SIZE, SIZE), Image.Resampling.BICUBIC))
 
 
-def packing_ratio(files: list[Path], cache: Path) -> images.Pack:
-    """Seconds with one worker over seconds with all cores: the number of cores at best."""
-    hashes = images.content_hashes(files, cache)
-    few = len(files) // 4
-    one = (
-        seconds(
-            lambda: images.pack(
-                files[:few], hashes[:few], SIZE, "bicubic", cache / "one", workers=1
-            )
-        )
-        * 4
+def packing_ratio(files: list[Path], scratch: Path, name: str, turns: int) -> None:
+    """One worker and all cores against a loop over Pillow, in turns; each packs into a new cache."""
+    hashes = images.content_hashes(files, scratch)
+
+    def packed(workers: int | None) -> None:
+        with tempfile.TemporaryDirectory(dir=scratch) as cache:
+            images.pack(files, hashes, SIZE, "bicubic", Path(cache), workers=workers)
+
+    works: dict[str, Callable[[], object]] = {
+        "plain": lambda: [squeezed(file) for file in files],
+        "one": lambda: packed(1),
+        "all": lambda: packed(None),
+    }
+    times = [{key: seconds(work) for key, work in works.items()} for _ in range(turns)]
+    plain, every = (
+        sorted(time[over] / time[under] for time in times)
+        for over, under in (("plain", "one"), ("one", "all"))
     )
-    cores = (
-        os.process_cpu_count() if hasattr(os, "process_cpu_count") else len(os.sched_getaffinity(0))
-    )
-    plain = seconds(lambda: [squeezed(file) for file in files[:few]]) * 4
-    print(f"packing on one core: {plain / one:.2f} of a loop over Pillow that keeps nothing")
-    start = time.perf_counter()
-    pack = images.pack(files, hashes, SIZE, "bicubic", cache)
-    every = time.perf_counter() - start
+    rate = len(files) / statistics.median(time["one"] for time in times)
     print(
-        f"packing: {len(files) / every:.0f} images/s on {cores} cores, {one / every:.2f} times one worker (a quarter, extrapolated)"
+        f"packing {len(files)} {name}: {rate:.0f} images/s with one worker, "
+        f"{statistics.median(plain):.2f} of a loop over Pillow that keeps nothing "
+        f"(from {plain[0]:.2f} to {plain[-1]:.2f}); on all {cores()} cores "
+        f"{statistics.median(every):.2f} times that (from {every[0]:.2f} to {every[-1]:.2f})",
+        flush=True,
     )
-    return pack
+
+
+def cores() -> int:
+    return (
+        os.process_cpu_count() if hasattr(os, "process_cpu_count") else len(os.sched_getaffinity(0))
+    ) or 1
 
 
 def _memory(arguments: tuple[list[Path], Path, int]) -> float:
@@ -172,19 +203,28 @@ def main() -> None:
     parser.add_argument("--bare", action="store_true", help="embedding alone, of random pixels")
     parser.add_argument("--images", type=int, default=2_000, help="with --bare")
     asked = parser.parse_args()
-    n = 2_000 if asked.quick else 10_000
+    n, turns = (2_000, 2) if asked.quick else (10_000, 5)
     with tempfile.TemporaryDirectory() as scratch:
         if asked.bare:
-            embedding_ratio(
-                random_pixels(Path(scratch), asked.images, asked.size), asked.images, asked
-            )
+            pixels = random_pixels(Path(scratch), asked.images, asked.size)
+            embedding_ratio(pixels, asked.images, asked, turns)
             return
         folder, cache = Path(scratch, "images"), Path(scratch, "cache")
-        for place in (folder, cache, cache / "one"):
-            place.mkdir()
-        files = make_jpegs(folder, 4 * n)
-        pack = packing_ratio(files[:n], cache)
-        embedding_ratio(pack, min(n, 2_000), argparse.Namespace(**{**vars(asked), "size": SIZE}))
+        cache.mkdir()
+        made = {}
+        for i, (name, kind) in enumerate(KINDS.items()):
+            place = folder / str(i)
+            place.mkdir(parents=True)
+            jpeg = kind.file_format == "jpeg"
+            made[name] = make_files(place, 4 * n if jpeg else n // 20, kind)
+            packing_ratio(made[name][: n // 4 if jpeg else n // 20], cache, name, turns)
+        files = next(iter(made.values()))
+        few = min(n // 4, 2_000)
+        pack = images.pack(
+            files[:few], images.content_hashes(files[:few], cache), SIZE, "bicubic", cache
+        )
+        at = argparse.Namespace(**{**vars(asked), "size": SIZE})
+        embedding_ratio(pack, few, at, turns)
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1) as pool:
             small, large = pool.map(_memory, [(files, cache, n), (files, cache, 4 * n)])

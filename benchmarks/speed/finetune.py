@@ -1,6 +1,7 @@
 """Does anything beside the network cost time while fine-tuning? The loop against its own floor and against a plain loop, in one run.
 
     uv run python benchmarks/speed/finetune.py             # the default encoder at 112 px in fp32
+    uv run python benchmarks/speed/finetune.py --quick     # fewer steps: a minute of one core
     uv run python benchmarks/speed/finetune.py --size 224 --encoder resnet50 --precision bf16 --device cuda
 
 floor: forward, backward and optimiser step of the same network on one fixed batch. plain: timm, torchvision transforms for each image in a
@@ -25,8 +26,6 @@ from training_steps import CLASSES, bare_fine_tuning, fine_tuning
 
 from medbench.models.finetune import MODERN
 from medbench.system.precision import autocast, products
-
-STEPS = 12  # of a turn
 
 
 def jpegs(folder: Path, n: int) -> list[Path]:
@@ -64,7 +63,7 @@ def plain_loop(
         )
 
         def __len__(self) -> int:
-            return STEPS * batch
+            return asked.steps * batch
 
         def __getitem__(self, i: int) -> tuple[torch.Tensor, int]:
             return self.views(Image.open(files[i % len(files)]).convert("RGB")), i % CLASSES
@@ -92,8 +91,11 @@ def plain_loop(
 def main() -> None:
     parser = options.parser(__doc__, 112)
     parser.add_argument("--batch", type=int, default=MODERN.batch)
-    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--turns", type=int, help="default: 5, with --quick 2")
+    parser.add_argument("--quick", action="store_true", help="2 steps a turn instead of 12")
     asked = parser.parse_args()
+    asked.steps, turns = (2, 2) if asked.quick else (12, 5)
+    asked.turns = asked.turns or turns
     device = asked.device
     encoder, build = options.encoder_of(asked)
     net, optimiser, step = fine_tuning(
@@ -102,8 +104,8 @@ def main() -> None:
     bare = bare_fine_tuning(net, optimiser, asked.size, asked.batch, device, asked.precision)
     with tempfile.TemporaryDirectory() as folder:
         works = {
-            "ours": lambda: [step() for _ in range(STEPS)],
-            "floor": lambda: [bare() for _ in range(STEPS)],
+            "ours": lambda: [step() for _ in range(asked.steps)],
+            "floor": lambda: [bare() for _ in range(asked.steps)],
             "plain": plain_loop(jpegs(Path(folder), 256), net, optimiser, asked.batch, asked),
         }
         taken: dict[str, list[float]] = {name: [] for name in works}
@@ -112,7 +114,9 @@ def main() -> None:
                 spent = options.seconds(work, device)
                 if turn:  # the first warms up
                     taken[name].append(spent)
-    speed = {name: STEPS * asked.batch / statistics.median(times) for name, times in taken.items()}
+    speed = {
+        name: asked.steps * asked.batch / statistics.median(times) for name, times in taken.items()
+    }
     print(
         f"{encoder.name} at {asked.size} px, {asked.precision}, batch {asked.batch}, {device}, {torch.get_num_threads()} threads"
     )

@@ -20,6 +20,7 @@ import argparse
 import os
 import resource
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 from medbench.run import execution, planning
@@ -68,6 +69,7 @@ class Told:
                 "nothing" if told is None else f"{told:.0f} s, {told / taken:.2f} of what it took"
             )
             print(f"after {100 * share:.0f} %: {taken:.0f} s were left; told were {shown}")
+        self.where(end)
         speeds, image = self.left.speeds, self.left.speeds.one(("embed",))
         assert image is not None, "something was embedded"
         print(f"an image embedded: {1000 * image:.2f} ms. Of it takes a view of")
@@ -79,6 +81,23 @@ class Told:
             print(
                 f"  a cell of {kind.method} {kind.protocol} {kind.labels}: {speeds.one(('fit', *kind)):.3f} s"
             )
+
+    def where(self, end: float) -> None:
+        """Say which kinds of work the seconds went to, the longest first."""
+        spent: Counter[str] = Counter()
+        for kind, seconds in self.left.speeds.seconds.items():
+            match kind:
+                case ("embed",):
+                    spent["embedding"] += seconds
+                case ("train", method, _):
+                    spent[f"pretraining {method}"] += seconds
+                case ("begin", what):
+                    spent[f"before a {what} is first heard of"] += seconds
+                case ("fit", str(method), bool(), _, str(protocol), *_):
+                    spent[f"fitting and scoring {protocol} of {method}"] += seconds
+        spent["reading, drawing, packing, planning, writing"] = end - sum(spent.values())
+        for what, seconds in spent.most_common():
+            print(f"  {seconds:6.1f} s  {100 * seconds / end:4.1f} %  {what}")
 
 
 def main() -> None:

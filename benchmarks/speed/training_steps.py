@@ -21,6 +21,7 @@ from medbench.models.finetune.network import optimiser_of
 from medbench.models.pretrain import Recipe, loop
 from medbench.models.pretrain.batches import Data
 from medbench.models.pretrain.checkpointing import CheckpointWriter, DistributedContext
+from medbench.models.pretrain.optimizer import train_mode
 from medbench.protocols.finetune import linear_layer
 from medbench.schema import Network, Train
 from medbench.system.precision import autocast, products
@@ -35,14 +36,20 @@ def pixels_of(n: int, size: int) -> np.ndarray:
 
 
 def pretraining(
-    method: Any, build: Build, size: int, batch: int, device: str, precision: str, n: int = 512
+    method: Any,
+    build: Build,
+    size: int,
+    batch: int,
+    device: str,
+    precision: str,
+    n: int = 512,
 ) -> tuple[Recipe, loop.Training, Any]:
     """The quick recipe of a method with this batch, its training set up, and a function that makes
     one step."""
     names = np.arange(n).astype(str)
     data = Data(pixels_of(n, size), np.arange(n), names, names, None, HALF, HALF, size)
     recipe = method.recipes("dermoscopy", "quick", n, "imagenet+task")[0].having(
-        batch=batch, accumulate=1, views=10**8, freeze_norm=False
+        batch=batch, accumulate=1, views=10**8
     )
     world = DistributedContext.here()
     (stage,) = loop.plan_stages(data, [recipe], world)
@@ -63,8 +70,8 @@ def bare_pretraining(
     training: loop.Training, recipe: Recipe, size: int, batch: int
 ) -> Callable[[], None]:
     """Forward and backward of the network alone, in the same precision, on fixed views of the
-    recipe's sizes."""
-    net = training.objective.parts["backbone"].train()
+    recipe's sizes; its batch statistics stay as they are where the recipe says so."""
+    net = training.objective.parts["backbone"]
     groups: dict[int, int] = {}
     for crop in recipe.crops:
         groups[crop.pixels(size)] = groups.get(crop.pixels(size), 0) + crop.count * batch
@@ -76,6 +83,7 @@ def bare_pretraining(
     ]
 
     def work() -> None:
+        train_mode(training.objective, recipe)
         with products(training.precision):
             with autocast(training.device, training.precision):
                 loss = sum(net(views).float().square().mean() for views in fixed)

@@ -10,6 +10,7 @@ benchmarks/speed/time_left.py.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -35,8 +36,8 @@ from medbench.system.progress_listener import speaker
 
 #: Images embedded in the time that a view of a pretraining takes: forward, backward, views, looks.
 PASSES = 4.5
-#: Fits of a probe that a head of a fusion's own takes.
-HEAD = 8.0
+#: Fits of a probe that a head of a fusion's own takes, of those of all draws of all budgets.
+HEAD = 15.0
 #: A fit takes as the images of its draw to this power: a probe, a head of a fusion's own.
 GROWTH, HEAD_GROWTH = 0.8, 0.5
 
@@ -236,17 +237,39 @@ class TimeLeft:
             return known
         measured = [other for other in self._measured() if other.protocol == kind.protocol]
         near = sorted(measured, key=lambda other: (abs(other.images - kind.images), other.parts))
-        alike = [
-            other for other in near if (other.own_head, other.parts) == (kind.own_head, kind.parts)
-        ]
-        for other in [*alike[:1], *[other for other in near if not other.own_head][:1]]:
-            own = self.speeds.one(*_like(other))
-            assert own is not None, "it was measured"
-            more = 1.0 if other.own_head == kind.own_head else HEAD
-            wider = kind.parts / other.parts if not kind.own_head else 1.0
-            growth = HEAD_GROWTH if other.own_head else GROWTH
-            return float(own * more * wider * (kind.images / max(other.images, 1)) ** growth)
+        plain = [other for other in near if not other.own_head]
+        for other in near:
+            if (other.own_head, other.parts) == (kind.own_head, kind.parts):
+                return self._took(other) * self._growth(other, kind, plain)
+        for other in plain[:1]:
+            more = HEAD if kind.own_head else kind.parts / other.parts
+            return self._took(other) * more * self._growth(other, kind, plain)
         return None
+
+    def _growth(self, other: Fit, kind: Fit, plain: Sequence[Fit]) -> float:
+        """Return how many times as long a cell of a kind takes as one of another budget.
+
+        As plain probes did in this run, where both were measured: a head of a fusion's own takes
+        the middle of that and of its usual growth.
+        """
+        if other.labels == kind.labels:
+            return 1.0
+        power = HEAD_GROWTH if other.own_head else GROWTH
+        usual: float = (kind.images / max(other.images, 1)) ** power
+        both = [
+            [one for one in plain if (one.labels, one.target) == (wanted.labels, wanted.target)][:1]
+            for wanted in (other, kind)
+        ]
+        if not all(both):
+            return usual
+        probes = self._took(both[1][0]) / self._took(both[0][0])
+        return math.sqrt(usual * probes) if other.own_head else probes
+
+    def _took(self, kind: Fit) -> float:
+        """Return the seconds that a measured cell took."""
+        own = self.speeds.one(*_like(kind))
+        assert own is not None, "it was measured"
+        return own
 
     def _measured(self) -> list[Fit]:
         return list(

@@ -9,6 +9,7 @@ give.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,32 +33,65 @@ def hashes(pack: np.ndarray | Rows) -> np.ndarray:
     from torch.nn import functional
 
     found = np.empty((8, len(pack), BITS), bool)
-    sign = (-1.0) ** np.arange(8)
     for start in range(0, len(pack), 512):
         grey = torch.from_numpy(np.array(pack[start : start + 512])).float().mean(-1)[:, None]
         small = functional.interpolate(grey, size=(32, 32), mode="area")[:, 0].numpy()
         low = fft.dctn(small, axes=(1, 2), norm="ortho")[:, :8, :8]
-        ways = [
-            way * rows * columns
-            for way in (low, low.transpose(0, 2, 1))
-            for rows in (1, sign[:, None])
-            for columns in (1, sign)
-        ]
-        for way, values in zip(found, ways, strict=True):
-            flat = values.reshape(len(values), 64)[:, 1:]
-            way[start : start + 512] = flat > np.median(flat, axis=1, keepdims=True)
+        found[:, start : start + 512] = codes(low)
     return found
 
 
-def by_hash(codes: np.ndarray, groups: np.ndarray, far: int) -> list[tuple[int, int, int]]:
-    """Return (i, j, bits) with i < j of near hashes, nearest first.
+def codes(low: np.ndarray) -> np.ndarray:
+    """(8, N, 63) bool, of the lowest cosine frequencies (N, 8, 8) of N images."""
+    sign = (-1.0) ** np.arange(8)
+    ways = (
+        way * rows * columns
+        for way in (low, low.transpose(0, 2, 1))
+        for rows in (1, sign[:, None])
+        for columns in (1, sign)
+    )
+    flat = [values.reshape(len(values), 64)[:, 1:] for values in ways]
+    return np.stack([values > np.median(values, axis=1, keepdims=True) for values in flat])
+
+
+class NearHashes:
+    """Pairs (i, j), i < j, of near hashes, nearest first; looked for no further than they are taken.
 
     Pairs of different groups (N,) int whose hashes differ in at most `far` bits, `NEIGHBOURS` per
-    image. bits: as the one sees the other that sees it nearer, for an image that is turned may have
-    another hash. Hashes of unrelated images differ in about 32.
+    image. Hashes of unrelated images differ in about 32.
     """
+
+    def __init__(self, codes: np.ndarray, groups: np.ndarray, far: int):
+        self._search = hamming_search.Search(codes, groups, NEIGHBOURS, far)
+        self._bits: dict[tuple[int, int], int] = {}
+        self._groups = groups
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        for found in self._search.of(np.arange(len(self._groups))):
+            near = {
+                pair: bits for pair, bits in _undirected(found).items() if pair not in self._bits
+            }
+            self._bits |= near
+            yield from sorted(near, key=lambda pair: (near[pair], pair))
+
+    def bits(self, pairs: Sequence[tuple[int, int]]) -> dict[tuple[int, int], int]:
+        """Return in how many bits the near ones of these differ.
+
+        As the one sees the other that sees it nearer: an image that is turned may have another
+        hash.
+        """
+        rest = [pair for pair in pairs if pair not in self._bits]
+        found = dict(self._bits)
+        if rest:
+            every = self._search.of(np.unique(rest))
+            found |= _undirected(np.concatenate(list(every)))
+        return {pair: found[pair] for pair in pairs if pair in found}
+
+
+def _undirected(found: np.ndarray) -> dict[tuple[int, int], int]:
+    """(i, j), i < j -> bits, of (P, 3) of image, bits, other."""
     near: dict[tuple[int, int], int] = {}
-    for i, bits, j in hamming_search.nearest(codes, groups, NEIGHBOURS, far).tolist():
+    for i, bits, j in found.tolist():
         pair = (min(i, j), max(i, j))
         near[pair] = min(bits, near.get(pair, bits))
-    return sorted(((i, j, bits) for (i, j), bits in near.items()), key=lambda x: (x[2], x[0], x[1]))
+    return near

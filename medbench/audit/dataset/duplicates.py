@@ -22,8 +22,9 @@ chosen and judged: benchmarks/copies.py.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import NamedTuple
 
 import numpy as np
@@ -170,18 +171,21 @@ def near(
     nothing = Found([], _threshold(np.zeros(0), n, effort.lowest))
     if n < 2:
         return nothing
-    by_hash = candidate_pairs.by_hash(candidate_pairs.hashes(pack), groups, effort.far)
+    near_hashes = candidate_pairs.NearHashes(candidate_pairs.hashes(pack), groups, effort.far)
     by_points = local_points.by_points(pack, groups, _NEIGHBOURS) if effort.points else []
-    # points first: they tell copies from look-alikes better
-    lists = [[(i, j) for i, j, _ in found] for found in (by_points, by_hash)]
-    if not any(lists):
+    by_hash = iter(near_hashes)
+    nearest = list(islice(by_hash, 1))
+    if not by_points and not nearest:
         return nothing
     judge = _Judge(pack)
     random = judge.random(groups, effort.random)
     threshold = _threshold(random.likeness, n, effort.lowest)
     limit = effort.limit + effort.per_image * n
-    # a limit ends them all
-    complete = all(judge.search(order, threshold.sure, effort.patience, limit) for order in lists)
+    # points first: they tell copies from look-alikes better; a limit ends both
+    complete = all(
+        judge.search(order, threshold.sure, effort.patience, limit)
+        for order in (((i, j) for i, j, _ in by_points), chain(nearest, by_hash))
+    )
     report_progress("aligning pairs", limit, limit, "pairs")
     verdicts = judge.verdicts(threshold)
     doubtful = judge.doubtful(threshold)[: effort.closer + n // 10] if read else []
@@ -193,7 +197,7 @@ def near(
             pair: (own, closer.kind(own))
             for pair, own in zip(doubtful, seen[-len(doubtful) :].tolist(), strict=True)
         }
-    bits = {(i, j): distance for i, j, distance in by_hash}
+    bits = near_hashes.bits([pair for pair, (_, kind) in verdicts.items() if kind])
     pairs = [
         DuplicatePair(i, j, kind, bits.get((i, j), -1), own, judge.tried[i, j].overlap)
         for (i, j), (own, kind) in verdicts.items()
@@ -276,20 +280,19 @@ class _Judge:
         return found
 
     def search(
-        self, order: Sequence[tuple[int, int]], sure: float, patience: int, limit: int
+        self, order: Iterable[tuple[int, int]], sure: float, patience: int, limit: int
     ) -> bool:
-        """Try pairs in this order while copies are among them.
+        """Try pairs in this order while copies are among them; no more are taken from it than that.
 
         False where the limit of tried pairs ended it.
         """
         vain, step = 0, min(_BLOCK, patience)
-        queue = [pair for pair in order if pair not in self.tried]
-        for start in range(0, len(queue), step):
-            if vain >= patience:
-                return True
-            if len(self.tried) >= limit:
-                return False
-            block = queue[start : start + step]
+        queue = (pair for pair in order if pair not in self.tried)
+        while vain < patience:
+            full = len(self.tried) >= limit
+            block = list(islice(queue, 1 if full else step))
+            if not block or full:
+                return not block
             hits = np.flatnonzero(self._try(block) >= sure)
             vain = len(block) - 1 - int(hits[-1]) if len(hits) else vain + len(block)
             report_progress("aligning pairs", min(len(self.tried), limit - 1), limit, "pairs")

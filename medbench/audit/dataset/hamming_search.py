@@ -1,10 +1,15 @@
 """The nearest of N codes of 63 bits to each image, without comparing all pairs.
 
 By Hamming distance. Multi-index hashing (Norouzi, Punjani & Fleet 2012,
-doi:10.1109/CVPR.2012.6248043): codes are cut into four chunks, and of two codes that differ in at
-most 4 w + 3 bits one chunk differs in at most w. So codes that share a chunk are looked up, then
-those one bit away in a chunk, and so on; an image whose neighbours are nearer than all that was not
-looked up is done. Where looking up would take longer than comparing, all codes are compared.
+doi:10.1109/CVPR.2012.6248043): codes are cut into m chunks. Of two codes that differ in at most
+m w + c bits, one of the chunks 0 to c differs in at most w, or one of the others in less than w. So
+codes that share a chunk are looked up, then those one bit away in a chunk, and so on. Each step
+makes one more bit sure, and what is sure is given at once: whoever needs the nearest alone stops
+there. An image whose neighbours are sure is done. Where looking up would take longer than
+comparing, all codes are compared.
+
+Three chunks of 21 bits are for the nearest: films of one kind share many of 16. Of images with one
+code all are as far from any other, so that a few of them stand for all.
 
 Own code: none of the packages that medbench needs searches codes exactly, and eight ways of an
 image are eight searches to all that do.
@@ -13,161 +18,209 @@ image are eight searches to all that do.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import combinations
+from typing import NamedTuple
 
 import numpy as np
 
 from medbench.system.progress_listener import report_progress
 
-CHUNKS, CHUNK_BITS = 4, 16
+BITS = 63
+#: Chunks that codes are cut into, until so many bits are sure; four go to the end.
+_FEW, _MANY = 3, 4
+_FEW_BITS, _CROWDED_BITS = 5, 8
+_LARGE = 4096  # images from which on the tables of large chunks are worth being made
+_CROWD = 0.5  # codes that share one of many chunks with one: more of them are looked up by few
 #: What a look-up takes, and a code that it gives, in comparisons of two codes.
 _LOOK_UP, _GIVEN = 3, 8
 _BLOCK = 200_000  # numbers that are worked on at once, that they stay near a core
 _IMAGES = 2048  # that are searched for together
 
 
-def nearest(ways: np.ndarray, groups: np.ndarray, k: int, far: int) -> np.ndarray:
-    """Return (P, 3) int64 of image, bits, other: each image's k nearest of other groups.
+class _Step(NamedTuple):
+    """Codes that differ in `weight` bits of one of so many chunks are looked up.
 
-    They are at most `far` bits away, nearest first; of equally near ones those with the lowest
-    number. ways: (W, N, 63) bool, the codes of N images in W ways; an image is as far from another
-    as the nearest of its ways is from the other's first. groups: (N,) int.
+    sure: once that is done, all codes are known that differ in so many bits.
     """
-    packed, n = _packed(ways), len(groups)
-    search = _Search(packed, groups, k, far)
-    found = [np.zeros((0, 3), np.int64)]
-    for start in range(0, n, _IMAGES):
-        rows = np.arange(start, min(start + _IMAGES, n))
-        found.append(search.nearest_of(rows))
-        report_progress("comparing hashes", int(rows[-1]) + 1, n, "images")
-    return np.concatenate(found)
+
+    chunks: int
+    chunk: int
+    weight: int
+    sure: int
 
 
-def _packed(ways: np.ndarray) -> np.ndarray:
-    """Pack the codes into chunks: (W, N, 4) uint16.
+@dataclass
+class _Searched:
+    """Images that are searched for together.
 
-    Bit b of a code is in chunk b mod 4, as neighbouring frequencies go together.
+    left: those that are not done. found: (P, 3) of image, bits, other, the k best so far.
     """
-    w, n, bits = ways.shape
-    padded = np.zeros((w, n, CHUNK_BITS, CHUNKS), bool)
-    padded.reshape(w, n, -1)[:, :, :bits] = ways
-    weights = 1 << np.arange(CHUNK_BITS, dtype=np.int32)
-    packed = np.stack([padded[:, :, :, chunk] @ weights for chunk in range(CHUNKS)], -1)
-    return packed.astype(np.uint16)
 
-
-def _whole(packed: np.ndarray) -> np.ndarray:
-    """(..., 4) uint16 -> (...) uint64."""
-    return np.ascontiguousarray(packed).view(np.uint64)[..., 0]
+    left: np.ndarray
+    found: np.ndarray = field(default_factory=lambda: np.zeros((0, 3), np.int64))
 
 
 class _Index:
     """Codes by the value of one of their chunks.
 
-    Those with value v are order[start[v] : start[v] + count[v]], in `codes` too.
+    Those with value v are rows[start[v] : start[v] + count[v]], in `codes` too.
     """
 
-    def __init__(self, packed: np.ndarray, chunk: int):
-        self.order = np.argsort(packed[:, chunk], kind="stable")
-        self.codes = _whole(packed[self.order])
-        self.count = np.bincount(packed[:, chunk], minlength=1 << CHUNK_BITS)
+    def __init__(self, values: np.ndarray, codes: np.ndarray, rows: np.ndarray, bits: int):
+        order = np.argsort(values[rows], kind="stable")
+        self.rows = rows[order]
+        self.codes = codes[self.rows]
+        self.count = np.bincount(values[rows], minlength=1 << bits).astype(np.int32)
         self.there = self.count > 0
-        self.start = np.cumsum(self.count) - self.count
+        self.start = np.cumsum(self.count, dtype=np.int32) - self.count
 
 
-class _Search:
-    """See `nearest`.
+class _Chunks:
+    """Codes cut into so many chunks.
 
-    radii: of each chunk, how many bits away it is looked up at most: two codes that differ by `far`
-    have one as near.
+    Bit b is in chunk b mod m, as neighbouring frequencies go together.
     """
 
-    def __init__(self, packed: np.ndarray, groups: np.ndarray, k: int, far: int):
-        self.packed, self.groups, self.k, self.far = packed, groups, k, far
-        self.ways, self.n = packed.shape[:2]
-        self.codes = _whole(packed)
-        each, more = divmod(far + 1, CHUNKS)
-        self.radii = [each - 1 + (chunk < more) for chunk in range(CHUNKS)]
-        self.index = [_Index(packed[0], chunk) for chunk in range(CHUNKS)]
+    def __init__(self, ways: np.ndarray, codes: np.ndarray, rows: np.ndarray, count: int):
+        self.bits = -(-BITS // count)
+        own = [np.ascontiguousarray(ways[..., chunk::count]) for chunk in range(count)]
+        self.values = [bits @ (1 << np.arange(bits.shape[-1], dtype=np.int32)) for bits in own]
+        self.index = [_Index(values[0], codes, rows, self.bits) for values in self.values]
 
-    def nearest_of(self, rows: np.ndarray) -> np.ndarray:
-        """`nearest` of these images."""
-        found, left = np.zeros((0, 3), np.int64), rows
-        for weight in range(max(self.radii) + 1):
-            chunks = [chunk for chunk, radius in enumerate(self.radii) if radius >= weight]
-            for chunk in chunks:
-                given = self._looked_up(left, chunk, weight, self.n // len(chunks))
-                if given is None:
-                    return self._best([found, *self._compared(left)])
-                found = self._best([found, *given])
-            sure = sum(min(weight, radius) + 1 for radius in self.radii) - 1
-            left = left[~self._done(found, left, sure)]
-            if not len(left):
-                break
-        return found
+    def crowd(self) -> float:
+        """Return how many codes share a chunk with one, on average."""
+        pairs = zip(self.index, self.values, strict=True)
+        return float(np.mean([index.count[values].mean() for index, values in pairs]))
 
-    def _done(self, found: np.ndarray, rows: np.ndarray, sure: int) -> np.ndarray:
-        """Whether these images have k neighbours of at most `sure` bits."""
-        near = np.bincount(found[found[:, 1] <= sure, 0], minlength=self.n)
-        done: np.ndarray = near[rows] >= self.k
-        return done
 
-    def _looked_up(
-        self, rows: np.ndarray, chunk: int, weight: int, price: int
-    ) -> list[np.ndarray] | None:
-        """Look up what the images' codes give that differ in so many bits of a chunk.
+class Search:
+    """Of each image the k nearest of other groups, at most `far` bits away.
 
-        None where that costs more than `price` comparisons per image and way.
+    Of equally near ones those with the lowest number. ways: (W, N, 63) bool, the codes of N images
+    in W ways; an image is as far from another as the nearest of its ways is from the other's first.
+    groups: (N,) int.
+    """
+
+    def __init__(self, ways: np.ndarray, groups: np.ndarray, k: int, far: int):
+        self.ways, self.groups, self.k, self.far = ways, groups, k, far
+        self.n = len(groups)
+        self.codes = np.packbits(ways, axis=-1).view(np.uint64)[..., 0]
+        self.rows = _standing_for_all(self.codes[0], groups, k)
+
+    @cached_property
+    def few(self) -> _Chunks:
+        return _Chunks(self.ways, self.codes[0], self.rows, _FEW)
+
+    @cached_property
+    def many(self) -> _Chunks:
+        return _Chunks(self.ways, self.codes[0], self.rows, _MANY)
+
+    def of(self, rows: np.ndarray) -> Iterator[np.ndarray]:
+        """Yield (P, 3) int64 of image, bits, other: what has become sure, step after step.
+
+        It comes by image, bits and other, and never nearer than what came before it.
         """
-        index, masks = self.index[chunk], _masks(weight)
-        values = self.packed[:, rows, chunk].ravel()
-        codes, images = self.codes[:, rows].ravel(), np.tile(rows, self.ways)
+        blocks = [_Searched(rows[at : at + _IMAGES]) for at in range(0, len(rows), _IMAGES)]
+        before = -1
+        for step in _steps(self.far, self._few_bits()):
+            for block in blocks:
+                report_progress("comparing hashes", max(before, 0), self.far, "bits")
+                self._advance(block, step)
+            bits = [block.found[:, 1] for block in blocks]
+            yield np.concatenate(
+                [np.zeros((0, 3), np.int64)]
+                + [
+                    block.found[(before < own) & (own <= step.sure)]
+                    for block, own in zip(blocks, bits, strict=True)
+                ]
+            )
+            before = max(before, step.sure)
+
+    def _few_bits(self) -> int:
+        """Return how many bits few chunks make sure; -1: none."""
+        if self.n < _LARGE:
+            return -1
+        crowded = self.many.crowd() > _CROWD
+        return min(self.far, _CROWDED_BITS if crowded else _FEW_BITS)
+
+    def _advance(self, block: _Searched, step: _Step) -> None:
+        """Take one step for those that are not done."""
+        if not len(block.left):
+            return
+        given = self._looked_up(block.left, step)
+        if given is None:
+            block.found = self._best([block.found, *self._compared(block.left)])
+            block.left = block.left[:0]
+            return
+        if given:
+            block.found = self._best([block.found, *given])
+        near = np.bincount(block.found[block.found[:, 1] <= step.sure, 0], minlength=self.n)
+        block.left = block.left[near[block.left] < self.k]
+
+    def _looked_up(self, rows: np.ndarray, step: _Step) -> list[np.ndarray] | None:
+        """Look up what the images' codes give in a step.
+
+        None where that costs more than a fair part of comparing them all.
+        """
+        chunks = self.few if step.chunks == _FEW else self.many
+        index, masks = chunks.index[step.chunk], _masks(chunks.bits, step.weight)
+        price = len(self.rows) // step.chunks  # comparisons, per image and way
         if len(masks) * _LOOK_UP > price:
             return None
-        given, total = [], 0
-        step = max(1, _BLOCK // len(values))
-        for start in range(0, len(masks), step):
-            asked = (values ^ masks[start : start + step, None]).ravel()
+        values = chunks.values[step.chunk][:, rows].ravel()
+        codes, images = self.codes[:, rows].ravel(), np.tile(rows, len(self.codes))
+        given: list[np.ndarray] = []
+        total = 0
+        for start in range(0, len(masks), size := max(1, _BLOCK // len(values))):
+            asked = (values ^ masks[start : start + size, None]).ravel()
             hits = np.flatnonzero(index.there[asked])
-            found = asked[hits]
-            counts = index.count[found]
-            total += int(counts.sum())
+            total += int(index.count[asked[hits]].sum())
             if total * _GIVEN > price * len(values):
                 return None
-            for part in _split(counts, _BLOCK):
-                repeated = np.repeat(np.arange(part.start, part.stop), counts[part])
-                before = np.cumsum(counts[part]) - counts[part]
-                within = np.arange(len(repeated)) - np.repeat(before, counts[part])
-                place = index.start[found[repeated]] + within
-                query = hits[repeated] % len(values)
-                given.append(
-                    self._kept(codes[query] ^ index.codes[place], images[query], index.order[place])
-                )
+            given += self._given(index, asked[hits], codes, images, hits % len(values))
         return given
+
+    def _given(
+        self,
+        index: _Index,
+        found: np.ndarray,
+        codes: np.ndarray,
+        images: np.ndarray,
+        query: np.ndarray,
+    ) -> Iterator[np.ndarray]:
+        """Yield the near ones of the codes that an index has under these values.
+
+        query: which of the images' codes asks for each.
+        """
+        counts = index.count[found]
+        for part in _split(counts, _BLOCK):
+            many, own = counts[part], query[part]
+            ends = np.cumsum(many)
+            place = np.repeat(index.start[found[part]] - (ends - many), many)
+            place += np.arange(len(place))
+            bits = np.bitwise_count(np.repeat(codes[own], many) ^ index.codes[place])
+            near = np.flatnonzero(bits <= self.far)
+            i = images[own[np.searchsorted(ends, near, side="right")]]
+            yield self._of_other_groups(i, bits[near], index.rows[place[near]])
 
     def _compared(self, rows: np.ndarray) -> Iterator[np.ndarray]:
         """All codes near these images."""
-        step = max(1, _BLOCK // self.n)
+        others = self.codes[0, self.rows]
+        step = max(1, _BLOCK // len(others))
         for start in range(0, len(rows), step):
             part = rows[start : start + step]
-            bits = np.bitwise_count(self.codes[0, part, None] ^ self.codes[0])
+            bits = np.bitwise_count(self.codes[0, part, None] ^ others)
             for way in self.codes[1:]:
-                np.minimum(bits, np.bitwise_count(way[part, None] ^ self.codes[0]), out=bits)
+                np.minimum(bits, np.bitwise_count(way[part, None] ^ others), out=bits)
             i, j = np.nonzero(bits <= self.far)
-            other = self.groups[part[i]] != self.groups[j]
-            yield np.column_stack([part[i[other]], bits[i[other], j[other]], j[other]]).astype(
-                np.int64
-            )
+            yield self._of_other_groups(part[i], bits[i, j], self.rows[j])
 
-    def _kept(self, differing: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
-        """(P, 3) of those pairs (i, j) that are near and of other groups.
-
-        differing: their codes, exclusive or.
-        """
-        bits = np.bitwise_count(differing)
-        near = np.flatnonzero(bits <= self.far)
-        near = near[self.groups[i[near]] != self.groups[j[near]]]
-        return np.column_stack([i[near], bits[near], j[near]]).astype(np.int64)
+    def _of_other_groups(self, i: np.ndarray, bits: np.ndarray, j: np.ndarray) -> np.ndarray:
+        """(P, 3) of the pairs of two groups."""
+        other = self.groups[i] != self.groups[j]
+        return np.column_stack([i[other], bits[other], j[other]]).astype(np.int64)
 
     def _best(self, parts: Sequence[np.ndarray]) -> np.ndarray:
         """Return the k nearest of each image, each once, by image, bits and other."""
@@ -177,9 +230,46 @@ class _Search:
         i, j, bits = (pairs >> 6) // self.n, (pairs >> 6) % self.n, pairs & 63
         order = np.sort((i * 64 + bits) * self.n + j)
         i, bits, j = order // self.n // 64, order // self.n % 64, order % self.n
-        first = np.searchsorted(i, i)
-        near = np.arange(len(i)) - first < self.k
+        near = _rank(i) < self.k
         return np.column_stack([i[near], bits[near], j[near]])
+
+
+def nearest(ways: np.ndarray, groups: np.ndarray, k: int, far: int) -> np.ndarray:
+    """Return (P, 3) int64 of image, bits, other, nearest first: all that `Search` finds."""
+    every = np.arange(len(groups))
+    found = np.concatenate([np.zeros((0, 3), np.int64), *Search(ways, groups, k, far).of(every)])
+    return found[np.lexsort((found[:, 2], found[:, 1], found[:, 0]))]
+
+
+def _steps(far: int, few_bits: int) -> Iterator[_Step]:
+    """Yield steps until `far` bits are sure, the first `few_bits` by few chunks."""
+    for chunks, last in ((_FEW, few_bits), (_MANY, far if few_bits < far else -1)):
+        for sure in range(last + 1):
+            yield _Step(chunks, sure % chunks, sure // chunks, sure)
+
+
+def _standing_for_all(codes: np.ndarray, groups: np.ndarray, k: int) -> np.ndarray:
+    """Return the rows that can be among the k nearest of any image, ascending.
+
+    Of one code, and for a group that is left out, these are the k lowest of the others: of each
+    group the first k, and the groups that come first, one more than k.
+    """
+    order = np.lexsort((np.arange(len(codes)), groups, codes))
+    code = np.unique(codes[order], return_inverse=True)[1]
+    new = (np.diff(code, prepend=-1) != 0) | (np.diff(groups[order], prepend=groups[order[0]]) != 0)
+    part = np.cumsum(new) - 1  # of one code and one group
+    first = order[new]  # its lowest row
+    within = _rank(part)
+    by_first = np.lexsort((first, code[new]))
+    rank = np.empty(len(first), np.int64)
+    rank[by_first] = _rank(code[new][by_first])
+    return np.sort(order[(within < k) & (rank[part] <= k)])
+
+
+def _rank(values: np.ndarray) -> np.ndarray:
+    """Return the place of each among its equals, which stand together in ascending order."""
+    found: np.ndarray = np.arange(len(values)) - np.searchsorted(values, values)
+    return found
 
 
 def _split(counts: np.ndarray, most: int) -> Iterator[slice]:
@@ -195,9 +285,8 @@ def _split(counts: np.ndarray, most: int) -> Iterator[slice]:
             start = end
 
 
-def _masks(weight: int) -> np.ndarray:
-    """(M,) uint16 with so many bits set."""
+def _masks(bits: int, weight: int) -> np.ndarray:
+    """(M,) int32 with `weight` of so many bits set."""
     return np.array(
-        [sum(1 << bit for bit in bits) for bits in combinations(range(CHUNK_BITS), weight)],
-        np.uint16,
+        [sum(1 << bit for bit in chosen) for chosen in combinations(range(bits), weight)], np.int32
     )
