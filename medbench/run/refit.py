@@ -212,11 +212,14 @@ def _fitted(context: RunContext, unit: Unit, planned: PlannedCell, row: Row) -> 
     arrays = [found.array for found in unit_features(plan, unit, device)]
     protocol, pending = plan.protocols[row.cell.protocol], PendingFit(planned, (planned,))
     train, draw = training_of(context, unit, protocol, [pending], arrays), plan.draw(row.cell)
+    target = np.asarray(columns(arrays, unit.data.where(plan.target)))
     if unit.method.own_head:
-        head: Head = fused_head(train, draw, unit.method.settings["tokens"])
+        head: Head
+        head, scores = fused_head(train, draw, unit.method.settings["tokens"], target)
+        answers = scores.probabilities, scores.decisions
     else:
         head = HEADS[row.cell.protocol](train, draw, row.chosen)
-    answers = head.score(np.asarray(columns(arrays, unit.data.where(plan.target))))
+        answers = head.score(target)
     return train, Fit(head, (), *answers, typical_of(train.features, train.groups))
 
 

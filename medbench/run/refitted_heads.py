@@ -12,7 +12,7 @@ from medbench.models.exported.components import Components
 from medbench.models.exported.trained_heads import FREE
 from medbench.models.exported.training_vectors import NeighbourHead, SupportHead
 from medbench.protocols import knn, linear, svm_logreg
-from medbench.schema import Train
+from medbench.schema import Scores, Train
 
 if TYPE_CHECKING:
     import torch
@@ -102,17 +102,25 @@ HEADS: dict[str, Callable[[Train, np.ndarray, Mapping[str, Any]], Head]] = {
 }
 
 
-def fused_head(train: Train, draw: np.ndarray, tokens: Tokens) -> FusedHead:
-    """Train a fusion's own head over frozen members, for the first draw that `train` is for."""
+def fused_head(
+    train: Train, draw: np.ndarray, tokens: Tokens, target: np.ndarray
+) -> tuple[FusedHead, Scores]:
+    """Train a fusion's own head over frozen members, for the first draw that `train` is for.
+
+    Its scores of the features `target` are made on the device, as the run made them.
+    """
+    from medbench.models.fusion.draw_state import score_target
     from medbench.models.fusion.loop import fitted, pool_of
 
-    pool = pool_of(np.split(train.features, np.cumsum(train.widths)[:-1], axis=1), train.device)
+    cuts = np.cumsum(train.widths)[:-1]
+    pool = pool_of(np.split(train.features, cuts, axis=1), train.device)
     requested = train.requested[0] if train.requested else None
     of = (train.labels, train.groups, train.kind, train.n_classes)
     model, state = fitted(pool, *of, draw, train.seeds[0], requested, tokens)
+    scores = score_target(model, state, np.split(target, cuts, axis=1), None)
     centre = np.concatenate([one.cpu().numpy() for one in state.centre])
     usable = state.usable.cpu().numpy()
-    return FusedHead(
+    head = FusedHead(
         model.cpu(),
         centre,
         np.array(state.scale),
@@ -121,6 +129,7 @@ def fused_head(train: Train, draw: np.ndarray, tokens: Tokens) -> FusedHead:
         state.base,
         train.kind == "multilabel",
     )
+    return head, scores
 
 
 def tuned_head(head: torch.nn.Module, train: Train) -> Head:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medbench.models.exported.layout import MOST, ONNX
 from medbench.models.exported.onnx_resize import OPSET, resize
 from medbench.schema import UserError
 from medbench.stats.temperature import SMALLEST
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from medbench.models.exported.layout import Parts
 
+ROOM = 64 << 20  # for all that is not a weight
 OUTPUTS = ("probabilities", "calibrated", "features")
 INSTALL = "pip install 'medbench[onnx]'"
 
@@ -50,6 +52,7 @@ def write_onnx(file: Path, parts: Parts) -> None:
     import torch
     from onnx import compose
 
+    _check_size(parts)
     inner, names = file.with_suffix(".inner"), inputs(parts)
     # inside a fusion that was trained together, whose members have other sizes
     exporter: Any = torch.onnx  # which does not name all that it has
@@ -78,6 +81,18 @@ def write_onnx(file: Path, parts: Parts) -> None:
     whole.producer_name = "medbench"
     onnx.checker.check_model(whole)
     onnx.save(whole, str(file))
+
+
+def _check_size(parts: Parts) -> None:
+    """Raise UserError for weights that one file does not hold: a protocol buffer ends at 2 GiB."""
+    nets = [tower.net for tower in parts.towers]
+    total = sum(value.nbytes for net in nets for value in net.state_dict().values())
+    total += 2 * sum(value.nbytes for value in parts.head.arrays().values())
+    if total > MOST[ONNX] - ROOM:
+        raise UserError(
+            f"The weights take {total / 2**30:.1f} GiB, more than one ONNX file holds.",
+            then="leave --onnx out",
+        )
 
 
 def _bicubic(g: Any, x: Any, size: Any, *_: Any) -> Any:
