@@ -18,6 +18,7 @@ import medbench as package
 from medbench import UserError
 from medbench.images.cropping import square
 from medbench.images.packing import squeeze
+from medbench.models.exported import onnx_file
 from medbench.models.exported.onnx_resize import resize
 
 pytest.importorskip("onnx")
@@ -217,3 +218,11 @@ def test_export_measures_that_of_every_protocol(
     own, other = package.load("model", "cpu"), package.load("model", runtime="onnx")
     files = sorted((folder / "test").rglob("*.png"))
     np.testing.assert_allclose(other.predict_proba(files), own.predict_proba(files), atol=1e-4)
+
+
+def test_weights_that_one_file_does_not_hold_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(onnx_file.MOST, "model.onnx", onnx_file.ROOM)
+    with pytest.raises(UserError, match=r"take 0.0 GiB, more than one ONNX file holds"):
+        written(tmp_path / "model", onnx=True)
