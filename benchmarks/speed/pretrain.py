@@ -36,7 +36,7 @@ from medbench.methods.simclr import SIMCLR
 from medbench.methods.swav import SWAV
 from medbench.models.pretrain import Position, Recipe, pretrain
 from medbench.models.pretrain.optimizer import freeze, train_mode
-from medbench.models.pretrain.recipe import QUICK_VIEWS
+from medbench.schema.methods import QUICK_VIEWS
 from medbench.system.precision import autocast, products
 
 BATCH, ROUNDS = 64, 3
