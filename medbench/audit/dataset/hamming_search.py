@@ -32,7 +32,7 @@ BITS = 63
 _FEW, _MANY = 3, 4
 _FEW_BITS, _CROWDED_BITS = 5, 8
 _LARGE = 4096  # images from which on the tables of large chunks are worth being made
-_CROWD = 0.5  # codes that share one of many chunks with one: more of them are looked up by few
+_CROWD = 2.0  # codes that share one of many chunks with one: more of them are looked up by few
 #: What a look-up takes, and a code that it gives, in comparisons of two codes.
 _LOOK_UP, _GIVEN = 3, 8
 _BLOCK = 200_000  # numbers that are worked on at once, that they stay near a core
@@ -80,12 +80,14 @@ class _Index:
 class _Chunks:
     """Codes cut into so many chunks.
 
-    Bit b is in chunk b mod m, as neighbouring frequencies go together.
+    Bits are dealt by how often they are set: films of one kind agree in some of them, and a chunk
+    of such bits alone would be shared by all.
     """
 
     def __init__(self, ways: np.ndarray, codes: np.ndarray, rows: np.ndarray, count: int):
         self.bits = -(-BITS // count)
-        own = [np.ascontiguousarray(ways[..., chunk::count]) for chunk in range(count)]
+        order = np.argsort(np.abs(ways[0].mean(0) - 0.5), kind="stable")
+        own = [ways[..., order[chunk::count]] for chunk in range(count)]
         self.values = [bits @ (1 << np.arange(bits.shape[-1], dtype=np.int32)) for bits in own]
         self.index = [_Index(values[0], codes, rows, self.bits) for values in self.values]
 
