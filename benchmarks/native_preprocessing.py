@@ -10,6 +10,12 @@ mean over all images, as a probe reads them: median and 95th percentile over the
 squashed, whatever the processor does (`--crop squash`), and cropped as the config says. Beside them,
 for scale, two different images. What is left is Pillow's rounding beside torchvision's, and that a
 large JPEG is decoded at a half, a quarter or an eighth. Three minutes on two cores.
+
+Default encoder, median (95th percentile), squashed -> cropped, on HAM10000 at 200 x 150 px; those of
+HyperKvasir and Kermany were square, so that only a smaller middle shows: a processor that squashes
+.0001 (.0002); 256 and the middle 224 .30 (.64) -> .0001 (.0002), .25 and .36 -> .0000 on the square
+ones; timm's center .875 .30 (.64) -> .0000, border .17 (.30) -> .0000; open_clip's shortest .15
+(.35) -> .0000.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from trees import hub
 
 from medbench import Grid, UserError, images
 from medbench.images import cropping
-from medbench.images.cropping import CropRule, crop_of
+from medbench.images.cropping import CropRule, crop_in, crop_of
 from medbench.images.packing import squeeze
 from medbench.models import encoders
 from medbench.models.hub import preprocessing
@@ -142,6 +142,8 @@ def test_another_size_keeps_the_share() -> None:
 def test_a_crop_is_read_back_as_it_was_written(text: str) -> None:
     for crop in ("squash", "squash 36 floor", "center 256", "border 224 124,116,104"):
         assert str(crop_of(crop)) == crop
+    row = {"identity": {"encoder": {"crop": "center 256 floor"}}}
+    assert [crop_in(one).name for one in (row, {})] == ["center crop of 256 px", ""]
     with pytest.raises(ValueError, match="is no crop"):
         crop_of(text)
 

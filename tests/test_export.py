@@ -498,6 +498,7 @@ def test_a_row_of_an_encoder_of_the_hub_is_exported(
     assert "a probability differs by 0 from the saved one" in capsys.readouterr().out
     card = Path("model/README.md").read_text()
     assert "resizes the shorter side to 40 and crops the middle 32 pixels" in card
+    assert "at 32 px, center crop of 40 px, fp32" in Path("runs/mine/leaderboard.md").read_text()
     assert [one.crop for one in package.load("model", "cpu").parts.seen] == ["center 40"]
 
 

@@ -212,6 +212,8 @@ def test_a_pool_by_path_and_by_name(
         saved(pixels, tmp_path / "roots" / "isic2020" / "train" / f"ISIC_{i}.jpg")
     monkeypatch.setenv("MEDBENCH_DATA", str(tmp_path / "roots"))
     by_name = planned(f"folder:{folder}", "isic2020").units[1]
+    from_there = planned(f"folder:{folder}", "isic2020", data=str(tmp_path / "roots")).units[1]
+    assert from_there.weights.sha256 == by_name.weights.sha256
     by_path = planned(f"folder:{folder}", str(tmp_path / "roots" / "isic2020")).units[1]
     pools = [unit.data.unlabelled for unit in (by_name, by_path)]
     assert [pool and pool.names for pool in pools] == [("ISIC 2020",), ("isic2020",)]

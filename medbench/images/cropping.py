@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
@@ -84,6 +85,11 @@ class Crop(NamedTuple):
         side = self.side or size
         return f"squashes to {side}" + (f" and crops the middle {size}" if side != size else "")
 
+    @property
+    def name(self) -> str:
+        """`center crop of 256 px`; "" of an image that is seen whole."""
+        return f"{self.mode} crop of {self.side} px" if self.side else ""
+
     def resized(self, width: int, height: int) -> tuple[int, int]:
         """Return the width and height that a picture is resized to.
 
@@ -117,6 +123,11 @@ def crop_of(text: str) -> Crop:
         if right and max(crop.fill) <= 255 and str(crop) == text:
             return crop
     raise ValueError(f"{text!r:.60} is no crop")
+
+
+def crop_in(provenance: Mapping[str, Any]) -> Crop:
+    """Return the crop that a row's provenance says, of a fusion that of its own encoder."""
+    return crop_of(provenance.get("identity", {}).get("encoder", {}).get("crop", SQUASH))
 
 
 def needed(size: int, crop: str) -> int:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from medbench.images.cropping import crop_in
 from medbench.report.leaderboard import (
     Leaderboard,
     at_home,
@@ -143,7 +144,9 @@ def _task(name: str) -> Task | None:
 def _encoders(rows: Sequence[Row], cited: _Cited) -> list[str]:
     found = []
     networks = _unique(
-        f"{escape_tex(row.cell.encoder)}" + (f" at {row.cell.size} pixels" if row.cell.size else "")
+        escape_tex(row.cell.encoder)
+        + (f" at {row.cell.size} pixels" if row.cell.size else "")
+        + (f" ({crop_in(row.provenance).name})" if crop_in(row.provenance).side else "")
         for row in rows
     )
     if networks:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from medbench.images.cropping import SQUASH, crop_of
+from medbench.images.cropping import crop_in
 from medbench.report.card_sections import (
     allowing_for_the_choice,
     calibration_lines,
@@ -181,11 +181,11 @@ def _use(choice: ModelChoice, making: Making) -> list[str]:
 def _seen(choice: ModelChoice, making: Making) -> str:
     """Say what becomes of an image, as the row's provenance has it."""
     size = choice.row.cell.size
-    crop = choice.row.provenance.get("identity", {}).get("encoder", {}).get("crop", SQUASH)
+    crop = crop_in(choice.row.provenance)
     if making.members and not making.tuned:
         return "Each member sees the image at the size, and with the crop, in its `config.json`."
-    if crop != SQUASH:
-        return f"An image is not seen as it is: medbench {crop_of(crop).words(size)} pixels."
+    if crop.side:
+        return f"An image is not seen as it is: medbench {crop.words(size)} pixels."
     return f"The whole image is squeezed to {size} x {size} pixels, nothing is cropped."
 
 

@@ -12,6 +12,7 @@ from datetime import date
 from itertools import product
 from typing import Any
 
+from medbench.data.unlabelled import POOLS
 from medbench.images.augment import RECIPES
 from medbench.models import encoders
 from medbench.models.stated import stated
@@ -93,6 +94,7 @@ def check_options(grid: Grid) -> None:
         grid.data not in (None, "phantom")
         and not grid.shifts
         and all(task.startswith("folder:") for task in grid.tasks)
+        and not any(word.rpartition("=")[2] in POOLS for word in grid.unlabelled)
     ):
         raise UserError(
             f"--data {grid.data} says nothing of a folder of your own, which --task names.",

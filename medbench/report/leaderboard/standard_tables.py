@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from medbench.images.cropping import crop_in
 from medbench.report.leaderboard.class_groups import class_group_notes
 from medbench.report.leaderboard.families import to_supervised
 from medbench.report.leaderboard.lines import (
@@ -299,9 +300,16 @@ def _setting(board: Leaderboard, rows: Sequence[Row]) -> list[Note]:
     found = []
     if rows:
         networks = {
-            row.cell.encoder
-            + (f" at {row.cell.size} px" if row.cell.size else "")
-            + f", {row.provenance['precision']}"
+            ", ".join(
+                filter(
+                    None,
+                    (
+                        row.cell.encoder + (f" at {row.cell.size} px" if row.cell.size else ""),
+                        crop_in(row.provenance).name,
+                        str(row.provenance["precision"]),
+                    ),
+                )
+            )
             for row in rows
         }
         judged = dict.fromkeys(row.cell.protocol for row in rows)
