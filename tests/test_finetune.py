@@ -195,6 +195,17 @@ def test_the_head_starts_at_the_linear_protocols_solution(kind: Any, tmp_path: P
     assert np.allclose(start, expected["x"].probabilities, atol=1e-4)
 
 
+def test_a_network_handed_over_in_training_mode_is_frozen_for_its_probe(tmp_path: Path) -> None:
+    """Its dropout would draw from a generator that nobody has seeded: another head each time."""
+    labels = np.arange(12) % 3
+    scores = []
+    for i, made in enumerate((build, lambda: build().train())):
+        train = job(labels, "multiclass", 3, tmp_path / str(i))
+        train = replace(train, network=replace(NETWORK, build=made))
+        scores.append(scored(train, pictures(labels)[:6], replace(SHORT, steps=1, rates=(1e-3,))))
+    assert np.array_equal(scores[0].probabilities, scores[1].probabilities)
+
+
 def test_a_pass_shows_every_image_once(tmp_path: Path) -> None:
     labels, n = LABELS["multiclass"]
     everything = np.arange(120)

@@ -26,11 +26,14 @@ from medbench.models import encoders, features, logistic, neighbours
 from medbench.models.finetune import MODERN
 from medbench.models.finetune import loop as finetuning
 from medbench.models.forward_pass import Division
+from medbench.models.fusion import FusionRecipe, fit_predict
+from medbench.models.fusion.draw_state import DrawState
 from medbench.models.logistic import lbfgs, spaces
 from medbench.models.pretrain import Position, checkpointing, loop
 from medbench.models.pretrain.lars import LARS
 from medbench.protocols import finetune, knn, linear
 from medbench.schema import Network, Train
+from medbench.stats import splits
 from medbench.system import transfer
 from medbench.system.ahead import one_ahead
 from tests.fakes.pretended_gpu import FUSED, Counts, OnGpu, pretended_gpu
@@ -526,6 +529,17 @@ def test_neighbours_found_in_float32_are_those_of_float64(kind: str, twins: bool
     np.testing.assert_allclose(found.probabilities, own.probabilities, atol=1e-6)
 
 
+def test_a_choice_among_many_k_waits_no_more_often_than_among_few(gpu: Counts) -> None:
+    """Features are sent twice, fetched are the losses, the votes at the best k, and the targets'."""
+    for n in (120, 400):
+        x, y = task("multiclass", n)
+        given = Train(x, y, np.arange(n).astype(str), "multiclass", 3, "cuda")
+        gpu.clear()
+        (answer,) = knn.knn(given, {"t": x[:9]}, [np.arange(n)])
+        assert gpu.waits == 7, gpu.told()
+    assert answer["t"].chosen["rule"] != splits.UNDIVIDED
+
+
 def test_few_neighbours_are_compared_in_float64(gpu: Counts) -> None:
     images = torch.nn.functional.normalize(
         torch.randn(500, 16, dtype=torch.float64, generator=generator()), dim=1
@@ -536,6 +550,42 @@ def test_few_neighbours_are_compared_in_float64(gpu: Counts) -> None:
     near, who = torch.where(barred.cpu(), -torch.inf, images[:40].cpu() @ images.cpu().T).topk(5)
     assert torch.equal(found[1].cpu()[:, :5], who)
     torch.testing.assert_close(found[0].cpu()[:, :5], near, atol=1e-12, rtol=0)
+
+
+# -- fusion
+# --------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_batches_of_a_fused_head_wait_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """But at a check, whose answer says whether there is another batch."""
+    x, y = task("multiclass", 200)
+    recipe = FusionRecipe("short", epochs=2, rates=(1e-3,))
+    waits: list[int] = []
+    real = DrawState.next_batch
+
+    def noted(state: DrawState) -> torch.Tensor:
+        waits.append(counts.waits)
+        return real(state)
+
+    monkeypatch.setattr(DrawState, "next_batch", noted)
+    answers = []
+    for device in ("cpu", "cuda"):
+        waits.clear()
+        with pretended_gpu() as counts:
+            data = ([x, x[:, :9]], y, np.arange(200).astype(str), "multiclass", 3)
+            ((answer, _),) = fit_predict(
+                *data,
+                {"t": [x, x[:, :9]]},
+                [np.arange(200)],
+                [0],
+                tokens="none",
+                device=device,
+                recipe=recipe,
+            )
+        answers.append(answer["t"])
+    between = np.diff(waits)
+    assert len(between) >= 5 and (between > 0).sum() == 1 < answers[1].chosen["checks"] + 1
+    np.testing.assert_allclose(answers[1].probabilities, answers[0].probabilities, atol=1e-6)
 
 
 # -- scoring

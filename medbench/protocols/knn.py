@@ -89,6 +89,7 @@ def choose_k(
 
     from medbench.models import neighbours
     from medbench.stats import splits
+    from medbench.system.transfer import sent
 
     held = splits.held_out_fold(labels, groups, MAX_FOLDS, divided)
     out = np.flatnonzero(held >= 0)
@@ -98,13 +99,14 @@ def choose_k(
             {"k": min(FIXED_NEIGHBOURS, len(labels)), "rule": splits.UNDIVIDED},
             None,
         )
-    fold, asked = (torch.as_tensor(where, device=images.device) for where in (held, out))
+    fold, asked = sent([torch.as_tensor(where) for where in (held, out)], images.device)
     fewest = len(labels) - int(np.bincount(held[out]).max())
     ks = [k for k in NEIGHBOURS if k <= fewest]
     exclusive = labels.ndim == 1
-    outcomes = int(values.any(0).sum()) if exclusive else 2
-    losses = torch.zeros(len(ks), dtype=torch.float64, device=images.device)
-    shares = np.empty((len(ks), len(out), values.shape[1]), np.float32)
+    outcomes = len(np.unique(labels)) if exclusive else 2
+    summed = torch.zeros(len(ks), dtype=torch.float64, device=images.device)
+    # on the device until one k is chosen: a GPU is not waited for in between
+    shares = summed.new_empty((len(ks), len(out), values.shape[1]), dtype=torch.float32)
     for block in blocks(len(out), max(images.shape), str(images.device)):
         rows = asked[block]
         near, who = neighbours.nearest(images[rows], images, max(ks), fold[rows, None] == fold)
@@ -112,10 +114,10 @@ def choose_k(
         for i, (share, heard) in enumerate(votes(near, who, ks, values, known)):
             probability = (heard * share + 1 / outcomes) / (heard + 1)
             loss = -(yes * probability.log()).sum()
-            losses[i] += loss if exclusive else loss - (no * (1 - probability).log()).sum()
-            shares[i, block] = torch.where(heard > 0, share, torch.nan).cpu().numpy()
-    losses /= known[asked].sum()
-    best = int((losses <= losses.min() + TIE).nonzero()[0])  # the candidates ascend
+            summed[i] += loss if exclusive else loss - (no * (1 - probability).log()).sum()
+            shares[i, block] = torch.where(heard > 0, share, torch.nan).float()
+    losses = (summed / known[asked].sum()).cpu().numpy()
+    best = int(np.flatnonzero(losses <= losses.min() + TIE)[0])  # the candidates ascend
     rule = f"{held.max() + 1}-fold grouped CV, log-loss"
     chosen = {
         "k": ks[best],
@@ -123,7 +125,7 @@ def choose_k(
         "cv_log_loss": float(losses[best]),
         "at_edge": ks[best] == NEIGHBOURS[-1],
     }
-    return ks[best], chosen, HeldOut(out, shares[best])
+    return ks[best], chosen, HeldOut(out, shares[best].cpu().numpy())
 
 
 def votes(
@@ -176,7 +178,9 @@ def _ballots(labels: np.ndarray, n_classes: int, device: str) -> tuple[torch.Ten
     """values (n, C) and known (n, C), (n, 1) for exclusive classes: float64 0/1."""
     import torch
 
-    given = torch.as_tensor(labels, device=device)
+    from medbench.system.transfer import array_sent
+
+    given = array_sent(labels, torch.device(device))
     if labels.ndim == 1:
         return torch.nn.functional.one_hot(given.long(), n_classes).double(), torch.ones(
             len(labels), 1, dtype=torch.float64, device=device

@@ -13,6 +13,7 @@ cuSOLVER, NCCL, real streams, time.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import sys
 import time
 from collections import Counter
@@ -26,7 +27,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_flatten, tree_map_only
 
-SOURCE = str(Path(__file__).resolve().parents[2] / "medbench")
+import medbench
+
+SOURCE = str(Path(medbench.__file__).resolve().parent)  # of the version that runs
 GPU = torch.device("cuda", 0)
 #: Operations that wait for the host wherever they run: they read a value, or the shape of their
 #: result depends on one.
@@ -514,6 +517,14 @@ def _new_tensor(self: torch.Tensor, data: Any, dtype: Any = None, **_: Any) -> t
     return torch.tensor(data, dtype=dtype or self.dtype)
 
 
+def _fused_kernels() -> Any:
+    """The module of kernels that are compiled; None in a version before it."""
+    try:
+        return importlib.import_module("medbench.images.augment.fused")
+    except ModuleNotFoundError:
+        return None
+
+
 @contextlib.contextmanager
 def pretended_gpu(memory: int = 140 << 30) -> Iterator[Counts]:
     """Inside, `cuda` is there, with so many bytes free. Gives what it is asked to do, counted."""
@@ -546,8 +557,7 @@ def pretended_gpu(memory: int = 140 << 30) -> Iterator[Counts]:
         "load": _loaded(torch.load),
         "autocast": _autocast,
     }
-    from medbench.images.augment import fused
-
+    fused = _fused_kernels()
     looks = [
         name for name in vars(torch.optim.Optimizer) if name.endswith("_graph_capture_health_check")
     ]
@@ -564,7 +574,7 @@ def pretended_gpu(memory: int = 140 << 30) -> Iterator[Counts]:
                 )
             },
         ),
-        (fused, {"compiled": _few_kernels}),
+        *([(fused, {"compiled": _few_kernels})] if fused else []),
     ]
     before = [(place, {name: getattr(place, name) for name in new}) for place, new in places]
     overwriting = torch.__future__.get_overwrite_module_params_on_conversion()
@@ -582,5 +592,6 @@ def pretended_gpu(memory: int = 140 << 30) -> Iterator[Counts]:
             for name, value in old.items():
                 setattr(place, name, value)
         torch.__future__.set_overwrite_module_params_on_conversion(overwriting)
-        fused.can_fuse.cache_clear()
+        if fused:
+            fused.can_fuse.cache_clear()
         _counts.pop()

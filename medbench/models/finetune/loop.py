@@ -231,7 +231,7 @@ class FineTuning:
         self.labels = torch.as_tensor(train.labels[fit], device=self.device)
         self.pixels = TrainingPixels(train.features, fit, self.device)
         self.crops = recipe.crops(network.modality)
-        encoder = network.build().to(self.device)
+        encoder = network.build().to(self.device).eval()  # frozen: whatever it was handed over as
         self.width = width(encoder, network.size, self.device)
         self.transformer = recipe.transformer if is_transformer(encoder) else None
         batch = self.transformer[1] if self.transformer else recipe.batch

@@ -102,10 +102,11 @@ class DrawState:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self.seed)
             model = Head([x.shape[1] for x in pool], outputs, tokens, recipe.width, recipe.dropout)
+        model.to(self.rows.device)
         if self.best:
             for parameter, value in zip(model.parameters(), self.best, strict=True):
                 parameter.data = value
-        return model.to(self.rows.device).eval()
+        return model.eval()
 
     def chosen(self) -> dict[str, Any]:
         if not len(self.held):
