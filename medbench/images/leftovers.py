@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path, PurePath, PurePosixPath
 
 from medbench.images import decoding
@@ -142,28 +143,28 @@ def made_of(paths: Iterable[str]) -> dict[str, str]:
     >>> made_of(["a/1.png", "a/1_mask.png", "b/images/2.png", "b/masks/2.png", "a/3_mask.png"])
     {'a/1_mask.png': 'a/1.png', 'b/masks/2.png': 'b/images/2.png'}
     """
-    every = [PurePosixPath(path) for path in paths]
+    every = list(paths)
+    made = {path: names for path in every if (names := list(_origins(PurePosixPath(path))))}
+    # of a million images few are called so, and only what these may come from is looked for
+    wanted = {name for names in made.values() for name in names}
     by_name: dict[tuple[str, ...], str] = {}
-    for path in every:
+    for path in map(PurePosixPath, every if wanted else ()):
         if not any(map(_is_drawn, path.parts[:-1])):
             folders, stem = path.parts[:-1], path.stem.casefold()
             for short in [folders, *(folders[:k] + folders[k + 1 :] for k in range(len(folders)))]:
-                by_name.setdefault((*short, stem), path.as_posix())
+                if (*short, stem) in wanted:
+                    by_name.setdefault((*short, stem), path.as_posix())
     found = {}
-    for path in every:
-        origin = next(
-            (
-                by_name[name]
-                for name in _origins(path)
-                if name in by_name and by_name[name] != path.as_posix()
-            ),
-            None,
-        )
+    for text, names in made.items():
+        called = PurePosixPath(text).as_posix()
+        origins = (by_name[name] for name in names if name in by_name)
+        origin = next((origin for origin in origins if origin != called), None)
         if origin is not None:
-            found[path.as_posix()] = origin
+            found[called] = origin
     return found
 
 
+@cache
 def _is_drawn(folder: str) -> bool:
     return _FOLDER.fullmatch(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", folder)) is not None
 

@@ -23,8 +23,12 @@ def check_finite(features: Mapping[str, np.ndarray]) -> None:
     import numpy as np
 
     for name, given in features.items():
-        bad = np.flatnonzero(~np.isfinite(given).all(1))
-        if len(bad):
+        bad = [
+            row
+            for rows in blocks(len(given), max(1, given.shape[1]))
+            for row in rows.start + np.flatnonzero(~np.isfinite(given[rows]).all(1))
+        ]
+        if bad:
             raise UserError(f"The {name} features of {len(bad)} of {len(given)} images are not finite (first: image {bad[0]}): "
                             "the encoder's weights do not fit the images or the precision.", then="run it with --precision fp32")  # fmt: skip
 

@@ -29,7 +29,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from medbench.protocols._features import MAX_FOLDS, blocks, check_finite
+from medbench.protocols._features import MAX_FOLDS, blocks, check_finite, sent
 from medbench.schema import KINDS, HeldOut, Protocol, Scores, Train
 
 if TYPE_CHECKING:
@@ -89,7 +89,6 @@ def choose_k(
 
     from medbench.models import neighbours
     from medbench.stats import splits
-    from medbench.system.transfer import sent
 
     held = splits.held_out_fold(labels, groups, MAX_FOLDS, divided)
     out = np.flatnonzero(held >= 0)
@@ -99,7 +98,7 @@ def choose_k(
             {"k": min(FIXED_NEIGHBOURS, len(labels)), "rule": splits.UNDIVIDED},
             None,
         )
-    fold, asked = sent([torch.as_tensor(where) for where in (held, out)], images.device)
+    fold, asked = (sent(torch.as_tensor(where), images.device) for where in (held, out))
     fewest = len(labels) - int(np.bincount(held[out]).max())
     ks = [k for k in NEIGHBOURS if k <= fewest]
     exclusive = labels.ndim == 1
@@ -178,9 +177,7 @@ def _ballots(labels: np.ndarray, n_classes: int, device: str) -> tuple[torch.Ten
     """values (n, C) and known (n, C), (n, 1) for exclusive classes: float64 0/1."""
     import torch
 
-    from medbench.system.transfer import array_sent
-
-    given = array_sent(labels, torch.device(device))
+    given = sent(torch.as_tensor(labels), torch.device(device))
     if labels.ndim == 1:
         return torch.nn.functional.one_hot(given.long(), n_classes).double(), torch.ones(
             len(labels), 1, dtype=torch.float64, device=device

@@ -219,6 +219,7 @@ def _learn_block(
             _held_out(pool, columns, parts[s], *block.held_out(s, i)) for s, i in enumerate(places)
         ]
         guesses = [block.average(s, i) for s, i in enumerate(places)]
+        del block  # and the folds' images, before the whole subset's are made
     else:
         choices = [_choice(len(draw), [fixed_penalty], 0, None, splits.UNDIVIDED) for draw in draws]
     chosen = torch.tensor(
@@ -237,7 +238,7 @@ def _learn_block(
         MAX_ITERATIONS,
     )
     models = [
-        logistic.model(pool.take(draw), fits.of(s), columns, choice)
+        logistic.model(pool, draw, fits.of(s), columns, choice)
         for s, (draw, choice) in enumerate(zip(draws, choices, strict=True))
     ]
     return list(zip(models, held_out, strict=True))

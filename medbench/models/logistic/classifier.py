@@ -5,7 +5,7 @@ From its solution to probabilities and decisions.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,13 +31,6 @@ class Pool:
     kind: Kind
     n_classes: int
     basis: torch.Tensor | None
-
-    def take(self, index: np.ndarray) -> Pool:
-        """Return the images at `index` (n,) int."""
-        rows = torch.as_tensor(index, device=self.features.device)
-        return replace(
-            self, features=self.features[rows], labels=self.labels[index], groups=self.groups[index]
-        )
 
     def target(self) -> tuple[ClassTargets, np.ndarray]:
         return encode(self.labels, self.kind, str(self.features.device))
@@ -122,17 +115,18 @@ def encode(labels: np.ndarray, kind: Kind, device: str = "cpu") -> tuple[ClassTa
     return ClassTargets(values, torch.ones_like(values[:, :1]), softmax=True), columns
 
 
-def model(subset: Pool, fits: Fits, columns: np.ndarray, chosen: dict[str, Any]) -> Model:
-    """Build the model of a subset.
+def model(
+    pool: Pool, draw: np.ndarray, fits: Fits, columns: np.ndarray, chosen: dict[str, Any]
+) -> Model:
+    """Build the model of the images of a pool at `draw` (n,) int.
 
-    fits: solved for the `columns` of its pool, of which it may lack some.
+    fits: solved for the `columns` of the pool, of which the subset may lack some.
     """
-    _, own = subset.target()
+    labels, softmax = pool.labels[draw], pool.kind not in ("binary", "multilabel")
+    own = encode(labels, pool.kind)[1]
     places = torch.as_tensor(np.searchsorted(columns, own), device=fits.bias.device)
-    fits = fits.take(places, softmax=subset.kind not in ("binary", "multilabel"))
-    return Model(
-        fits, own, base_rate(subset.labels, subset.kind, subset.n_classes), subset.kind, chosen
-    )
+    base = base_rate(labels, pool.kind, pool.n_classes)
+    return Model(fits.take(places, softmax), own, base, pool.kind, chosen)
 
 
 def base_rate(labels: np.ndarray, kind: Kind, n_classes: int) -> np.ndarray:

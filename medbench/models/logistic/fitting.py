@@ -5,7 +5,7 @@ Targets, solutions, and the way from features to problems that the solver takes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -128,9 +128,9 @@ def fit(
     ):
         framed = framing([parts[i] for i in batch], features.shape[1], target.outputs)
         spaces = [rotate(features[parts[i]], dtype, constant, basis, framed) for i in batch]
-        problems = with_members(
-            pack(spaces, [target.take(parts[i]) for i in batch]), penalties.expand(len(batch), -1)
-        )
+        most = max(len(s.given) for s in spaces), max(len(s.spread) for s in spaces) + 1
+        packed, spaces = pack(spaces, [target.take(parts[i]) for i in batch], *most)
+        problems = with_members(packed, penalties.expand(len(batch), -1))
         w, iterations = solve(problems, start(problems), tolerance, max_iterations)
         chunks.append(unpack(problems, spaces, w, iterations, len(penalties)))
     back = torch.tensor(order, device=features.device).argsort()
@@ -202,53 +202,47 @@ def held_out_loss(
 
 
 def pack(
-    spaces: list[Space], targets: list[ClassTargets], rows: int = 0, columns: int = 0
-) -> Problems:
+    spaces: Iterable[Space], targets: Sequence[ClassTargets], rows: int, columns: int
+) -> tuple[Problems, list[Space]]:
     """Return parts as problems without members yet, padded to `rows` images and `columns`.
 
-    0: as many as the largest part needs.
+    And the spaces without their images, which the problems hold from here on: spaces that are made
+    one after another are never there twice.
     """
+    coming = iter(spaces)
+    space = next(coming)
     labels, classes = targets[0].values.shape[:2]
-    dtype, device = spaces[0].given.dtype, spaces[0].given.device
-    n = rows or max(len(s.given) for s in spaces)
-    q = columns or max(len(s.spread) for s in spaces) + 1
-    size = len(spaces)
+    dtype, device = space.given.dtype, space.given.device
+    size, n, q = len(targets), rows, columns
     x = torch.zeros(size, n, q, dtype=dtype, device=device)
     values, weight = x.new_zeros(size, labels, classes, n), x.new_zeros(size, labels, 1, n)
     spread = x.new_zeros(size, 1, 1, q)
     absent = torch.zeros(size, 1, classes, 1, dtype=torch.bool, device=device)
-    for b, (space, target) in enumerate(zip(spaces, targets, strict=True)):
+    stride = space.framed or 1
+    sample = x.new_zeros(size, -(-n // stride), q) if space.framed else x
+    left: list[Space] = []
+    for b, target in enumerate(targets):
+        space = next(coming) if b else space
         images, rank = space.given.shape
         x[b, :images, :rank], x[b, :images, -1] = space.given, 1
+        if space.framed:
+            m, r = space.sample.shape
+            sample[b, :m, :r], sample[b, :m, -1] = space.sample, 1
         spread[b, 0, 0, :rank], spread[b, 0, 0, -1] = space.spread.to(dtype), 1
         values[b, ..., :images] = target.values
         usable = target.known if target.softmax else target.known * target.fitted()
         weight[b, ..., :images] = usable / usable.sum(2, keepdim=True).clamp_min(1)
         if target.softmax:
             absent[b] = ~target.fitted()
-    sample, stride, frame = x, 1, None
-    if spaces[0].framed:
-        stride = spaces[0].framed
-        sample = x.new_zeros(size, -(-n // stride), q)
-        for b, space in enumerate(spaces):
-            (
-                sample[b, : len(space.sample), : len(space.spread)],
-                sample[b, : len(space.sample), -1],
-            ) = space.sample, 1
+        space = space.emptied()
+        left.append(space)
+    frame = None
+    if space.framed:
         frame = torch.eye(q, dtype=dtype, device=device)
-        frame[: len(spaces[0].inner), : len(spaces[0].inner)] = spaces[0].inner.T
-    return Problems(
-        x,
-        values,
-        weight,
-        absent,
-        spread,
-        x.new_zeros(size, 0, 1, q),
-        targets[0].softmax,
-        sample,
-        stride,
-        frame,
-    )
+        frame[: len(space.inner), : len(space.inner)] = space.inner.T
+    ridge, softmax = x.new_zeros(size, 0, 1, q), targets[0].softmax
+    problems = Problems(x, values, weight, absent, spread, ridge, softmax, sample, stride, frame)
+    return problems, left
 
 
 def with_members(problems: Problems, penalties: torch.Tensor) -> Problems:

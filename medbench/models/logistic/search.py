@@ -98,11 +98,12 @@ class Block:
         self.penalties, self.folds = penalties, len(subsets[0])
         parts = [fold for folds in subsets for fold in folds]
         framed = framing([rows for rows, _ in parts], features.shape[1], target.outputs)
-        self.spaces = [
+        spaces = (
             rotate(features[rows], torch.float32, constant, basis, framed) for rows, _ in parts
-        ]
+        )
         training, truth = ([target.take(part[i]) for part in parts] for i in (0, 1))
-        self.problems = pack(self.spaces, training, *padded(features, [rows for rows, _ in parts]))
+        shape = padded(features, [rows for rows, _ in parts])
+        self.problems, self.spaces = pack(spaces, training, *shape)
         self.zero = start(with_members(self.problems, penalties.new_ones(len(parts), 1)))
         self._hold_out([features[out] for _, out in parts], training, truth)
         self.losses: list[dict[int, float]] = [{} for _ in subsets]
@@ -280,8 +281,9 @@ def settle(
     None: from the class frequencies.
     """
     framed = framing(subsets, features.shape[1], target.outputs)
-    spaces = [rotate(features[rows], torch.float64, constant, basis, framed) for rows in subsets]
-    packed = pack(spaces, [target.take(rows) for rows in subsets], *padded(features, subsets))
+    rotated = (rotate(features[rows], torch.float64, constant, basis, framed) for rows in subsets)
+    of = [target.take(rows) for rows in subsets]
+    packed, spaces = pack(rotated, of, *padded(features, subsets))
     problems = with_members(packed, penalties[:, None])
     w = start(problems)
     for b, (space, guess) in enumerate(zip(spaces, guesses, strict=True)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -47,6 +47,11 @@ class Space:
     def limit(self) -> float:
         """Standard deviations that no training image can lie beyond: see `Fits`."""
         return math.sqrt(max(len(self.given) - 1, 1))
+
+    def emptied(self) -> Space:
+        """Return it without its rotated images."""
+        given = self.given.new_empty(len(self.given), 0)
+        return replace(self, given=given, sample=given[:0])
 
     def weight(self, w: torch.Tensor) -> torch.Tensor:
         """(..., D) float64 of standardised features, from w (..., r) of the rotated ones."""

@@ -106,8 +106,11 @@ def _columns(file: Path) -> tuple[dict[str, list[str]], list[int]]:
             raise UserError(
                 f"{file.name} line {line} has {len(row)} fields, the header {len(names)}."
             )
+    once: dict[str, str] = {}  # of a million rows few have a word of their own
     columns = {
-        name: [row[c].strip() if name == "path" else csv_text(row[c].strip()) for row in rows]
+        name: [row[c].strip() for row in rows]
+        if name == "path"
+        else [once.setdefault(text, text) for row in rows for text in [csv_text(row[c].strip())]]
         for c, name in enumerate(names)
     }
     named = [name for name in names if name in RESERVED or name.startswith(MULTI)]
