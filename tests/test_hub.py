@@ -18,6 +18,7 @@ from trees.serving import Served, Server
 from medbench import Grid, UserError
 from medbench.models import encoders
 from medbench.models.hub import named, preprocessing, vision_tower
+from medbench.models.stated import stated
 from medbench.run import planning
 from medbench.run.study import load_study
 from medbench.run.validation import encoder_of
@@ -146,8 +147,20 @@ def test_a_repository_crops_as_it_says(cache: Path) -> None:
     assert any("crops the middle 32" in note.text for note in plan.notes)
     assert "crops the middle 32" in unit.marks[0].text
     same = planned(encoders=("hf-hub:lab/center",), crop="squash").units[0]
+    assert "its own processor resizes the shorter side to 40 and crops" in same.encoder.said
     assert "crop" not in same.encoder.identity()
     assert {one.fingerprint for one in unit.cells}.isdisjoint(one.fingerprint for one in same.cells)
+
+
+def test_a_repository_that_says_nothing_of_images_is_told_all_four(cache: Path) -> None:
+    hub.repository(cache, "lab/bare", {"config.json": {"architecture": "vit_tiny_patch16_224"}})
+    for crop in (None, "center:0.5"):
+        said = stated(("0.5",), ("0.5",), None, (), crop)
+        if crop:
+            assert encoders.encoder("hf-hub:lab/bare", 32, stated=said).crop == "center 64"
+            continue
+        with pytest.raises(UserError, match=r"say it: --mean .* --size N --crop squash"):
+            encoders.encoder("hf-hub:lab/bare", 32, stated=said)
 
 
 class Harmful:

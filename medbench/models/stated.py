@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from medbench.images.cropping import SQUASH, WHOLE, CropRule, rule_of
+from medbench.images.cropping import SQUASH, WHOLE, CropRule, crop_of, rule_of
 from medbench.models.hub import preprocessing
 from medbench.models.hub.preprocessing import OURS, Preprocessing, Three
 from medbench.schema import UserError, parsed
@@ -40,13 +40,16 @@ class Stated:
             how = self.interpolation or OURS[0]
             return Preprocessing(size, self.mean, self.std, how, crop=self.cropped(WHOLE))
         found = own()
+        side, crop = size or found.size, self.cropped(found.crop)
+        theirs = found.crop.at(side)
+        apart = "" if crop.at(side) == theirs else crop_of(theirs).words(side)
         return Preprocessing(
-            size or found.size,
+            side,
             self.mean or found.mean,
             self.std or found.std,
             self.interpolation or found.interpolation,
-            found.apart,
-            self.cropped(found.crop),
+            "; ".join(filter(None, (apart, found.apart))),
+            crop,
         )
 
     def cropped(self, own: CropRule) -> CropRule:
@@ -57,9 +60,8 @@ class Stated:
         if self.crop is None:
             return own
         mode, pct = self.crop
-        if pct is None:
-            pct = 1.0 if mode == SQUASH else float(own.pct)
-        return replace(own, mode=mode, pct=pct)
+        share = 1 if mode == SQUASH else own.pct
+        return replace(own, mode=mode, pct=share if pct is None else pct)
 
 
 NOTHING = Stated()
