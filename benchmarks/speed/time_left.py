@@ -105,9 +105,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true")
-    quick = parser.parse_args().quick
-    if quick:
-        methods.QUICK_VIEWS = 500
+    parser.add_argument("--views", type=int, help="of a pretraining; default: as shipped")
+    asked = parser.parse_args()
+    quick = asked.quick
+    methods.QUICK_VIEWS = asked.views or (500 if quick else methods.QUICK_VIEWS)
     grid = Grid(
         tasks=("derm",), labels=("1", "10") if quick else ("1", "10", "100"), data="phantom"
     )
