@@ -293,9 +293,9 @@ class _Judge:
             block = list(islice(queue, 1 if full else step))
             if not block or full:
                 return not block
+            report_progress("aligning pairs", min(len(self.tried), limit - 1), limit, "pairs")
             hits = np.flatnonzero(self._try(block) >= sure)
             vain = len(block) - 1 - int(hits[-1]) if len(hits) else vain + len(block)
-            report_progress("aligning pairs", min(len(self.tried), limit - 1), limit, "pairs")
         return True
 
     def _try(self, block: list[tuple[int, int]]) -> np.ndarray:
