@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -77,6 +79,25 @@ def wait(reached: Callable[[], object], seconds: float, what: str) -> None:
         time.sleep(0.2)
 
 
+def interrupted(grid: Grid, folder: Path, submitted: Callable[[], bool]) -> tuple[int, str]:
+    """Exit code of a command that submits an array of two and then gets a Ctrl-C, and what it
+    says."""
+    words = ["--task", grid.tasks[0], "--encoder", ",".join(grid.encoders), "--seeds", "2"]
+    words += ["--protocols", ",".join(grid.protocols), "--labels", ",".join(grid.labels)]
+    command = [sys.executable, "-m", "medbench", "run", *words, "--out", str(folder)]
+    with subprocess.Popen(
+        [*command, "--engine", "slurm", "--jobs", "2"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        wait(lambda: submitted() or process.poll() is not None, 180, "nothing was submitted")
+        time.sleep(slurm.LOOK)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    return process.returncode, said
+
+
 @pytest.mark.slurm
 @pytest.mark.usefixtures("node")
 def test_an_array_of_four_with_one_requeued_makes_the_rows_of_one_process(
@@ -106,12 +127,37 @@ def test_an_array_of_four_with_one_requeued_makes_the_rows_of_one_process(
     )
 
     more = Grid(**{**vars(grid), "protocols": ("knn", "svm")})
-    slurm.submit(more, planning.plan(more), store, Request(jobs=2, minutes=30))
-    assert len(slurm.states(store.folder)) >= 2
+    code, said = interrupted(more, store.folder, lambda: len(slurm.states(store.folder)) >= 2)
+    assert code == 130 and f"end them: medbench status {store.folder} --cancel" in said, said
+    assert len(slurm.states(store.folder)) >= 2, "Ctrl-C leaves them running"
     assert medbench("status", str(store.folder), "--cancel") == 0
     wait(lambda: not slurm.states(store.folder), 60, "not cancelled")
     with pytest.raises(UserError, match="SLURM refused"):
         slurm.submit(more, planning.plan(more), store, Request(jobs=1, partition="none"))
+
+
+def test_ctrl_c_leaves_the_jobs_and_says_how_to_see_and_to_cancel_them(
+    folder: Path,
+    tmp_path: Path,
+    medbench: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def sleep(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    queue = {"7_0": "RUNNING", "7_1": "PENDING (Resources)"}
+    monkeypatch.setattr(slurm, "states", lambda folder: queue)
+    monkeypatch.setattr(slurm, "time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
+    monkeypatch.setattr(slurm, "cancel", lambda folder: pytest.fail("nobody asked for that"))
+    out = str(tmp_path / "my study")
+    words = ["run", "--task", f"folder:{folder}", "--size", "32", "--methods", "random"]
+    words += ["--labels", "100", "--no-audit", "--out", out]
+    assert medbench(*words, "--engine", "slurm") == 130
+    said = capsys.readouterr().err
+    assert "2 jobs of before are at it: 7_0, 7_1. No other is submitted." in said
+    assert f"See them: medbench status '{out}', or the same command again" in said
+    assert f"end them: medbench status '{out}' --cancel" in said
 
 
 def test_times_are_those_of_sbatch() -> None:

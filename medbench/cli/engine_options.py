@@ -5,6 +5,7 @@ And `status`.
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections import Counter
@@ -136,12 +137,12 @@ class Engine:
         try:
             slurm.watch(plan, store, on_row)
         except KeyboardInterrupt:
-            shown = store.folder
+            shown = shlex.quote(str(store.folder))
             print(
-                f"The jobs go on. See them: medbench status {shown}; end them: medbench status {shown} --cancel",
+                f"The jobs go on. See them: medbench status {shown}, or the same command again; end them: medbench status {shown} --cancel",
                 file=sys.stderr,
             )
-            raise
+            raise typer.Exit(130) from None
 
 
 def engine_of(
