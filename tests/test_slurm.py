@@ -79,9 +79,9 @@ def wait(reached: Callable[[], object], seconds: float, what: str) -> None:
         time.sleep(0.2)
 
 
-def interrupted(grid: Grid, folder: Path, submitted: Callable[[], bool]) -> tuple[int, str]:
-    """Exit code of a command that submits an array of two and then gets a Ctrl-C, and what it
-    says."""
+def interrupted(grid: Grid, folder: Path) -> tuple[int, str]:
+    """Exit code of a command that gets a Ctrl-C once it has submitted an array of two, and what it
+    says after that."""
     words = ["--task", grid.tasks[0], "--encoder", ",".join(grid.encoders), "--seeds", "2"]
     words += ["--protocols", ",".join(grid.protocols), "--labels", ",".join(grid.labels)]
     command = [sys.executable, "-m", "medbench", "run", *words, "--out", str(folder)]
@@ -91,8 +91,10 @@ def interrupted(grid: Grid, folder: Path, submitted: Callable[[], bool]) -> tupl
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        wait(lambda: submitted() or process.poll() is not None, 180, "nothing was submitted")
-        time.sleep(slurm.LOOK)
+        assert process.stderr is not None
+        said = next((line for line in process.stderr if line.startswith("Submitted SLURM")), "")
+        assert said, "nothing was submitted"
+        time.sleep(2 * slurm.LOOK)
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
     return process.returncode, said
@@ -127,7 +129,9 @@ def test_an_array_of_four_with_one_requeued_makes_the_rows_of_one_process(
     )
 
     more = Grid(**{**vars(grid), "protocols": ("knn", "svm")})
-    code, said = interrupted(more, store.folder, lambda: len(slurm.states(store.folder)) >= 2)
+    slurm.cancel(store.folder)  # the requeued one, which waits for minutes where all is done
+    wait(lambda: not slurm.states(store.folder), 60, "not cancelled")
+    code, said = interrupted(more, store.folder)
     assert code == 130 and f"end them: medbench status {store.folder} --cancel" in said, said
     assert len(slurm.states(store.folder)) >= 2, "Ctrl-C leaves them running"
     assert medbench("status", str(store.folder), "--cancel") == 0

@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from medbench import Grid, Store
-from medbench.run import cost_estimate, planning, wall_time
+from medbench.models.finetune import MODERN, TRUONG2021_LINEAR, training_trial
+from medbench.run import cost_estimate, planning, trial_fits, wall_time
 from medbench.run.wall_time import Piece, makespan
+from medbench.schema import Kind
+from tests.fakes.finetuning import NETWORK, SHORT
 
 
 def test_equal_pieces_are_shared_evenly() -> None:
@@ -29,7 +32,12 @@ def test_what_is_prepared_is_prepared_once_and_others_go_on_meanwhile() -> None:
 
 
 def test_the_plan_says_what_several_workers_take(
-    folder: Path, tmp_path: Path, mine: str, medbench: Callable[..., int], capsys
+    folder: Path,
+    tmp_path: Path,
+    mine: str,
+    medbench: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     words = [
         "run",
@@ -42,6 +50,10 @@ def test_the_plan_says_what_several_workers_take(
         "--out",
         str(tmp_path / "out"),
     ]
+    assert medbench(*words, "--plan", "--workers", "2") == 0
+    said = capsys.readouterr().out
+    assert re.search(r"2 workers: about \d+ s of wall time; one at their speed: \d+ s", said)
+    monkeypatch.setattr(trial_fits, "of_features", lambda *_: {})
     assert medbench(*words, "--plan", "--workers", "2") == 0
     assert re.search(
         r"2 workers: about \d+ s of wall time, and the solving that no row\s+here tells of; one at their speed",
@@ -72,3 +84,48 @@ def test_pieces_are_the_missing_jobs(
         (0, 0.0),
         (0, 0.0),
     ]
+
+
+def test_cells_that_no_row_tells_of_are_tried(
+    folder: Path, tmp_path: Path, mine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cost_estimate.Speeds, "of", lambda self, part: 9.0)
+    monkeypatch.setattr(training_trial, "seconds_a_view", lambda *_, recipe: 0.5)
+    grid = Grid(
+        tasks=(f"folder:{folder}",),
+        encoders=(mine,),
+        protocols=("linear", "finetune"),
+        labels=("5/class", "100"),
+        seeds=2,
+    )
+    plan, store = planning.plan(grid), Store(tmp_path / "out")
+    (cost,) = cost_estimate.costs(plan, store, "cpu", trials=True)
+    scored = len(plan.targets_of(cost.unit.data)[0].split)
+    for planned, seconds in cost.solving.items():
+        assert seconds is not None
+        if planned.cell.protocol == "finetune":
+            trained, embedded = MODERN.passes(len(plan.draw(planned.cell)))
+            assert seconds == pytest.approx(0.5 * trained + (embedded + scored) / 9.0)
+        else:
+            assert 0 < seconds < 30
+    assert not store.folder.exists() and cost.solve_seconds == sum(cost.solving.values())  # type: ignore[arg-type]
+    order = [piece.seconds for piece in wall_time.pieces(plan, [cost], "cpu")]
+    assert len(order) == 5 and order[1:] == sorted(order[1:], reverse=True), "the longest first"
+    monkeypatch.setattr(trial_fits, "fit_and_score", lambda *_: pytest.fail("it was tried"))
+    known = cost_estimate.costs(plan, store, "cpu")
+    assert known[0].solve_seconds is None, "only where it was asked for"
+
+
+def test_a_fine_tuning_tells_its_passes() -> None:
+    assert MODERN.passes(35) == (200 * 32, 35), "too few to hold out; the start is a probe"
+    held, whole = 200, 1 + 3 * 0.2
+    assert MODERN.passes(1000) == (250 * 32 * whole, held * (20 * whole + 1) + 800)
+    trained, embedded = TRUONG2021_LINEAR.passes(100)
+    assert trained == 0, "the encoder is frozen"
+    assert embedded == 63 * 64 + 20 * (51 + 1)
+
+
+@pytest.mark.parametrize("kind", ["multiclass", "multilabel"])
+def test_a_step_of_a_fine_tuning_is_tried(kind: Kind) -> None:
+    took = training_trial.seconds_a_view(NETWORK, kind, 3, "cpu", recipe=SHORT)
+    assert 0 < took < 5

@@ -144,7 +144,7 @@ def run_command(
             # each worker is as fast as this process is with its share of the cores
             divide_threads(len(places))
         speeds = cost_estimate.Speeds(planned, places[0])
-        costs = cost_estimate.costs(planned, store, places[0], speeds)
+        costs = cost_estimate.costs(planned, store, places[0], speeds, trials=len(places) > 1)
         put_records(cost_estimate.records(costs) if as_json else [], as_json)
         several = (
             [wall_time.sentence(planned, costs, len(places), resolve(places[0]), took)]

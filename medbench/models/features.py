@@ -184,6 +184,14 @@ def trial_speed(
     return BATCH / (time.perf_counter() - start)
 
 
+def width(build: Callable[[], torch.nn.Module], encoder: Encoder) -> int:
+    """Return the numbers that an encoder gives of an image."""
+    import torch
+
+    with torch.inference_mode():
+        return int(build()(torch.zeros(2, 3, encoder.size, encoder.size)).shape[1])
+
+
 def extract_features(
     pack: images.Pixels,
     build: Callable[[], torch.nn.Module],

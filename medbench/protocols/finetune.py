@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import torch
 
     from medbench.models.finetune.loop import Tuned
-    from medbench.schema import Kind
+    from medbench.schema import Kind, Network
 
 
 def evaluate(
@@ -102,6 +102,15 @@ def linear_layer(
     return layer_of(model, kind, outputs, features.shape[1])
 
 
+def trial(
+    network: Network, kind: Kind, classes: int, device: str, *, recipe: FineTuneRecipe
+) -> float:
+    """Return the seconds of a view that is trained on."""
+    from medbench.models.finetune.training_trial import seconds_a_view
+
+    return seconds_a_view(network, kind, classes, device, recipe=recipe)
+
+
 def _protocol(
     name: str, version: int, title: str, recipe: FineTuneRecipe, citation: str = ""
 ) -> Protocol:
@@ -119,6 +128,8 @@ def _protocol(
         settings=recipe.settings(),
         citation=citation,
         needs="images",
+        passes=recipe.passes,
+        trial=partial(trial, recipe=recipe),
     )
 
 

@@ -21,7 +21,7 @@ from dataclasses import replace
 from functools import partial
 
 from medbench.models.finetune import MODERN
-from medbench.protocols.finetune import evaluate
+from medbench.protocols.finetune import evaluate, trial
 from medbench.schema import KINDS, Protocol
 
 RECIPE = replace(
@@ -44,5 +44,7 @@ LORA = Protocol(
     settings=RECIPE.settings(),
     citation="Hu et al., LoRA: low-rank adaptation of large language models, ICLR 2022, arXiv:2106.09685",
     needs="images",
+    passes=RECIPE.passes,
+    trial=partial(trial, recipe=RECIPE),
     package=("peft", "lora"),
 )

@@ -9,19 +9,22 @@ from functools import partial
 import numpy as np
 
 from medbench.models import features
-from medbench.run.execution import missing
+from medbench.run import trial_fits
+from medbench.run.execution import missing, needs_images
+from medbench.run.fitting import RunContext
 from medbench.run.jobs import sets_of
-from medbench.run.planning import Plan
+from medbench.run.planning import Plan, given_features
 from medbench.run.prepare import features_key, have_features, pretrained_folder, unit_encoder
 from medbench.run.store import Store
 from medbench.run.units import Unit
 from medbench.schema import Cell, Note, PlannedCell, Row, fingerprint
 from medbench.schema.methods import budgeted, is_quick
 from medbench.system import devices
+from medbench.system.precision import products
 
-#: Seconds of a view that is trained on, in those of one that is embedded: backward costs two
-#: forwards.
-TRAINED = 3
+#: Seconds of a view that is trained on, in those of an image that is embedded: forward, backward,
+#: making the views, looks. benchmarks/speed/time_left.py measures it.
+PASSES = 4.5
 #: Pretraining seeds that a comparison of methods takes at least: of two there is no spread to speak
 #: of.
 SEEDS = 3
@@ -52,16 +55,22 @@ class Cost:
 
 
 def costs(
-    plan: Plan, store: Store, device: str = "auto", speeds: Speeds | None = None
+    plan: Plan,
+    store: Store,
+    device: str = "auto",
+    speeds: Speeds | None = None,
+    *,
+    trials: bool = False,
 ) -> list[Cost]:
     """Estimate the work left in each unit.
 
-    Nothing of it is done but a trial batch where the encoder's speed is not known.
+    Nothing of it is done but a trial batch where the encoder's speed is not known, and, if asked
+    for, trials of cells where no row of this folder tells what such cells take.
     """
     device = devices.resolve(device)
     speeds = speeds or Speeds(plan, device)
     rows = store.rows()
-    past = _past(rows.values())
+    past, tried = _past(rows.values()), Tried(plan, store, device, speeds) if trials else None
     found = []
     counted: set[str] = set()  # a fusion's members are often units of their own
     for unit in plan.units:
@@ -69,28 +78,78 @@ def costs(
         views = embedded = 0
         seconds = 0.0
         for part in unit.members or (unit,) if todo else ():
-            images = 0
-            for target in sets_of(plan, unit, todo):
-                if (
-                    not have_features(plan, part, device, target)
-                    and features_key(part, device, target) not in counted
-                ):
-                    counted.add(features_key(part, device, target))
-                    images += len(target.split) if target else len(part.data.hashes)
-            if not images:
-                continue
-            there = (pretrained_folder(plan, part, device) / "weights.pth").exists()
-            to_train = 0 if there else sum(recipe.views for recipe in part.recipes)
+            to_train, images = _lacking(plan, unit, part, todo, device, counted)
             views, embedded = views + to_train, embedded + images
-            seconds += (TRAINED * to_train + images) / speeds.of(part)
+            seconds += (PASSES * to_train + images) / speeds.of(part) if to_train + images else 0.0
+        fused = bool(unit.members)
         solving = {
-            planned: next(
-                (past[key] for key in _like(planned.cell, bool(unit.members)) if key in past), None
-            )
+            planned: next((past[key] for key in _like(planned.cell, fused) if key in past), None)
             for planned in todo
         }
+        unknown = [planned for planned, known in solving.items() if known is None]
+        if tried and unknown:
+            solving.update(tried.seconds(unit, unknown))
         found.append(Cost(unit, len(unit.cells), len(todo), views, embedded, seconds, solving))
     return found
+
+
+def _lacking(
+    plan: Plan,
+    unit: Unit,
+    part: Unit,
+    todo: Sequence[PlannedCell],
+    device: str,
+    counted: set[str],
+) -> tuple[int, int]:
+    """Return the views to train on and the images to embed for these cells of a unit.
+
+    part: the unit, or one of its members. counted: what others need, too, and is counted there.
+    """
+    solved = [one for one in todo if plan.protocols[one.cell.protocol].needs == "features"]
+    images = 0
+    needs = len(solved) < len(todo)
+    for target in sets_of(plan, unit, solved) if solved else ():
+        if not have_features(plan, part, device, target):
+            needs, key = True, features_key(part, device, target)
+            if key not in counted:
+                counted.add(key)
+                images += len(target.split) if target else len(part.data.hashes)
+    folder = pretrained_folder(plan, part, device)
+    if not needs or str(folder) in counted or (folder / "weights.pth").exists():
+        return 0, images
+    counted.add(str(folder))
+    return sum(recipe.views for recipe in part.recipes), images
+
+
+class Tried:
+    """Seconds of cells that no row tells of, see `trial_fits`.
+
+    Of units that differ in weights alone one is tried.
+    """
+
+    def __init__(self, plan: Plan, store: Store, device: str, speeds: Speeds):
+        self.context, self.speeds = RunContext(plan, store, device), speeds
+        self._known: dict[tuple[object, ...], float] = {}
+
+    def seconds(self, unit: Unit, todo: Sequence[PlannedCell]) -> dict[PlannedCell, float | None]:
+        """None of a cell that cannot be tried: on images that are not the task's own."""
+        parts = unit.members or (unit,)
+        if any(self._key(unit, planned) not in self._known for planned in todo):
+            with products("fp32"):
+                found = trial_fits.of_features(
+                    self.context, unit, todo, [self.speeds.width(part) for part in parts]
+                )
+            if needs_images(self.context.plan, todo):
+                image = sum(1 / self.speeds.of(part) for part in parts)
+                found |= trial_fits.of_pixels(self.context, unit, todo, image)
+            self._known.update({self._key(unit, one): took for one, took in found.items()})
+        return {planned: self._known.get(self._key(unit, planned)) for planned in todo}
+
+    def _key(self, unit: Unit, planned: PlannedCell) -> tuple[object, ...]:
+        sizes = [(part.encoder.name, part.encoder.size) for part in unit.members or (unit,)]
+        cell = planned.cell
+        own = unit.method.name if unit.method.own_head else ""
+        return (cell.task, own, *sizes, cell.protocol, cell.labels, cell.seed, cell.target)
 
 
 class Speeds:
@@ -99,6 +158,7 @@ class Speeds:
     def __init__(self, plan: Plan, device: str = "auto") -> None:
         self.plan, self.device = plan, devices.resolve(device)
         self._known: dict[str, float] = {}
+        self._widths: dict[str, int] = {}
 
     def of(self, part: Unit) -> float:
         """Of a unit, or of a member."""
@@ -110,6 +170,18 @@ class Speeds:
                 build, part.encoder, self.device, part.precision
             )
         return self._known[key]
+
+    def width(self, part: Unit) -> int:
+        """Return how many numbers its encoder gives of an image."""
+        key = fingerprint(part.encoder.identity())
+        if key not in self._widths:
+            if part.encoder.kind == "features":
+                given = given_features(part.encoder, part.data, self.plan.target)
+                self._widths[key] = given.shape[1]
+            else:
+                build = partial(unit_encoder, part, part.encoder, part.weights)
+                self._widths[key] = features.width(build, part.encoder)
+        return self._widths[key]
 
 
 def records(found: Sequence[Cost]) -> list[dict[str, object]]:
@@ -150,7 +222,7 @@ def more_pretrainings(plan: Plan, speeds: Speeds) -> list[Note]:
         if _drawn(part)
     }
     each = sum(
-        (TRAINED * sum(recipe.views for recipe in part.recipes) + len(part.data.hashes))
+        (PASSES * sum(recipe.views for recipe in part.recipes) + len(part.data.hashes))
         / speeds.of(part)
         for part in parts.values()
     )

@@ -20,7 +20,16 @@ from medbench.data.task_data import TaskData
 from medbench.models.features import Features
 from medbench.run import run_log
 from medbench.run.fitting import PendingFit, RunContext, Saved, fit_and_score, pending_fits, scratch
-from medbench.run.jobs import LONGEST, Job, jobs_of, lacking, preparing, sets_of, take
+from medbench.run.jobs import (
+    LONGEST,
+    Job,
+    jobs_of,
+    lacking,
+    longest_first,
+    preparing,
+    sets_of,
+    take,
+)
 from medbench.run.kept_weights import keep
 from medbench.run.planning import Plan
 from medbench.run.planning import plan as plan_grid
@@ -128,15 +137,18 @@ def begin(plan: Plan, store: Store, device: str) -> RunContext:
     return context
 
 
-def work(context: RunContext, on_row: Callable[[Row], None]) -> None:
-    """Take jobs until all of the plan's are done. Imports torch, where there are any."""
+def work(context: RunContext, on_row: Callable[[Row], None], *, several: bool = False) -> None:
+    """Take jobs until all of the plan's are done. Imports torch, where there are any.
+
+    several: so do other processes of this run.
+    """
     jobs = [
         job
         for unit, _ in _lacking(context.plan, context.store)
         for job in jobs_of(context.plan, unit)
     ]
     if jobs:
-        _take_jobs(context, jobs, on_row)
+        _take_jobs(context, longest_first(jobs) if several else jobs, on_row)
 
 
 def _lacking(plan: Plan, store: Store) -> Work:

@@ -10,6 +10,7 @@ folder.
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -69,6 +70,15 @@ def jobs_of(plan: Plan, unit: Unit) -> list[Job]:
             together.append(planned)
     first = [Job(unit, tuple(together), False)] if together else []
     return first + [Job(unit, tuple(cells), True) for cells in apart.values()]
+
+
+def longest_first(jobs: Sequence[Job]) -> list[Job]:
+    """Order jobs for several processes.
+
+    Those on features as they are, then, of what trains on pixels, the largest labelled subsets
+    first: no long job begins when all others have ended.
+    """
+    return sorted(jobs, key=lambda job: -job.cells[0].n_requested if job.pixels else -math.inf)
 
 
 def take(

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from medbench.models import features
+from medbench.run.cost_estimate import PASSES
 from medbench.run.execution import missing, needs_images
 from medbench.run.jobs import sets_of
 from medbench.run.planning import Plan
@@ -29,17 +30,16 @@ from medbench.run.prepare import (
     training_stage,
 )
 from medbench.run.store import Store
+from medbench.run.trial_fits import GROWTH
 from medbench.run.units import Unit
 from medbench.schema import PlannedCell, Progress, Row
 from medbench.system import devices
 from medbench.system.progress_listener import speaker
 
-#: Images embedded in the time that a view of a pretraining takes: forward, backward, views, looks.
-PASSES = 4.5
 #: Fits of a probe that a head of a fusion's own takes, of those of all draws of all budgets.
 HEAD = 15.0
-#: A fit takes as the images of its draw to this power: a probe, a head of a fusion's own.
-GROWTH, HEAD_GROWTH = 0.8, 0.5
+#: A head of a fusion's own takes as the images of its draw to this power, a probe to `GROWTH`.
+HEAD_GROWTH = 0.5
 
 
 class Fit(NamedTuple):

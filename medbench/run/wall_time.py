@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 from medbench.run.cost_estimate import Cost
 from medbench.run.execution import reading_order
-from medbench.run.jobs import jobs_of, lacking
+from medbench.run.jobs import jobs_of, lacking, longest_first
 from medbench.run.planning import Plan
 
-#: Seconds until a process has imported what it computes with: assumed, not measured.
+#: Seconds until workers have imported what they compute with: of one core, as
+#: benchmarks/speed/workers.txt has them.
 START = 4.0
 
 
@@ -32,25 +33,26 @@ class Piece:
 
 
 def pieces(plan: Plan, costs: Sequence[Cost], device: str) -> list[Piece]:
-    """Return the missing jobs of a plan, in the order of work.
+    """Return the missing jobs of a plan, in the order in which several processes take them.
 
     A cell whose time is not known counts nothing.
     """
-    found = []
-    for cost in sorted(costs, key=lambda cost: reading_order(plan, cost.unit)):
-        preparing = cost.seconds  # the first job of a unit bears it
-        for job in jobs_of(plan, cost.unit):
-            todo = [planned for planned in job.cells if planned in cost.solving]
-            if todo:
-                shared = tuple(lacking(plan, job, todo, device))
-                found.append(
-                    Piece(
-                        shared,
-                        preparing if shared else 0.0,
-                        sum(cost.solving[planned] or 0.0 for planned in todo),
-                    )
-                )
-                preparing = 0.0 if shared else preparing
+    jobs = {
+        job: cost
+        for cost in sorted(costs, key=lambda cost: reading_order(plan, cost.unit))
+        for job in jobs_of(plan, cost.unit)
+    }
+    found: list[Piece] = []
+    borne: set[int] = set()  # the first job of a unit bears what all of it needs
+    for job in longest_first(list(jobs)):
+        cost = jobs[job]
+        todo = [planned for planned in job.cells if planned in cost.solving]
+        if todo:
+            shared = tuple(lacking(plan, job, todo, device))
+            preparing = cost.seconds if shared and id(cost) not in borne else 0.0
+            borne |= {id(cost)} if shared else set()
+            solving = sum(cost.solving[planned] or 0.0 for planned in todo)
+            found.append(Piece(shared, preparing, solving))
     return found
 
 
@@ -86,11 +88,11 @@ def makespan(found: Sequence[Piece], workers: int) -> float:
 def sentence(plan: Plan, costs: Sequence[Cost], workers: int, device: str, planning: float) -> str:
     """Say what `--plan --workers N` says.
 
-    planning: seconds that the plan took, which this process and each worker spend.
+    planning: seconds that the plan took, which workers are given.
     """
     found = pieces(plan, costs, device)
     one, several = (makespan(found, n) for n in (1, workers))
     known = all(cost.solve_seconds is not None for cost in costs)
     and_more = "" if known else ", and the solving that no row here tells of"
-    begin = 2 * planning + START if workers > 1 else planning
-    return f"{workers} workers: about {begin + several:,.0f} s of wall time{and_more}; one at their speed: {planning + one:,.0f} s"
+    begin = planning + START
+    return f"{workers} workers: about {begin + several:,.0f} s of wall time{and_more}; one at their speed: {begin + one:,.0f} s"

@@ -145,6 +145,11 @@ class Protocol:
         A package that it needs beside medbench's own, and the extra that brings it.
     divides : bool
         Whether the labelled subset is divided, into folds or by holding images out.
+    passes : callable or None
+        passes(images of a draw) -> views that a fit trains on, and images that it embeds; of a
+        protocol that needs images. For forecasts alone, as is
+    trial : callable or None
+        trial(network, kind, classes, device) -> seconds of a view that is trained on, tried now.
     """
 
     name: str
@@ -163,3 +168,5 @@ class Protocol:
     # that it needs beside medbench's own, and the extra that brings it
     package: tuple[str, str] | None = None
     divides: bool = True  # is the labelled subset divided, into folds or by holding images out?
+    passes: Callable[[int], tuple[float, float]] | None = None
+    trial: Callable[[Network, Kind, int, str], float] | None = None

@@ -85,7 +85,7 @@ class ChildProcess:
 
 
 def interpreter(said: Path, threads: int) -> subprocess.Popen[bytes]:
-    """A Python of its own that serves as a child. What it prints goes to the file `said`."""
+    """Begin a Python of its own that serves as a child. What it prints goes to the file `said`."""
     command = [sys.executable, "-P", "-W", "ignore", "-c", f"from {__name__} import serve; serve()"]
     with said.open("ab") as printed:
         return subprocess.Popen(

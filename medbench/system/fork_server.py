@@ -70,7 +70,7 @@ class ForkServer:
         return self.process.poll() is None
 
     def copy(self) -> Copy:
-        """A process that serves as a child does; it begins once all is imported."""
+        """Make a process that serves as a child does; it begins once all is imported."""
         return Copy(self.socket)
 
 
@@ -142,7 +142,7 @@ def possible(devices: Sequence[str]) -> bool:
 
 
 def serve(modules: str) -> None:
-    """The server's life."""
+    """Serve, until nobody asks any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, lambda *_: _bury())

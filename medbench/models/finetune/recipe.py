@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -73,6 +74,27 @@ class FineTuneRecipe:
     def crops(self, modality: str) -> tuple[augment.Crop, ...]:
         """Return the kinds of view of an image of this modality."""
         return _VIEWS[self.views](modality)
+
+    def passes(self, images: int) -> tuple[float, float]:
+        """Return the views that a fit to so many images trains on, and the images that it embeds.
+
+        Of a training that does not end early, and of an encoder without attention. Where the
+        encoder is frozen a view that is trained on is one that is embedded.
+        """
+        from medbench.stats.splits import MIN_HELD_OUT
+
+        held = int(self.held_out * images)
+        held = held if held >= MIN_HELD_OUT else 0
+        batch = min(self.batch, images - held)
+        steps = max(self.steps, math.ceil(self.epochs * (images - held) / batch))
+        choices = len(self.rates) * min(len(self.adapters) or 1, 2)
+        runs = 1.0 + (self.search * choices if held and choices > 1 else 0.0)
+        looks = self.evaluations or math.ceil(steps * batch / (images - held))
+        if self.schedule == "cosine":  # see `loop.FineTuning._every`
+            looks = min(looks, steps // max(math.ceil(held / (0.6 * batch)), 1))
+        embedded = held * (looks * runs + 1) + (images - held if self.probe else 0)
+        trained = steps * batch * runs
+        return (0.0, trained + embedded) if self.frozen else (trained, embedded)
 
     def settings(self) -> dict[str, Any]:
         """Everything that can change a result, as JSON values."""

@@ -70,6 +70,7 @@ class Assignment:
             execution.work(
                 RunContext(made, Store(self.folder), devices.resolve(device), self.since, begun),
                 on_row,
+                several=True,
             )
 
 

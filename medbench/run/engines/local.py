@@ -264,7 +264,7 @@ class Crew:
 
 
 def _imports(plan: Plan) -> list[str]:
-    """What workers on this plan import, as soon as they compute."""
+    """Return what workers on this plan import, as soon as they compute."""
     parts = [part for unit in plan.units for part in unit.members or (unit,)]
     own = all(part.encoder.kind in ("function", "features") for part in parts)
     return [__name__, "torch", *([] if own else ["timm"])]
