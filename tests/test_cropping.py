@@ -20,7 +20,9 @@ from medbench.images.packing import squeeze
 from medbench.models import encoders
 from medbench.models.hub import preprocessing
 from medbench.models.stated import stated
+from medbench.run.units import member_encoder
 from medbench.run.validation import encoder_of
+from medbench.schema import Member
 
 SHAPES = ((61, 40), (40, 61), (33, 97), (50, 50), (20, 27), (36, 41))
 
@@ -212,6 +214,15 @@ def test_the_option_says_it_for_every_encoder_that_has_an_own_crop(tmp_path: Pat
     plain = encoders.encoder("resnet50.tv_in1k")
     assert "crop" not in plain.identity()
     assert replace(plain, crop="center 256").identity()["crop"] == "center 256"
+
+
+def test_members_of_a_fusion_are_cropped_as_it_is() -> None:
+    whole = encoder_of("resnet50.tv_in1k", "pool", Grid(crop="center"))
+    read = member_encoder(Member("simclr", None, "mean"), whole, phantom=True)
+    assert read == replace(whole, readout="mean")
+    other = Member("simclr", "resnet18.tv_in1k")
+    assert member_encoder(other, whole, phantom=False, crop="center:1").crop == "center 224"
+    assert member_encoder(other, whole, phantom=False).crop == "squash"
 
 
 def test_weights_of_ones_own_are_cropped_as_the_config_beside_them_says(tmp_path: Path) -> None:

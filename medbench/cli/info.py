@@ -94,6 +94,7 @@ def doctor(
 ) -> None:
     """Check whether an encoder gets its images as it was trained. Exit code 1 for a finding."""
     from medbench.audit import encoder as doctors
+    from medbench.images.cropping import crop_of
     from medbench.models.stated import stated
 
     if encoder is None and (
@@ -125,7 +126,8 @@ def doctor(
     )
     report = doctors.diagnose(net, examined, shown, declared)
     put_records(report.records() if as_json else [], as_json)
-    print("\n".join([f"{examined.name}, {examined.size} px:", *report.lines()]))
+    seen = ", ".join(filter(None, (f"{examined.size} px", crop_of(examined.crop).name)))
+    print("\n".join([f"{examined.name}, {seen}:", *report.lines()]))
     if report.findings:
         raise typer.Exit(1)
 
