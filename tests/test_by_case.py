@@ -4,6 +4,7 @@ finds what one image of five shows."""
 from __future__ import annotations
 
 import csv
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -192,6 +193,57 @@ def test_pixels_and_damaged_images_are_scored_by_case(tmp_path: Path, mine: str)
         )
     shown = leaderboard.robustness_gaps(leaderboard.leaderboards(store))
     assert set(shown["status"]) == {"done"} and set(shown["paired"]) == {True}
+
+
+def test_cases_of_another_data_set_are_scored_whole(tmp_path: Path, mine: str) -> None:
+    """A case of which the task has an image, too, is left out with its other images; the mean of
+    scores is that of a run by image; so it is where sites are held out."""
+    site = lambda case: "AB"[case // 2 % 2]
+    task, _ = write_cases(tmp_path / "clinic", one_of, 40, 40, columns=(("site", site),))
+    away, _ = write_cases(tmp_path / "there", spread, 12, 8, size=3, seed=1)
+    (tmp_path / "there" / "t.csv").rename(tmp_path / "there" / "there.csv")
+    shutil.copy(tmp_path / "clinic" / "c0-0.png", tmp_path / "there" / "c3-1.png")
+    grid = Grid(
+        (task,),
+        ("all",),
+        encoders=(mine,),
+        by="case",
+        protocols=("linear", "case-mean"),
+        shifts=(away.replace("t.csv", "there.csv"),),
+        audit=False,
+        seeds=1,
+    )
+    by_image = run(replace(grid, by="image", protocols=("linear",)), tmp_path / "image")
+    (images,) = [row for row in by_image.rows().values() if row.cell.target != "test"]
+    names = by_image.target(images.provenance["target"])["ids"]
+    assert len(names) == 59, "by image the other two are scored"
+    of_images = by_image.scores(images)["probabilities"]
+    sites = replace(grid, hold_out_by="site", protocols=("case-mean",))
+    for one, boards in ((grid, 1), (sites, 2)):
+        store = run(one, tmp_path / f"{boards}")
+        rows = [row for row in store.rows().values() if row.cell.target == "folder:there.csv"]
+        assert len(rows) == boards * len(one.protocols)
+        for row in rows:
+            saved = store.target(row.provenance["target"])
+            assert len(saved["ids"]) == 19 and not [i for i in saved["ids"] if "c3-" in i]
+            found = store.scores(row)["probabilities"]
+            assert found.shape == (19, 2)
+            if boards == 1 and row.cell.protocol == "linear":
+                for case, probability in zip(saved["ids"], found, strict=True):
+                    its = [
+                        str(name).startswith(str(case).rpartition("-")[0] + "-") for name in names
+                    ]
+                    np.testing.assert_allclose(of_images[its].mean(0), probability, atol=1e-6)
+        about = next(a for a in store.plan().tasks.values() if "shift" in a)
+        left = "left out: 3 images of cases of which t.csv has an image, too"
+        assert any(mark.text == left for mark in about["marks"]) and about["by"] == "case"
+
+
+def test_a_case_with_an_image_that_is_left_out_has_others() -> None:
+    n = 5
+    split = Split([Path()] * n, np.arange(n), np.zeros(n, int), np.array(list("aabba")), np.array(list("xyxxx")))  # fmt: skip
+    some = np.array([True, False, False, False, False])
+    assert examples.in_cases_of(split, some).tolist() == [True, False, False, False, True]
 
 
 def rewritten(task: str, change: Callable[[list[str]], None]) -> None:

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from trees.files import picture
 from trees.skin import COLUMNS, make_ham
 
+from medbench import Grid
+from medbench.run.planning import plan
 from medbench.schema import UserError
 from medbench.stats import splits
 from medbench.tasks import _ham10000_lesions as lesions
@@ -38,11 +41,29 @@ def test_official_layouts_give_the_same_parts(
     )
     for part in parts.values():
         assert sorted(np.unique(part.labels)) == list(range(7))
-        assert sorted(part.meta) == ["age", "localization", "sex"], "dx_type gives the label away"
+        assert sorted(part.meta) == ["age", "dataset", "localization", "sex"], (
+            "dx_type gives the label away"
+        )
         assert all(image.stem == name for image, name in zip(part.images, part.ids, strict=True))
     assert np.isnan(np.concatenate([part.meta["age"] for part in parts.values()])).sum() == 1
     lesions = [set(part.groups) for part in parts.values()]
     assert not (lesions[0] & lesions[1] or lesions[0] & lesions[2] or lesions[1] & lesions[2])
+
+
+def test_each_source_of_ham10000_is_held_out_where_its_file_names_them(tmp_path: Path) -> None:
+    root = make_ham(tmp_path / "ham10000", ("images",))
+    for number, image in enumerate(sorted(root.rglob("*.jpg"))):
+        picture(image, number)  # no two alike
+    file = root / "HAM10000_metadata.csv"
+    head, *rows = file.read_text().splitlines()
+    second = [row.replace("vidir_modern", "rosendahl") for row in rows[::2]]
+    file.write_text("\n".join([head, *second, *rows[1::2]]) + "\n")
+    grid = Grid(data=str(tmp_path), hold_out_by="dataset", methods=("supervised",), audit=False)
+    tasks = [data.task.name for data in plan(grid).tasks]
+    assert tasks == ["derm:dataset=rosendahl", "derm:dataset=vidir_modern"]
+    file.write_text("\n".join(row.rpartition(",")[0] for row in [head, *rows]) + "\n")
+    with pytest.raises(UserError, match=r"'derm' has no column 'dataset' to hold out by. Allowed: age, sex, localization"):  # fmt: skip
+        plan(grid)
 
 
 def test_a_missing_part_is_named_with_its_count(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Contracts over the registry of protocols that judge features.
+"""Contracts over the registry of protocols, of features and of pixels.
 
 What `fitting.py` and the tables rely on.
 """
@@ -6,6 +6,9 @@ What `fitting.py` and the tables rely on.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -158,6 +161,59 @@ def test_a_draw_gives_the_same_bits_whatever_is_solved_beside_it(
                 np.testing.assert_array_equal(
                     now.held_out.probabilities, then.held_out.probabilities
                 )
+
+
+PIXELS = [protocol for protocol in registry.protocols().values() if protocol.needs != "features"]
+
+
+def short(protocol: Protocol) -> Any:
+    """The protocol in three steps of eight images."""
+    recipe = protocol.evaluate.keywords["recipe"]  # type: ignore[attr-defined]
+    return partial(
+        protocol.evaluate, recipe=replace(recipe, steps=3, epochs=0, batch=8, evaluations=1)
+    )
+
+
+@pytest.mark.parametrize(
+    "protocol",
+    [  # the others are of the same loop, and each is trained for seconds
+        pytest.param(protocol, marks=[pytest.mark.slow] * (protocol.name != "finetune"))
+        for protocol in PIXELS
+    ],
+    ids=lambda protocol: protocol.name,
+)
+def test_every_protocol_of_pixels_keeps_its_word(
+    protocol: Protocol, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An image's score is its own, a draw gives the same bits whatever is trained beside it, and
+    what was trained already is not trained again."""
+    if protocol.package:
+        pytest.importorskip(protocol.package[0])
+    from fakes.finetuning import LABELS, NETWORK, job, pictures, vit
+
+    from medbench.models.finetune.loop import FineTuning
+
+    network = replace(NETWORK, build=vit) if "adapters" in protocol.settings else NETWORK
+    labels, classes = LABELS["multiclass"]
+    places = [tmp_path / name for name in ("first", "second", "alone")]
+    train = job(labels[:40], "multiclass", classes, tmp_path, network=network)
+    shown, evaluate = pictures(labels[:12], seed=1), short(protocol)
+    half = np.random.default_rng(1).permutation(12)[:6]
+    draws = [np.arange(40), np.arange(24)]
+    both = replace(train, seeds=[0, 1], folders=places[:2])
+    answers = list(evaluate(both, {"all": shown, "half": shown[half]}, draws))
+    for answer in answers:
+        scores, alone = answer["all"], answer["half"]
+        np.testing.assert_allclose(alone.probabilities, scores.probabilities[half], atol=1e-5)
+        np.testing.assert_array_equal(alone.decisions, scores.decisions[half])
+        np.testing.assert_allclose(scores.probabilities.sum(1), 1, atol=1e-5)
+        json.dumps([dict(scores.chosen), dict(scores.extra)], allow_nan=False)
+    (second,) = evaluate(replace(train, seeds=[1], folders=places[2:]), {"all": shown}, draws[1:])
+    monkeypatch.setattr(FineTuning, "_step", None)
+    again = list(evaluate(both, {"all": shown}, draws))
+    for one, other in ((second, answers[1]), *zip(again, answers, strict=True)):
+        assert one["all"].chosen == other["all"].chosen
+        np.testing.assert_array_equal(one["all"].probabilities, other["all"].probabilities)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fakes.finetuning import LABELS, NETWORK, SIZE, Tiny, job, pictures
+from fakes.finetuning import LABELS, NETWORK, SIZE, Tiny, job, pictures, vit
 from torch import nn
 
 from medbench import Grid
@@ -27,16 +27,6 @@ needs_peft = pytest.mark.skipif(
     importlib.util.find_spec("peft") is None, reason="peft is an extra: medbench[lora]"
 )
 FEW = replace(RECIPE, steps=10, epochs=0, evaluations=2, rates=(1e-3, 3e-3))
-
-
-def vit() -> nn.Module:
-    import timm
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(3)
-        return timm.create_model(
-            "vit_tiny_patch16_224", num_classes=0, img_size=SIZE, depth=4
-        ).eval()
 
 
 def cnn() -> nn.Module:

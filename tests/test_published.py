@@ -183,3 +183,21 @@ def test_a_paper_table_says_of_the_ece_what_must_be_known_where_it_is_shown() ->
         for metric in ("accuracy", "ece")
     }
     assert not shown["accuracy"] and len(shown["ece"]) == 1
+
+
+@pytest.mark.parametrize("name", ["lora_memory"])
+def test_tables_of_the_protocols_page_are_what_their_script_printed(name: str) -> None:
+    printed = (ROOT / "benchmarks" / f"{name}.txt").read_text(encoding="utf-8").splitlines()
+    table = [line for line in printed if line.startswith("|")]
+    assert len(table) > 3
+    page = (ROOT / "docs" / "protocols.md").read_text(encoding="utf-8")
+    assert "\n".join(table) in page
+
+
+def test_adapters_take_at_most_two_fifths_of_the_memory_of_full_fine_tuning() -> None:
+    """Weights, gradients and Adam's state, of the tensors themselves."""
+    text = (ROOT / "benchmarks" / "lora_memory.txt").read_text(encoding="utf-8")
+    lines = [line.split("|") for line in text.splitlines() if line.startswith("| `")]
+    assert len(lines) >= 4
+    for line in lines:
+        assert float(line[4]) <= 0.4 and float(line[3].replace("%", "")) <= 2.0

@@ -68,6 +68,15 @@ def _shared(column: np.ndarray, first: np.ndarray, case: np.ndarray) -> np.ndarr
     return np.where(differs, np.nan, values.astype(float))
 
 
+def in_cases_of(split: Split, some: np.ndarray) -> np.ndarray:
+    """Return (N,) bool: the images of cases of which one is among `some` (N,) bool."""
+    first, case = cases_of(split.groups, split.bags)
+    touched = np.zeros(len(first), bool)
+    touched[case[some]] = True
+    found: np.ndarray = touched[case]
+    return found
+
+
 def label_by_case(
     task: Task, parts: Mapping[str, Split]
 ) -> tuple[Task, dict[str, Split], list[Mark]]:

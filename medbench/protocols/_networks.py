@@ -71,9 +71,7 @@ def layer_of(
         else torch.logit(torch.from_numpy(model.base)).float()
     )
     if len(model.columns):
-        fits = model.fits
-        rows = fits.weight[0, 0].flatten(0, 1) * fits.scale[0]
-        shift = fits.bias[0, 0].flatten() - rows @ fits.mean[0]
+        rows, shift = (part.flatten(0, 1) for part in model.as_given())
         columns = torch.tensor([1]) if kind == "binary" else torch.from_numpy(model.columns)
         weight[columns], bias[columns] = rows.to(weight), shift.to(bias)
         if kind == "binary":

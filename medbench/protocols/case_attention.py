@@ -15,7 +15,7 @@ Rate and number of steps, from 0, are those of the lowest log-loss of the held-o
 folds of `linear` (`splits.cross_validation`) and looked at every `EVERY` steps; then all labelled
 cases are trained on, so long and at that rate. So where attention finds nothing its answer is that
 of `case-mean`, and so it is where a budget leaves too few cases to hold out. Held-out scores are of
-the folds.
+the folds. Start, steps and rates were chosen on drawn cases; `benchmarks/cases.py` says which.
 
 Images of a case are told apart by their features alone: their order means nothing. A class without
 a labelled case gets probability 0; a label of which only one value was seen its smoothed base rate
@@ -25,7 +25,7 @@ a labelled case gets probability 0; a label of which only one value was seen its
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from medbench.protocols import linear
@@ -55,21 +55,55 @@ RATES = (0.03, 0.1)  # divided by the inputs of a layer
 
 
 @dataclass(frozen=True, eq=False)
-class _Cases:
-    """M cases: images (N, D), standardised.
+class _Shown:
+    """F times B cases with all their images (F, P, D), those of a case one after another.
 
-    Table (M, K), the rows of each case's images, 0 where it has fewer; there (M, K) bool.
+    nth (F, B * K): places of a case's images among the P, where it has so many. there (F, B, K).
     """
 
     images: torch.Tensor
-    table: torch.Tensor
+    nth: torch.Tensor
     there: torch.Tensor
 
-    def take(self, which: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Images (F, B, K, D) of the cases at `which` (F, B), and which are there."""
-        most = int(self.there[which].sum(2).max())
-        table, there = self.table[which][..., :most], self.there[which][..., :most]
-        return self.images[table] * there[..., None], there
+
+@dataclass(frozen=True, eq=False)
+class _Cases:
+    """M cases: images (N, D), standardised, on the device.
+
+    rows (N,): the images case by case, first (M,): where each case begins there, size (M,): how
+    many it has; on the CPU, where no device is waited for.
+    """
+
+    images: torch.Tensor
+    rows: torch.Tensor
+    first: torch.Tensor
+    size: torch.Tensor
+
+    def take(self, which: torch.Tensor) -> _Shown:
+        """Return the cases at `which` (F, B), on the CPU."""
+        import torch
+
+        first, size = self.first[which], self.size[which]
+        end = size.cumsum(1)
+        start = end - size
+        place = torch.arange(int(end[:, -1].max())).expand(len(which), -1).contiguous()
+        # a row that has fewer images is filled with some that no case has a place for
+        case = torch.searchsorted(end, place, right=True).clamp(max=which.shape[1] - 1)
+        row = (first - start).gather(1, case) + place
+        nth = torch.arange(int(size.max()))
+        there = nth < size[..., None]
+        nth = (start[..., None] + nth).where(there, 0).flatten(1)
+        device = self.images.device
+        rows = sent(self.rows[row.clamp(max=len(self.rows) - 1)], device)
+        return _Shown(self.images[rows], sent(nth, device), sent(there, device))
+
+    def means(self) -> torch.Tensor:
+        """Return (M, D): the mean of each case's images."""
+        import torch
+
+        device = self.images.device
+        ordered, size = self.images[sent(self.rows, device)], sent(self.size, device)
+        return torch.segment_reduce(ordered, "mean", lengths=size)
 
 
 def case_attention(
@@ -99,27 +133,19 @@ def _of_draw(
     place[draw] = np.arange(len(draw))
     rows = np.flatnonzero(place[train.case] >= 0)
     standardised = standardiser(train.features[rows], train.device)
-    cases = _cases(Bags(train.features[rows], place[train.case[rows]]), standardised, train.device)
+    cases = _cases(Bags(train.features[rows], place[train.case[rows]]), standardised)
     subset = _Subset(
         cases, train.labels[draw], train.groups[draw], train.kind, train.n_classes, seed
     )
-    probe = linear.learn(
-        subset.means(),
-        subset.labels,
-        subset.groups,
-        train.kind,
-        train.n_classes,
-        linear.PENALTIES,
-        linear.FIXED_PENALTY,
-        MAX_FOLDS,
-        divided,
+    probe, folds = linear.learn_with_folds(
+        cases.means(), subset.labels, subset.groups, train.kind, train.n_classes, divided
     )
-    chosen, held_out = _choice(subset, probe.chosen["penalty"], divided)
-    training = _Training(subset, [(np.arange(len(draw)), probe)], chosen["rate"])
+    chosen, held_out = _choice(subset, folds)
+    training = _Training(subset, [(np.arange(len(draw)), probe)], (chosen["rate"],))
     loss = training.run(chosen["steps"])
     found = {}
     for name, bags in targets.items():
-        logits = _logits(training, _cases(bags, standardised, train.device), train.n_classes)
+        logits = _logits(training, _cases(bags, standardised), train.n_classes)
         probabilities = class_probabilities(logits, subset.labels)
         decisions = metrics.decided(probabilities, subset.labels.ndim == 2)
         found[name] = Scores(
@@ -139,91 +165,50 @@ class _Subset:
     n_classes: int
     seed: int
 
-    def take(self, index: np.ndarray) -> _Subset:
-        return replace(
-            self,
-            cases=_only(self.cases, index),
-            labels=self.labels[index],
-            groups=self.groups[index],
-        )
-
-    def means(self) -> torch.Tensor:
-        """(n, D): the mean features of each case."""
-        import torch
-
-        rows = torch.arange(len(self.labels), device=self.cases.table.device)
-        each = [
-            images[0].sum(1) / there[0].sum(1, keepdim=True)
-            for images, there in map(self.cases.take, torch.split(rows[None], BATCH, 1))
-        ]
-        return torch.cat(each)
-
 
 def _choice(
-    subset: _Subset, penalty: float, divided: bool | None
+    subset: _Subset, folds: Sequence[tuple[np.ndarray, np.ndarray, Model]]
 ) -> tuple[dict[str, Any], HeldOut | None]:
     """Choose the rate and the number of steps by folds.
 
-    Beside them what the folds say of the cases that they hold out. penalty: of the probe that all
-    start from.
+    Beside them what the folds say of the cases that they hold out.
     """
     import numpy as np
     import torch
 
     from medbench.stats import splits
 
-    parts = splits.cross_validation(subset.labels, subset.groups, MAX_FOLDS, divided)
-    if not parts:
+    if not folds:
         return {"rate": RATES[0], "steps": 0, "rule": splits.UNDIVIDED, "cv_log_loss": None}, None
-    folds = [(inside, _probe(subset.take(inside), penalty)) for inside, _ in parts]
-    held = [out for _, out in parts]
+    held = [out for _, out, _ in folds]
+    which, there = _padded([torch.as_tensor(out) for out in held])
+    shown, counts = subset.cases.take(which), torch.tensor([len(out) for out in held])
+    training = _Training(subset, [(inside, probe) for inside, _, probe in folds], RATES)
     looks = range(0, STEPS + 1, EVERY)
     losses = np.zeros((len(RATES), len(looks)))
-    logits: dict[tuple[int, int], list[torch.Tensor]] = {}
-    for i, rate in enumerate(RATES):
-        training = _Training(subset, folds, rate)
-        for j, steps in enumerate(looks):
-            training.run(steps)
-            which, there = _padded(
-                [torch.as_tensor(out) for out in held], subset.cases.table.device
-            )
+    logits: dict[tuple[int, int], torch.Tensor] = {}
+    for j, steps in enumerate(looks):
+        training.run(steps)
+        for i in range(len(RATES)):
             with torch.no_grad():
-                found = training.pooled(*subset.cases.take(which))
+                found = training.logits(i, shown)
                 each = training.losses(found, which, there)
-            losses[i, j] = float((each.cpu() * torch.tensor([len(out) for out in held])).sum())
-            logits[i, j] = [
-                of_fold[: len(out)].double().cpu() for of_fold, out in zip(found, held, strict=True)
-            ]
+            losses[i, j] = float((each.cpu() * counts).sum())
+            logits[i, j] = found.double().cpu()
     i, j = divmod(int(losses.argmin()), len(looks))
     index = np.concatenate(held)
     scores = [
-        _held(found, subset.labels[inside])
-        for found, (inside, _) in zip(logits[i, j], parts, strict=True)
+        _held(found[: len(out)], subset.labels[inside])
+        for found, (inside, out, _) in zip(logits[i, j], folds, strict=True)
     ]
     order = np.argsort(index)
     chosen = {
         "rate": RATES[i],
         "steps": looks[j],
-        "rule": f"{len(parts)}-fold grouped CV",
+        "rule": f"{len(folds)}-fold grouped CV",
         "cv_log_loss": float(losses.min() / len(index)),
     }
     return chosen, HeldOut(index[order], np.concatenate(scores)[order].astype(np.float32))
-
-
-def _probe(fold: _Subset, penalty: float) -> Model:
-    """Fit the linear probe of the mean features at a penalty that was chosen already."""
-    means = fold.means()
-    return linear.learn(
-        means,
-        fold.labels,
-        fold.groups,
-        fold.kind,
-        fold.n_classes,
-        (penalty,),
-        penalty,
-        MAX_FOLDS,
-        divided=False,
-    )
 
 
 def _held(logits: torch.Tensor, labels: np.ndarray) -> np.ndarray:
@@ -242,12 +227,15 @@ def _held(logits: torch.Tensor, labels: np.ndarray) -> np.ndarray:
 
 
 class _Training:
-    """Trainings side by side at one rate, F of them, that can be looked at on their way.
+    """Trainings side by side, F of them at each of some rates, that can be looked at on their way.
 
-    What each draws hangs on the seed alone.
+    All rates see the same cases at the same step, so these are fetched once. What is drawn hangs on
+    the seed alone.
     """
 
-    def __init__(self, subset: _Subset, members: Sequence[tuple[np.ndarray, Model]], rate: float):
+    def __init__(
+        self, subset: _Subset, members: Sequence[tuple[np.ndarray, Model]], rates: Sequence[float]
+    ):
         """Set up the members that are trained together.
 
         members: of each, positions in the subset that it is trained on, and the probe that it
@@ -266,23 +254,29 @@ class _Training:
         width = like.shape[1]
         # on the CPU: alike on every device
         generators = [torch.Generator().manual_seed(subset.seed) for _ in members]
-        drawn = [
-            [part for _ in "VU" for part in layer_drawn(width, HIDDEN, generator, like)]
-            for generator in generators
-        ]
-        starts = [layer_of(probe, subset.kind, subset.n_classes, width) for _, probe in members]
-        gates = [torch.stack([weights[i] for weights in drawn]) for i in range(4)]
-        layer = [torch.stack([start[i] for start in starts]).to(like.device) for i in range(2)]
+        wide, narrow = [], []
+        for generator, (_, probe) in zip(generators, members, strict=True):
+            (v, v_bias), (u, u_bias) = (layer_drawn(width, HIDDEN, generator, like) for _ in "VU")
+            weight, bias = (
+                part.to(like) for part in layer_of(probe, subset.kind, subset.n_classes, width)
+            )
+            wide.append(torch.cat([v, u, weight]))
+            narrow.append(torch.cat([v_bias, u_bias, torch.zeros(HIDDEN).to(like), bias]))
+        # of each rate: (F, 2 * HIDDEN + C, D), what is multiplied with images, and the rest
         self.weights = [
-            part.detach().requires_grad_()
-            for part in (*gates, torch.zeros(len(members), HIDDEN).to(like), *layer)
+            [torch.stack(part).detach().clone().requires_grad_() for part in (wide, narrow)]
+            for _ in rates
         ]
-        v, v_bias, u, u_bias, w, weight, bias = self.weights
-        wide, narrow = (
-            {"params": [v, u, weight], "lr": rate / width},
-            {"params": [v_bias, u_bias, w, bias], "lr": rate / HIDDEN},
-        )
-        self.optimiser = torch.optim.Adam([wide, narrow], fused=True)
+        self.optimisers = [
+            torch.optim.Adam(
+                [
+                    {"params": [products], "lr": rate / width},
+                    {"params": [others], "lr": rate / HIDDEN},
+                ],
+                fused=True,
+            )
+            for rate, (products, others) in zip(rates, self.weights, strict=True)
+        ]
         self.inside = [torch.as_tensor(index) for index, _ in members]
         self.orders = [
             batches(len(index), BATCH, STEPS, generator)
@@ -294,24 +288,26 @@ class _Training:
         """Go on to so many steps in all. Returns the last loss, the mean over trainings."""
         loss = None
         for _ in range(steps - self.steps):
-            shown = [
-                index[next(order)] for index, order in zip(self.inside, self.orders, strict=True)
-            ]
-            which, there = _padded(shown, self.labels.device)
-            self.optimiser.zero_grad()
-            loss = self.losses(self.pooled(*self.cases.take(which)), which, there)
-            loss.sum().backward()  # type: ignore[no-untyped-call]
-            self.optimiser.step()
+            which, there = _padded(
+                [index[next(order)] for index, order in zip(self.inside, self.orders, strict=True)]
+            )
+            shown = self.cases.take(which)
+            for i, optimiser in enumerate(self.optimisers):
+                optimiser.zero_grad()
+                loss = self.losses(self.logits(i, shown), which, there)
+                loss.sum().backward()  # type: ignore[no-untyped-call]
+                optimiser.step()
         self.steps = steps
         return None if loss is None else float(loss.detach().mean())
 
     def losses(
         self, logits: torch.Tensor, which: torch.Tensor, there: torch.Tensor
     ) -> torch.Tensor:
-        """(F,) the mean log-loss of the cases at `which` (F, B) that are there."""
+        """(F,) the mean log-loss of the cases at `which` (F, B), on the CPU, that are there."""
         from torch.nn import functional
 
-        given = self.labels[which]
+        device = logits.device
+        given, there = self.labels[sent(which, device)], sent(there, device)
         if self.seen is not None:
             target = given.flatten()
             places = (target[:, None] == self.seen).int().argmax(1)
@@ -325,75 +321,64 @@ class _Training:
         )
         return (each * known).sum((1, 2)) / known.sum((1, 2)).clamp(min=1)
 
-    def pooled(self, images: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
-        """Logits (F, B, C) of images (F, B, K, D), of which some are there (F, B, K)."""
-        v, v_bias, u, u_bias, w, weight, bias = self.weights
-        f, b, k, width = images.shape
-        flat = images.view(f, b * k, width)
-        gated = (flat @ v.mT + v_bias[:, None]).tanh() * (flat @ u.mT + u_bias[:, None]).sigmoid()
-        attention = (gated @ w[..., None]).view(f, b, k)
-        shares = attention.masked_fill(~there, -float("inf")).softmax(2)
-        mean = (shares[:, :, None] @ images)[:, :, 0]
-        return mean @ weight.mT + bias[:, None]
+    def logits(self, i: int, shown: _Shown) -> torch.Tensor:
+        """Logits (F, B, C) by the trainings at rate i.
+
+        The layer judges each image, and the weighted mean is of what it says: the same as what it
+        says of the weighted mean, in one product.
+        """
+        wide, narrow = self.weights[i]
+        classes = wide.shape[1] - 2 * HIDDEN
+        v_bias, u_bias, w, bias = narrow.split([HIDDEN, HIDDEN, HIDDEN, classes], 1)
+        v, u, each = (shown.images @ wide.mT).split([HIDDEN, HIDDEN, classes], 2)
+        gated = (v + v_bias[:, None]).tanh() * (u + u_bias[:, None]).sigmoid()
+        attention = (gated @ w[..., None])[..., 0].gather(1, shown.nth).view(shown.there.shape)
+        shares = attention.masked_fill(~shown.there, -float("inf")).softmax(2)
+        judged = each.gather(1, shown.nth[..., None].expand(-1, -1, classes))
+        mean = (judged.view(*shown.there.shape, classes) * shares[..., None]).sum(2)
+        return mean + bias[:, None]
 
 
-def _padded(
-    index: Sequence[torch.Tensor], device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _padded(index: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     """(F, B) positions, the first of each again where a row is shorter, and (F, B) bool.
 
-    Which are there.
+    Which are there. All on the CPU.
     """
     import torch
 
     most = max(map(len, index))
     whole = torch.stack([torch.cat([row, row[:1].expand(most - len(row))]) for row in index])
-    there = torch.arange(most)[None] < torch.tensor([[len(row)] for row in index])
-    return sent(whole, device), sent(there, device)
+    return whole, torch.arange(most)[None] < torch.tensor([[len(row)] for row in index])
 
 
-def _cases(bags: Bags, standardised: Callable[[np.ndarray], torch.Tensor], device: str) -> _Cases:
+def _cases(bags: Bags, standardised: Callable[[np.ndarray], torch.Tensor]) -> _Cases:
     import numpy as np
     import torch
 
     size = np.bincount(bags.case, minlength=len(bags))
-    order = np.argsort(bags.case, kind="stable")
-    nth = np.arange(len(order)) - np.repeat(np.cumsum(size) - size, size)
-    table, there = (
-        np.zeros((len(size), size.max()), np.int64),
-        np.zeros((len(size), size.max()), bool),
-    )
-    table[bags.case[order], nth], there[bags.case[order], nth] = order, True
+    rows = np.argsort(bags.case, kind="stable")
     return _Cases(
-        standardised(bags.images),
-        *(torch.as_tensor(array, device=device) for array in (table, there)),
+        standardised(bags.images), *map(torch.as_tensor, (rows, np.cumsum(size) - size, size))
     )
-
-
-def _only(cases: _Cases, index: np.ndarray) -> _Cases:
-    return _Cases(cases.images, cases.table[index], cases.there[index])
 
 
 def _logits(training: _Training, cases: _Cases, n_classes: int) -> torch.Tensor:
     """(M, C) float64 on the CPU, of a training alone."""
     import torch
 
-    logits = torch.empty(len(cases.table), n_classes, dtype=torch.float64)
-    step = max(
-        1, BLOCK_VALUES[cases.images.device.type] // (cases.table.shape[1] * cases.images.shape[1])
-    )
+    logits = torch.empty(len(cases.size), n_classes, dtype=torch.float64)
+    most = int(cases.size.max()) * cases.images.shape[1]
+    step = max(1, BLOCK_VALUES[cases.images.device.type] // most)
     with torch.no_grad():
         for start in range(0, len(logits), step):
             which = torch.arange(start, min(start + step, len(logits)))
-            logits[which] = (
-                training.pooled(*cases.take(which[None].to(cases.table.device)))[0].double().cpu()
-            )
+            logits[which] = training.logits(0, cases.take(which[None]))[0].double().cpu()
     return logits
 
 
 CASE_ATTENTION = Protocol(
     name="case-attention",
-    version=1,
+    version=2,
     title="Gated attention over a case's image features, rate and number of steps by grouped cross-validation on the labelled cases",
     kinds=KINDS,
     evaluate=case_attention,

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from medbench.models.logistic import Model, Pool
+    from medbench.models.logistic import Block, Model, Pool
 
 Folds = Sequence[tuple["np.ndarray", "np.ndarray"]]  # training and held-out positions in a draw
 Choice = dict[str, Any]  # the penalty, and how it was chosen
@@ -171,14 +171,54 @@ def learn(
     """
     import numpy as np
 
-    from medbench.models.logistic import Pool
-
-    pool = Pool(features, labels, groups, kind, n_classes, _shared_basis(features, len(features)))
+    pool = _pool(features, labels, groups, kind, n_classes)
     draw = np.arange(len(labels))
     ((model, _),) = _learn_block(
         pool, [draw], [_folds(pool, draw, max_folds, divided)], penalties, fixed_penalty
     )
     return model
+
+
+def learn_with_folds(
+    features: torch.Tensor,
+    labels: np.ndarray,
+    groups: np.ndarray,
+    kind: Kind,
+    n_classes: int,
+    divided: bool | None = None,
+) -> tuple[Model, list[tuple[np.ndarray, np.ndarray, Model]]]:
+    """Learn as this protocol does, and return its folds, too.
+
+    Of each its training and held-out positions and the model by which the penalty was chosen.
+    """
+    import numpy as np
+
+    from medbench.models import logistic
+
+    pool = _pool(features, labels, groups, kind, n_classes)
+    draw = np.arange(len(labels))
+    folds = _folds(pool, draw, MAX_FOLDS, divided)
+    if not folds:
+        ((model, _),) = _learn_block(pool, [draw], [folds], PENALTIES, FIXED_PENALTY)
+        return model, []
+    searched = _searched(pool, [draw], [folds], PENALTIES)
+    ((model, _),) = _learn_block(pool, [draw], [folds], PENALTIES, FIXED_PENALTY, searched)
+    block, (place,) = searched
+    _, columns = pool.target()
+    fits = block.fits(place)
+    return model, [
+        (inside, out, logistic.model(pool, inside, fits.of(f), columns, model.chosen))
+        for f, (inside, out) in enumerate(folds)
+    ]
+
+
+def _pool(
+    features: torch.Tensor, labels: np.ndarray, groups: np.ndarray, kind: Kind, n_classes: int
+) -> Pool:
+    from medbench.models.logistic import Pool
+
+    basis = _shared_basis(features, len(features))
+    return Pool(features, labels, groups, kind, n_classes, basis)
 
 
 def _learn_block(
@@ -187,10 +227,12 @@ def _learn_block(
     parts: Sequence[Folds],
     penalties: Sequence[float],
     fixed_penalty: float,
+    searched: tuple[Block, list[int]] | None = None,
 ) -> list[tuple[Model, HeldOut | None]]:
     """Fit draws of one shape; return what each gives, and its held-out probabilities.
 
-    parts: their folds. penalties: the path. fixed_penalty: what is taken without folds.
+    parts: their folds. penalties: the path. fixed_penalty: what is taken without folds. searched:
+    what `_searched` found, where it is known already.
     """
     import torch
 
@@ -203,13 +245,7 @@ def _learn_block(
     held_out: list[HeldOut | None] = [None] * len(draws)
     guesses: list[tuple[torch.Tensor, torch.Tensor] | None] = [None] * len(draws)
     if parts[0]:
-        path = torch.tensor(penalties, dtype=torch.float64, device=device)
-        folds = [
-            [(rows[inside], rows[out]) for inside, out in of_draw]
-            for rows, of_draw in zip(index, parts, strict=True)
-        ]
-        block = logistic.Block(pool.features, target, folds, path, CONSTANT, basis)
-        places = block.search(TOLERANCE, MAX_ITERATIONS, TIE)
+        block, places = searched or _searched(pool, draws, parts, penalties)
         rule = f"{len(parts[0])}-fold grouped CV"
         choices = [
             _choice(len(draws[s]), penalties, i, block.losses[s][i], rule)
@@ -242,6 +278,27 @@ def _learn_block(
         for s, (draw, choice) in enumerate(zip(draws, choices, strict=True))
     ]
     return list(zip(models, held_out, strict=True))
+
+
+def _searched(
+    pool: Pool,
+    draws: Sequence[np.ndarray],
+    parts: Sequence[Folds],
+    penalties: Sequence[float],
+) -> tuple[Block, list[int]]:
+    """Solve the folds of draws of one shape; return them and each draw's place on the path."""
+    import torch
+
+    from medbench.models.logistic import Block
+
+    device, (target, _) = pool.features.device, pool.target()
+    path = torch.tensor(penalties, dtype=torch.float64, device=device)
+    folds = []
+    for draw, of_draw in zip(draws, parts, strict=True):
+        rows = torch.as_tensor(draw, device=device)
+        folds.append([(rows[inside], rows[out]) for inside, out in of_draw])
+    block = Block(pool.features, target, folds, path, CONSTANT, pool.basis)
+    return block, block.search(TOLERANCE, MAX_ITERATIONS, TIE)
 
 
 def _held_out(

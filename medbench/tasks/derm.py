@@ -77,6 +77,7 @@ def load(root: Path) -> dict[str, Split]:
     ids = np.array([r["image_id"] for r in records])
     lesions = joined(ids, np.array([r["lesion_id"] for r in records]), same.same_lesion())
     labels = np.array([CLASSES.index(r["dx"]) for r in records])
+    site = bool(records) and "dataset" in records[0]
     whole = Split(
         images=[places[i] for i in ids],
         ids=ids,
@@ -87,6 +88,8 @@ def load(root: Path) -> dict[str, Split]:
             "age": numbers(np.array([r["age"] for r in records])),
             "sex": np.array([r["sex"] for r in records]),
             "localization": np.array([r["localization"] for r in records]),
+            # the site, in the file of Dataverse
+            **({"dataset": np.array([r["dataset"] for r in records])} if site else {}),
         },
     )
     part = splits.partition(labels, lesions, SHARES, key="derm 1")

@@ -47,6 +47,17 @@ def build() -> nn.Module:
         return Tiny().eval()
 
 
+def vit() -> nn.Module:
+    """A ViT of four blocks, of which adapters are at most 2 %."""
+    import timm
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        return timm.create_model(
+            "vit_tiny_patch16_224", num_classes=0, img_size=SIZE, depth=4
+        ).eval()
+
+
 NETWORK = Network(build, None, SIZE, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), "", "fp32")
 
 

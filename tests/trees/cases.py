@@ -31,12 +31,13 @@ def write_cases(
     test: int = 100,
     size: int = 5,
     columns: Sequence[tuple[str, Callable[[int], str]]] = (),
+    seed: int = 0,
 ) -> tuple[str, str]:
     """(task, encoder) of cases of `size` images, half of them positive, a patient each.
 
     columns: name and value by the number of a case.
     """
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     place.mkdir(parents=True)
     rows, features = [], []
     for case in range(train + test):

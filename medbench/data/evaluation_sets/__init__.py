@@ -8,6 +8,7 @@ done where the two sides differ:
   and counted.
 - An image that the task has, too (the same bytes; where ids are shared the same id, or another
   image of such a lesion), is left out and counted.
+- By case, a case of which one image is left out is left out: it is judged by all its images.
 - Classes of the task that the other set does not have: probabilities of exclusive classes are
   divided by their sum over the common classes
   (equal where that sum is 0); a decision for a common class stands, any other gives way to the most

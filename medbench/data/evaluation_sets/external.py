@@ -11,7 +11,7 @@ import numpy as np
 from medbench import images
 from medbench.data.content_checks import check_content
 from medbench.data.evaluation_sets.evaluation_set import VERSION, EvaluationSet, what_then
-from medbench.data.examples import label_by_case
+from medbench.data.examples import in_cases_of, label_by_case
 from medbench.data.task_data import TaskData, check_spellings, data_roots, loaded, shows, tidy
 from medbench.schema import (
     CASE,
@@ -117,8 +117,15 @@ def shifted(data: TaskData, other: Task, shift: Shift, grid: Grid) -> Evaluation
     )
     hashes = images.content_hashes(whole.images, images.cache_folder(), f"reading {other.name}")
     same = _shared(data, whole, hashes, by_ids=shift.shared_ids)
+    if data.by == CASE:  # is judged by all its images, or not at all
+        same, lost = in_cases_of(whole, same), in_cases_of(whole, ~kept)
+        if (kept & lost).any():
+            why["of a case with such an image"] = int((kept & lost).sum())
+        kept = ~lost
     if (kept & same).any():
-        why[f"that {data.data} has, too"] = int((kept & same).sum())
+        reason = "of cases of which" if data.by == CASE else "that"
+        has = "has an image, too" if data.by == CASE else "has, too"
+        why[f"{reason} {data.data} {has}"] = int((kept & same).sum())
     rows = np.flatnonzero(kept & ~same)
     split = replace(whole.take(rows), labels=labels[rows])
     of_cases: list[Mark] = []

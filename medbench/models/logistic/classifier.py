@@ -65,6 +65,12 @@ class Model:
             for name in ("gradient", "largest", "gap", "bias_gradient")
         }
 
+    def as_given(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return weight (T, c, D) and bias (T, c) of features as they are, not standardised."""
+        weight = self.fits.weight[0, 0] * self.fits.scale[0]
+        shift = (weight.flatten(0, 1) @ self.fits.mean[0]).view_as(self.fits.bias[0, 0])
+        return weight, self.fits.bias[0, 0] - shift
+
     def logits(self, images: np.ndarray | torch.Tensor) -> np.ndarray:
         """(M, columns) float64 of images (M, D)."""
         place = self.fits.bias.device

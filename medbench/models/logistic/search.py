@@ -238,6 +238,13 @@ class Block:
             biases.append(w[..., -1].double() - weight @ space.mean)
         return torch.stack(weights).mean(0), torch.stack(biases).mean(0)
 
+    def fits(self, i: int) -> Fits:
+        """Return what the folds of a block of one subset learnt at one penalty."""
+        problems = with_members(self.problems, self.penalties[i].expand(self.folds, 1))
+        w = self.solutions[0][i]
+        never = torch.zeros(w.shape[:2], dtype=torch.int64, device=w.device)
+        return unpack(problems, self.spaces, w, never, 1)
+
     def _logits(self, w: torch.Tensor) -> torch.Tensor:
         """(B, K, T, c, M) float64 of the held-out images, from w (B, K, T, c, q)."""
         logits: torch.Tensor = torch.bmm(self._turned(w).flatten(1, 3), self.outside.mT).view(
