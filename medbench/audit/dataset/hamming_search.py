@@ -36,6 +36,7 @@ _CROWD = 2.0  # codes that share one of many chunks with one: more of them are l
 #: What a look-up takes, and a code that it gives, in comparisons of two codes.
 _LOOK_UP, _GIVEN = 3, 8
 _BLOCK = 200_000  # numbers that are worked on at once, that they stay near a core
+_TOGETHER = 3  # codes under one value that are taken with those under others
 _IMAGES = 2048  # that are searched for together
 
 
@@ -174,38 +175,57 @@ class Search:
         values = chunks.values[step.chunk][:, rows].ravel()
         codes, images = self.codes[:, rows].ravel(), np.tile(rows, len(self.codes))
         given: list[np.ndarray] = []
-        total = 0
-        for start in range(0, len(masks), size := max(1, _BLOCK // len(values))):
+        total, size = 0, max(1, _BLOCK // len(values))
+        each = np.tile(codes, min(size, len(masks)))
+        for start in range(0, len(masks), size):
             asked = (values ^ masks[start : start + size, None]).ravel()
             hits = np.flatnonzero(index.there[asked])
-            total += int(index.count[asked[hits]].sum())
+            found = asked[hits]
+            counts = index.count[found]
+            total += int(counts.sum())
             if total * _GIVEN > price * len(values):
                 return None
-            given += self._given(index, asked[hits], codes, images, hits % len(values))
+            given += self._given(index, found, counts, each[hits], images, hits)
         return given
 
     def _given(
         self,
         index: _Index,
         found: np.ndarray,
+        counts: np.ndarray,
         codes: np.ndarray,
         images: np.ndarray,
-        query: np.ndarray,
+        hits: np.ndarray,
     ) -> Iterator[np.ndarray]:
-        """Yield the near ones of the codes that an index has under these values.
+        """Yield the near ones of the codes that an index has under the values `found`.
 
-        query: which of the images' codes asks for each.
+        counts: of each. codes: which asks for it; hits: modulo their number, of which image. Most
+        values have one or two codes: the first ones of all values are taken together, then the
+        second ones.
         """
-        counts = index.count[found]
+        place = index.start[found]
+        for _ in range(_TOGETHER):
+            near, bits = self._near(codes, index.codes[place])
+            asking = images[hits[near] % len(images)]
+            yield self._of_other_groups(asking, bits, index.rows[place[near]])
+            more = np.flatnonzero(counts > 1)
+            if not len(more):
+                return
+            codes, hits = codes[more], hits[more]
+            place, counts = place[more] + 1, counts[more] - 1
         for part in _split(counts, _BLOCK):
-            many, own = counts[part], query[part]
+            many = counts[part]
             ends = np.cumsum(many)
-            place = np.repeat(index.start[found[part]] - (ends - many), many)
-            place += np.arange(len(place))
-            bits = np.bitwise_count(np.repeat(codes[own], many) ^ index.codes[place])
-            near = np.flatnonzero(bits <= self.far)
-            i = images[own[np.searchsorted(ends, near, side="right")]]
-            yield self._of_other_groups(i, bits[near], index.rows[place[near]])
+            places = np.repeat(place[part] - (ends - many), many) + np.arange(ends[-1])
+            near, bits = self._near(np.repeat(codes[part], many), index.codes[places])
+            asking = images[hits[part][np.searchsorted(ends, near, side="right")] % len(images)]
+            yield self._of_other_groups(asking, bits, index.rows[places[near]])
+
+    def _near(self, codes: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return which of these pairs of codes are near, and in how many bits they differ."""
+        bits = np.bitwise_count(codes ^ others)
+        near = np.flatnonzero(bits <= self.far)
+        return near, bits[near]
 
     def _compared(self, rows: np.ndarray) -> Iterator[np.ndarray]:
         """All codes near these images."""
