@@ -2,15 +2,19 @@
 
 How far their features lie from these, without keeping a vector of any patient.
 
-The distance is Mahalanobis' in standardised features, with a covariance that is drawn towards a
-multiple of the identity (Ledoit & Wolf 2004, Journal of Multivariate Analysis 88:365) and kept as
-its first components and one variance for all the rest. The threshold is a quantile of distances of
-images that were held out, whole groups at a time, of the fit that measured them: images that a fit
-has seen lie nearer than new ones (`_threshold`).
+The distance is Mahalanobis' in features of length 1 (Mueller & Hein 2025, Mahalanobis++),
+standardised, with a covariance that is drawn towards a multiple of the identity (Ledoit & Wolf
+2004, Journal of Multivariate Analysis 88:365) and kept as its first components and one variance for
+all the rest. The threshold is set by distances of images that were held out, whole groups at a
+time, of the fit that measured them: images that a fit has seen lie nearer than new ones
+(`_threshold`). No label is used: the whole training part counts, however few images were labelled.
 
-HAM10000 (tf_efficientnet_lite0 at 112 px, 1,000 other images of it): fitted to 70 images at most
-1.5 % are flagged in eight draws, to 700 at most 1.9 %; of chest radiographs 98 % and more; of
-endoscopy 86 % (mean of eight draws) after 70 images, 95 % after 700.
+Length 1 or not, square roots or not, 5 or 20 folds and eight rules for the threshold were tried at
+64 px with 70 images of five drawn tasks and of two sets of chest radiographs as home. Of those that
+flag at most 3 % of each home's own (mean of eight draws) the one was taken that flags most of other
+modalities (99.4 %; 1.3 % of its own, 2.8 % at most). It was judged on HAM10000 (tf_efficientnet_lite0 at 112
+px, eight draws, 1,000 other images): fitted to 70 images 1.1 % are flagged, 2.7 % in the worst
+draw; of chest radiographs all, of endoscopy 96.6 %, 84 % in the worst draw.
 """
 
 from __future__ import annotations
@@ -21,7 +25,9 @@ from dataclasses import dataclass
 import numpy as np
 
 FOLDS = 5
-FLAGGED, MOST_FLAGGED = 0.02, 0.01  # of images like the training images
+#: Of images like the training images: beyond the threshold of many, and of few as expected.
+FLAGGED, EXPECTED = 0.02, 0.01
+MANY = 10 / FLAGGED
 COMPONENTS = 128
 FLOOR = 0.1  # of the mean variance of a feature, added to each
 MOST = 5000  # images a fit looks at: more change no digit that matters
@@ -45,7 +51,7 @@ class Typical:
 
     def distance(self, features: np.ndarray) -> np.ndarray:
         """(M,) float64 of features (M, D), in standard deviations of a direction."""
-        z = (features.astype(np.float64) - self.mean) * self.scale
+        z = (_directions(features) - self.mean) * self.scale
         inside = z @ self.components.T
         outside = np.maximum((z**2).sum(1) - (inside**2).sum(1), 0)
         found: np.ndarray = np.sqrt(
@@ -133,22 +139,28 @@ def typical_of(features: np.ndarray, groups: np.ndarray) -> Typical | None:
 
 
 def _threshold(held: np.ndarray, groups: int) -> float:
-    """Return the larger of two thresholds of held-out distances.
+    """Find the threshold of held-out distances.
 
-    The quantile beyond which FLAGGED lie, and the normal tolerance limit of their logarithms beyond
-    which at most MOST_FLAGGED lie with a confidence of 95 %. Of thousands of images the first
-    decides; of seventy its own chance would be too large.
+    The normal prediction limit of their logarithms, beyond which a new image lies with the
+    probability EXPECTED. Of many images not less than their own quantile, beyond which FLAGGED lie:
+    of seventy it would be the farthest of them, which is a matter of chance.
     """
-    from scipy.stats import nct, norm
+    from scipy.stats import t
 
-    ranked = np.sort(held)
-    place = min(int(np.ceil((len(ranked) + 1) * (1 - FLAGGED))), len(ranked)) - 1
-    logs = np.log(np.maximum(ranked, 1e-12))
-    factor = float(
-        nct.ppf(0.95, groups - 1, float(norm.ppf(1 - MOST_FLAGGED)) * np.sqrt(groups))
-        / np.sqrt(groups)
-    )
-    return max(float(ranked[place]), float(np.exp(logs.mean() + factor * logs.std(ddof=1))))
+    logs = np.log(np.maximum(held, 1e-12))
+    factor = float(t.ppf(1 - EXPECTED, groups - 1)) * np.sqrt(1 + 1 / groups)
+    limit = float(np.exp(logs.mean() + factor * logs.std(ddof=1)))
+    if len(held) < MANY:
+        return limit
+    place = min(int(np.ceil((len(held) + 1) * (1 - FLAGGED))), len(held)) - 1
+    return max(limit, float(np.sort(held)[place]))
+
+
+def _directions(features: np.ndarray) -> np.ndarray:
+    """Bring features (M, D) to length 1, float64."""
+    x = features.astype(np.float64)
+    found: np.ndarray = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+    return found
 
 
 def _fitted(features: np.ndarray, most: int) -> Typical | None:
@@ -159,7 +171,7 @@ def _fitted(features: np.ndarray, most: int) -> Typical | None:
     from scipy.linalg import eigh
     from sklearn.covariance import ledoit_wolf_shrinkage
 
-    x = features.astype(np.float64)
+    x = _directions(features)
     mean, sd = x.mean(0), x.std(0)
     varies = sd > 1e-6 * np.abs(mean)
     # a feature that hardly varies in a few images would decide alone in others
