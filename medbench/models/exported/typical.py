@@ -12,9 +12,10 @@ time, of the fit that measured them: images that a fit has seen lie nearer than 
 Length 1 or not, square roots or not, 5 or 20 folds and eight rules for the threshold were tried at
 64 px with 70 images of five drawn tasks and of two sets of chest radiographs as home. Of those that
 flag at most 3 % of each home's own (mean of eight draws) the one was taken that flags most of other
-modalities (99.4 %; 1.3 % of its own, 2.8 % at most). It was judged on HAM10000 (tf_efficientnet_lite0 at 112
-px, eight draws, 1,000 other images): fitted to 70 images 1.1 % are flagged, 2.7 % in the worst
-draw; of chest radiographs all, of endoscopy 96.6 %, 84 % in the worst draw.
+modalities (99.4 %; 1.3 % of its own, 2.8 % at most). It was judged on HAM10000
+(tf_efficientnet_lite0 at 112 px, eight draws, 1,000 other images): fitted to 70 images 1.1 % are
+flagged, 2.7 % in the worst draw; of chest radiographs all, of endoscopy 96.6 %, 84 % in the worst
+draw.
 """
 
 from __future__ import annotations
