@@ -108,6 +108,8 @@ def of_stages(sets: Mapping[int, np.ndarray], effort: duplicates.Effort) -> None
 
 
 def show(name: str, seconds: Mapping[int, float]) -> None:
+    if len(seconds) < 2:
+        return
     (few, first), *_, (many, last) = seconds.items()
     exponent = np.log(max(last, 1e-9) / max(first, 1e-9)) / np.log(many / few)
     each = "  ".join(f"{n}: {value:.2f}" for n, value in seconds.items())
