@@ -82,6 +82,11 @@ def write(phantom: Phantom, place: Path) -> tuple[str, str]:
     return f"folder:{place / 'cases.csv'}", f"features:{place / 'f.npz'}"
 
 
+def signed(value: float) -> str:
+    text = f"{value:+.2f}"
+    return "0.00" if float(text) == 0 else text
+
+
 def line(phantom: Phantom, place: Path) -> str:
     """A line of the table."""
     task, encoder = write(phantom, place)
@@ -105,7 +110,7 @@ def line(phantom: Phantom, place: Path) -> str:
                 sign = 1 if names[1] == "linear" else -1
                 low, high = sorted(sign * end for end in pair.verdict.difference.interval())
                 value = sign * pair.verdict.difference.value
-                cells.append(f"{value:+.2f} [{low:+.2f}, {high:+.2f}]")
+                cells.append(f"{signed(value)} [{signed(low)}, {signed(high)}]")
     seen = "yes" if phantom.tuned_on else "no"
     return f"| {phantom.name} | {seen} | {' | '.join(cells)} |"
 

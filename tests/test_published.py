@@ -185,7 +185,7 @@ def test_a_paper_table_says_of_the_ece_what_must_be_known_where_it_is_shown() ->
     assert not shown["accuracy"] and len(shown["ece"]) == 1
 
 
-@pytest.mark.parametrize("name", ["lora_memory"])
+@pytest.mark.parametrize("name", ["cases", "lora_memory"])
 def test_tables_of_the_protocols_page_are_what_their_script_printed(name: str) -> None:
     printed = (ROOT / "benchmarks" / f"{name}.txt").read_text(encoding="utf-8").splitlines()
     table = [line for line in printed if line.startswith("|")]

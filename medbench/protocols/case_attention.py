@@ -12,8 +12,9 @@ batches of `BATCH` cases without replacement. Cross-entropy; several labels: bin
 over the labels that are known, one attention for all.
 
 Rate and number of steps, from 0, are those of the lowest log-loss of the held-out cases, over the
-folds of `linear` (`splits.cross_validation`) and looked at every `EVERY` steps; then all labelled
-cases are trained on, so long and at that rate. So where attention finds nothing its answer is that
+folds of `linear` (`splits.cross_validation`), each from the fit by which the probe's penalty was
+chosen, and looked at every `EVERY` steps; then all labelled cases are trained on, so long and at
+that rate. So where attention finds nothing its answer is that
 of `case-mean`, and so it is where a budget leaves too few cases to hold out. Held-out scores are of
 the folds. Start, steps and rates were chosen on drawn cases; `benchmarks/cases.py` says which.
 
@@ -92,7 +93,7 @@ class _Cases:
         row = (first - start).gather(1, case) + place
         nth = torch.arange(int(size.max()))
         there = nth < size[..., None]
-        nth = (start[..., None] + nth).where(there, 0).flatten(1)
+        nth = (start[..., None] + nth).masked_fill(~there, 0).flatten(1)
         device = self.images.device
         rows = sent(self.rows[row.clamp(max=len(self.rows) - 1)], device)
         return _Shown(self.images[rows], sent(nth, device), sent(there, device))
@@ -103,7 +104,8 @@ class _Cases:
 
         device = self.images.device
         ordered, size = self.images[sent(self.rows, device)], sent(self.size, device)
-        return torch.segment_reduce(ordered, "mean", lengths=size)
+        means: torch.Tensor = torch.segment_reduce(ordered, "mean", lengths=size)
+        return means
 
 
 def case_attention(
@@ -329,13 +331,13 @@ class _Training:
         """
         wide, narrow = self.weights[i]
         classes = wide.shape[1] - 2 * HIDDEN
-        v_bias, u_bias, w, bias = narrow.split([HIDDEN, HIDDEN, HIDDEN, classes], 1)
-        v, u, each = (shown.images @ wide.mT).split([HIDDEN, HIDDEN, classes], 2)
+        v_bias, u_bias, w, bias = narrow.split_with_sizes([HIDDEN, HIDDEN, HIDDEN, classes], 1)
+        v, u, each = (shown.images @ wide.mT).split_with_sizes([HIDDEN, HIDDEN, classes], 2)
         gated = (v + v_bias[:, None]).tanh() * (u + u_bias[:, None]).sigmoid()
         attention = (gated @ w[..., None])[..., 0].gather(1, shown.nth).view(shown.there.shape)
         shares = attention.masked_fill(~shown.there, -float("inf")).softmax(2)
         judged = each.gather(1, shown.nth[..., None].expand(-1, -1, classes))
-        mean = (judged.view(*shown.there.shape, classes) * shares[..., None]).sum(2)
+        mean: torch.Tensor = (judged.view(*shown.there.shape, classes) * shares[..., None]).sum(2)
         return mean + bias[:, None]
 
 
