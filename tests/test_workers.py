@@ -127,7 +127,9 @@ def test_cores_are_divided_among_workers(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert child_process.environment(4)["OMP_NUM_THREADS"] == "4"
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
     assert child_process.environment(4)["OMP_NUM_THREADS"] == "3", "the user's word"
+    assert "MKL_NUM_THREADS" not in child_process.environment(4), "torch would follow it"
 
 
 def test_shards_divide_the_units_and_merge_into_the_whole(

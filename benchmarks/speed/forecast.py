@@ -41,7 +41,7 @@ GRIDS: dict[str, dict[str, Any]] = {
     "two sizes": {"labels": ("100",), "encoders": (SMALL, "test_vit.r160_in1k"), "size": 64},
     "fine-tuning": {"protocols": ("finetune",), "labels": ("5/class",), "seeds": 2},
     "linear and fine-tuning": {"protocols": ("linear", "finetune"), "labels": ("10",), "seeds": 1},
-    "simclr": {"methods": ("simclr",), "encoders": ("tf_efficientnet_lite0",), "size": 64},
+    "simclr": {"methods": ("simclr",), "source": "task"},
     "dino and vicreg": {"methods": ("dino", "vicreg"), "source": "task"},
     "concat": {"methods": ("concat:random+simclr",), "source": "task"},
     "dvme": {"methods": ("dvme:random+simclr",), "source": "task", "seeds": 2},

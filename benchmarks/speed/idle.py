@@ -32,6 +32,7 @@ from workers import images
 
 from medbench import Grid, Store
 from medbench.run import execution, fitting, jobs, planning
+from medbench.run.wall_time import Piece, makespan
 from medbench.schema import PlannedCell, Row
 
 #: What is told -> what the time since the worker's last word was spent on.
@@ -224,7 +225,8 @@ def report(
     made = Counter(event["job"] for event in told if event["what"] == "done")
     print(
         f"{len(waits)} units, {args.workers} workers, {args.killed} killed, {args.latency:g} ms an operation: "
-        f"{wall:.1f} s, least possible {sum(waits.values()) / args.workers:.1f} s; "
+        f"{wall:.1f} s, least possible {sum(waits.values()) / args.workers:.1f} s, "
+        f"in this order {makespan([Piece((), 0.0, s) for s in waits.values()], args.workers):.1f} s; "
         f"{rows} rows, computed twice: {sum(n > 1 for n in made.values())}"
     )
     print(
