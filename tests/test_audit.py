@@ -87,7 +87,14 @@ def saved(folder: Path, pictures: list[Image.Image]) -> Path:
 SHORT = duplicates.Effort(random=24, patience=32, limit=150)
 
 
-@pytest.mark.parametrize(("share", "n_lesions"), [(0.01, 100), (0.05, 60), (0.2, 50)])
+@pytest.mark.parametrize(
+    ("share", "n_lesions"),
+    [
+        pytest.param(0.01, 100, marks=pytest.mark.slow),
+        (0.05, 60),
+        pytest.param(0.2, 50, marks=pytest.mark.slow),
+    ],
+)
 def test_planted_copies_are_found_and_nothing_else(
     share: float,
     n_lesions: int,

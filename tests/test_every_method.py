@@ -31,6 +31,7 @@ from medbench.system.file_names import as_file_name
 
 Medbench = Callable[..., int]
 SMALL = ("--size", "32", "--labels", "100", "--seeds", "1")
+SMALLEST = ("--encoder", "test_resnet.r160_in1k")  # of timm's
 
 
 @pytest.fixture
@@ -129,17 +130,23 @@ def test_all_methods_in_one_run(
 
 @pytest.mark.usefixtures("few_views")
 def test_methods_that_are_named_make_rows(bagged: Path, medbench: Medbench, tmp_path: Path) -> None:
-    """Each that pretrains and is not among the default ones; MAE with a ViT, from random weights,
-    as nothing is downloaded."""
+    """Each that pretrains and is not among the default ones.
+
+    With a small encoder from random weights, as nothing is downloaded, MAE with a ViT; with the
+    default one those that start from its weights alone.
+    """
     named = {
         name for name, method in registry.methods().items() if method.recipes and not method.default
     } - {"mae"}
-    assert {"lejepa", "vicreg", "barlow", "byol", "mocov3"} <= named
+    adapted = {name for name in named if "task" not in registry.method(name).sources}
+    drawn = named - adapted
+    assert {"lejepa", "vicreg", "barlow", "byol", "mocov3"} <= drawn and adapted
     for methods, more in (
-        (named, ()),
+        (adapted, ()),
+        (drawn, (*SMALLEST, "--source", "task")),
         ({"mae", "mocov3"}, ("--encoder", "test_vit.r160_in1k", "--source", "task")),
     ):
-        out = tmp_path / str(len(methods))
+        out = tmp_path / "+".join(methods)
         assert (
             medbench(
                 "run",
@@ -215,6 +222,9 @@ def test_what_several_processes_pretrained_is_not_taken_for_what_one_would(
         f"folder:{bagged}",
         "--size",
         "32",
+        *SMALLEST,
+        "--source",
+        "task",
         "--method",
         "simclr",
         "--out",
@@ -231,6 +241,9 @@ def test_what_several_processes_pretrained_is_not_taken_for_what_one_would(
             "--task",
             f"folder:{bagged}",
             *SMALL,
+            *SMALLEST,
+            "--source",
+            "task",
             "--methods",
             "simclr",
             "--out",

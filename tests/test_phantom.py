@@ -25,6 +25,8 @@ def parts() -> dict[str, Split]:
 
 @pytest.fixture(scope="module")
 def pixels(parts: dict[str, Split]) -> dict[str, np.ndarray]:
+    """Of all drawings, which take seconds: what is asked of them goes with the slow tests, as a
+    hash of some of them freezes all."""
     return {
         name: np.stack([image.draw(image.seed) for image in part.images])
         for name, part in parts.items()
@@ -148,6 +150,7 @@ def test_meta_is_independent_of_the_class(parts):
         assert abs(male[label == c].mean() - male.mean()) < 4 * 0.5 / n**0.5
 
 
+@pytest.mark.slow
 def test_drawings_are_images_and_no_two_are_equal(pixels):
     whole = np.concatenate(list(pixels.values()))
     assert whole.shape[1:] == (dermoscopy.SIZE, dermoscopy.SIZE, 3)
@@ -156,6 +159,7 @@ def test_drawings_are_images_and_no_two_are_equal(pixels):
     assert whole.reshape(len(whole), -1).std(1).min() > 3  # of 255: none is blank
 
 
+@pytest.mark.slow
 def test_views_differ_but_show_one_lesion(parts, pixels):
     """Views of a lesion are closer to each other than to another lesion of the class, in what
     rotation, shift and white balance leave alone."""
@@ -176,6 +180,7 @@ def test_views_differ_but_show_one_lesion(parts, pixels):
     assert np.mean(np.array(same) < np.array(other)) > 0.75
 
 
+@pytest.mark.slow
 def test_colour_and_size_do_not_give_the_class_away(parts, pixels):
     assert (
         auc_of_colour_and_size(pixels, {name: part.labels for name, part in parts.items()})

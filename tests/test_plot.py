@@ -37,14 +37,14 @@ def axes_of(drawing: style.Drawing) -> list:
 
 
 def test_every_kind_in_every_format(many: list[leaderboard.Leaderboard], tmp_path: Path) -> None:
-    files = figures.draw_figures(
-        many,
-        [kind for kind in figures.KINDS if kind not in ("attention", "shift")],
-        tmp_path,
-        figures.FORMATS,
-    )
-    each = {f"{kind}-task{t}-T-test" for t in range(3) for kind in ("confusion", "forest")}
-    stems = {"curves", "heatmap", "cd", "cost", "reliability", *each}
+    each = ("confusion", "forest")  # a figure for each task
+    others = [kind for kind in figures.KINDS if kind not in ("attention", "shift", *each)]
+    files = [
+        *figures.draw_figures(many, others, tmp_path, figures.FORMATS),
+        *figures.draw_figures(many[:1], each, tmp_path, figures.FORMATS),
+    ]
+    assert set(others) == {"curves", "heatmap", "cd", "cost", "reliability"}
+    stems = {*others, *(f"{kind}-task0-T-test" for kind in each)}
     assert {file.name for file in files} == {
         f"{stem}.{form}" for stem in stems for form in figures.FORMATS
     }

@@ -17,45 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fakes.shared_runs import essence, slow_grid
 
-from medbench import Grid, Store, images
+from medbench import Store, images
 from medbench.run import execution, planning
 from medbench.run.engines import contents, ray_cluster
 from medbench.run.engines.contents import Desk, Elsewhere, files_of, made_of, packs_of
 from medbench.run.jobs import lacking
-
-ENCODERS = """
-import os, time, torch
-from pathlib import Path
-class Slow(torch.nn.Module):
-    def forward(self, x):
-        if len(x) > 20:
-            with open(Path(os.environ["MEDBENCH_CACHE"]) / "embeds", "a") as file:
-                file.write("x")
-            time.sleep(SECONDS)
-        return x.mean((2, 3))
-"""
-
-
-def grid_of(folder: Path, seconds: float, n: int = 4) -> Grid:
-    code = ENCODERS.replace("SECONDS", str(seconds))
-    for i in range(n):
-        code += f"\ndef slow{i}(size=32, mean=(0, 0, 0), std=(1, 1, 1)):\n    return Slow()\n"
-    (folder.parent / "mine.py").write_text(code)
-    encoders = tuple(f"{folder.parent / 'mine.py'}:slow{i}" for i in range(n))
-    return Grid(
-        tasks=(f"folder:{folder}",),
-        encoders=encoders,
-        protocols=("knn",),
-        labels=("5/class", "100"),
-        seeds=2,
-    )
-
-
-def essence(store: Store) -> dict[str, tuple[object, ...]]:
-    return {
-        key: (row.cell, row.n_labels, row.chosen, row.metrics) for key, row in store.rows().items()
-    }
 
 
 @pytest.fixture
@@ -92,7 +60,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 def test_a_node_that_is_removed_loses_and_doubles_no_row(
     cluster: Any, folder: Path, tmp_path: Path
 ) -> None:
-    grid = grid_of(folder, 4)
+    grid = slow_grid(folder, 4)
     plan, told, gone = planning.plan(grid), [], threading.Event()
 
     def remove() -> None:
@@ -133,7 +101,7 @@ def test_a_job_is_computed_elsewhere_from_what_is_fetched(
     user's file."""
     monkeypatch.setenv("MEDBENCH_CACHE", str(tmp_path / "head"))
     monkeypatch.setattr(contents, "CHUNK", 1000)
-    plan, store = planning.plan(grid_of(folder, 0, n=1)), Store(tmp_path / "out")
+    plan, store = planning.plan(slow_grid(folder, 0, n=1)), Store(tmp_path / "out")
     context = execution.begin(plan, store, "cpu")
     job = ray_cluster.every_job(plan)[0]
     assert files_of(plan) == [tmp_path / "mine.py"]

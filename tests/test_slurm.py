@@ -17,6 +17,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from fakes.shared_runs import essence, slow_grid
 
 from medbench import Grid, Store
 from medbench.run import execution, planning
@@ -26,34 +27,6 @@ from medbench.schema import UserError
 from medbench.system import locks
 
 NODE = Path(__file__).with_name("slurm_node.sh")
-ENCODER = """
-import time, torch
-class Slow(torch.nn.Module):
-    def forward(self, x):
-        time.sleep(SECONDS if len(x) > 20 else 0)
-        return x.mean((2, 3))
-"""
-
-
-def grid_of(folder: Path, seconds: float) -> Grid:
-    code = ENCODER.replace("SECONDS", str(seconds))
-    for i in range(4):
-        code += f"\ndef slow{i}(size=32, mean=(0, 0, 0), std=(1, 1, 1)):\n    return Slow()\n"
-    (folder.parent / "mine.py").write_text(code)
-    encoders = tuple(f"{folder.parent / 'mine.py'}:slow{i}" for i in range(4))
-    return Grid(
-        tasks=(f"folder:{folder}",),
-        encoders=encoders,
-        protocols=("knn",),
-        labels=("5/class", "100"),
-        seeds=2,
-    )
-
-
-def essence(store: Store) -> dict[str, tuple[object, ...]]:
-    return {
-        key: (row.cell, row.n_labels, row.chosen, row.metrics) for key, row in store.rows().items()
-    }
 
 
 @pytest.fixture
@@ -113,7 +86,7 @@ def test_an_array_of_four_with_one_requeued_makes_the_rows_of_one_process(
     monkeypatch.setenv("MEDBENCH_CACHE", str(tmp_path / "shared"))
     monkeypatch.setattr(slurm, "LOOK", 0.5)
     monkeypatch.setattr(slurm, "ASK", 1.0)
-    grid, store = grid_of(folder, 6), Store(tmp_path / "out")
+    grid, store = slow_grid(folder, 6), Store(tmp_path / "out")
     plan, told = planning.plan(grid), []
     number = slurm.submit(grid, plan, store, Request(jobs=4, minutes=30))
     wait(lambda: list((store.folder / ".workers").glob("*.json")), 120, "no task began")
@@ -247,7 +220,7 @@ def test_options_that_do_not_fit_are_refused(
 def test_status_says_what_is_there_and_who_works(
     folder: Path, tmp_path: Path, medbench: Callable[..., int], capsys, monkeypatch
 ) -> None:
-    plan, store = planning.plan(grid_of(folder, 0)), Store(tmp_path / "out")
+    plan, store = planning.plan(slow_grid(folder, 0)), Store(tmp_path / "out")
     store.create()
     store.add_plan(plan.file)
     store.fail(plan.cells[0], "no reason")

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fakes.shared_runs import essence
 
 from medbench import Grid, Store
 from medbench.run import execution, planning
@@ -51,13 +52,6 @@ def grid_of(folder: Path, deaths: int) -> Grid:
         labels=("5/class", "100"),
         seeds=2,
     )
-
-
-def essence(store: Store) -> dict[str, tuple[object, ...]]:
-    return {
-        key: (row.cell, row.n_labels, row.n_requested, row.chosen, row.metrics)
-        for key, row in store.rows().items()
-    }
 
 
 def test_two_workers_one_of_which_is_killed_make_the_rows_of_one_process(
