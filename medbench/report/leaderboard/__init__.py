@@ -1,5 +1,15 @@
 """Plan + rows -> tables. Pure functions of results folders; never imports torch."""
 
+from medbench.report.leaderboard.board_notes import (
+    drawn,
+    encoder_marks,
+    external,
+    have_seen,
+    is_quick,
+    judged_unit,
+    notes,
+    weights_in_words,
+)
 from medbench.report.leaderboard.families import (
     ALL_PAIRS,
     BEST,
@@ -58,20 +68,7 @@ from medbench.report.leaderboard.selection import only
 from medbench.report.leaderboard.shipped_rows import with_reference
 from medbench.report.leaderboard.significance import legend, marks, pairs, precompute
 from medbench.report.leaderboard.sites import over_sites, site_records, site_tables
-from medbench.report.leaderboard.standard_tables import (
-    drawn,
-    encoder_marks,
-    external,
-    have_seen,
-    is_quick,
-    judged_unit,
-    markdown,
-    notes,
-    shift_markdown,
-    terminal,
-    weights_in_words,
-    write,
-)
+from medbench.report.leaderboard.standard_tables import markdown, shift_markdown, terminal, write
 
 __all__ = [
     "ALL",

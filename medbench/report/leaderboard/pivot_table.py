@@ -12,6 +12,7 @@ from math import nan
 import numpy as np
 
 from medbench import stats
+from medbench.report.leaderboard.board_notes import notes
 from medbench.report.leaderboard.families import BEST
 from medbench.report.leaderboard.lines import (
     AXES,
@@ -23,7 +24,6 @@ from medbench.report.leaderboard.lines import (
 )
 from medbench.report.leaderboard.rare_classes import ABOVE
 from medbench.report.leaderboard.significance import marks
-from medbench.report.leaderboard.standard_tables import notes
 from medbench.schema import Note, UserError
 from medbench.stats.metrics import METRICS
 from medbench.stats.number_format import estimate_text
