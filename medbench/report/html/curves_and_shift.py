@@ -13,7 +13,7 @@ from medbench.report.figures.line_selection import left_out
 from medbench.report.html import svg_charts
 from medbench.report.html.elements import Html, items, section, table, tag
 from medbench.report.leaderboard import Leaderboard
-from medbench.report.leaderboard.robustness import tables as shift_tables
+from medbench.report.leaderboard.robustness_tables import tables as shift_tables
 from medbench.report.leaderboard.sites import site_tables
 from medbench.stats.metrics import METRICS
 

@@ -61,9 +61,9 @@ from medbench.report.leaderboard.robustness import (
     drop_difference,
     measured,
     robustness_gaps,
-    shift_terminal,
 )
-from medbench.report.leaderboard.robustness import tables as shift_tables
+from medbench.report.leaderboard.robustness_tables import shift_terminal
+from medbench.report.leaderboard.robustness_tables import tables as shift_tables
 from medbench.report.leaderboard.selection import only
 from medbench.report.leaderboard.shipped_rows import with_reference
 from medbench.report.leaderboard.significance import legend, marks, pairs, precompute

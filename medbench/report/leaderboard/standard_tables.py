@@ -26,13 +26,8 @@ from medbench.report.leaderboard.lines import (
     summarise,
 )
 from medbench.report.leaderboard.rare_classes import class_columns, class_notes
-from medbench.report.leaderboard.robustness import (
-    ALL,
-    MEAN,
-    robustness_gaps,
-    shift_terminal,
-    tables,
-)
+from medbench.report.leaderboard.robustness import ALL, MEAN, robustness_gaps
+from medbench.report.leaderboard.robustness_tables import shift_terminal, tables
 from medbench.report.leaderboard.significance import legend, marks
 from medbench.report.leaderboard.sites import site_records, site_tables
 from medbench.report.leaderboard.terminal_table import Fitted
