@@ -1,5 +1,13 @@
 """Plan + rows -> tables. Pure functions of results folders; never imports torch."""
 
+from medbench.report.leaderboard.board import (
+    Leaderboard,
+    Selection,
+    at_home,
+    known_metric,
+    picked,
+    standing,
+)
 from medbench.report.leaderboard.board_notes import (
     drawn,
     encoder_marks,
@@ -10,6 +18,13 @@ from medbench.report.leaderboard.board_notes import (
     notes,
     weights_in_words,
 )
+from medbench.report.leaderboard.entry import (
+    AXES,
+    LeaderboardEntry,
+    SignificanceMark,
+    shown_axes,
+    summarise,
+)
 from medbench.report.leaderboard.families import (
     ALL_PAIRS,
     BEST,
@@ -17,23 +32,7 @@ from medbench.report.leaderboard.families import (
     PairwiseComparison,
     comparisons,
 )
-from medbench.report.leaderboard.lines import (
-    AXES,
-    COLUMNS,
-    Leaderboard,
-    LeaderboardEntry,
-    Selection,
-    SignificanceMark,
-    at_home,
-    known_metric,
-    leaderboard,
-    leaderboards,
-    picked,
-    records,
-    shown_axes,
-    standing,
-    summarise,
-)
+from medbench.report.leaderboard.lines import COLUMNS, leaderboard, leaderboards, records
 from medbench.report.leaderboard.newest_audit import LOUD
 from medbench.report.leaderboard.pivot_formats import (
     FORMAT_OF,

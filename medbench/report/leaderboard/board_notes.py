@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from medbench.images.cropping import crop_in
+from medbench.report.leaderboard.board import Leaderboard, picked
 from medbench.report.leaderboard.class_groups import class_group_notes
 from medbench.report.leaderboard.families import to_supervised
-from medbench.report.leaderboard.lines import Leaderboard, picked
 from medbench.report.leaderboard.pretraining_notes import pretraining_notes
 from medbench.report.leaderboard.rare_classes import class_notes
 from medbench.schema import Note, Row, placeless

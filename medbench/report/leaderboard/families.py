@@ -12,7 +12,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from medbench import stats
-from medbench.report.leaderboard.lines import Leaderboard, LeaderboardEntry
+from medbench.report.leaderboard.board import Leaderboard
+from medbench.report.leaderboard.entry import LeaderboardEntry
 from medbench.schema import Note, UserError
 from medbench.stats.metrics import METRICS
 from medbench.system.progress_listener import report_progress

@@ -12,16 +12,10 @@ from math import nan
 import numpy as np
 
 from medbench import stats
+from medbench.report.leaderboard.board import Leaderboard, known_metric
 from medbench.report.leaderboard.board_notes import notes
+from medbench.report.leaderboard.entry import AXES, LeaderboardEntry, SignificanceMark, summarise
 from medbench.report.leaderboard.families import BEST
-from medbench.report.leaderboard.lines import (
-    AXES,
-    Leaderboard,
-    LeaderboardEntry,
-    SignificanceMark,
-    known_metric,
-    summarise,
-)
 from medbench.report.leaderboard.rare_classes import ABOVE
 from medbench.report.leaderboard.significance import marks
 from medbench.schema import Note, UserError

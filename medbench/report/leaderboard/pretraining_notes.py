@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from medbench.report.leaderboard.lines import Leaderboard
+from medbench.report.leaderboard.board import Leaderboard
 from medbench.schema import Note
 from medbench.stats import number_format
 from medbench.stats.metrics import METRICS

@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from medbench.report.leaderboard.board import Leaderboard
 from medbench.report.leaderboard.class_scores import ClassScores
 from medbench.report.leaderboard.degenerate import Degenerate
-from medbench.report.leaderboard.lines import Leaderboard, LeaderboardEntry
+from medbench.report.leaderboard.entry import LeaderboardEntry
 from medbench.schema import Note
 from medbench.stats import number_format
 

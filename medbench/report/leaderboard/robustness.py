@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medbench import stats
-from medbench.report.leaderboard.lines import AXES, Leaderboard, LeaderboardEntry
+from medbench.report.leaderboard.board import Leaderboard
+from medbench.report.leaderboard.entry import AXES, LeaderboardEntry
 from medbench.stats.metrics import METRICS
 
 if TYPE_CHECKING:

@@ -6,17 +6,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from medbench.report.leaderboard.lines import AXES, Leaderboard, picked, shown_axes
+from medbench.report.leaderboard.board import Leaderboard, picked
+from medbench.report.leaderboard.entry import AXES, shown_axes
+from medbench.report.leaderboard.robustness import ALL, EACH, MEAN, RobustnessGap, measured
 from medbench.stats import number_format
 from medbench.stats.metrics import METRICS
 
 if TYPE_CHECKING:
     from rich.table import Table
-from medbench.report.leaderboard.robustness import ALL, EACH, MEAN, RobustnessGap, measured
 
 LEGEND = "* drops least   = not shown to differ from it: paired, 5 %, Holm-corrected over the pairs of lines with equal labels   ? cannot be said"
-
-
 MORE = "Each corruption: medbench shift FOLDER; each level: --each, shift.csv, medbench plot --kind shift."
 
 

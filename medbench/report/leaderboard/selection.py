@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from medbench.report.leaderboard.lines import AXES, Leaderboard, Selection
+from medbench.report.leaderboard.board import Leaderboard, Selection
+from medbench.report.leaderboard.entry import AXES
 from medbench.schema import Cell, UserError, parse_budget
 
 #: What lines may be picked by.

@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import medbench
-from medbench.report.leaderboard.lines import Leaderboard, leaderboards
+from medbench.report.leaderboard.board import Leaderboard
+from medbench.report.leaderboard.lines import leaderboards
 from medbench.run.store import Store
 from medbench.schema import Note, UserError
 

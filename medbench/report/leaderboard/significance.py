@@ -10,14 +10,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from medbench import stats
+from medbench.report.leaderboard.board import Leaderboard, standing
+from medbench.report.leaderboard.entry import LeaderboardEntry, SignificanceMark, summarise
 from medbench.report.leaderboard.families import BEST, of_lines, pretraining_spread
-from medbench.report.leaderboard.lines import (
-    Leaderboard,
-    LeaderboardEntry,
-    SignificanceMark,
-    standing,
-    summarise,
-)
 from medbench.stats.metrics import METRICS
 from medbench.system import fork_pool
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from medbench import stats
-from medbench.report.leaderboard.lines import AXES, Leaderboard, LeaderboardEntry, shown_axes
+from medbench.report.leaderboard.board import Leaderboard
+from medbench.report.leaderboard.entry import AXES, LeaderboardEntry, shown_axes
 from medbench.stats import number_format
 from medbench.stats.metrics import METRICS
 

@@ -12,19 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from medbench.report.leaderboard.board import Leaderboard, known_metric, standing
 from medbench.report.leaderboard.board_notes import judged_unit, notes
-from medbench.report.leaderboard.lines import (
-    AXES,
-    COLUMNS,
-    Leaderboard,
-    LeaderboardEntry,
-    known_metric,
-    leaderboards,
-    records,
-    shown_axes,
-    standing,
-    summarise,
-)
+from medbench.report.leaderboard.entry import AXES, LeaderboardEntry, shown_axes, summarise
+from medbench.report.leaderboard.lines import COLUMNS, leaderboards, records
 from medbench.report.leaderboard.rare_classes import class_columns, class_notes
 from medbench.report.leaderboard.robustness import ALL, MEAN, robustness_gaps
 from medbench.report.leaderboard.robustness_tables import shift_terminal, tables
@@ -95,7 +86,7 @@ def shift_markdown(
 ) -> str:
     """Write what is lost elsewhere, a table per task; "" where nothing else was scored.
 
-    See `robustness.tables`.
+    See `robustness_tables.tables`.
     """
     parts = []
     for made in tables(found, metric, detail):
