@@ -426,7 +426,7 @@ def curves_with(claim: Claim, board: Leaderboard) -> Drawing:
 
     Raises UserError where there are no two budgets.
     """
-    from medbench.report.figures.performance import curves
+    from medbench.report.figures.label_curves import curves
 
     (drawing,) = curves([board], claim.metric, "page")
     ax, value = drawing.figure.axes[0], claim.values[board.task]

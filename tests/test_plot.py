@@ -17,7 +17,16 @@ from PIL import Image
 
 from medbench import UserError
 from medbench.report import figures, leaderboard
-from medbench.report.figures import calibration_confusion, differences, performance, style
+from medbench.report.figures import (
+    calibration_confusion,
+    cost_scatter,
+    differences,
+    label_curves,
+    line_names,
+    rank_diagram,
+    style,
+    task_heatmap,
+)
 from medbench.report.figures.attention_map import attention_picture
 from medbench.stats import Summary
 
@@ -131,10 +140,10 @@ def test_several_processes_draw_the_same(
 
 def test_curves_show_the_tables_numbers(one: list[leaderboard.Leaderboard]) -> None:
     with style.paper():
-        (drawing,) = performance.curves(one, None, "")
+        (drawing,) = label_curves.curves(one, None, "")
     (ax,) = axes_of(drawing)
     drawn = [line for line in ax.lines if line.get_marker() in style.MARKERS]
-    for line, name in zip(drawn, performance.short_names(one), strict=True):
+    for line, name in zip(drawn, line_names.short_names(one), strict=True):
         summaries = [entry.summary("auc") for entry in one[0].lines if entry.name == name]
         assert line.get_ydata() == pytest.approx([s.mean for s in summaries])
         assert line.get_xdata() == pytest.approx([10, 100])
@@ -156,13 +165,13 @@ def test_of_more_than_four_lines_the_best_and_the_baseline_have_colour(tmp_path:
         study(tmp_path, methods=("supervised", *(f"m{i}" for i in range(7))))
     )
     with style.paper():
-        (drawing,) = performance.curves(boards, None, "")
+        (drawing,) = label_curves.curves(boards, None, "")
     (ax,) = axes_of(drawing)
     best = max(boards[0].at("100%"), key=lambda line: line.plain["auc"].mean()).cell.method
     drawn = {(line.get_color(), line.get_marker()) for line in ax.lines}
     bright = {
         name
-        for name, look in performance.line_looks(boards).items()
+        for name, look in line_names.line_looks(boards).items()
         if (look.colour, look.marker) in drawn
     }
     assert {name.split()[0] for name in bright} == {"supervised", best}
@@ -252,7 +261,7 @@ def test_what_is_undefined_is_not_drawn(band: bool) -> None:
         Line(0.9, 0.85, 0.95),
     ]
     ax = Figure().subplots()
-    handle = performance.drawn(
+    handle = label_curves.drawn(
         ax, np.arange(5.0), lines, "auc", style.looks(["a"])["a"], "band" if band else "bars"
     )  # type: ignore[arg-type]
     curves = [line for line in ax.lines if line.get_marker() in style.MARKERS]
@@ -277,7 +286,7 @@ def test_what_is_undefined_is_not_drawn(band: bool) -> None:
 
 def test_heat_map_shows_the_tables_numbers(many: list[leaderboard.Leaderboard]) -> None:
     with style.paper():
-        (drawing,) = performance.heatmap(many, None, "")
+        (drawing,) = task_heatmap.heatmap(many, None, "")
     texts = [text.get_text() for text in drawing.figure.axes[0].texts]
     expected = [
         f"{board.at('100%')[m].summary('auc').mean:.3f}" for m in range(3) for board in many
@@ -292,7 +301,7 @@ def test_heat_map_has_room_for_long_names(tmp_path: Path, width: str) -> None:
         study(tmp_path, methods=("given", "supervised tf_efficientnet_lite0 112 linear"))
     )
     with style.paper():
-        (drawing,) = performance.heatmap(boards, None, width)
+        (drawing,) = task_heatmap.heatmap(boards, None, width)
         drawing.figure.draw_without_rendering()
     ax, inside = drawing.figure.axes[0], drawing.figure.bbox
     cell = ax.bbox.width / len(ax.get_xticks())
@@ -363,7 +372,7 @@ def test_of_many_lines_the_best_are_drawn_and_it_is_said(
     }
     best = sorted(methods[1:], key=lambda m: sum(places[m]))
     with style.paper():
-        for draw in (performance.curves, performance.cost, calibration_confusion.reliability):
+        for draw in (label_curves.curves, cost_scatter.cost, calibration_confusion.reliability):
             (drawing,) = draw(boards, None, "")
             named = [legend.get_title().get_text() for legend in drawing.figure.legends] or [
                 drawing.figure.get_suptitle()
@@ -380,7 +389,7 @@ def test_of_many_lines_the_best_are_drawn_and_it_is_said(
             )
             shown = [text.get_text() for text in texts if "all labels" not in text.get_text()]
             assert set(shown) == {"supervised", *best[:11]}
-        (drawing,) = performance.heatmap(boards, None, "")
+        (drawing,) = task_heatmap.heatmap(boards, None, "")
         ax = drawing.figure.axes[0]
         assert "36 of 40 rows: the best by their mean place" in drawing.figure.get_suptitle()
         marks = {
@@ -390,7 +399,7 @@ def test_of_many_lines_the_best_are_drawn_and_it_is_said(
         }
         rows = [label.get_text() for label in ax.get_yticklabels()]
         assert [text.get_text()[5:] for text in ax.texts[::2]] == [marks[row] for row in rows]
-        (drawing,) = performance.critical_difference(boards, None, "")
+        (drawing,) = rank_diagram.critical_difference(boards, None, "")
         assert "30 of 40 lines: the best mean ranks" in drawing.figure.axes[0].texts[-1].get_text()
         first, _ = calibration_confusion.confusion(boards, None, "")
         assert len(first.figure.axes) == 3 and first.said in first.figure.get_suptitle()

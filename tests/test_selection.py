@@ -14,7 +14,13 @@ from medbench import Store, UserError
 from medbench.report import html, leaderboard, methods_text
 from medbench.report.clinical import tables
 from medbench.report.compare import compare, sentences
-from medbench.report.figures import calibration_confusion, performance, style
+from medbench.report.figures import (
+    calibration_confusion,
+    cost_scatter,
+    label_curves,
+    style,
+    task_heatmap,
+)
 from medbench.schema import PlanFile, PlannedCell
 
 PICK = ("method=random,sim$clr", "labels=10")
@@ -98,8 +104,8 @@ def test_everything_that_shows_it_says_so(store: Store) -> None:
     curves = leaderboard.only(leaderboard.leaderboards(store), PICK[:1])
     with style.paper():
         for draw, of in (
-            (performance.curves, curves),
-            (performance.cost, picked),
+            (label_curves.curves, curves),
+            (cost_scatter.cost, picked),
             (calibration_confusion.reliability, picked),
         ):
             (drawing,) = draw(of, None, "")
@@ -108,7 +114,7 @@ def test_everything_that_shows_it_says_so(store: Store) -> None:
                 *(legend.get_title().get_text() for legend in drawing.figure.legends),
             ]
             assert drawing.said == "a selection of the lines" and drawing.said in shown
-        (drawing,) = performance.heatmap(picked, None, "")
+        (drawing,) = task_heatmap.heatmap(picked, None, "")
         assert drawing.said and drawing.figure.get_suptitle().endswith("; a selection")
         (drawing,) = calibration_confusion.confusion(picked, None, "")[:1]
         assert drawing.said in drawing.figure.get_suptitle()
@@ -118,7 +124,7 @@ def test_a_figure_of_many_lines_shows_those_that_are_named(tmp_path: Path) -> No
     methods = ("supervised", *(f"m{i:02d}" for i in range(15)))
     boards = leaderboard.leaderboards(study(tmp_path / "out", methods=methods))
     with style.paper():
-        (drawing,) = performance.curves(leaderboard.only(boards, ["method=m00,m01"]), None, "")
+        (drawing,) = label_curves.curves(leaderboard.only(boards, ["method=m00,m01"]), None, "")
     assert {text.get_text() for text in drawing.figure.axes[0].texts} == {
         "m00",
         "m01",

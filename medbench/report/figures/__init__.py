@@ -10,11 +10,14 @@ from itertools import chain
 from pathlib import Path
 
 from medbench.report.figures.calibration_confusion import attention, confusion, reliability
+from medbench.report.figures.cost_scatter import cost
 from medbench.report.figures.differences import forest
+from medbench.report.figures.label_curves import curves
 from medbench.report.figures.line_selection import readable
-from medbench.report.figures.performance import cost, critical_difference, curves, heatmap
+from medbench.report.figures.rank_diagram import critical_difference
 from medbench.report.figures.robustness import shift
 from medbench.report.figures.style import FORMATS, WIDTHS, paper, save_figures
+from medbench.report.figures.task_heatmap import heatmap
 from medbench.report.leaderboard import Leaderboard, at_home, known_metric
 from medbench.run.store import Damaged
 from medbench.schema import UserError

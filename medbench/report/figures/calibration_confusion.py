@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from medbench.report import clinical
+from medbench.report.figures.line_names import line_looks, short_names
 from medbench.report.figures.line_selection import left_out, readable
-from medbench.report.figures.performance import line_looks, short_names
 from medbench.report.figures.style import (
     Drawing,
     figure_legend,

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medbench import stats
+from medbench.report.figures.line_names import short_names
 from medbench.report.figures.line_selection import baseline, left_out, readable
-from medbench.report.figures.performance import short_names
 from medbench.report.figures.style import GREY, WIDTHS, Drawing, without_mathtext
 from medbench.report.leaderboard import Family, Leaderboard, LeaderboardEntry, comparisons
 from medbench.schema import UserError

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from medbench.report.figures.label_curves import drawn
+from medbench.report.figures.line_names import line_looks, short_names
 from medbench.report.figures.line_selection import left_out, readable
-from medbench.report.figures.performance import drawn, line_looks, short_names
 from medbench.report.figures.style import (
     Drawing,
     figure_legend,

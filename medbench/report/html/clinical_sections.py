@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from medbench.report import clinical
-from medbench.report.figures.performance import short_names
+from medbench.report.figures.line_names import short_names
 from medbench.report.html.curves_and_shift import reliability_section
 from medbench.report.html.elements import (
     Html,

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from medbench.report.figures.performance import seconds_of
+from medbench.report.figures.cost_scatter import seconds_of
 from medbench.report.html.elements import (
     Html,
     bar,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from medbench.report import methods_text
-from medbench.report.figures.performance import seconds_of
+from medbench.report.figures.cost_scatter import seconds_of
 from medbench.report.html.elements import Html, items, number_markup, section, table, tag
 from medbench.report.leaderboard import Leaderboard, notes
 from medbench.run.store import Store

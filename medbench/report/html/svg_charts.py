@@ -17,8 +17,10 @@ from math import floor, isnan, log, log10
 from medbench.report.advise import Advice, LineAdvice
 from medbench.report.figures import readable as best_of
 from medbench.report.figures.calibration_confusion import calibration_curves
+from medbench.report.figures.cost_scatter import seconds_of
+from medbench.report.figures.label_curves import budget_ticks
+from medbench.report.figures.line_names import line_looks, short_names
 from medbench.report.figures.line_selection import FEW, baseline, emphasised
-from medbench.report.figures.performance import budget_ticks, line_looks, seconds_of, short_names
 from medbench.report.figures.style import Look, looks, spread
 from medbench.report.html.elements import Html, tag
 from medbench.report.leaderboard import Leaderboard
