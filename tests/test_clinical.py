@@ -20,7 +20,7 @@ from sklearn.linear_model import LogisticRegression
 
 from medbench import Store, UserError, stats
 from medbench.report import clinical, leaderboard
-from medbench.report.clinical import one_vs_rest, tables
+from medbench.report.clinical import one_vs_rest, sheet_formats, tables
 from medbench.report.clinical.recalibration import recalibration
 from medbench.report.figures import calibration_confusion, style
 from medbench.schema import Cell, Kind, PlanFile, PlannedCell, Row, fingerprint
@@ -709,7 +709,7 @@ def test_the_tables_fit_a_terminal_and_every_format_says_the_same(
     from rich.console import Console
 
     console = Console(width=120, file=io.StringIO())
-    for shown in tables.clinical_terminal("t", made):
+    for shown in sheet_formats.clinical_terminal("t", made):
         if not isinstance(shown, str):
             assert console.measure(shown).maximum <= 120, shown.title
     assert medbench("clinical", str(store.folder), "--by", "sex") == 0

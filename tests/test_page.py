@@ -19,7 +19,7 @@ from PIL import Image
 from medbench import Store, UserError
 from medbench.report import html, leaderboard
 from medbench.report.figures.line_selection import baseline
-from medbench.report.html import svg_charts
+from medbench.report.html import svg_parts
 from medbench.report.html.elements import escaped, tag
 from medbench.run.command_line import command
 from medbench.schema import Cell, Grid, PlanFile, PlannedCell, parsed, placeless
@@ -195,7 +195,7 @@ def test_of_many_lines_a_figure_shows_the_best_and_says_so(tmp_path: Path) -> No
     ],
 )
 def test_an_axis_has_round_ticks_inside(low: float, high: float, log: bool) -> None:
-    axis = svg_charts.Axis(low, high, 0, 100, log)
+    axis = svg_parts.Axis(low, high, 0, 100, log)
     ticks = axis.ticks()
     assert 3 <= len(ticks) <= 8 and all(low - 1e-9 <= value <= high + 1e-9 for value, _ in ticks)
     assert [float(name) for _, name in ticks] == pytest.approx(

@@ -12,7 +12,7 @@ from fakes.results import ABOUT, make, study
 
 from medbench import Store, UserError
 from medbench.report import html, leaderboard, methods_text
-from medbench.report.clinical import tables
+from medbench.report.clinical import shown_lines
 from medbench.report.compare import compare, sentences
 from medbench.report.figures import (
     calibration_confusion,
@@ -94,7 +94,9 @@ def test_everything_that_shows_it_says_so(store: Store) -> None:
         said.replace("$", "\\$").replace("%", "\\%") in methods_text.methods_text(picked).paragraph
     )
     assert any(said in line for line in sentences([store], None, 0.01, only=PICK))
-    assert said in tables.caption(*tables.best_lines(picked, None, None, None, None, None)[0])
+    assert said in shown_lines.caption(
+        *shown_lines.best_lines(picked, None, None, None, None, None)[0]
+    )
     markup = html.build_page([store], only=PICK)
     assert (
         markup.count(said) >= 3

@@ -24,7 +24,7 @@ from medbench.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from medbench.report.clinical.tables import Sheet
+    from medbench.report.clinical.sheet_formats import Sheet
     from medbench.report.leaderboard import Leaderboard, LeaderboardEntry
 
 
@@ -74,18 +74,18 @@ def clinical(
 ) -> None:
     """Show each class, case and subgroup and the calibration of the best line, or of another."""
     from medbench.cli import screen
-    from medbench.report.clinical import tables
+    from medbench.report.clinical import sheet_formats, shown_lines, tables
 
     form = choice(
         "format",
-        form or (tables.FORMAT_OF.get(out.suffix, "markdown") if out else "terminal"),
-        tables.FORMATS,
+        form or (sheet_formats.FORMAT_OF.get(out.suffix, "markdown") if out else "terminal"),
+        sheet_formats.FORMATS,
     )
     outputs(out, as_json)
     asked = asked_of(context, folder, only, beside, may_reference=True)
     if asked.others and protocol is None:
         method = method or asked.others[0]
-    found = tables.best_lines(boards_from(asked), method, labels, protocol, target, metric)
+    found = shown_lines.best_lines(boards_from(asked), method, labels, protocol, target, metric)
     made = []
     with screen.Screen(log=False):
         for board, line in found:
@@ -98,7 +98,7 @@ def clinical(
                 *tables.sheets(board, line, metric=metric_shown, by=by, **numbers),
                 *tables_of_line,
             ]
-            made.append((tables.caption(board, line), tables_of_line))
+            made.append((shown_lines.caption(board, line), tables_of_line))
     put_records(
         [
             {"line": title, "table": sheet.title, **row}
@@ -110,9 +110,9 @@ def clinical(
     )
     if form == "terminal" and not out:
         for title, of_line in made:
-            screen.show(tables.clinical_terminal(title, of_line))
+            screen.show(sheet_formats.clinical_terminal(title, of_line))
     else:
-        put(tables.render_tables(made, "markdown" if form == "terminal" else form), out)
+        put(sheet_formats.render_tables(made, "markdown" if form == "terminal" else form), out)
 
 
 def _at_prevalence(

@@ -279,14 +279,14 @@ def validate(
     from medbench.models.exported.labelled import answered
     from medbench.models.exported.labelled import labelled as labelled_images
     from medbench.report import site_tables, site_validation
-    from medbench.report.clinical import tables
+    from medbench.report.clinical import sheet_formats
 
     if not 0 < margin < 1:
         raise UserError(f"A margin lies between 0 and 1; given {margin:g}.")
     form = choice_of(
         "format",
-        form or (tables.FORMAT_OF.get(out.suffix, "markdown") if out else "terminal"),
-        tables.FORMATS,
+        form or (sheet_formats.FORMAT_OF.get(out.suffix, "markdown") if out else "terminal"),
+        sheet_formats.FORMATS,
     )
     outputs(out, as_json)
     loaded = load(model, device)
@@ -312,9 +312,11 @@ def validate(
     )
     if form == "terminal" and not out:
         print("\n".join(said))
-        screen.show(tables.clinical_terminal("", sheets)[1:])
+        screen.show(sheet_formats.clinical_terminal("", sheets)[1:])
     else:
-        body = tables.render_tables([(said[0], sheets)], "markdown" if form == "terminal" else form)
+        body = sheet_formats.render_tables(
+            [(said[0], sheets)], "markdown" if form == "terminal" else form
+        )
         put("".join(f"{line}\n\n" for line in said[1:]) + body if form == "markdown" else body, out)
     if found.unread:
         raise typer.Exit(3)

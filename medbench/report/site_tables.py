@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from medbench.report.clinical.evidence import OWN, Numbers
-from medbench.report.clinical.tables import Sheet
+from medbench.report.clinical.sheet_formats import Sheet
 from medbench.report.site_validation import Against, PointVerdict, SiteValidation
 from medbench.stats import number_format
 

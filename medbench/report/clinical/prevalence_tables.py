@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from medbench.report.clinical.predictions import LinePredictions
 from medbench.report.clinical.prevalence import net_benefit_records, predictive_records
-from medbench.report.clinical.tables import Sheet
+from medbench.report.clinical.sheet_formats import Sheet
 from medbench.stats import number_format
 
 

@@ -5,9 +5,7 @@ A few tables of one line of a leaderboard, in a terminal, as Markdown, LaTeX or 
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,116 +13,23 @@ import numpy as np
 from medbench.report.clinical.case_metrics import cases
 from medbench.report.clinical.class_metrics import check_shares, per_class, too_few
 from medbench.report.clinical.predictions import LinePredictions, read_predictions
+from medbench.report.clinical.sheet_formats import Sheet
 from medbench.report.clinical.subgroup_analysis import MIN_GROUPS, MIN_OF_CLASS, subgroups
 from medbench.report.clinical.temperature_scaling import MIN_HELD_OUT, RANGE, SEPARABLE, calibration
-from medbench.report.leaderboard import (
-    FEW,
-    Leaderboard,
-    LeaderboardEntry,
-    escape_tex,
-    known_metric,
-    shown_axes,
-)
-from medbench.report.leaderboard.standard_tables import grid
-from medbench.schema import UserError, csv_cell, in_markdown, parse_budget, printable
+from medbench.report.leaderboard import FEW, Leaderboard, LeaderboardEntry
 from medbench.stats import number_format
 from medbench.stats.metrics import METRICS
 from medbench.system.progress_listener import report_progress
 
 if TYPE_CHECKING:
     import pandas as pd
-    from rich.table import Table
 
-FORMATS = ("terminal", "markdown", "csv", "latex")
-FORMAT_OF = {".md": "markdown", ".csv": "csv", ".tex": "latex"}  # of a file's name
 _DECISIONS = {
     "recall": "recall",
     "precision": "precision",
     "specificity": "specificity",
     "f1": "F1",
 }
-
-
-@dataclass(frozen=True, eq=False)
-class Sheet:
-    """Hold one table as plain words.
-
-    Its title, header and body, and what a reader must know. frame: the numbers behind it. bold:
-    which lines of the body a terminal makes bold, where any.
-    """
-
-    title: str
-    header: Sequence[str]
-    body: Sequence[Sequence[str]]
-    notes: Sequence[str]
-    frame: pd.DataFrame
-    bold: Sequence[bool] = ()
-
-
-def best_lines(
-    boards: Sequence[Leaderboard],
-    method: str | None,
-    labels: str | None,
-    protocol: str | None,
-    target: str | None,
-    metric: str | None,
-) -> list[tuple[Leaderboard, LeaderboardEntry]]:
-    """Return the best complete line of each leaderboard among those asked for.
-
-    At the largest budget asked for. Raises UserError where none is. target: the name of the scored
-    set; default: the test (else val) part alone, where there is one.
-    """
-    targets = sorted({board.target for board in boards})
-    own = [name for name in ("test", "val") if name in targets][:1] or targets
-    wanted = [target] if target else own
-    if target and target not in targets:
-        raise UserError(f"Nothing was scored on '{target}' here.", allowed=targets, given=target)
-    boards = [board for board in boards if board.target in wanted]
-    known_metric(boards, metric)
-    budget = None if labels is None else str(parse_budget(labels))
-    asked = {"method": method, "labels": budget, "protocol": protocol}
-    cells = [line.cell for board in boards for line in board.lines]
-    for axis, given in asked.items():
-        there = sorted({str(getattr(cell, axis)) for cell in cells})
-        if given is not None and given not in there:
-            raise UserError(
-                f"No line with {axis} '{given}' is in these results.", allowed=there, given=given
-            )
-    found = []
-    for board in boards:
-        shown = board.shown(metric)
-        sign = METRICS[shown].sign
-        lines = [
-            line
-            for line in board.lines
-            if all(given in (None, str(getattr(line.cell, axis))) for axis, given in asked.items())
-        ]
-        done = [
-            line for line in lines if shown in line.plain and not np.isnan(line.plain[shown]).any()
-        ]
-        if done:
-            last = done[-1].cell.labels  # budgets stand from few labels to many
-            found.append(
-                (
-                    board,
-                    max(
-                        (line for line in done if line.cell.labels == last),
-                        key=lambda line: sign * np.mean(line.plain[shown]),
-                    ),
-                )
-            )
-    if not found:
-        raise UserError("No finished line is what was asked for.", then="medbench table FOLDER")
-    return found
-
-
-def caption(board: Leaderboard, line: LeaderboardEntry) -> str:
-    """`derm (HAM10000), test: supervised linear, 10% labels, 3 draws`."""
-    axes = shown_axes(board.lines)
-    words = [str(getattr(line.cell, axis)) for axis in dict.fromkeys([*axes, "protocol"])]
-    draws = f"{len(line.rows)} draws" if len(line.rows) > 1 else "one draw"
-    of = f"; of a selection, {board.selection}" if board.selection else ""
-    return f"{board.title}: {' '.join(words)}, {line.cell.labels} labels, {draws}{of}"
 
 
 def sheets(
@@ -378,93 +283,3 @@ def _number(row: dict[str, float], digits: int, signed: bool = False) -> str:
 
 def _interval(value: float, low: float, high: float, digits: int, signed: bool = False) -> str:
     return number_format.estimate_text(value, low, high, f"{'+' if signed else ''}.{digits}f")
-
-
-def clinical_terminal(title: str, made: Sequence[Sheet]) -> list[Table | str]:
-    from rich.table import Table
-    from rich.text import Text
-
-    found: list[Table | str] = [title]
-    for sheet in made:
-        shown = Table(title=Text(sheet.title), title_justify="left", title_style="bold")
-        for place, name in enumerate(sheet.header):
-            shown.add_column(
-                Text(name), justify="left" if place == 0 else "right", no_wrap=place == 0
-            )
-        for row, bold in zip(sheet.body, sheet.bold or [False] * len(sheet.body), strict=True):
-            shown.add_row(*map(Text, row), style="bold" if bold else None)
-        found += [shown, *sheet.notes]
-    return found
-
-
-def render_tables(made: Sequence[tuple[str, Sequence[Sheet]]], form: str) -> str:
-    """Write the tables of several lines as "markdown", "latex" or "csv".
-
-    CSV is one tidy table: line, table, then every frame's columns.
-    """
-    if form == "csv":
-        import pandas as pd
-
-        frames = [
-            sheet.frame.assign(line=title, table=sheet.title)
-            for title, of_line in made
-            for sheet in of_line
-            if len(sheet.frame)
-        ]
-        whole = pd.concat([frame.dropna(axis=1, how="all") for frame in frames], ignore_index=True)
-        whole = whole[
-            ["line", "table", *(c for c in whole.columns if c not in ("line", "table"))]
-        ].map(csv_cell)
-        return str(whole.to_csv(index=False, lineterminator="\n"))
-    parts = []
-    for title, of_line in made:
-        parts.append(
-            f"**{in_markdown(title)}**\n" if form == "markdown" else f"% {printable(title)}"
-        )
-        parts += [
-            _markdown(sheet) if form == "markdown" else _latex(title, sheet) for sheet in of_line
-        ]
-    return "\n".join(parts) + ("" if form == "latex" else "\n")
-
-
-def _markdown(sheet: Sheet) -> str:
-    return "\n".join(
-        [
-            f"{in_markdown(sheet.title)}:",
-            "",
-            *grid([sheet.header, *sheet.body]),
-            "",
-            *(f"- {in_markdown(note)}" for note in sheet.notes),
-            *([""] if sheet.notes else []),
-        ]
-    )
-
-
-def _latex(title: str, sheet: Sheet) -> str:
-    # of a number, not of a name or a range
-    minus = lambda cell: re.sub(r"(?<![\w.])-(?=\d)", "$-$", escape_tex(cell))
-    header, *body = [
-        [escape_tex(cell) for cell in sheet.header],
-        *([escape_tex(row[0]), *map(minus, row[1:])] for row in sheet.body),
-    ]
-    rows = [" & ".join(cells) + " \\\\" for cells in (header, *body)]
-    notes = [f"  \\par {escape_tex(note)}" for note in sheet.notes]
-    return "\n".join(
-        [
-            "% \\usepackage{booktabs}",
-            "\\begin{table}",
-            "  \\centering",
-            f"  \\caption{{{escape_tex(f'{sheet.title}. {title}')}.}}",
-            f"  \\begin{{tabular}}{{l{'r' * (len(sheet.header) - 1)}}}",
-            "    \\toprule",
-            f"    {rows[0]}",
-            "    \\midrule",
-            *(f"    {row}" for row in rows[1:]),
-            "    \\bottomrule",
-            "  \\end{tabular}",
-            *(["  \\footnotesize\\raggedright"] if notes else []),
-            *notes,
-            "\\end{table}",
-            "",
-        ]
-    )
