@@ -22,7 +22,7 @@ from medbench.system import atomic_write
 if TYPE_CHECKING:
     from torch import nn
 
-    from medbench.audit.encoder.diagnosis import EncoderFinding
+    from medbench.audit.encoder.encoder_report import EncoderFinding
 
 VERSION = 1  # raise it with every change of what is found
 IMAGES = 12
@@ -111,7 +111,9 @@ def examined(
 
     It takes one pass for each of a handful of mean and std.
     """
-    from medbench.audit.encoder.diagnosis import STATED, VALUES, diagnose, no_range
+    from medbench.audit.encoder.diagnosis import VALUES, diagnose
+    from medbench.audit.encoder.preprocessing_findings import no_range
+    from medbench.audit.encoder.preprocessing_trials import STATED
 
     report = diagnose(net, encoder, images, cheap=True)
     best = report.candidates[0]

@@ -8,17 +8,11 @@ from medbench.audit.encoder.activations import (
     resize_images,
     training_pixels,
 )
-from medbench.audit.encoder.diagnosis import (
-    KNOWN,
-    Candidate,
-    EncoderFinding,
-    EncoderReport,
-    diagnose,
-    judge,
-    try_preprocessings,
-)
+from medbench.audit.encoder.diagnosis import diagnose, judge
+from medbench.audit.encoder.encoder_report import Candidate, EncoderFinding, EncoderReport
 from medbench.audit.encoder.environment_report import device_report
 from medbench.audit.encoder.loading import subject
+from medbench.audit.encoder.preprocessing_trials import KNOWN, try_preprocessings
 
 __all__ = [
     "KNOWN",
