@@ -113,6 +113,10 @@ def entries() -> dict[str, tuple[object, list[Path]]]:
                 ROOT / "run" / f"{name}.py"
                 for name in (
                     "planning",
+                    "plans",
+                    "planned_cells",
+                    "labelled_subsets",
+                    "given_features",
                     "validation",
                     "ingredients",
                     "execution",

@@ -14,7 +14,7 @@ from fakes.results import make
 from medbench import Grid
 from medbench.report.leaderboard import leaderboards
 from medbench.report.methods_text import methods_text
-from medbench.run import cost_estimate, execution, planning
+from medbench.run import cost_estimate, execution, labelled_subsets, planning
 from medbench.run.draw_counts import number_of_draws, number_of_initialisations
 from medbench.run.store import Store
 from medbench.schema import Row, UserError, registry
@@ -85,7 +85,7 @@ def test_each_line_of_a_plan_has_its_own_number_of_the_same_draws() -> None:
 
 
 def test_data_split_shows_the_draws_of_a_probe() -> None:
-    found, _ = planning.splits(Grid(labels=("10", "100"), data="phantom"))
+    found, _ = labelled_subsets.splits(Grid(labels=("10", "100"), data="phantom"))
     assert Counter(one.labels for one in found if one.labels) == {"10%": 20, "100%": 1}
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from medbench import Grid, Store
 from medbench.report.leaderboard import leaderboards, notes
-from medbench.run import planning
+from medbench.run import labelled_subsets, planning
 from medbench.stats.drawn_shares import Held, held, share_notes
 
 KINDS = Path(__file__).parents[1] / "results" / "kinds"
@@ -119,4 +119,4 @@ def test_a_budget_that_comes_to_all_images_is_told(folder: Path, mine: str) -> N
     assert said == [
         f"folder:{folder.name}: 50/class, n200 come to all 36 training images: the line is called 100%"
     ]
-    assert said[0] in [note.text for note in planning.splits(grid)[1]]
+    assert said[0] in [note.text for note in labelled_subsets.splits(grid)[1]]

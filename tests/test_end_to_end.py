@@ -22,7 +22,7 @@ from medbench.models.finetune import MODERN
 from medbench.protocols import finetune
 from medbench.report import leaderboard
 from medbench.run import execution, prepare
-from medbench.run.planning import Plan
+from medbench.run.plans import Plan
 from medbench.run.units import Unit
 from medbench.schema import Protocol, Row, Train, registry
 

@@ -15,7 +15,7 @@ import pytest
 
 from medbench import Grid, UserError
 from medbench.data import task_data
-from medbench.run import execution, planning
+from medbench.run import execution, labelled_subsets, planning
 from medbench.schema import Mark, Scores, Split, Task, registry
 
 BASE = Task(
@@ -227,7 +227,7 @@ def test_a_grid_from_python_is_checked_as_a_studys_is(
 ) -> None:
     for call in (
         planning.plan,
-        planning.splits,
+        labelled_subsets.splits,
         lambda wrong: execution.run(wrong, str(tmp_path / "out")),
     ):
         with pytest.raises(UserError, match=line):

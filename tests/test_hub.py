@@ -20,6 +20,7 @@ from medbench.models import encoders
 from medbench.models.hub import named, preprocessing, vision_tower
 from medbench.models.stated import stated
 from medbench.run import planning
+from medbench.run.plans import Plan
 from medbench.run.study import load_study
 from medbench.run.validation import encoder_of
 from medbench.schema import Encoder
@@ -444,7 +445,7 @@ def test_pathology_models_get_their_classes(cache: Path, monkeypatch: pytest.Mon
     )
 
 
-def planned(**about: Any) -> planning.Plan:
+def planned(**about: Any) -> Plan:
     return planning.plan(Grid(data="phantom", labels=("100",), **about))
 
 

@@ -21,7 +21,7 @@ import pytest
 
 from medbench import Grid
 from medbench.images import augment
-from medbench.run import planning
+from medbench.run import planned_cells, planning
 from medbench.run import study as studies
 from medbench.run.division import Division
 from medbench.run.units import Unit
@@ -45,14 +45,14 @@ Planned = list[tuple[Any, ...]]
 def planned(*grids: Grid) -> Planned:
     """What the cells of each unit and task are planned from: what `planning` hands over."""
     found: Planned = []
-    cells = planning._cells
+    cells = planned_cells.cells_of_unit
 
     def kept(*given: Any) -> Any:
         found.append(given)
         return cells(*given)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(planning, "_cells", kept)
+        patch.setattr(planning, "cells_of_unit", kept)
         for one in grids:
             planning.plan(one)
     return found
@@ -62,7 +62,7 @@ def fingerprints(asked: Planned) -> tuple[dict[Cell, str], set[Cell]]:
     """Cells with their fingerprints, and those of them that random views touch."""
     cells, viewed = {}, set()
     for given in asked:
-        made, settings = planning._cells(*given)
+        made, settings = planned_cells.cells_of_unit(*given)
         cells.update({one.cell: one.fingerprint for one in made})
         viewed |= {one.cell for one in made if "crops" in settings[one.setting]["ingredients"]}
     return cells, viewed

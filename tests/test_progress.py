@@ -22,7 +22,7 @@ from medbench.audit import dataset
 from medbench.models.finetune import MODERN
 from medbench.protocols import finetune
 from medbench.report import compare, html
-from medbench.run import execution, planning
+from medbench.run import execution, labelled_subsets, planning
 from medbench.schema import Progress, registry
 from medbench.system import fork_pool
 from medbench.system.progress_listener import calling, heard_in_threads, listening, report_progress
@@ -85,7 +85,7 @@ def test_a_callback_is_called_with_three_arguments_wherever_one_is_taken() -> No
         execution.run,
         execution.execute,
         planning.plan,
-        planning.splits,
+        labelled_subsets.splits,
         dataset.audit,
         compare.compare,
         html.build_page,

@@ -18,6 +18,7 @@ from medbench.audit.dataset import unlabelled_pool
 from medbench.data.unlabelled import UnlabelledPool
 from medbench.images import cache_folder, decode
 from medbench.run import planning, prepare
+from medbench.run.plans import Plan
 from medbench.schema import registry
 from medbench.tasks import derm
 
@@ -69,7 +70,7 @@ def listed(tmp_path: Path) -> Path:
     return tmp_path / "list.csv"
 
 
-def planned(task: str, *unlabelled: str, **about: Any) -> planning.Plan:
+def planned(task: str, *unlabelled: str, **about: Any) -> Plan:
     about = {
         "methods": ("supervised", "simclr"),
         "labels": ("100",),
@@ -80,7 +81,7 @@ def planned(task: str, *unlabelled: str, **about: Any) -> planning.Plan:
     return planning.plan(Grid(tasks=(task,), unlabelled=unlabelled, **about))
 
 
-def pretraining(plan: planning.Plan, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def pretraining(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What the pretraining of a plan's second unit is handed."""
     seen: dict[str, Any] = {}
 

@@ -33,6 +33,7 @@ from workers import images
 from medbench import Grid, Store
 from medbench.run import execution, fitting, jobs, planning
 from medbench.run.wall_time import Piece, makespan
+from medbench.run.plans import Plan
 from medbench.schema import PlannedCell, Row
 
 #: What is told -> what the time since the worker's last word was spent on.
@@ -118,7 +119,7 @@ class Worker:
 
     def __init__(
         self,
-        plan: planning.Plan,
+        plan: Plan,
         folder: Path,
         waits: Mapping[str, float],
         events: Path,

@@ -247,11 +247,11 @@ def datasplit(
 ) -> None:
     """Which images each part and label budget holds: counts and a hash, or every id (--ids)."""
     from medbench.cli import screen
-    from medbench.run import planning
+    from medbench.run import labelled_subsets
 
     outputs(as_json)
     with screen.Screen():
-        splits, notes = planning.splits(replace(grid, tasks=(task,)))
+        splits, notes = labelled_subsets.splits(replace(grid, tasks=(task,)))
     for note in notes:
         print(note, file=sys.stderr)
     put_records([subset.record() for subset in splits] if as_json else [], as_json)

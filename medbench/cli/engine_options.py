@@ -23,7 +23,7 @@ from medbench.schema import Grid, UserError
 if TYPE_CHECKING:
     from medbench.run.engines.sharding import Shard
     from medbench.run.engines.slurm import Request
-    from medbench.run.planning import Plan
+    from medbench.run.plans import Plan
     from medbench.run.store import Store
     from medbench.schema import Row
 

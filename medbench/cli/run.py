@@ -34,7 +34,7 @@ from medbench.schema import Grid, UserError
 from medbench.system.file_names import as_file_name
 
 if TYPE_CHECKING:
-    from medbench.run.planning import Plan
+    from medbench.run.plans import Plan
     from medbench.run.store import Store
     from medbench.run.study import Study
     from medbench.schema import PlannedCell

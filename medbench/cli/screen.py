@@ -35,7 +35,8 @@ from medbench.system.progress_listener import listening
 
 if TYPE_CHECKING:
     from medbench.run.cost_estimate import Cost
-    from medbench.run.planning import Plan, Subset
+    from medbench.run.labelled_subsets import Subset
+    from medbench.run.plans import Plan
     from medbench.run.store import Store
     from medbench.run.time_left import TimeLeft
     from medbench.run.units import Unit

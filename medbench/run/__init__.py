@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from medbench.run.execution import execute, run
-    from medbench.run.planning import Plan, plan, splits
+    from medbench.run.labelled_subsets import splits
+    from medbench.run.planning import plan
+    from medbench.run.plans import Plan
 
 __all__ = ["Plan", "execute", "plan", "run", "splits"]
 _MODULES = {
     "execute": "execution",
     "run": "execution",
-    "Plan": "planning",
+    "Plan": "plans",
     "plan": "planning",
-    "splits": "planning",
+    "splits": "labelled_subsets",
 }
 
 

@@ -31,8 +31,8 @@ from medbench.run.jobs import (
     take,
 )
 from medbench.run.kept_weights import keep
-from medbench.run.planning import Plan
 from medbench.run.planning import plan as plan_grid
+from medbench.run.plans import Plan
 from medbench.run.prepare import have_features, task_pack, trained, unit_features
 from medbench.run.run_log import log_file
 from medbench.run.store import Store

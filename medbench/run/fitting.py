@@ -20,7 +20,7 @@ from medbench.models.features import Features
 from medbench.run.case_scores import answered
 from medbench.run.ingredients import identity, ingredients, touched
 from medbench.run.jobs import Job
-from medbench.run.planning import Plan
+from medbench.run.plans import Plan
 from medbench.run.prepare import history, network, task_pack, unit_features
 from medbench.run.provenance import provenance, row_cost
 from medbench.run.store import Store

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medbench.data.evaluation_sets import EvaluationSet
-from medbench.run.planning import Plan
+from medbench.run.plans import Plan
 from medbench.run.prepare import features_key, have_features, pretrained_folder
 from medbench.run.units import Unit
 from medbench.schema import Cell, PlannedCell, fingerprint

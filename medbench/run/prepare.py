@@ -20,7 +20,8 @@ from medbench.data.task_data import TaskData
 from medbench.images.corruptions import corrupted_pack
 from medbench.images.joined_rows import JoinedRows
 from medbench.models import features, pretrain
-from medbench.run.planning import Plan, given_features
+from medbench.run.given_features import given_features
+from medbench.run.plans import Plan
 from medbench.run.units import Unit
 from medbench.schema import Encoder, Network, Weights, checked, fingerprint, parsed
 from medbench.system.cache_folder import archive_is_whole

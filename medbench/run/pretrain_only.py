@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from medbench.run.command_line import asking
-from medbench.run.planning import Plan, plan
+from medbench.run.planning import plan
+from medbench.run.plans import Plan
 from medbench.run.prepare import kept_history, task_pack, trained
 from medbench.run.units import Unit
 from medbench.schema import Grid, UserError, Weights, check_writable, registry

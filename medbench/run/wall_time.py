@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from medbench.run.cost_estimate import Cost
 from medbench.run.execution import reading_order
 from medbench.run.jobs import jobs_of, lacking, longest_first
-from medbench.run.planning import Plan
+from medbench.run.plans import Plan
 
 #: Seconds until workers have imported what they compute with: of one core, as
 #: benchmarks/speed/workers.txt has them.

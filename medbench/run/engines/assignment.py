@@ -16,7 +16,8 @@ from medbench.run import execution, presence
 from medbench.run.engines.sharding import Shard
 from medbench.run.fitting import RunContext
 from medbench.run.jobs import Job
-from medbench.run.planning import Plan, plan
+from medbench.run.planning import plan
+from medbench.run.plans import Plan
 from medbench.run.store import Store
 from medbench.schema import Grid, Row, UserError, fingerprint, told
 from medbench.system import devices

@@ -16,7 +16,7 @@ from typing import Any
 from medbench import images
 from medbench.data.evaluation_sets import EvaluationSet
 from medbench.run.jobs import Job, sets_of
-from medbench.run.planning import Plan
+from medbench.run.plans import Plan
 from medbench.run.prepare import features_key, pretrained_folder
 from medbench.run.units import Unit
 from medbench.schema import PlannedCell, UserError, fingerprint

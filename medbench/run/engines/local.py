@@ -19,7 +19,7 @@ from medbench.run.engines.assignment import Assignment, cells_hash, packed, tell
 from medbench.run.engines.sharding import Shard
 from medbench.run.fitting import RunContext
 from medbench.run.jobs import Job, jobs_of
-from medbench.run.planning import Plan
+from medbench.run.plans import Plan
 from medbench.run.store import Store
 from medbench.schema import DiskError, Grid, Progress, ProgressCallback, Row, UserError
 from medbench.system import child_process, fork_server, locks

@@ -21,7 +21,7 @@ from medbench.run.engines.contents import Desk, Elsewhere, files_of, made_of, pa
 from medbench.run.engines.local import Begun, Told
 from medbench.run.fitting import RunContext
 from medbench.run.jobs import Job, jobs_of, lacking
-from medbench.run.planning import Plan
+from medbench.run.plans import Plan
 from medbench.run.prepare import task_pack
 from medbench.run.store import Store
 from medbench.schema import PlannedCell, Progress, ProgressCallback, Row, UserError

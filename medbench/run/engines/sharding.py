@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, replace
 
 from medbench.run.execution import reading_order
-from medbench.run.planning import Plan
+from medbench.run.plans import Plan
 from medbench.run.units import Unit
 from medbench.schema import UserError
 

@@ -24,7 +24,7 @@ from medbench.run.command_line import asking
 from medbench.run.engines import local
 from medbench.run.engines.assignment import Assignment, cells_hash
 from medbench.run.engines.sharding import Shard
-from medbench.run.planning import Plan
+from medbench.run.plans import Plan
 from medbench.run.store import Store
 from medbench.schema import OPTIONS, Grid, Row, UserError, checked, parsed
 from medbench.system import atomic_write
