@@ -35,7 +35,7 @@ from transformers import CLIPImageProcessor, ViTImageProcessor
 
 from medbench import images
 from medbench.images.decoding import SUFFIXES
-from medbench.images.packing import squeeze
+from medbench.images.squeezing import squeeze
 from medbench.models import encoders, weights
 from medbench.models.hub import preprocessing
 

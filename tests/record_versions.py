@@ -19,7 +19,7 @@ from types import ModuleType
 import medbench
 from medbench import stats
 from medbench.data import evaluation_sets
-from medbench.images import augment, decoding, packing
+from medbench.images import augment, decoding, squeezing
 from medbench.images.corruptions import catalogue
 from medbench.models import features, pretrain
 from medbench.models.user_encoder import tree_text
@@ -95,8 +95,11 @@ def entries() -> dict[str, tuple[object, list[Path]]]:
             [ROOT / "images" / f"{name}.py" for name in ("decoding", "grey_levels", "tiff")],
         ),
         "resize": (
-            packing.RESIZE,
-            [ROOT / "images" / "packing.py", ROOT / "images" / "cropping.py"],
+            squeezing.RESIZE,
+            [
+                ROOT / "images" / f"{name}.py"
+                for name in ("packing", "squeezing", "unfinished_pack", "cropping")
+            ],
         ),
         "crops": (augment.CROPS, _files("images", "augment")),
         "features": (

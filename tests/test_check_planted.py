@@ -15,7 +15,7 @@ from trees import planted
 
 from medbench import Grid, images
 from medbench.images import packing
-from medbench.images.packing import PackForm
+from medbench.images.squeezing import PackForm
 from medbench.models import features as embed
 from medbench.models.logistic import spaces
 from medbench.report import check

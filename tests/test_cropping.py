@@ -16,7 +16,7 @@ from trees import hub
 from medbench import Grid, UserError, images
 from medbench.images import cropping
 from medbench.images.cropping import CropRule, crop_in, crop_of
-from medbench.images.packing import squeeze
+from medbench.images.squeezing import squeeze
 from medbench.models import encoders
 from medbench.models.hub import preprocessing
 from medbench.models.stated import stated

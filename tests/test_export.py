@@ -27,7 +27,7 @@ from trees import hub
 
 import medbench as package
 from medbench import Store, UserError, Weights, build_encoder, stats
-from medbench.images.packing import squeeze
+from medbench.images.squeezing import squeeze
 from medbench.models import encoders
 from medbench.models.exported import (
     ComponentHead,

@@ -22,7 +22,7 @@ from fakes.jpeg_files import many_scans
 from PIL import Image
 
 from medbench import images
-from medbench.images import batching, decoding, grey_levels, packing
+from medbench.images import batching, decoding, grey_levels, packing, squeezing
 from medbench.schema import Drawn, Encoder, UserError
 from medbench.system import worker_pool
 from medbench.system.progress_listener import listening
@@ -479,7 +479,7 @@ def test_a_large_jpeg_keeps_its_look_when_it_is_reduced(save):
         np.random.default_rng(0).integers(0, 256, (150, 200, 3), dtype=np.uint8)
     )
     file = save(detail.resize((1600, 1200), Image.Resampling.BICUBIC), "large.jpg", quality=92)
-    packed = packing.squeeze(file, 128, "bicubic").astype(float)
+    packed = squeezing.squeeze(file, 128, "bicubic").astype(float)
     full = np.asarray(
         Image.fromarray(images.decode(file)).resize((128, 128), Image.Resampling.BICUBIC)
     )
@@ -558,7 +558,7 @@ def test_workers_write_what_one_process_writes(save, cache, tmp_path):
         )
     ):
         made = pack(pictures, cache, workers=2)
-    expected = np.stack([packing.squeeze(p, 16, "bicubic") for p in pictures])
+    expected = np.stack([squeezing.squeeze(p, 16, "bicubic") for p in pictures])
     np.testing.assert_array_equal(made.array, expected)
     assert seen[0] == (0, 231)
     assert seen[-1] == (231, 231)

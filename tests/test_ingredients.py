@@ -16,7 +16,7 @@ from PIL import Image
 from pydicom.dataset import FileMetaDataset
 
 from medbench import Grid, Store, UserError, run
-from medbench.images import augment, decoding, hashing, packing
+from medbench.images import augment, decoding, hashing, squeezing
 from medbench.images.augment import Crop
 from medbench.models import features
 from medbench.models.pretrain import Recipe
@@ -95,7 +95,7 @@ CHANGES: dict[str, tuple[Change, Callable[[Cell], bool]]] = {
         lambda patch: patch.setitem(decoding.DECODERS, "png", decoding.DECODERS["png"] + 1),
         lambda cell: False,
     ),
-    "the resize": (lambda patch: patch.setattr(packing, "RESIZE", 2), lambda cell: True),
+    "the resize": (lambda patch: patch.setattr(squeezing, "RESIZE", 2), lambda cell: True),
     "crops": (
         lambda patch: patch.setattr(augment, "CROPS", augment.CROPS + 1),
         lambda cell: cell.method == "simclr" or cell.protocol == "finetune",

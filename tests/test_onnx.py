@@ -17,7 +17,7 @@ from test_export import answers, exported, heads, named, results, written  # noq
 import medbench as package
 from medbench import UserError
 from medbench.images.cropping import square
-from medbench.images.packing import squeeze
+from medbench.images.squeezing import squeeze
 from medbench.models.exported import onnx_file
 from medbench.models.exported.onnx_resize import resize
 

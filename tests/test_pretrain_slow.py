@@ -24,7 +24,7 @@ from torch import nn
 
 from medbench import LinearProbe, stats
 from medbench.images.augment import Crop
-from medbench.images.packing import squeeze
+from medbench.images.squeezing import squeeze
 from medbench.methods.barlow import barlow
 from medbench.methods.byol import byol
 from medbench.methods.dino import dino

@@ -28,7 +28,7 @@ import numpy as np
 from scipy import ndimage
 
 from medbench.audit.dataset import candidate_pairs, duplicates
-from medbench.images.packing import squeeze
+from medbench.images.squeezing import squeeze
 from medbench.system.progress_listener import calling
 
 FILMS = 1.47  # spread of the mean picture's frequencies over that of one film's: see above

@@ -9,7 +9,8 @@ from medbench.images.batching import batches
 from medbench.images.cropping import SQUASH
 from medbench.images.decoding import decode, picture
 from medbench.images.hashing import ContentHash, content_hashes, rehashing
-from medbench.images.packing import Pack, PackForm, Pixels, pack, pack_key, packs, pixel_ingredients
+from medbench.images.packing import Pack, Pixels, pack, pack_key, packs
+from medbench.images.squeezing import PackForm, pixel_ingredients
 from medbench.system.cache_folder import cache_entries, cache_folder, check_space, prune, reserve
 from medbench.system.progress_listener import report_progress
 

@@ -20,7 +20,7 @@ import logging
 import os
 import time
 import zlib
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,14 +28,19 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from medbench.images import cropping
 from medbench.images.cropping import SQUASH
-from medbench.images.decoding import DECODERS, pictures
-from medbench.images.hashing import ContentHash
+from medbench.images.squeezing import (
+    INTERPOLATIONS,
+    PackForm,
+    PackPlace,
+    pixel_ingredients,
+    squeezed,
+)
+from medbench.images.unfinished_pack import CHUNK, UnfinishedPack, size_in_bytes
 from medbench.schema import Image, UserError, fingerprint, parsed
 from medbench.schema.ingredients import raised
 from medbench.system import atomic_write, locks
-from medbench.system.cache_folder import check_space, disk_errors, reserve
+from medbench.system.cache_folder import disk_errors
 from medbench.system.progress_listener import report_progress
 from medbench.system.row_checksums import (
     CheckedRows,
@@ -46,11 +51,6 @@ from medbench.system.row_checksums import (
     seen_blocks,
 )
 
-# an ingredient, see `schema.ingredients`; raise it with every change of a pixel that the decoders
-# do not make
-RESIZE = 1
-INTERPOLATIONS = ("bicubic", "bilinear")
-CHUNK = 32  # images a job, and a checksum
 # seconds of work that a killed run can lose; and syncing costs a twentieth of the time at most
 SYNC_EVERY, SYNC_SHARE = 1.0, 20
 _SMALL = 200  # images that are decoded sooner than workers have started
@@ -137,26 +137,6 @@ class Pack:
                 )
 
 
-class PackForm(NamedTuple):
-    """What is done to an image for a pack.
-
-    interpolation: "bicubic" or "bilinear", antialiased. crop: see `cropping`.
-    """
-
-    size: int
-    interpolation: str
-    crop: str = SQUASH
-
-
-class PackPlace(NamedTuple):
-    """A pack's file, finished or partial, and what its rows are."""
-
-    file: str
-    size: int
-    interpolation: str
-    crop: str = SQUASH
-
-
 class PackJob(NamedTuple):
     """Images for rows `start`, `start + 1`, ... of each of these files."""
 
@@ -175,15 +155,6 @@ def pack_key(hashes: Sequence[str], size: int, interpolation: str, crop: str = S
         *raised(pixel_ingredients(hashes)),
         *([{"crop": crop}] if crop != SQUASH else []),
     )
-
-
-def pixel_ingredients(hashes: Iterable[str]) -> dict[str, int]:
-    """Return what makes the pixels of images with these content hashes.
-
-    The decoder of each of their formats, and the resize.
-    """
-    formats = {content.file_format for content in hashes if isinstance(content, ContentHash)} - {""}
-    return {**{f"decoder {name}": DECODERS[name] for name in sorted(formats)}, "resize": RESIZE}
 
 
 def pack(
@@ -236,7 +207,7 @@ def packs(
     lacking = sorted((form for form, sums in found.items() if sums is None), key=keys.__getitem__)
     if lacking:
         with (
-            disk_errors(folders[lacking[0]], sum(_bytes(shapes[form]) for form in lacking)),
+            disk_errors(folders[lacking[0]], sum(size_in_bytes(shapes[form]) for form in lacking)),
             ExitStack() as held,
         ):
             for form in lacking:
@@ -245,7 +216,7 @@ def packs(
                 atomic_write.remove_abandoned(folders[form])
                 found[form] = _finished(folders[form], shapes[form], locked=True)
             partial = [
-                _Partial(folders[form], shapes[form], form)
+                UnfinishedPack(folders[form], shapes[form], form)
                 for form in lacking
                 if found[form] is None
             ]
@@ -336,67 +307,8 @@ def fill_rows(job: PackJob) -> tuple[Bad, list[int]]:
     return bad, found
 
 
-def squeeze(image: Image, size: int, interpolation: str, crop: str = SQUASH) -> np.ndarray:
-    """(size, size, 3) uint8 RGB of a file or a drawing.
-
-    Raises UserError for a file that cannot be decoded.
-    """
-    return squeezed(image, [PackForm(size, interpolation, crop)])[0]
-
-
-def squeezed(image: Image, forms: Sequence[PackForm | PackPlace]) -> list[np.ndarray]:
-    """`squeeze` to each of these forms; the file is read once."""
-    sources = pictures(image, [cropping.needed(form.size, form.crop) for form in forms])
-    try:
-        made = [
-            cropping.square(source, form.size, form.interpolation, form.crop)
-            for form, source in zip(forms, sources, strict=True)
-        ]
-    except UserError as error:
-        raise UserError(f"{image}: {error}") from error
-    return [np.asarray(one.convert("RGB")) for one in made]
-
-
-class _Partial:
-    """A pack that is being made, under its lock.
-
-    images.partial.npy, and in done.npy the checksums of its chunks.
-    """
-
-    def __init__(self, folder: Path, shape: tuple[int, ...], form: PackForm):
-        self.folder, self.shape, self.form = folder, shape, form
-        self.file, self.done_file = folder / "images.partial.npy", folder / "done.npy"
-        self.done = _resume(shape, self.file, self.done_file)
-        self.place = PackPlace(str(self.file), *form)
-        # chunk -> checksum, of what was written since the last sync
-        self.written: dict[int, int] = {}
-
-    def settle(self) -> None:
-        """Sync what was written to the disk; only then it counts as done."""
-        if self.written:
-            atomic_write.sync(self.file)
-            for chunk, found in self.written.items():
-                self.done[chunk] = _DONE | found
-            self.done.flush()
-            self.written.clear()
-
-    def remove(self) -> None:
-        self.file.unlink()
-        self.done_file.unlink()
-
-    def publish(self) -> RowChecksums:
-        sums = RowChecksums(
-            self.shape, "|u1", CHUNK, tuple((np.asarray(self.done) & 0xFFFFFFFF).tolist())
-        )
-        del self.done
-        atomic_write.record(self.folder / "about.json", {"checksums": sums.to_json()})
-        self.file.replace(self.folder / "images.npy")
-        self.done_file.unlink()
-        return sums
-
-
 def _fill(
-    partial: Sequence[_Partial], images: Sequence[Image], stage: str, workers: int | None
+    partial: Sequence[UnfinishedPack], images: Sequence[Image], stage: str, workers: int | None
 ) -> list[RowChecksums]:
     """Chunk by chunk, each for all packs that lack it; rename at the end."""
     from medbench.system import worker_pool
@@ -427,7 +339,7 @@ def _fill(
 
 def _take(
     finished: Generator[tuple[PackJob, tuple[Bad, list[int]]], None, None],
-    partial: Sequence[_Partial],
+    partial: Sequence[UnfinishedPack],
     left: int,
     total: int,
     stage: str,
@@ -458,32 +370,3 @@ def _take(
         for one in partial:
             one.settle()
     return bad
-
-
-_DONE = 1 << 32  # beside a chunk's checksum, which may be 0
-
-
-def _resume(shape: tuple[int, ...], partial_file: Path, done_file: Path) -> np.memmap:
-    """(chunks,) uint64, 0 = not on disk, else `_DONE` and the checksum, memory-mapped.
-
-    Fresh files where none can be gone on with.
-    """
-    chunks = -(-shape[0] // CHUNK)
-    try:
-        RowChecksums(shape, "|u1", CHUNK, ()).open(partial_file)
-        return RowChecksums((chunks,), "<u8", chunks, ()).open(done_file, "r+")
-    except (FileNotFoundError, DamagedArray):
-        pass
-    done_file.unlink(missing_ok=True)
-    partial_file.unlink(missing_ok=True)
-    check_space(partial_file.parent, _bytes(shape))
-    np.lib.format.open_memmap(partial_file, "w+", np.uint8, shape)
-    reserve(partial_file)
-    fresh = done_file.with_name("done.partial.npy")
-    np.save(fresh, np.zeros(chunks, "<u8"))
-    fresh.replace(done_file)
-    return np.lib.format.open_memmap(done_file, "r+")
-
-
-def _bytes(shape: Sequence[int]) -> int:
-    return int(np.prod(shape, dtype=np.int64))

@@ -15,7 +15,7 @@ import numpy as np
 
 from medbench.audit.dataset.likeness import likeness
 from medbench.audit.dataset.registration import refined
-from medbench.images import packing
+from medbench.images import squeezing
 from medbench.schema import Image
 from medbench.system.progress_listener import report_progress
 
@@ -39,7 +39,9 @@ def reader_for(images: Sequence[Image], typical: float) -> Read | None:
             for start in range(0, len(rows), _STEP):
                 block = rows[start : start + _STEP]
                 found[start : start + _STEP] = list(
-                    pool.map(lambda row: packing.squeeze(images[int(row)], SIZE, "bicubic"), block)
+                    pool.map(
+                        lambda row: squeezing.squeeze(images[int(row)], SIZE, "bicubic"), block
+                    )
                 )
                 report_progress("reading pairs again", start + len(block), len(rows), "images")
         return found

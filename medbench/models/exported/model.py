@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from medbench.images.packing import PackForm, squeezed
+from medbench.images.squeezing import PackForm, squeezed
 from medbench.models.exported.layout import Parts, Tower
 from medbench.models.features import BATCH, forward
 from medbench.schema import UserError

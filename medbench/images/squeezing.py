@@ -1,0 +1,69 @@
+"""One image to the pixels of a pack: decoded, squeezed to size x size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from medbench.images import cropping
+from medbench.images.cropping import SQUASH
+from medbench.images.decoding import DECODERS, pictures
+from medbench.images.hashing import ContentHash
+from medbench.schema import Image, UserError
+
+# an ingredient, see `schema.ingredients`; raise it with every change of a pixel that the decoders
+# do not make
+RESIZE = 1
+INTERPOLATIONS = ("bicubic", "bilinear")
+
+
+class PackForm(NamedTuple):
+    """What is done to an image for a pack.
+
+    interpolation: "bicubic" or "bilinear", antialiased. crop: see `cropping`.
+    """
+
+    size: int
+    interpolation: str
+    crop: str = SQUASH
+
+
+class PackPlace(NamedTuple):
+    """A pack's file, finished or partial, and what its rows are."""
+
+    file: str
+    size: int
+    interpolation: str
+    crop: str = SQUASH
+
+
+def pixel_ingredients(hashes: Iterable[str]) -> dict[str, int]:
+    """Return what makes the pixels of images with these content hashes.
+
+    The decoder of each of their formats, and the resize.
+    """
+    formats = {content.file_format for content in hashes if isinstance(content, ContentHash)} - {""}
+    return {**{f"decoder {name}": DECODERS[name] for name in sorted(formats)}, "resize": RESIZE}
+
+
+def squeeze(image: Image, size: int, interpolation: str, crop: str = SQUASH) -> np.ndarray:
+    """(size, size, 3) uint8 RGB of a file or a drawing.
+
+    Raises UserError for a file that cannot be decoded.
+    """
+    return squeezed(image, [PackForm(size, interpolation, crop)])[0]
+
+
+def squeezed(image: Image, forms: Sequence[PackForm | PackPlace]) -> list[np.ndarray]:
+    """`squeeze` to each of these forms; the file is read once."""
+    sources = pictures(image, [cropping.needed(form.size, form.crop) for form in forms])
+    try:
+        made = [
+            cropping.square(source, form.size, form.interpolation, form.crop)
+            for form, source in zip(forms, sources, strict=True)
+        ]
+    except UserError as error:
+        raise UserError(f"{image}: {error}") from error
+    return [np.asarray(one.convert("RGB")) for one in made]
