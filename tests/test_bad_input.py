@@ -319,15 +319,9 @@ def test_corrupt_images_among_good_ones_are_all_named(
 @pytest.mark.parametrize(
     ("rows", "line"),
     [
-        (["../secret.png,a"], r"stays in the CSV's folder"),
-        (["/etc/passwd,a"], r"'/etc/passwd' is no relative path that stays in the CSV's folder"),
         (
             ["train/nv/none.png,a"],
             r"1 of 7 images do not exist in .*: train/nv/none\.png\. Next: mend their paths",
-        ),
-        (
-            ["train/nv/train0.png,b"],
-            r"images\.csv line 8 repeats 'train/nv/train0\.png' of line 2 with another label",
         ),
         (
             ["train/nv/" + "x" * 300 + ".png,a"],
@@ -337,12 +331,12 @@ def test_corrupt_images_among_good_ones_are_all_named(
             ["train/nv/train9.png,c\x1b[2J", "train/nv/train8.png,c\x1b[2J"],
             r"The name 'c\\x1b\[2J' holds control characters\. Next: rename",
         ),
-        (["train/nv/train9.png,"], r"images\.csv line 8 has no label"),
     ],
 )
 def test_a_csv_that_is_wrong(
     refused: Callable[..., str], folder: Path, rows: list[str], line: str
 ) -> None:
+    """As a command says it; what else is refused of a CSV is in `test_folder`."""
     good = [f"train/nv/train{i}.png,{'ab'[i % 2]}" for i in range(6)]
     (folder / "images.csv").write_text("\n".join(["path,label", *good, *rows]))
     assert re.search(line, refused("run", "--task", f"folder:{folder}/images.csv"))

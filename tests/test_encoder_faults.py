@@ -12,14 +12,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import pytest
 import timm
 import torch
 
 from medbench import Store, UserError
-from medbench.models import encoders, features_table, user_encoder, weights
+from medbench.models import encoders, user_encoder, weights
+from medbench.run import study
 from medbench.schema import Weights
 from medbench.system.contained_exit import ExitCalled, exits_are_errors
 
@@ -323,20 +322,52 @@ def test_what_a_script_sets_for_itself_is_not_set_for_the_run(
         ) == before
 
 
-@pytest.mark.parametrize("kind", ["complex64", "timedelta64[s]", "bool"])
-def test_features_of_another_kind_of_number_are_refused(kind: str, tmp_path: Path) -> None:
-    file = tmp_path / "f.npz"
-    np.savez(file, ids=["a", "b"], features=np.ones((2, 3)).astype(kind))
-    with pytest.raises(UserError, match=rf"f\.npz holds .* and type {kind.split('[')[0]}"):
-        features_table.read(file)
+@pytest.mark.parametrize(
+    ("stated", "line"),
+    [
+        ("size=None, mean=(0, 0, 0), std=(1, 1, 1)", "size is None, not a whole number"),
+        ("size='x', mean=(0, 0, 0), std=(1, 1, 1)", "size is 'x', not a whole number"),
+        (
+            "size=0, mean=(0, 0, 0), std=(1, 1, 1)",
+            r"size is 0, not a whole number of pixels\. Allowed: 1 to 4096",
+        ),
+        ("size=60000, mean=(0, 0, 0), std=(1, 1, 1)", r"size is 60000, not .* Allowed: 1 to 4096"),
+        (
+            f"size=32, mean=(1{'0' * 400}, 0, 0), std=(1, 1, 1)",
+            "mean and std are three numbers each",
+        ),
+        ("size=32, mean=0.5, std=(1, 1, 1)", "mean and std are three numbers each"),
+        ("size=32, mean='abc', std=(1, 1, 1)", "mean and std are three numbers each"),
+        ("size=32, mean=(0, 0, 0), std=(1, 0, 1)", "those of std above 0"),
+        (
+            "size=32, mean=(0, 0, 0), std=(1, 1, 1), trained_on=3",
+            "trained_on is 3, not names of data sets",
+        ),
+    ],
+)
+def test_defaults_of_a_wrong_kind(stated: str, line: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(f"def net({stated}):\n    return None\n")
+    with pytest.raises(UserError, match=rf"mine\.py:net: .*{line}"):
+        encoders.encoder(f"{tmp_path}/mine.py:net", None)
 
 
-@pytest.mark.parametrize("values", [[1j, 2.0], pd.to_timedelta([1, 2], unit="s"), [True, False]])
-def test_a_column_of_another_kind_of_number_is_refused(
-    values: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Parquet itself has no complex numbers, readers of it may."""
-    frame = pd.DataFrame({"id": ["a", "b"], "f0": values})
-    monkeypatch.setattr(pd, "read_parquet", lambda file: frame)
-    with pytest.raises(UserError, match="f0"):
-        features_table.read(tmp_path / "f.parquet")
+def test_an_error_that_cannot_be_put_into_words_is_told(tmp_path: Path) -> None:
+    made = "class Mute(Exception):\n    def __str__(self):\n        raise RuntimeError\n"
+    (tmp_path / "mine.py").write_text(
+        f"{made}def net(size=32, mean=(0, 0, 0), std=(1, 1, 1)):\n    raise Mute\n"
+    )
+    with pytest.raises(UserError, match=r"mine\.py:net failed: Mute\. Next: mend the function"):
+        user_encoder.module(encoders.encoder(f"{tmp_path}/mine.py:net", None))
+    (tmp_path / "study.py").write_text(f"{made}raise Mute\n")
+    with pytest.raises(UserError, match=r"study\.py, line 4 failed: Mute\. Next: mend the study"):
+        study.load_study(str(tmp_path / "study.py"))
+
+
+def test_what_is_no_error_but_ends_python_is_told(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "def net(size=32, mean=(0, 0, 0), std=(1, 1, 1)):\n    raise GeneratorExit\n"
+    )
+    with pytest.raises(
+        UserError, match="it raised GeneratorExit, which is no error but ends Python"
+    ):
+        user_encoder.module(encoders.encoder(f"{tmp_path}/mine.py:net", None))

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import io
 import sys
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,8 +15,8 @@ import torch
 from trees.files import with_bit
 
 from medbench import Grid, Store, UserError
-from medbench.models import encoders, features_table, readout, user_encoder, weights
-from medbench.run import execution, planning, prepare, study
+from medbench.models import encoders, readout, user_encoder, weights
+from medbench.run import execution, planning, prepare
 from medbench.schema import READOUTS, Weights, registry
 
 Medbench = Callable[..., int]
@@ -319,85 +317,6 @@ def test_features_give_the_rows_of_the_encoder_that_made_them(
             assert theirs[row.cell.labels, row.cell.seed].metrics == row.metrics
 
 
-@pytest.fixture
-def vectors(tmp_path: Path) -> Callable[..., Path]:
-    def save(**arrays: object) -> Path:
-        np.savez(tmp_path / "f.npz", **arrays)  # type: ignore[arg-type]
-        return tmp_path / "f.npz"
-
-    return save
-
-
-@pytest.mark.parametrize(
-    ("arrays", "message"),
-    [
-        (
-            {"ids": ["a", "b"], "features": np.ones((2, 3))},
-            r"f\.npz lacks 1 of 2 images: c\. Next: medbench data split TASK --ids",
-        ),
-        (
-            {"ids": ["a", "c", "a"], "features": np.ones((3, 3))},
-            r"holds the id 'a' twice \(rows 1 and 3\)",
-        ),
-        (
-            {"ids": ["a", "c"], "features": np.array([[1.0], [np.nan]])},
-            r"not finite, for 1 images: c is the first",
-        ),
-        ({"ids": ["a", "c"], "features": np.ones(2)}, r"holds 2 ids and features of shape \(2,\)"),
-        ({"names": ["a", "c"]}, r"f\.npz holds names\. Allowed: ids \(n,\), features \(n, D\)"),
-    ],
-)
-def test_features_that_are_wrong(
-    arrays: dict[str, object], message: str, vectors: Callable[..., Path]
-) -> None:
-    with pytest.raises(UserError, match=message):
-        features_table.read(vectors(**arrays)).of(["a", "b", "c"], [True, False, True])
-
-
-def test_ids_of_bytes_are_texts_and_objects_are_refused(vectors: Callable[..., Path]) -> None:
-    assert features_table.read(
-        vectors(ids=np.array([b"a", "\xe9".encode()]), features=np.ones((2, 3)))
-    ).ids == [
-        "a",
-        "\xe9",
-    ]
-    for wrong in (
-        {"ids": np.array(["a"], object), "features": np.ones((1, 3))},
-        {"ids": ["a"], "features": np.ones((1, 3), object)},
-    ):
-        with pytest.raises(
-            UserError,
-            match=r"f\.npz holds Python objects, not texts and numbers; .* Next: np\.savez\(FILE, ids=np\.array\(ids, dtype=str\)",
-        ):
-            features_table.read(vectors(**wrong))
-    header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(
-        header, {"descr": "<f8", "fortran_order": False, "shape": (10**7, 10**6)}
-    )
-    with zipfile.ZipFile(vectors(ids=["a"]), "a") as archive:
-        archive.writestr("features.npy", header.getvalue())
-    with pytest.raises(
-        UserError, match=r"f\.npz is not a readable \.npz file \(\w*MemoryError: Unable to allocate"
-    ):
-        features_table.read(Path(str(archive.filename)))
-    np.save(f"{archive.filename}.npy", np.ones(3))
-    Path(f"{archive.filename}.npy").rename(str(archive.filename))
-    with pytest.raises(UserError, match=r"f\.npz is a NumPy array, and no \.npz file"):
-        features_table.read(Path(str(archive.filename)))
-    with pytest.raises(
-        UserError, match=r"f\.npz is not a readable \.npz file \(UnicodeDecodeError"
-    ):
-        features_table.read(vectors(ids=np.array([b"\xff"]), features=np.ones((1, 3))))
-
-
-def test_an_image_that_is_not_needed_may_be_missing(vectors: Callable[..., Path]) -> None:
-    out = features_table.read(vectors(ids=["c", "a"], features=np.array([[3.0], [1.0]]))).of(
-        ["a", "b", "c"], [True, False, True]
-    )
-    assert out[[0, 2], 0].tolist() == [1, 3]
-    assert np.isnan(out[1, 0])
-
-
 @pytest.mark.parametrize(
     ("architecture", "having"),
     [
@@ -469,11 +388,10 @@ def test_wrong_combinations(
     arguments: list[str],
     message: str,
     medbench: Medbench,
-    vectors: Callable[..., Path],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    vectors(ids=["a"], features=np.ones((1, 2)))
+    np.savez(tmp_path / "f.npz", ids=["a"], features=np.ones((1, 2)))
     (tmp_path / "broken.npz").write_bytes(b"PK\x03\x04 no")
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 no")
     (tmp_path / "secret.npz").write_bytes(with_bit((tmp_path / "f.npz").read_bytes(), 8, 6, 1))
@@ -514,82 +432,3 @@ def test_methods_serve_the_encoders_that_they_can(
         "'given' cannot serve 'tf_efficientnet_lite0', a timm encoder. Allowed:"
         in capsys.readouterr().err
     )
-
-
-@pytest.mark.parametrize(
-    "spoil",
-    [lambda data: b"", lambda data: data[:260] + bytes(40) + data[300:]],
-    ids=["empty", "a hole"],
-)
-def test_a_broken_features_file_is_named(spoil: Callable[[bytes], bytes], tmp_path: Path) -> None:
-    np.savez_compressed(
-        tmp_path / "v.npz",
-        ids=np.array(["a"] * 50),
-        features=np.random.default_rng(0).random((50, 30)),
-    )
-    (tmp_path / "v.npz").write_bytes(spoil((tmp_path / "v.npz").read_bytes()))
-    with pytest.raises(UserError, match=r"v\.npz is not a readable \.npz file"):
-        features_table.read(tmp_path / "v.npz").of(["a"], [True])
-
-
-def test_missing_values_of_any_kind_of_column_are_found(tmp_path: Path) -> None:
-    import pandas as pd
-
-    frame = pd.DataFrame(
-        {"id": ["a", "b"], "x0": [1.0, 2.0], "x1": pd.array([1, None], dtype="Int64")}
-    )
-    frame.to_parquet(tmp_path / "v.parquet")
-    assert features_table.read(tmp_path / "v.parquet").of(["a"], [True]).tolist() == [[1, 1]]
-    with pytest.raises(UserError, match=r"not finite, for 1 images: b"):
-        features_table.read(tmp_path / "v.parquet").of(["a", "b"], [True, True])
-
-
-@pytest.mark.parametrize(
-    ("stated", "line"),
-    [
-        ("size=None, mean=(0, 0, 0), std=(1, 1, 1)", "size is None, not a whole number"),
-        ("size='x', mean=(0, 0, 0), std=(1, 1, 1)", "size is 'x', not a whole number"),
-        (
-            "size=0, mean=(0, 0, 0), std=(1, 1, 1)",
-            r"size is 0, not a whole number of pixels\. Allowed: 1 to 4096",
-        ),
-        ("size=60000, mean=(0, 0, 0), std=(1, 1, 1)", r"size is 60000, not .* Allowed: 1 to 4096"),
-        (
-            f"size=32, mean=(1{'0' * 400}, 0, 0), std=(1, 1, 1)",
-            "mean and std are three numbers each",
-        ),
-        ("size=32, mean=0.5, std=(1, 1, 1)", "mean and std are three numbers each"),
-        ("size=32, mean='abc', std=(1, 1, 1)", "mean and std are three numbers each"),
-        ("size=32, mean=(0, 0, 0), std=(1, 0, 1)", "those of std above 0"),
-        (
-            "size=32, mean=(0, 0, 0), std=(1, 1, 1), trained_on=3",
-            "trained_on is 3, not names of data sets",
-        ),
-    ],
-)
-def test_defaults_of_a_wrong_kind(stated: str, line: str, tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(f"def net({stated}):\n    return None\n")
-    with pytest.raises(UserError, match=rf"mine\.py:net: .*{line}"):
-        encoders.encoder(f"{tmp_path}/mine.py:net", None)
-
-
-def test_an_error_that_cannot_be_put_into_words_is_told(tmp_path: Path) -> None:
-    made = "class Mute(Exception):\n    def __str__(self):\n        raise RuntimeError\n"
-    (tmp_path / "mine.py").write_text(
-        f"{made}def net(size=32, mean=(0, 0, 0), std=(1, 1, 1)):\n    raise Mute\n"
-    )
-    with pytest.raises(UserError, match=r"mine\.py:net failed: Mute\. Next: mend the function"):
-        user_encoder.module(encoders.encoder(f"{tmp_path}/mine.py:net", None))
-    (tmp_path / "study.py").write_text(f"{made}raise Mute\n")
-    with pytest.raises(UserError, match=r"study\.py, line 4 failed: Mute\. Next: mend the study"):
-        study.load_study(str(tmp_path / "study.py"))
-
-
-def test_what_is_no_error_but_ends_python_is_told(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(
-        "def net(size=32, mean=(0, 0, 0), std=(1, 1, 1)):\n    raise GeneratorExit\n"
-    )
-    with pytest.raises(
-        UserError, match="it raised GeneratorExit, which is no error but ends Python"
-    ):
-        user_encoder.module(encoders.encoder(f"{tmp_path}/mine.py:net", None))

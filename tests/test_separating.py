@@ -1,5 +1,4 @@
-"""Features tables: which columns are features by their names, and the mark on a feature that tells
-the class, whatever it is called."""
+"""The mark on a feature that tells the class, whatever it is called."""
 
 from __future__ import annotations
 
@@ -7,149 +6,14 @@ import itertools
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from medbench import Store, UserError
+from medbench import Store
 from medbench.audit.features import separating as module
 from medbench.audit.features.separating import separating
-from medbench.models import features_table
 from medbench.schema import Kind, Mark, Split, registry
-
-RNG = np.random.default_rng(0)
-NOISE = {f"f{i}": RNG.normal(size=4) for i in range(3)}
-
-
-def table(tmp_path: Path, columns: dict[str, Any], index: str = "") -> Path:
-    frame = pd.DataFrame({"id": list("abcd"), **columns})
-    (frame.set_index(index) if index else frame).to_parquet(
-        tmp_path / "t.parquet", index=bool(index)
-    )
-    return tmp_path / "t.parquet"
-
-
-@pytest.mark.parametrize(
-    ("columns", "names"),
-    [
-        (NOISE, ("f0", "f1", "f2")),
-        ({"0": [1.0] * 4, "1": [2] * 4}, ("0", "1")),
-        ({"dino_007": [1.0] * 4, "dino_010": [1] * 4}, ("dino_007", "dino_010")),
-        (
-            {"feat.area": [1.0] * 4, "feat.mean": [2.0] * 4, "feat.1": [3.0] * 4},
-            ("feat.area", "feat.mean", "feat.1"),
-        ),
-        ({"f[0]": [1.0] * 4}, ("f[0]",)),
-        ({"vector": [[1.0, 2.0]] * 4}, ("vector[0]", "vector[1]")),
-    ],
-)
-def test_features_by_their_names(
-    columns: dict[str, Any], names: tuple[str, ...], tmp_path: Path
-) -> None:
-    found = features_table.read(table(tmp_path, columns))
-    assert found.names == names
-    assert found.values.shape == (4, len(names))
-    assert found.values.dtype == np.float32
-
-
-def test_an_index_may_hold_the_ids(tmp_path: Path) -> None:
-    assert features_table.read(table(tmp_path, NOISE, index="id")).ids == list("abcd")
-
-
-@pytest.mark.parametrize(
-    ("columns", "message"),
-    [
-        (
-            {**NOISE, "label": [0, 1, 0, 1]},
-            r"'label' is no feature: the features are called f0, f1, \.\.\. \(3\)\. Allowed: id, and",
-        ),
-        (
-            {"index": [0, 1, 2, 3], **NOISE, "fold": [0, 1, 0, 1]},
-            r"'index', 'fold' are no features",
-        ),
-        ({"Unnamed: 0": [0, 1, 2, 3], **NOISE}, r"'Unnamed: 0' is no feature"),
-        ({"level_0": [0, 1, 2, 3], **NOISE}, r"'level_0' is no feature"),
-        ({**NOISE, "malignant": [True, False] * 2}, r"'malignant' is no feature"),
-        ({**NOISE, "fold1": [1.0] * 4, "path": list("wxyz")}, r"'fold1', 'path' are no features"),
-        (
-            {"0": [1.0] * 4, "1": [1.0] * 4, "label": [0, 1] * 2},
-            r"'label' is no feature: the features are called 0, 1, \.\.\. \(2\)",
-        ),
-        (
-            {"area": [1.0] * 4, "mean": [1.0] * 4},
-            r"'area', 'mean' are no features: no columns are called alike",
-        ),
-        ({"score": [1.0] * 4}, r"'score' is no feature"),
-        ({"label_0": [1.0] * 4, "label_1": [0.0] * 4}, r"'label_0', 'label_1' are no features"),
-        ({"f0": [1.0] * 4, "y": [0, 1] * 2}, r"are no features|is no feature"),
-        ({"f1": [1.0] * 4, "f01": [1.0] * 4}, r"Two columns are the feature f1"),
-        (
-            {"vector": [[1.0, 2.0]] * 4, "label": [0, 1] * 2},
-            r"'label' is no feature: the features are the lists in 'vector'",
-        ),
-        (
-            {"vector": [[1.0, 2.0]] * 3 + [[1.0]]},
-            r"the list of 'd' in 'vector' is no list of 2 numbers",
-        ),
-        (
-            {"vector": [[1.0, 2.0]] * 3 + [None]},
-            r"the list of 'd' in 'vector' is no list of 2 numbers",
-        ),
-        ({"vector": [["x", "y"]] * 4}, r"is no list of 2 numbers"),
-        ({"f0": list("wxyz"), "f1": [1.0] * 4}, r"column 'f0' does not hold numbers"),
-        ({"f0": [1.0] * 4, "f1": [True, False] * 2}, r"column 'f1' does not hold numbers"),
-        (
-            {"feat_0": [1.0] * 4, "feat_1": [2.0] * 4, "feat_label": [0.0, 1.0] * 2},
-            r"'feat_label' is no feature",
-        ),
-        (
-            {"emb.0": [1.0] * 4, "emb.1": [2.0] * 4, "emb.split": [0.0, 1.0] * 2},
-            r"'emb.split' is no feature",
-        ),
-        (
-            {"glcm_a": [1.0] * 4, "glcm_b": [2.0] * 4, "glcm_Target": [0, 1] * 2},
-            r"'glcm_Target' is no feature",
-        ),
-        (
-            {"class_0": [1.0, 0.0] * 2, "class_1": [0.0, 1.0] * 2},
-            r"'class_0', 'class_1' are no features",
-        ),
-        ({}, r"holds ids alone"),
-    ],
-)
-def test_columns_that_are_no_features(
-    columns: dict[str, Any], message: str, tmp_path: Path
-) -> None:
-    with pytest.raises(UserError, match=message):
-        features_table.read(table(tmp_path, columns))
-
-
-def test_ids_in_a_column_and_in_the_index_are_refused(tmp_path: Path) -> None:
-    pd.DataFrame({"id": list("abcd"), **NOISE}, index=pd.Index(list("wxyz"), name="id")).to_parquet(
-        tmp_path / "t.parquet"
-    )
-    with pytest.raises(UserError, match=r"has a column 'id' and an index of that name"):
-        features_table.read(tmp_path / "t.parquet")
-
-
-@pytest.mark.parametrize(
-    "values", [np.ones((2, 3)) * 1j, np.ones((2, 3), bool), np.full((2, 3), "x")]
-)
-def test_arrays_that_are_no_real_numbers(values: np.ndarray, tmp_path: Path) -> None:
-    """Before: complex numbers lost their imaginary part."""
-    np.savez(tmp_path / "f.npz", ids=["a", "b"], features=values)
-    with pytest.raises(UserError, match="real numbers"):
-        features_table.read(tmp_path / "f.npz")
-
-
-def test_ids_in_another_unicode_form_are_found(tmp_path: Path) -> None:
-    np.savez(tmp_path / "f.npz", ids=["e\u0301.png"], features=np.ones((1, 2)))
-    assert features_table.read(tmp_path / "f.npz").of(["\u00e9.png"], [True]).tolist() == [[1, 1]]
-
-
-# a feature that tells the class
 
 
 def split(labels: np.ndarray, groups: np.ndarray | None = None) -> Split:
