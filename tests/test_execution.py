@@ -74,6 +74,7 @@ def test_a_command_parses_each_row_once(
         )
 
 
+@pytest.mark.slow  # of other encoders than the embedded one `test_nothing_to_do` asks the same
 def test_a_run_with_nothing_to_do_imports_no_torch(
     folder: Path, medbench: Callable[..., int], tmp_path: Path
 ) -> None:
