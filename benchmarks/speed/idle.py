@@ -32,8 +32,8 @@ from workers import images
 
 from medbench import Grid, Store
 from medbench.run import execution, fitting, jobs, planning
-from medbench.run.wall_time import Piece, makespan
 from medbench.run.plans import Plan
+from medbench.run.wall_time import Piece, makespan
 from medbench.schema import PlannedCell, Row
 
 #: What is told -> what the time since the worker's last word was spent on.
