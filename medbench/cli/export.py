@@ -223,7 +223,7 @@ def predict(
     ] = "auto",
     device: Device = "auto",
 ) -> None:
-    """Probabilities and a decision for each image.
+    """Predict probabilities and a decision for each image.
 
     Killed, the same command goes on. Exit code 3 where images could not be read.
     """

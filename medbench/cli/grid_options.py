@@ -43,7 +43,7 @@ Order = Annotated[str | None, option_of("order")]
 
 
 def reading(ordinal: bool, order: str | None) -> dict[str, Any]:
-    """Return what `Ordinal` and `Order` say of a folder, for `registry.task`.
+    """Return what `Ordinal` and `Order` say of a folder, as the options of `registry.task`.
 
     Raises UserError for an order that names nothing.
     """

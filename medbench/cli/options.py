@@ -48,7 +48,10 @@ def command_line() -> Any:
 
 
 def filled(param: typer.CallbackParam, value: str | None) -> str | None:
-    """Refuses an empty text: it would be read as an option that was left out."""
+    """Refuse an empty text, which would be read as an option that was left out.
+
+    Raises UserError.
+    """
     if value is not None and not value.strip():
         flag = param.opts[0]
         raise UserError(f"{flag} is empty.", then=f"give it a value, or leave {flag} out")

@@ -41,7 +41,7 @@ class AuditRecord:
 
 
 def content_key(digests: Mapping[str, Mapping[str, Any]]) -> str:
-    """Names the images of a task, their parts and groups.
+    """Return the key that names the images of a task, their parts and groups.
 
     digests: of each part, as `TaskData.digests` and rows have them.
     """
@@ -62,7 +62,7 @@ def keep(cache_dir: Path, key: str, record: AuditRecord) -> None:
 
 
 def newest(cache_dir: Path, key: str) -> AuditRecord | None:
-    """None where no audit of this content is in the cache, or it is broken.
+    """Return the newest audit of this content in the cache; None where there is no whole one.
 
     The next audit writes it anew.
     """

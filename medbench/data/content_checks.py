@@ -123,7 +123,7 @@ def _label_in_words(label: Any, classes: Sequence[str]) -> str:
 
 
 def plain_labels(labels: np.ndarray) -> list[Any]:
-    """Labels as JSON values; NaN (uncertain) as None."""
+    """Return labels as JSON values; NaN (uncertain) as None."""
     plain: list[Any] = (
         labels if labels.ndim == 1 else np.where(np.isnan(labels), np.array(None), labels)
     ).tolist()

@@ -146,7 +146,10 @@ class TaskData:
         return {name: examples_of(split, self.by) for name, split in self.parts.items()}
 
     def where(self, part: str) -> slice:
-        """Return the rows of that part in the pack and in the features."""
+        """Return the rows of that part in the pack and in the features.
+
+        Raises KeyError for a part that the task lacks.
+        """
         start = 0
         for name, split in self.parts.items():
             if name == part:
@@ -235,7 +238,7 @@ def open_task(
 
 
 def locate(task: Task, data: str | None, cache_dir: Path) -> tuple[Path | None, str]:
-    """Where a task's data lies: `--data`, else MEDBENCH_DATA, else the cache.
+    """Find where a task's data lies: `--data`, else MEDBENCH_DATA, else the cache.
 
     (None, why not) where it is not found.
 
@@ -415,7 +418,7 @@ def tidy(task: Task, part: str, split: Split) -> Split:
 
 
 def shows(labels: np.ndarray, c: int) -> bool:
-    """Whether there is an image of class c; of a label (N, C), one with it and one without."""
+    """Return whether an image is of class c; of a label (N, C), whether one is and one is not."""
     return (
         bool((labels == c).any())
         if labels.ndim == 1

@@ -99,7 +99,7 @@ def parts_ahead(
 
 
 def rows_read(array: Any, index: np.ndarray, pin: bool) -> torch.Tensor:
-    """(B, S, S, 3) uint8: a copy of the rows at `index`, in pinned memory if asked for.
+    """Return (B, S, S, 3) uint8: a copy of the rows at `index`, in pinned memory if asked for.
 
     The one copy that is made.
     """
@@ -133,7 +133,7 @@ def _as_range(index: np.ndarray) -> slice | None:
 def normalise(
     block: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor, dtype: torch.dtype
 ) -> torch.Tensor:
-    """(B, 3, S, S) of `dtype`, channels_last.
+    """Return (B, 3, S, S) of `dtype`, channels_last.
 
     Block (B, S, S, 3) uint8 times scale (3,) plus shift (3,), per channel.
     """

@@ -64,7 +64,7 @@ class Crop(NamedTuple):
     fill: Colour = (0, 0, 0)
 
     def of(self, size: int) -> Crop:
-        """Without what changes no pixel at this size."""
+        """Return this crop without what changes no pixel at this size (px)."""
         if self.mode == SQUASH and self.side in (0, size):
             return Crop()
         return self if self.mode == "border" else self._replace(fill=(0, 0, 0))
@@ -131,12 +131,12 @@ def crop_in(provenance: Mapping[str, Any]) -> Crop:
 
 
 def needed(size: int, crop: str) -> int:
-    """Pixels that the shorter side of a picture should have, for nothing of it to be lost."""
+    """Return the pixels that a picture's shorter side should have for nothing of it to be lost."""
     return crop_of(crop).side or size
 
 
 def square(picture: PIL.Image.Image, size: int, interpolation: str, crop: str) -> PIL.Image.Image:
-    """(size, size) of a picture, antialiased.
+    """Return the picture at (size, size), antialiased.
 
     Raises UserError for a picture that is too long to have a middle.
     """
@@ -161,7 +161,7 @@ def square(picture: PIL.Image.Image, size: int, interpolation: str, crop: str) -
 
 
 def rule_of(text: str) -> tuple[str, float | None]:
-    """Mode and `crop_pct` of "squash", "center" or "center:0.875"; None where it is not said.
+    """Return mode and `crop_pct` of "squash", "center" or "center:0.875"; None: it is not said.
 
     Raises UserError.
     """
@@ -189,7 +189,10 @@ def rule_of(text: str) -> tuple[str, float | None]:
 
 
 def share_of(crop: str, size: int) -> tuple[str, float]:
-    """`crop_mode` and `crop_pct` that timm makes this crop of. Raises ValueError."""
+    """Return the `crop_mode` and `crop_pct` of which timm makes this crop.
+
+    Raises ValueError for a crop that is smaller than `size` (px).
+    """
     found = crop_of(crop)
     side = found.side or size
     if side < size:

@@ -49,7 +49,7 @@ _DRAFT_GAP = 3
 
 
 def decode(image: Image) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of an image file, or of a drawing.
+    """Decode an image file, or a drawing, to (H, W, 3) uint8 RGB.
 
     Pillow's formats: EXIF orientation is applied; palettes, CMYK and 1-bit become RGB; what is
     transparent is laid over black, the background of radiographs, endoscopy and fundus images.
@@ -81,9 +81,10 @@ def picture(image: Image, wanted: int | None = None) -> PIL.Image.Image:
 
 
 def pictures(image: Image, wanted: Sequence[int | None]) -> list[PIL.Image.Image]:
-    """`picture` for each of these sizes.
+    """Return `picture` for each of these sizes (px; None: the full size).
 
-    The file is read once, and decoded once for those that take the same copy of it.
+    The file is read once, and decoded once for those that take the same copy of it. Raises
+    UserError that names the file, where it cannot be read.
     """
     if isinstance(image, Drawn):
         from PIL import Image as pillow
@@ -174,7 +175,7 @@ def format_of(head: bytes) -> str:
 
 
 def is_dicom(data: bytes) -> bool:
-    """By the DICM mark behind the preamble.
+    """Return whether a file is DICOM, by the DICM mark behind the preamble.
 
     Older files without it start with an element of group 2 or 8.
     """

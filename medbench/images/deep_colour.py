@@ -36,7 +36,8 @@ def raw_name(im: PIL.ImageFile.ImageFile) -> str:
 def restored(im: PIL.ImageFile.ImageFile, raw: str, again: PIL.ImageFile.ImageFile) -> None:
     """Give a loaded image its samples by the rule in `decoding.decode`.
 
-    raw: of `raw_name`; again: the same file, not loaded.
+    raw: of `raw_name`; again: the same file, not loaded. Raises UserError for samples that use few
+    of their 16 bits and are multiplied by alpha, or stored in planes.
     """
     from PIL import Image
 

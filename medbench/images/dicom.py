@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def pixels(data: bytes, frame: int | None = None) -> np.ndarray:
-    """(H, W) or (H, W, 3) uint8 of a DICOM file's bytes.
+    """Decode a DICOM file's bytes to (H, W) or (H, W, 3) uint8.
 
     Grey: rescale slope and intercept, or the modality LUT; then the first VOI LUT, else the first
     window (linear, linear exact, sigmoid); without either, or with a width that is not positive,

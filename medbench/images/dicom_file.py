@@ -56,9 +56,9 @@ def read(data: bytes, frame: int | None = None) -> pydicom.Dataset:
 
 
 def is_native(ds: pydicom.Dataset) -> bool:
-    """Whether the stored words are in the file as they are, or run-length encoded.
+    """Return whether a DICOM file stores its samples as they are, or run-length encoded.
 
-    Others were made by a codec.
+    Any other transfer syntax is a codec's.
     """
     from pydicom.uid import RLELossless
 

@@ -35,7 +35,7 @@ def look_up(x: np.ndarray, ds: pydicom.Dataset, item: pydicom.Dataset) -> tuple[
 
 
 def apply_palette(x: np.ndarray, ds: pydicom.Dataset) -> np.ndarray:
-    """(H, W, 3) uint8 of stored values (H, W)."""
+    """Look stored values (H, W) up in the palette: (H, W, 3) uint8."""
     count, first, bits = _described(ds.RedPaletteColorLookupTableDescriptor)
     if "RedPaletteColorLookupTableData" in ds:
         table = np.stack(

@@ -26,12 +26,12 @@ _PAGED = ("tiff", "dicom")
 
 
 def is_volume(name: str) -> bool:
-    """Whether a file is called as NIfTI."""
+    """Return whether a file is named as NIfTI."""
     return name.lower().endswith(VOLUMES)
 
 
 def count(file: Path) -> int:
-    """How many frames a file holds: 1 of every format that is no DICOM, TIFF or NIfTI.
+    """Return how many frames a file holds: 1 of every format that is no DICOM, TIFF or NIfTI.
 
     Raises UserError for one whose header cannot be read.
     """
@@ -81,7 +81,7 @@ def evenly(n: int, wanted: int) -> list[int]:
 
 
 def frame_of(file: Path, number: int, sha256: str) -> Drawn:
-    """One frame as an image. sha256: of the file's bytes."""
+    """Return one frame as an image. sha256: of the file's bytes."""
     return Drawn(
         partial(_pixels, os.path.abspath(file)),
         number,

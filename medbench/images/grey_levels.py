@@ -16,7 +16,7 @@ MAX_PIXELS = 89_478_485
 
 
 def grey8(x: np.ndarray) -> np.ndarray:
-    """(H, W) uint8 of grey values of any type, by the rule in `decode`.
+    """Return (H, W) uint8 of grey values of any type, by the rule in `decode`.
 
     Raises UserError for values that are not finite.
     """

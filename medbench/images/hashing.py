@@ -75,7 +75,7 @@ class FileState(NamedTuple):
         )
 
     def settled(self, now_ns: int) -> bool:
-        """Whether a write since `now_ns` shows in the state.
+        """Return whether a write since `now_ns` shows in the state.
 
         A modification time far ahead was given, not written.
         """

@@ -118,7 +118,7 @@ def _refuse(error: OSError) -> None:
 
 
 def litter(name: str) -> str:
-    """As `left_behind`, but for what is merely hidden.
+    """List what `left_behind` lists, but for what is merely hidden.
 
     A person who names that in a table means it.
     """
@@ -127,7 +127,7 @@ def litter(name: str) -> str:
 
 
 def images_below(place: PurePath) -> int:
-    """How many files a folder holds, or is, whose suffix is an image's."""
+    """Return how many files a folder holds, or is, whose suffix is an image's."""
     if not os.path.isdir(place):
         return int(place.name.lower().endswith(decoding.SUFFIXES))
     return sum(
@@ -199,7 +199,7 @@ def _shorter(stem: str) -> Iterable[str]:
 
 
 def says_so(path: str) -> bool:
-    """Whether an image is called a mask or a preview, whatever lies beside it."""
+    """Return whether an image is called a mask or a preview, whatever lies beside it."""
     return _PLAIN.fullmatch(PurePosixPath(path).stem) is not None
 
 

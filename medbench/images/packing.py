@@ -146,7 +146,7 @@ class PackJob(NamedTuple):
 
 
 def pack_key(hashes: Sequence[str], size: int, interpolation: str, crop: str = SQUASH) -> str:
-    """64 hex digits: the images' content in order, and everything that is done to their pixels.
+    """Return 64 hex digits of the images' content in order and all that is done to their pixels.
 
     hashes: as `content_hashes` gives them.
     """
@@ -168,7 +168,7 @@ def pack(
     crop: str = SQUASH,
     stage: str = "packing images",
 ) -> Pack:
-    """`packs` of one form."""
+    """Return the pack of one form; see `packs`."""
     form = PackForm(size, interpolation, crop)
     return packs(images, hashes, [form], cache_dir, workers, stage=stage)[0]
 
@@ -188,7 +188,8 @@ def packs(
     `content_hashes` gives them. A run that was killed goes on where it stopped; another process
     that wants one of these packs waits for it. Memory does not grow with N. stage: the name under
     which it reports its progress. Raises UserError that names the images that cannot be decoded
-    (ten of them, and how many); and for a full disk.
+    (ten of them, and how many), for an unknown interpolation and for a full disk; ValueError where
+    there are no images, or not as many hashes.
     """
     for form in forms:
         if form.interpolation not in INTERPOLATIONS:

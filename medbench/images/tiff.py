@@ -48,7 +48,10 @@ class Form(NamedTuple):
 
 
 def form(im: TiffImageFile) -> Form:
-    """To be asked before the image is loaded. Raises UserError for a form that is not read."""
+    """Return the form of a TIFF before it is loaded.
+
+    Raises UserError for a form that is not read.
+    """
     tags = im.tag_v2
     codec, args = im.tile[0][0], im.tile[0][3]
     raw = str(args[0] if isinstance(args, tuple) else args)

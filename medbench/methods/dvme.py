@@ -25,9 +25,10 @@ MEMBERS = (Member("simclr"), Member("swav"), Member("dino"))  # of the paper
 def evaluate(
     train: Train, targets: Mapping[str, np.ndarray], draws: Sequence[np.ndarray], *, tokens: Tokens
 ) -> Iterator[dict[str, Scores]]:
-    """Scores of every target, draw after draw, by a head trained over frozen members.
+    """Yield the scores of every target, draw after draw, by a head over frozen members.
 
-    The attention map goes into `extra`.
+    The attention map goes into `extra`. targets: name -> the members' features (M, D_i). draws:
+    index arrays (n,) into the pool.
     """
     import numpy as np
 

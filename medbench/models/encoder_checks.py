@@ -44,7 +44,7 @@ def _wrong(out: object, n: int) -> str:
 
 
 def broken_statistics(net: torch.nn.Module) -> list[str]:
-    """Buffers of batch norms that hold what no statistic is.
+    """Return the buffers of batch norms that hold what no statistic is.
 
     An infinite variance makes every image's value the same, without a word.
     """

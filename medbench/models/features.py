@@ -62,7 +62,7 @@ class Features:
 def feature_key(
     pack_key: str, encoder: Encoder, weights: Weights, method: Method, precision: str, device: str
 ) -> str:
-    """Everything that can change a feature, the kind of device (cpu, cuda) included.
+    """Return everything that can change a feature, the kind of device (cpu, cuda) included.
 
     It changes the last bits.
     """
@@ -170,7 +170,7 @@ def measured_speed(cache_dir: Path, encoder: Encoder, device: str) -> float | No
 def trial_speed(
     build: Callable[[], torch.nn.Module], encoder: Encoder, device: str, precision: str
 ) -> float:
-    """Images a second of one batch of black images, after one to warm up."""
+    """Return how many black images a second one batch takes, after a batch to warm up."""
     import torch
 
     net = build().to(device).to(memory_format=torch.channels_last)

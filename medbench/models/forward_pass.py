@@ -40,7 +40,8 @@ def encoded(
 ) -> Iterator[np.ndarray]:
     """Yield (B, D) float32 arrays of features, each one batch late.
 
-    It is fetched while the device works on the next.
+    It is fetched while the device works on the next. Raises UserError where the width D differs
+    between batches.
     """
     net = net.to(device).to(memory_format=torch.channels_last)
     for parameter in net.parameters():

@@ -33,7 +33,7 @@ class Power:
     deviation: np.ndarray
 
     def transform(self, x: np.ndarray) -> np.ndarray:
-        """(n, D) float64 -> the same, transformed and standardised."""
+        """Transform and standardise (n, D) float64."""
         made = _shifted(x, self.exponents, self.centre)
         made -= self.mean
         made /= self.deviation

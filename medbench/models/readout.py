@@ -81,7 +81,7 @@ def with_readout(model: nn.Module, readout: str) -> nn.Module:
 
 @cache
 def exists(architecture: str, readout: str) -> bool:
-    """Whether the architecture has that readout.
+    """Return whether the architecture has that readout.
 
     Built and tried on the meta device, where nothing is stored or computed.
     """

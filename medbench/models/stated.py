@@ -74,7 +74,10 @@ def stated(
     trained_on: Sequence[str],
     crop: str | None = None,
 ) -> Stated:
-    """As words of a command line or a study say it. Raises UserError."""
+    """Read preprocessing from the words of a command line or a study.
+
+    Raises UserError for words that are no preprocessing.
+    """
     if interpolation is not None and interpolation not in OURS:
         raise UserError(
             f"Unknown interpolation '{interpolation}'.", allowed=OURS, given=interpolation

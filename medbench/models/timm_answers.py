@@ -52,7 +52,7 @@ class CheckpointConfig:
 
 @cache
 def architectures() -> tuple[str, ...]:
-    """All timm architectures, sorted.
+    """Return all timm architectures, sorted.
 
     Read from timm's source text, so that they are known before timm was ever imported (a test
     compares the two).

@@ -35,7 +35,7 @@ def evaluate(
     *,
     recipe: FineTuneRecipe,
 ) -> Iterator[dict[str, Scores]]:
-    """Scores of every target, draw after draw; features are (N, S, S, 3) uint8 pixels."""
+    """Yield the scores of every target, draw after draw, from (N, S, S, 3) uint8 pixels."""
     from medbench.models.finetune.loop import settings_of
 
     for i, draw in enumerate(draws):

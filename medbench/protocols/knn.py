@@ -45,7 +45,7 @@ TIE = 1e-9  # of log-losses, and in `models.neighbours` of similarities: this cl
 def knn(
     train: Train, targets: Mapping[str, np.ndarray], draws: Sequence[np.ndarray]
 ) -> Iterator[dict[str, Scores]]:
-    """Scores of every target, draw after draw.
+    """Yield the scores of every target, draw after draw, from features (M, D).
 
     See `Protocol`. Raises UserError on features that are not finite.
     """

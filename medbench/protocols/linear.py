@@ -53,7 +53,7 @@ CONSTANT = 1e-6
 def evaluate(
     train: Train, targets: Mapping[str, np.ndarray], draws: Sequence[np.ndarray]
 ) -> Iterator[dict[str, Scores]]:
-    """Scores of every target, draw after draw.
+    """Yield the scores of every target, draw after draw, from features (M, D) float32.
 
     See `Protocol`; features float32, any labels of `schema.Split`. Raises UserError.
 

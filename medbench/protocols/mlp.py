@@ -53,7 +53,7 @@ DECAY = 1e-2
 def mlp(
     train: Train, targets: Mapping[str, np.ndarray], draws: Sequence[np.ndarray]
 ) -> Iterator[dict[str, Scores]]:
-    """Scores of every target, draw after draw.
+    """Yield the scores of every target, draw after draw, from features (M, D).
 
     See `Protocol`. Raises UserError on features that are not finite.
     """

@@ -69,7 +69,7 @@ SHARPNESS = (0.1, 10.0)
 def svm(
     train: Train, targets: Mapping[str, np.ndarray], draws: Sequence[np.ndarray]
 ) -> Iterator[dict[str, Scores]]:
-    """Scores of every target, draw after draw.
+    """Yield the scores of every target, draw after draw, from features (M, D).
 
     See `Protocol`. Raises UserError on features that are not finite.
     """
@@ -79,7 +79,7 @@ def svm(
 def logreg(
     train: Train, targets: Mapping[str, np.ndarray], draws: Sequence[np.ndarray]
 ) -> Iterator[dict[str, Scores]]:
-    """Scores of every target, draw after draw.
+    """Yield the scores of every target, draw after draw, from features (M, D).
 
     See `Protocol`. Raises UserError on features that are not finite.
     """
@@ -125,7 +125,7 @@ class Classifier:
     held_out: HeldOut | None
 
     def score(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Probabilities (M, C) float32 and decisions (M,) of features (M, D)."""
+        """Return the probabilities (M, C) float32 and decisions (M,) of features (M, D)."""
         import numpy as np
         from scipy.special import softmax
 
@@ -365,7 +365,7 @@ def fitted(model: Any, images: np.ndarray, labels: np.ndarray) -> Any:
 
 
 def decision_values(model: Any, images: np.ndarray) -> np.ndarray:
-    """(M, classes seen) float64.
+    """Return (M, classes seen) float64.
 
     For two classes 0 and the margin, so that the softmax is the logistic function.
     """

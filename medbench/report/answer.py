@@ -159,7 +159,7 @@ def answers(boards: Sequence[Leaderboard], metric: str | None = None) -> list[st
 
 
 def answer(board: Leaderboard, metric: str) -> Answer | None:
-    """None before every line of the most labels is there."""
+    """Return the answer of a board; None before every line of the most labels is there."""
     budgets = board.budgets()
     signs = {line: mark.sign for line, mark in marks(board, metric).items()}
     last = [line for line in board.at(budgets[-1]) if line in signs]

@@ -207,7 +207,7 @@ def alone(pair: PairwiseComparison) -> str:
 
 
 def names(board: Leaderboard, first: LeaderboardEntry, second: LeaderboardEntry) -> tuple[str, str]:
-    """Two lines in a sentence, which says `these weights` of what was pretrained or drawn once."""
+    """Name two lines for a sentence: `these weights` are of what was pretrained or drawn once."""
     said = " (these weights)"
     both = first.drawn_once and second.drawn_once
     return (

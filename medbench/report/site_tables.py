@@ -20,7 +20,7 @@ _TITLES = {
 
 
 def verdict_sentences(found: SiteValidation) -> list[str]:
-    """Say the verdict.
+    """Write the verdict on a model at the user's site as sentences.
 
     The first line answers; each further one names what else is not as on the card.
     """

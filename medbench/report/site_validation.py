@@ -162,7 +162,7 @@ def of_answers(
     card: Mapping[str, Any],
     margin: float = 0.05,
 ) -> SiteValidation:
-    """`validate` from what a model said.
+    """Validate as `validate` does, from what a model said.
 
     Raises UserError where all images are of one patient: nothing can be resampled.
     """

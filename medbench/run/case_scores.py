@@ -33,7 +33,7 @@ def answered(
     *,
     judges_cases: bool,
 ) -> Iterator[dict[str, Scores]]:
-    """Scores of every set's examples, draw after draw.
+    """Yield the scores of every set's examples, draw after draw.
 
     train: of images. shown: name -> images and the examples that they are. draws: of the pool's
     examples. judges_cases: as `Protocol.cases` says.

@@ -178,7 +178,7 @@ def reading_order(plan: Plan, unit: Unit) -> tuple[object, ...]:
 def missing(
     plan: Plan, store: Store, unit: Unit | None = None, done: Collection[str] | None = None
 ) -> list[PlannedCell]:
-    """Planned cells (of a unit, or of all) without a row of their fingerprint.
+    """Return the planned cells (of a unit, or of all) without a row of their fingerprint.
 
     done: the fingerprints of the store's rows, where they are at hand.
     """
@@ -411,7 +411,7 @@ def _record(store: Store, name: str, cells: Collection[PlannedCell], error: Exce
 
 
 def needs_images(plan: Plan, todo: Sequence[PlannedCell]) -> bool:
-    """Whether one of the cells trains on pixels."""
+    """Return whether one of the cells trains on pixels."""
     return any(plan.protocols[planned.cell.protocol].needs == "images" for planned in todo)
 
 

@@ -50,13 +50,13 @@ class RunContext:
     weights: dict[str, np.ndarray] = field(default_factory=dict)
 
     def todo(self, job: Job) -> list[PlannedCell]:
-        """Its cells that have no row, and at which no process of this run has failed."""
+        """Return the cells of a job without a row, at which no process of this run has failed."""
         left = [planned for planned in job.cells if not self.store.has(planned.fingerprint)]
         failed = self.store.failed_since(self.since) if left else ()
         return [planned for planned in left if planned.fingerprint not in failed]
 
     def weights_of(self, groups: np.ndarray) -> np.ndarray:
-        """(N, R) uint8: `stats.group_weights` of a scored set.
+        """Return (N, R) uint8: `stats.group_weights` of a scored set.
 
         Levels of a corruption share them.
         """

@@ -43,7 +43,10 @@ class Judged:
 
     @staticmethod
     def from_json(record: Any) -> tuple[str, Judged]:
-        """Its fingerprint, and itself. Raises TypeError or ValueError for what is none."""
+        """Read a fingerprint and what was judged.
+
+        Raises TypeError or ValueError for what is none.
+        """
         checked(record, dict.fromkeys(("fingerprint", "cell", "line", "target"), str))
         for name in ("fingerprint", "cell", "line"):
             check_hash(record[name], name)
@@ -52,7 +55,7 @@ class Judged:
 
 
 def lines_judged(every: Iterable[Judged]) -> Mapping[str, int]:
-    """Scored set -> how many lines were judged on it, ever.
+    """Return scored set -> how many lines were judged on it, ever.
 
     A cell that was made twice, with other weights or another version, has two fingerprints: its
     line counts twice. Draws of one line are one.

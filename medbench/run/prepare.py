@@ -238,7 +238,7 @@ def unit_encoder(unit: Unit, encoder: Encoder, weights: Weights) -> torch.nn.Mod
 
 
 def have_features(plan: Plan, unit: Unit, device: str, target: EvaluationSet | None = None) -> bool:
-    """Whether a unit's features were given, or lie in the cache.
+    """Return whether a unit's features were given, or lie in the cache.
 
     Of the target's images, where one is given.
     """

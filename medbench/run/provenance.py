@@ -65,11 +65,12 @@ def provenance(
     scores: Scores,
     identity: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """target: what was scored; scores: its own.
+    """Return what a row keeps of its making, as JSON values.
 
-    identity: of the cell's setting, see `ingredients.identity`.
+    target: what was scored. draw: (n,) index into the pool. scores: of the target. identity: of the
+    cell's setting, see `ingredients.identity`.
 
-    `features`, of the target, are often older than the row: their machine stands beside its own.
+    The machine of `features` stands beside the row's own, as they are often older than the row.
     `parts`, `identity`, the features' `checks` and the sketch of the scores serve `check`: they
     tell which part of a row's making moved.
     """

@@ -45,7 +45,7 @@ class RecordLog(Generic[T]):
         self._last = b""
 
     def read(self) -> Mapping[str, T]:
-        """key -> value of its last record, in the order of the first.
+        """Return key -> value of its last record, in the order of the first.
 
         A line without an end, which a killed run was writing, is none.
 
@@ -74,7 +74,7 @@ class RecordLog(Generic[T]):
         return self._found
 
     def beyond(self, size: int) -> set[str]:
-        """Keys of the records that were appended since the file had this size."""
+        """Return the keys of the records that were appended since the file had this size."""
         self.read()
         return {key for key in self._ends if self.known_beyond(key, size)}
 

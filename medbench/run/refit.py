@@ -260,7 +260,7 @@ def _tuned(
 
 
 def apart_from(found: np.ndarray, saved: np.ndarray) -> float:
-    """Largest difference of a probability."""
+    """Return the largest difference of a probability."""
     if found.shape != saved.shape:
         return float("inf")
     return float(np.abs(found.astype(float) - saved).max())

@@ -198,7 +198,7 @@ class Store(StoredResults):
         self.keep_target(name, {**arrays, **columns})
 
     def keep_target(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
-        """`add_target` of what another folder holds."""
+        """Save the scored set of another folder as `add_target` does, unless it is there."""
         with self._lock():
             try:
                 self.target(name)
@@ -231,7 +231,7 @@ class Store(StoredResults):
         return True
 
     def add_all(self, finished: Iterable[tuple[Row, Mapping[str, np.ndarray]]]) -> int:
-        """`add` of several cells. Returns how many were new."""
+        """Save several finished cells as `add` does, and return how many were new."""
         with self._lock():
             new = []
             for row, arrays in finished:

@@ -96,7 +96,7 @@ class StoredResults:
         self._all_judged = False  # whether each row of before stands in the ledger, too
 
     def rows(self) -> dict[str, Row]:
-        """fingerprint -> row, in the order of writing.
+        """Return fingerprint -> row, in the order of writing.
 
         A row whose scores were lost is not done. Raises UserError for what is no row.
 
@@ -119,7 +119,7 @@ class StoredResults:
         return self._rows.read()[fingerprint]
 
     def has(self, fingerprint: str) -> bool:
-        """Whether `rows` holds this one, without a look at the others' scores."""
+        """Return whether `rows` holds this one, without a look at the others' scores."""
         return (
             fingerprint in self._rows.read() and (self.folder / scores_file(fingerprint)).exists()
         )
@@ -146,7 +146,7 @@ class StoredResults:
         return [OlderRows(n, why) for why, n in counts.items()]
 
     def failures(self) -> dict[str, str]:
-        """fingerprint -> reason of the last failure."""
+        """Return fingerprint -> reason of the last failure."""
         return dict(self._failures.read())
 
     def rows_mark(self) -> int:
@@ -159,7 +159,7 @@ class StoredResults:
         self._failures.read()
 
     def settled(self, fingerprints: Iterable[str], rows_mark: int, failures_mark: int) -> bool:
-        """Whether each of these cells is known to have been made, or to have failed.
+        """Return whether each of these cells is known to have been made, or to have failed.
 
         Since the marks were taken. Reads nothing.
         """
@@ -181,7 +181,7 @@ class StoredResults:
         return self._failures.beyond(mark)
 
     def judged(self) -> dict[str, Judged]:
-        """fingerprint -> what was judged, of every row that was ever made here.
+        """Return fingerprint -> what was judged, of every row that was ever made here.
 
         A folder without a ledger begins with the rows that it has.
 
@@ -237,16 +237,17 @@ class StoredResults:
         return arrays
 
     def arrays(self, row: Row) -> dict[str, np.ndarray]:
-        """All that is kept of a row: `scores`, or its resamples alone."""
+        """Return all that is kept of a row: `scores`, or its resamples alone."""
         file = self.folder / scores_file(row.fingerprint)
         with _reading(file, _SCORES_AGAIN):
             return fast_npz.arrays(file)
 
     def resamples(self, row: Row, metrics: Collection[str] = ()) -> dict[str, np.ndarray]:
-        """metric -> (R,) float32.
+        """Return the metrics' values on the R resamples of a row: metric -> (R,) float32.
 
         That part of `scores` alone, of `metrics` or of all, without numpy's own reader, which takes
-        ten times as long over 10,000 rows.
+        ten times as long over 10,000 rows. Raises OSError for a missing file, and UserError for a
+        damaged one.
         """
         place = f"{self.folder}/{scores_file(row.fingerprint)}"
         file = os.open(place, os.O_RDONLY | getattr(os, "O_BINARY", 0))

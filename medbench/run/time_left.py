@@ -82,7 +82,7 @@ class Speeds:
         self.amount[kind] += amount  # type: ignore[assignment]
 
     def one(self, *kinds: tuple[object, ...]) -> float | None:
-        """Seconds that one takes, of the first of these kinds that was measured."""
+        """Return the seconds that one takes, of the first of these kinds that was measured."""
         return next(
             (self.seconds[kind] / self.amount[kind] for kind in kinds if self.amount[kind]), None
         )
@@ -196,7 +196,7 @@ class TimeLeft:
         return self.last[speaker()] - before
 
     def seconds(self) -> float | None:
-        """Left, None where nothing is known of one of its kinds."""
+        """Return the seconds that are left; None where nothing is known of one of its kinds."""
         total = 0.0
         for amount, one in self._left():
             if one is None:

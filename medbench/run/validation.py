@@ -309,7 +309,7 @@ def _check_encoders(every: Sequence[Encoder], methods: Sequence[Method], grid: G
 
 
 def judges_fusions(protocol: Protocol) -> bool:
-    """Whether a fusion with a head of its own can be judged by it.
+    """Return whether a fusion with a head of its own can be judged by it.
 
     Members frozen under the head, or trained with it.
     """

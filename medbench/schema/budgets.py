@@ -32,7 +32,7 @@ ALL = Budget("percent", 100)
 
 @lru_cache(maxsize=1024)
 def parse_budget(text: str) -> Budget:
-    """`1`, `0.5%`, `all`, `5/class`, `n50`. Raises UserError."""
+    """Parse a label budget: `1`, `0.5%`, `all`, `5/class` or `n50`. Raises UserError."""
     given = text.strip()
     word = given.lower()
     try:

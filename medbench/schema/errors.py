@@ -90,7 +90,7 @@ def told(error: BaseException) -> str:
 
 
 def place_of(function: Callable[..., Any], line: int | None = None) -> str:
-    """Where a person finds a function that a file of theirs defines: "FILE, line N".
+    """Return where a person finds a function that a file of theirs defines: "FILE, line N".
 
     The line that is given, or where it begins.
     """

@@ -377,7 +377,7 @@ _LATER: dict[str, type | tuple[type, ...]] = {  # what rows of older versions la
 
 
 def fingerprint(*parts: Any) -> str:
-    """64 hex digits: SHA-256 of the parts as canonical JSON.
+    """Return 64 hex digits: SHA-256 of the parts as canonical JSON.
 
     Raises TypeError for what JSON cannot hold.
     """

@@ -35,7 +35,7 @@ def with_checksum(
     indent: int | None = None,
     default: Callable[[Any], Any] | None = None,
 ) -> bytes:
-    """JSON in UTF-8, without a line end.
+    """Return the record as JSON with its checksum, in UTF-8, without a line end.
 
     The entries of `record`, which has one at least, and their checksum. default: as of json.dumps.
 

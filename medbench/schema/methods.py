@@ -41,7 +41,7 @@ def stated_views(budget: str) -> int | None:
 
 
 def is_quick(budget: str | None) -> bool:
-    """Whether a pretraining saw so few views that it shows the machinery alone."""
+    """Return whether a pretraining saw so few views that it shows the machinery alone."""
     views = stated_views(budget or "")
     return budget == "quick" or (views is not None and views <= QUICK_VIEWS)
 

@@ -45,7 +45,7 @@ def printable(text: str, kept: str = "") -> str:
 
 
 def is_plain(text: str) -> bool:
-    """Whether `printable` leaves a text as it is."""
+    """Return whether `printable` leaves a text as it is."""
     return printable(text) == text
 
 

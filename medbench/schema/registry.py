@@ -14,7 +14,7 @@ from medbench.schema import Method, Protocol, Task, TaskFamily, UserError, user_
 
 
 def tasks() -> dict[str, Task]:
-    """name -> entry; so too the next three."""
+    """Return the registered tasks, name -> entry; the next three functions do so for their kind."""
     return _collect("tasks", Task)
 
 
@@ -59,7 +59,8 @@ def method(name: str) -> Method:
     """Return the method of that name.
 
     `dvme:swav+dino` is a fusion of chosen members, each of which must be a method; `simclr:chest`
-    is a method with chosen random views.
+    is a method with chosen random views. Raises UserError for an unknown name, with the nearest
+    match, and for a member that is a fusion.
     """
     head, colon, members = name.partition(":")
     if name in methods():
@@ -82,6 +83,7 @@ def method(name: str) -> Method:
 
 
 def protocol(name: str) -> Protocol:
+    """Return the protocol of that name. Raises UserError with the nearest match."""
     if name in protocols():
         return protocols()[name]
     raise _unknown("protocol", name, list(protocols()))

@@ -29,7 +29,7 @@ Image = Path | Drawn
 
 
 def of_class(labels: np.ndarray, c: int) -> np.ndarray:
-    """(N,) bool: the images of class c by labels as in `Split`.
+    """Return (N,) bool: the images of class c by labels as in `Split`.
 
     Where there are several an image, those that have label c.
     """

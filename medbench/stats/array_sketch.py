@@ -71,7 +71,7 @@ def _numbers(squares: float, sums: np.ndarray, count: int) -> list[float]:
 
 
 def distance(a: Sequence[float], b: Sequence[float]) -> float:
-    """How far two sketched arrays lie apart, as a share of the larger one's size.
+    """Return how far two sketched arrays lie apart, as a share of the larger one's size.
 
     About 1e-6 for rounding, about 1.4 for unrelated ones.
     """

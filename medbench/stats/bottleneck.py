@@ -58,7 +58,7 @@ class Bottleneck:
 def bottleneck(
     difference: float, sources: Sequence[Source], alpha: float = 0.05
 ) -> Bottleneck | None:
-    """Of one difference.
+    """Return the bottleneck of one difference.
 
     alpha: the uncorrected p that decides it. None where no source has any variance that is known.
     """
@@ -82,7 +82,7 @@ def bottleneck(
 
 
 def needed(difference: float, source: Source, rest: Sequence[Source], alpha: float) -> float:
-    """How many of a source, in all, would show this difference with POWER, the rest as it is.
+    """Return how many of a source would show this difference with POWER, the rest as it is.
 
     Inf where OUT_OF_REACH times as many would not.
     """

@@ -32,7 +32,7 @@ class CaseLabels:
 
 
 def cases_of(groups: np.ndarray, bags: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """first (M,): the first image of each case, ascending; case (N,): whose each image is.
+    """Return first (M,), each case's first image, ascending, and case (N,), the case of each image.
 
     A case is the images of one bag in one group.
     """
@@ -78,7 +78,7 @@ def _extremes(labels: np.ndarray, case: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def mean_of_cases(values: np.ndarray, case: np.ndarray, n: int) -> np.ndarray:
-    """(n, C) float64: the mean over the images of each of n cases, of values (N, C)."""
+    """Return (n, C) float64: the mean over the images of each of n cases, of values (N, C)."""
     total = np.zeros((n, values.shape[1]))
     np.add.at(total, case, values)
     mean: np.ndarray = total / np.bincount(case, minlength=n)[:, None]

@@ -15,12 +15,10 @@ BLOCKS = 128
 
 
 def label_marks(ids: Sequence[str], labels: Sequence[Any]) -> str:
-    """`BLOCKS` bytes in hex.
+    """Return `BLOCKS` bytes in hex that mark the labels of the images.
 
-    Of the images whose ids fall into a block, one byte of the hash of each with its label, combined
-    by XOR.
-
-    labels: JSON values. The order of images does not matter.
+    The ids of the images fall into blocks. A byte joins, by XOR, a byte of the hash of each image
+    of a block with its label. labels: JSON values. The order of images does not matter.
     """
     marks = bytearray(BLOCKS)
     for name, label in zip(ids, labels, strict=True):

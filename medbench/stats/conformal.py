@@ -42,7 +42,7 @@ def calibrate(right: np.ndarray, groups: np.ndarray) -> dict[str, float | None]:
 
 
 def sets(probabilities: np.ndarray, quantile: float) -> np.ndarray:
-    """(M, C) bool: the classes in each image's set.
+    """Return (M, C) bool: the classes in each image's set.
 
     The most probable one always is, so that none is empty.
     """

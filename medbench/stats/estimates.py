@@ -142,13 +142,13 @@ class Estimate:
         return replace(self, value=sign * self.value)
 
     def half(self, level: float) -> float:
-        """Half the width of the interval of that level."""
+        """Return half the width of the interval of that level."""
         return float(half_width(self.parts, level))
 
     def interval(
         self, level: float = 0.95, within: tuple[float, float] = ANYWHERE
     ) -> tuple[float, float]:
-        """(low, high), symmetric, cut at the two ends of `within`; NaN where undefined."""
+        """Return (low, high), symmetric, cut at the two ends of `within`; NaN where undefined."""
         half = self.half(level)
         return cut(self.value - half, within), cut(self.value + half, within)
 
@@ -160,7 +160,7 @@ class Estimate:
         return 2 * self.tail(null, above=self.value > null)
 
     def tail(self, null: float, *, above: bool) -> float:
-        """One-sided p value: small where the truth is shown to lie above (else below) `null`.
+        """Return the one-sided p: small where the truth is shown to lie above (else below) `null`.
 
         No error: the value alone decides.
         """

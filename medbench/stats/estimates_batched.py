@@ -34,7 +34,7 @@ def means_over_seeds(
     *,
     grows_by_chance: bool = False,
 ) -> list[Summary]:
-    """`mean_over_seeds` of each.
+    """Compute `mean_over_seeds` of each.
 
     Their resamples may be float32, as they are saved: they are worked on as float64.
     """
@@ -70,7 +70,7 @@ def means_over_seeds(
 
 
 def differences_to(samples: Sequence[Sample], reference: Sample) -> list[Estimate]:
-    """`paired_difference(sample, reference)` of each."""
+    """Compute `paired_difference(sample, reference)` of each."""
     found: list[Estimate | None] = [None] * len(samples)
     for places, plain, resamples in _alike(samples):
         paired = reference.pretrainings == 1 and samples[places[0]].named == reference.named
@@ -88,7 +88,7 @@ def differences_to(samples: Sequence[Sample], reference: Sample) -> list[Estimat
 
 
 def p_values(estimates: Sequence[Estimate]) -> list[float]:
-    """`Estimate.p` of each."""
+    """Compute `Estimate.p` of each."""
     return [
         2 * one for one in tails(estimates, 0.0, [estimate.value > 0 for estimate in estimates])
     ]

@@ -24,7 +24,7 @@ Word = Literal["better", "worse", "practically equal", "not decidable"]
 
 
 def holm(p: Sequence[float], family: int | None = None) -> list[float]:
-    """P values corrected for their number (Holm 1979).
+    """Correct p values for their number (Holm 1979).
 
     At most `level` of all families holds one false finding where all below it are called.
 
@@ -184,10 +184,9 @@ def more_groups(difference: Estimate, groups: int, margin: float, alpha: float =
 
 
 def swaps(groups: np.ndarray, n_permutations: int) -> np.ndarray:
-    """(N, P) uint8 of 0 and 1.
+    """Draw which images two methods exchange in each of P permutations: (N, P) uint8 of 0 and 1.
 
-    The images whose answers two methods exchange in each of P permutations; whole groups, by fair
-    coin.
+    Whole groups are exchanged, by fair coin. groups: (N,).
 
     The two methods' answers stacked, (2N, ...), with weights [1 - s, s] and [s, 1 - s] are both
     sides of every permutation in one call of `metrics.score`. Scores of two methods are on one

@@ -117,9 +117,10 @@ def label_efficiency(
 
 
 def area(curve: Sequence[tuple[float, Sample]]) -> Estimate:
-    """Return the mean of a curve over log labels.
+    """Return the mean of a curve over the logarithm of its labels.
 
-    The area under it by trapezoids, divided by its width. Raises ValueError as above.
+    This is the area under the curve by trapezoids, divided by its width. Raises ValueError for
+    fewer than two budgets, a budget twice, and one that is not positive.
     """
     return linear_contrast(
         [(weight, sample) for weight, (_, sample) in zip(*_weights(curve), strict=True)]

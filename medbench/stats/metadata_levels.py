@@ -62,7 +62,7 @@ _AGE = re.compile(r"(^|[^a-z])age([^a-z]|$)")
 
 
 def is_blank(text: str) -> bool:
-    """Whether a text is an empty cell of a table. Characters that show nothing are nothing.
+    """Return whether a text is an empty cell of a table. Characters that show nothing are nothing.
 
     >>> [is_blank(text) for text in ("<NA>", "None", "none", "\u200b", "unknown")]
     [True, True, False, True, False]
@@ -72,7 +72,7 @@ def is_blank(text: str) -> bool:
 
 
 def is_missing(text: str) -> bool:
-    """Whether a text of a metadata column says that the value is missing.
+    """Return whether a text of a metadata column says that the value is missing.
 
     "-1" does not: a number is a number, as text too.
 
@@ -83,7 +83,7 @@ def is_missing(text: str) -> bool:
 
 
 def texts(column: np.ndarray) -> np.ndarray:
-    """(N,) str of a column of words, blanks around them cut, "" where missing."""
+    """Return (N,) str of a column of words, blanks around them cut, "" where missing."""
     words = (
         f"{value:g}" if isinstance(value, float) else str(value).strip()
         for value in column.tolist()
@@ -106,7 +106,7 @@ class Levels:
     cut: str = ""
 
     def named(self, missing: str) -> np.ndarray:
-        """(N,) str: the level of each image, `missing` where it has none."""
+        """Return (N,) str: the level of each image, `missing` where it has none."""
         names: np.ndarray = np.array([*self.values, missing], str)[self.codes]
         return names
 

@@ -114,7 +114,7 @@ def score(
     kind: Kind,
     weights: np.ndarray | None = None,
 ) -> Result:
-    """Every metric of `metric_names(kind)` on N images, or on R weighted resamples of them.
+    """Return every metric of `metric_names(kind)` on N images, or on R weighted resamples of them.
 
     labels: (N,) int in [0, C), or (N, C) float of 0, 1 and NaN if multilabel; an uncertain (NaN)
     label is left out of everything for that label alone. probabilities: (N, C) float in [0, 1], C =
@@ -191,7 +191,7 @@ def score(
 
 
 def decided(probabilities: np.ndarray, multilabel: bool) -> np.ndarray:
-    """Decisions of probabilities (N, C).
+    """Return the decisions that probabilities (N, C) make.
 
     The most probable class (N,) int64, or (N, C) int64 the labels from 0.5 on.
 
@@ -368,7 +368,7 @@ def _auc(
 
 
 def ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
-    """top / bottom, NaN where bottom is 0."""
+    """Divide top by bottom, of one shape; NaN where bottom is 0."""
     quotient = np.full(bottom.shape, np.nan)
     np.divide(top, bottom, out=quotient, where=bottom != 0)
     return quotient

@@ -39,7 +39,7 @@ def estimate_text(value: float | None, low: float, high: float, form: str = ".3f
 
 
 def format_p(p: float) -> str:
-    """After the letter p.
+    """Write a p value as it stands after the letter p.
 
     >>> format_p(0.0312), format_p(1e-9)
     ('= 0.031', '< 0.001')
@@ -48,7 +48,7 @@ def format_p(p: float) -> str:
 
 
 def p_cell(p: float) -> str:
-    """In a table's column of p values.
+    """Write a p value for a table's column of them.
 
     >>> p_cell(0.0312), p_cell(1e-9), p_cell(float("nan"))
     ('0.031', '< 0.001', '–')

@@ -45,7 +45,7 @@ class PairedLines:
     covariance: np.ndarray
 
     def estimate(self, a: int, b: int, *, weights_alone: bool = False) -> Estimate:
-        """First less second.
+        """Estimate the first line less the second.
 
         weights_alone: of the weights at hand, as if no other pretraining were possible.
         """
@@ -91,7 +91,7 @@ def pretraining_spread(samples: Sequence[Sample], names: Sequence[Name]) -> Mapp
 def paired_lines(
     samples: Sequence[Sample], pretraining: Sequence[Spread | None] = ()
 ) -> PairedLines:
-    """All pairs of lines on one test set.
+    """Compare all pairs of lines on one test set.
 
     pretraining: of each line what `pretraining_spread` says; None of one that was pretrained once.
 

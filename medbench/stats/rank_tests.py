@@ -38,7 +38,7 @@ class Ranking:
 
 
 def ranks(scores: np.ndarray, *, higher_is_better: bool = True) -> np.ndarray:
-    """(..., K) float: the rank of each of K methods, 1 = best, ties share their mean rank.
+    """Return (..., K) float: the rank of each of K methods, 1 = best, ties share their mean rank.
 
     scores (..., K), without NaN.
     """
@@ -53,7 +53,7 @@ def ranks(scores: np.ndarray, *, higher_is_better: bool = True) -> np.ndarray:
 
 
 def ranking(scores: np.ndarray, *, higher_is_better: bool = True) -> Ranking:
-    """scores: (T, K), each method's mean on each task.
+    """Rank methods by scores (T, K), each method's mean on each task.
 
     Raises ValueError for NaN, or fewer than two methods or one task.
 

@@ -85,7 +85,7 @@ class ReferenceVariance:
         return (-1.0, 1.0) if self.metric.endswith("kappa") else (0.0, 1.0)
 
     def at(self, value: np.ndarray) -> np.ndarray:
-        """(L,): the variance where the true value is `value` (L,), 0 at the ends of the range."""
+        """Return (L,), the variance where the true value is `value` (L,); 0 at the range's ends."""
         if self.metric == "auc":
             sides = self._sides or [(self.total, self.total)]
             mean: np.ndarray = np.mean([_auc(value, *pair) for pair in sides], axis=0) / len(sides)
@@ -138,6 +138,6 @@ def _auc(value: np.ndarray, positive: int, negative: int) -> np.ndarray:
 def reference(
     metric: str, of_class: Sequence[int], total: int, *, binary: bool = False
 ) -> ReferenceVariance | None:
-    """None of a metric that has none, and where no class's groups are known."""
+    """Return the reference; None of a metric without one, or where no class's groups are known."""
     known = metric in KNOWN and any(of_class) and total > 0
     return ReferenceVariance(metric, tuple(map(int, of_class)), total, binary) if known else None

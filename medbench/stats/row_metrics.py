@@ -20,7 +20,7 @@ def row_metrics(
     kind: Kind,
     weights: np.ndarray,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """metric -> value, low, high (95 %; None: undefined), as `Row.metrics` has them.
+    """Return metric -> value, low, high (95 %; None: undefined), as `Row.metrics` has them.
 
     And metric -> (R,) of the resamples `weights` (N, R).
 

@@ -39,6 +39,6 @@ def beyond_groups(
 
 
 def settled(variance: Numbers, value: Numbers) -> Numbers:
-    """0 for what is negative, or rounding alone beside a value of that size; NaN stays."""
+    """Replace by 0 what is negative, or rounding alone beside a value of that size; NaN stays."""
     kept: Numbers = np.where(variance <= 1e-16 * np.maximum(1.0, value * value), 0.0, variance)[()]  # type: ignore[assignment]  # numbers give numbers
     return kept

@@ -67,7 +67,7 @@ def partition(
 
 
 def folds(labels: np.ndarray, groups: np.ndarray, k: int) -> np.ndarray:
-    """Folds (n,) int64 in [0, k) for cross-validation inside a labelled subset.
+    """Return the folds (n,) int64 in [0, k) for cross-validation inside a labelled subset.
 
     Depends on the subset alone, not on a seed.
     """
@@ -75,7 +75,7 @@ def folds(labels: np.ndarray, groups: np.ndarray, k: int) -> np.ndarray:
 
 
 def divides(labels: np.ndarray, groups: np.ndarray, budget: Budget) -> bool:
-    """Whether the subsets of a budget are cross-validated.
+    """Return whether the subsets of a budget are cross-validated.
 
     One answer for all draws, protocols and methods. labels, groups: of the pool.
 
@@ -132,7 +132,7 @@ def _groups_of(groups: np.ndarray, of_class: np.ndarray, images: float) -> float
 def held_out_fold(
     labels: np.ndarray, groups: np.ndarray, most: int = MAX_FOLDS, divided: bool | None = None
 ) -> np.ndarray:
-    """(n,) int64: in which of `most` folds each image of a labelled subset is held out; -1.
+    """Return (n,) int64: in which of `most` folds each image of a labelled subset is held out; -1.
 
     In none, it is always trained on.
 
@@ -248,7 +248,7 @@ def _left_one(held: np.ndarray, matrix: np.ndarray, groups: np.ndarray) -> np.nd
 def draws(
     labels: np.ndarray, groups: np.ndarray, budget: Budget, seeds: Sequence[int]
 ) -> list[np.ndarray]:
-    """One sorted index array (n,) int64 into the pool for each seed.
+    """Return one sorted index array (n,) int64 into the pool for each seed.
 
     For one seed every budget is a prefix of one sequence of whole groups, so that budgets nest:
     percentages of the sequence that keeps the classes in proportion, counts (`5/class`, `n50`) of
@@ -285,7 +285,7 @@ def draws(
 
 
 def requested(labels: np.ndarray, budget: Budget) -> int:
-    """Images a budget asks for.
+    """Return how many images a budget asks for.
 
     The draw may hold more, since groups stay whole and every class gets an image.
     """
@@ -299,7 +299,7 @@ def requested(labels: np.ndarray, budget: Budget) -> int:
 
 
 def class_matrix(labels: np.ndarray) -> np.ndarray:
-    """(N, C) int64 0/1: which classes an image counts for.
+    """Return (N, C) int64 0/1: which classes an image counts for.
 
     Classes that do not occur have no column.
     """
@@ -319,7 +319,7 @@ def class_groups(labels: np.ndarray, groups: np.ndarray, classes: int) -> list[i
 
 
 def ids_hash(ids: Sequence[str] | np.ndarray) -> str:
-    """64 hex digits that name a set of images: SHA-256 of the sorted ids, one a line."""
+    """Return 64 hex digits that name a set of images: SHA-256 of the sorted ids, one a line."""
     return hashlib.sha256("\n".join(sorted(map(str, ids))).encode()).hexdigest()
 
 

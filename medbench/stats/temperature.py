@@ -14,7 +14,7 @@ SMALLEST = float(np.finfo(np.float32).eps)
 def tempered(
     probabilities: np.ndarray, t: float, kind: Kind, possible: np.ndarray | None = None
 ) -> np.ndarray:
-    """(M, C) float64 at temperature t.
+    """Return (M, C) float64 at temperature t.
 
     Those below float32's resolution count as that, but a class without any probability keeps none:
     those that are not `possible` (C,) bool; None: those of which no image here has any.

@@ -27,7 +27,10 @@ class DamagedArchive(ValueError):
 
 
 def with_checksum(raw: bytes) -> bytes:
-    """Give an archive without a comment one that holds the checksum of all before its digits."""
+    """Give an archive without a comment one that holds the checksum of all before its digits.
+
+    Raises ValueError for other bytes.
+    """
     if not _bare(raw[-_DIRECTORY_END:]):
         raise ValueError("no zip archive without a comment")
     body = raw[:-2] + _COMMENT.to_bytes(2, "little") + _MARK
@@ -35,7 +38,10 @@ def with_checksum(raw: bytes) -> bytes:
 
 
 def add(file: Path) -> None:
-    """`with_checksum` of a file that nobody reads yet."""
+    """Add a checksum, as `with_checksum` does, to the archive `file`, which nobody reads yet.
+
+    Raises ValueError for a file that is no zip archive without a comment.
+    """
     with file.open("r+b") as stream:
         stream.seek(-_DIRECTORY_END, 2)
         if not _bare(stream.read()):
@@ -49,7 +55,7 @@ def add(file: Path) -> None:
 
 
 def is_marked(end: bytes) -> bool:
-    """Whether the last bytes of an archive say that it has a checksum.
+    """Return whether the last bytes of an archive say that it has a checksum.
 
     Raises DamagedArchive where they are no archive's.
     """
@@ -61,9 +67,10 @@ def is_marked(end: bytes) -> bool:
 
 
 def check(raw: bytes) -> bool:
-    """Whether an archive has a checksum; the right one.
+    """Check the checksum of an archive's bytes, and return whether it has one.
 
-    False: it is of an older medbench. Raises DamagedArchive for any other.
+    An archive of an older medbench has none. Raises DamagedArchive where the checksum is not that
+    of the bytes, or the bytes are no archive's.
     """
     end = raw[-_COMMENT:]
     if is_marked(end):
@@ -74,9 +81,9 @@ def check(raw: bytes) -> bool:
 
 
 def check_file(file: Path) -> bool:
-    """`check` of a file that is too large for memory.
+    """Check an archive as `check` does, without reading all of it into memory.
 
-    One of an older medbench is read for its members' own checksums.
+    An archive of an older medbench is read for its members' own checksums. Raises DamagedArchive.
     """
     with file.open("rb") as stream:
         size = stream.seek(0, 2)

@@ -29,7 +29,7 @@ _ABANDONED = 86_400.0
 
 
 def write(file: Path, make: Callable[[Path], object]) -> None:
-    """`make` writes a file beside it, which takes its place once it is on the disk, or is removed.
+    """Let `make` write a file beside `file`, which takes its place once it is on the disk, or goes.
 
     Raises OSError.
 
@@ -44,7 +44,7 @@ def write(file: Path, make: Callable[[Path], object]) -> None:
 
 @contextmanager
 def written(file: Path, make: Callable[[Path], object]) -> Iterator[Callable[[], None]]:
-    """`write` in two steps.
+    """Write as `write` does, in two steps.
 
     The content is on the disk, and what is given puts it in the file's place; else it is removed. For whoever must hold a lock for the second step alone.
     """
@@ -72,9 +72,9 @@ def record(
     indent: int | None = None,
     default: Callable[[Any], Any] | None = None,
 ) -> None:
-    """`write` of a JSON object with its checksum, which `schema.parsed` looks at; indent, default.
+    """Write a JSON object with its checksum, which `schema.parsed` looks at.
 
-    As of json.dumps.
+    indent, default: as of json.dumps.
     """
     write(
         file,
@@ -85,7 +85,7 @@ def record(
 
 
 def archive(file: Path, dump: Callable[[BinaryIO], object]) -> None:
-    """`write` of a zip archive, as torch.save makes one, with its checksum.
+    """Write a zip archive, as torch.save makes one, with its checksum.
 
     torch's RuntimeError hides a full disk, which is raised in its place.
     """

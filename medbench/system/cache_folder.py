@@ -120,7 +120,7 @@ def disk_errors(folder: Path, needed: int) -> Iterator[None]:
 
 
 def archive_is_whole(file: Path, then: str, *, kept: bool = True) -> bool:
-    """Whether an archive of the cache is there as it was written.
+    """Return whether an archive of the cache is there as it was written.
 
     A damaged one is removed, with a line that says what happens `then`.
 
@@ -150,7 +150,7 @@ _WHOLE: dict[str, tuple[int, int, int]] = {}
 
 
 def cache_entries(cache_dir: Path, name: str) -> dict[str, int]:
-    """Entries of the cache `name` ("packs", "features"), finished or not -> bytes on disk.
+    """List the entries of the cache `name` ("packs", "features"), finished or not -> bytes on disk.
 
     Entries without content are left out.
     """

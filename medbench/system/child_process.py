@@ -110,12 +110,12 @@ def environment(threads: int) -> dict[str, str]:
 
 
 def threads_each(processes: int) -> int:
-    """Threads of each of so many processes that share this machine's cores."""
+    """Return how many threads each of so many processes that share this machine's cores gets."""
     return max(1, cores() // processes)
 
 
 def how_it_ended(code: int) -> str:
-    """In words; a process that the system kills most often lacked memory."""
+    """Say in words how it ended; a process that the system kills most often lacked memory."""
     if code >= 0:
         return f"ended with exit code {code}"
     return f"was killed ({signal.Signals(-code).name}{', most likely because memory ran out' if code == -signal.SIGKILL else ''})"

@@ -30,7 +30,7 @@ def _check_there(device: str) -> None:
 
 
 def resolve(device: str) -> str:
-    """`auto` is the GPU where there is one."""
+    """Resolve a device's name: `auto` is the GPU where there is one."""
     import torch
 
     return device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"

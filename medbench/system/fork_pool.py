@@ -29,18 +29,19 @@ _MOST = 65_536 // _PLACE.size  # what a pipe holds before writing waits for a re
 
 
 def possible(processes: int) -> int:
-    """1 where the system does not fork well."""
+    """Return how many processes are possible; 1 where the system does not fork well."""
     return processes if sys.platform == "linux" and hasattr(os, "fork") else 1
 
 
 def each(function: Callable[[J], R], jobs: Sequence[J], processes: int, stage: str = "") -> list[R]:
-    """[function(job)] in the order of `jobs`, the last begun first.
+    """Return [function(job)] in the order of `jobs`; the last is begun first.
 
     Results and errors must be picklable, `function` and jobs need not.
 
     This process is one of `processes`: a copy less to make. stage: as which it reports how many
     were begun, if it is given; what `function` itself reports is not heard, as a copy has no
-    screen. Raises what `function` raises, and UserError where a process was killed.
+    screen. Raises what `function` raises, and UserError where a process was killed. Raises
+    ValueError for more jobs than a pipe can hold.
     """
     count = min(possible(processes), len(jobs))
     if count < 2:

@@ -102,6 +102,10 @@ class Copy:
                 os.kill(number, signal.SIGKILL)
 
     def wait(self) -> int:
+        """Wait until the process has ended, and return its exit code.
+
+        A negative code is the signal that ended it.
+        """
         self._known()
         with self._waiting:
             if self.returncode is None:
@@ -133,7 +137,7 @@ def _pipe_from() -> tuple[IO[bytes], int]:
 
 
 def possible(devices: Sequence[str]) -> bool:
-    """Whether workers on these devices can be copies, and there are several.
+    """Return whether workers on these devices can be copies, and there are several.
 
     Not on a GPU: a copy of a process that has as much as counted the GPUs cannot use one, and what
     is imported may do so.

@@ -66,13 +66,13 @@ def attempted(*files: Path | str) -> Iterator[bool]:
 
 
 def held(file: Path | str) -> bool:
-    """Whether another process holds the lock of `file`."""
+    """Return whether another process holds the lock of `file`."""
     with attempted(file) as free:
         return not free
 
 
 def exclude(folder: Path) -> bool:
-    """Whether a lock in `folder` keeps a second handle out, as some network disks pretend.
+    """Return whether a lock in `folder` keeps a second handle out, as some network disks pretend.
 
     Raises DiskError on a disk without locks.
     """

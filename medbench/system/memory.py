@@ -11,7 +11,7 @@ _WORDS = ("out of memory", "not enough memory", "can't allocate memory", "STATUS
 
 
 def ran_out(error: BaseException) -> bool:
-    """Whether an error says that memory, of a GPU or of the machine, did not suffice.
+    """Return whether an error says that memory, of a GPU or of the machine, did not suffice.
 
     Of the same input another time, or elsewhere, it may.
     """

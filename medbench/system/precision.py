@@ -55,7 +55,7 @@ def products(precision: str) -> Iterator[None]:
 
 
 def autocast(device: str | torch.device, precision: str) -> torch.autocast:
-    """torch's autocast to bfloat16 where that is the precision, else nothing."""
+    """Return torch's autocast to bfloat16 where that is the precision, else nothing."""
     import torch
 
     return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bf16")

@@ -53,7 +53,8 @@ class ProcessGroup:
     def watched(self) -> Iterator[None]:
         """End all processes on an error of one, and say whose it was, and why.
 
-        The others sit in a collective, and would wait.
+        The others sit in a collective, and would wait. Raises SystemExit in a process that is not
+        the first to fail.
         """
         if self.board is None:
             yield
@@ -109,7 +110,7 @@ class ProcessGroup:
 
 
 def join(device: str) -> ProcessGroup:
-    """Under torchrun: join the other processes. Else a group of one.
+    """Join the other processes under torchrun, else a group of one.
 
     Raises UserError where the surroundings speak of several processes that torchrun, or what takes
     its place, has not started.

@@ -79,7 +79,10 @@ def calling(callback: ProgressCallback | None) -> Iterator[None]:
 def report_progress(
     stage: str, done: int, total: int, unit: str = "images", detail: str = ""
 ) -> None:
-    """Tell the listener, if there is one. See `Progress`."""
+    """Report to the listener, if there is one, that `done` of `total` units of a stage are done.
+
+    See `Progress`.
+    """
     listener = _listener.get()
     if listener is not None:
         listener(Progress(stage, done, total, unit, detail))
@@ -118,7 +121,7 @@ def heard_in_threads(function: Callable[..., R]) -> Callable[..., R]:
 
 
 def report_megabytes(stage: str) -> Callable[[int, int], None]:
-    """progress(done, total) in bytes that reports the stage in whole megabytes, once for each.
+    """Make progress(done, total) in bytes that reports the stage in megabytes, once for each.
 
     Small files are passed over.
     """

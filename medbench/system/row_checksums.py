@@ -92,7 +92,7 @@ class RowChecksums:
 
 
 def crc32(rows: np.ndarray, before: int = 0) -> int:
-    """before: the checksum of the rows before these."""
+    """Compute the checksum of rows. before: the checksum of the rows before these."""
     return zlib.crc32(np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data, before)
 
 
@@ -178,7 +178,7 @@ def rows_into(array: Any, index: np.ndarray, out: np.ndarray) -> None:
 
 
 def seen_blocks(file: Path, sums: RowChecksums) -> np.ndarray:
-    """(blocks,) bool, shared by all readers of this file in this process.
+    """Return (blocks,) bool, shared by all readers of this file in this process.
 
     The blocks that were checked since it was last written.
     """

@@ -19,7 +19,7 @@ _ALIGNED = 16  # bytes: a tensor in a shared block begins at a multiple, where e
 
 
 def sent(tensors: Sequence[torch.Tensor], device: torch.device) -> list[torch.Tensor]:
-    """Small tensors of the CPU, of any types, on the device.
+    """Copy small tensors of the CPU, of any shapes and types, to the device.
 
     One copy for all of them, for which nobody waits.
     """
@@ -46,7 +46,7 @@ def sent(tensors: Sequence[torch.Tensor], device: torch.device) -> list[torch.Te
 
 
 def array_sent(array: np.ndarray, device: torch.device) -> torch.Tensor:
-    """`sent` of one numpy array."""
+    """Copy one numpy array to the device as `sent` does."""
     import torch
 
     return sent([torch.from_numpy(array)], device)[0]

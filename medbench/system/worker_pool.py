@@ -92,7 +92,7 @@ def serve() -> None:
 
 
 def cores() -> int:
-    """Processor cores this process may use."""
+    """Return how many processor cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -40,7 +40,7 @@ _FOLDERS = (
 
 
 def load(uncertain: str, root: Path) -> dict[str, Split]:
-    """train and val: 9 to 1 of the patients of train.csv.
+    """Read train and val: 9 to 1 of the patients of train.csv.
 
     test: the official validation set, read by radiologists, without uncertain labels.
 

@@ -85,7 +85,7 @@ _LICENCE = (
 
 
 def load(root: Path) -> dict[str, Split]:
-    """train and val: 9 to 1 of the patients of the official training list; test: the official list.
+    """Read train and val, 9 to 1 of the official training list's patients, and the official test.
 
     Labels (N, 14). Raises UserError.
     """
@@ -130,7 +130,7 @@ def _listed(root: Path, name: str, row: dict[str, int]) -> np.ndarray:
 
 
 def load_expert(root: Path) -> dict[str, Split]:
-    """train: the experts' validation set, as Truong et al. 2021 use it; test: their test set.
+    """Read train, the experts' validation set (Truong et al. 2021), and test, their test set.
 
     No val. Raises UserError.
 

@@ -37,7 +37,7 @@ _FOLDERS = ("kermany", "chest_xray", "chest-xray-pneumonia", "ChestXRay2017")
 
 
 def load(root: Path) -> dict[str, Split]:
-    """test: the official part.
+    """Read the official parts, and divide the training images into train and val.
 
     train and val: 9 to 1 of the patients of the official train and val (of 16 images). Raises
     UserError.
@@ -77,7 +77,7 @@ def _inside(root: Path) -> Path | None:
 
 
 def patient(name: str, part: str) -> str:
-    """Of a file name; a name that carries none is a patient of its own."""
+    """Return the patient of a file name; a name that carries none is a patient of its own."""
     found = _PATIENT.match(name)
     if found is None:
         return f"{part}/{name}"

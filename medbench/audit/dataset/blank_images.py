@@ -13,7 +13,7 @@ _SAMPLE = 64  # pixels of each that are looked at first
 
 
 def blank(pack: CheckedRows | np.ndarray) -> np.ndarray:
-    """Rows of a pack (N, S, S, 3) uint8 of a single colour."""
+    """Find the rows of a pack (N, S, S, 3) uint8 that are images of a single colour."""
     found = [np.zeros(0, np.int64)]
     for start in range(0, len(pack), _BLOCK):
         pixels = np.asarray(pack[start : start + _BLOCK]).reshape(

@@ -42,7 +42,7 @@ def hashes(pack: np.ndarray | Rows) -> np.ndarray:
 
 
 def codes(low: np.ndarray) -> np.ndarray:
-    """(8, N, 63) bool, of the lowest cosine frequencies (N, 8, 8) of N images."""
+    """Return (8, N, 63) bool, of the lowest cosine frequencies (N, 8, 8) of N images."""
     sign = (-1.0) ** np.arange(8)
     ways = (
         way * rows * columns

@@ -86,7 +86,7 @@ def spellings(subject: Subject) -> list[DatasetFinding]:
 
 
 def copies(subject: Subject, pairs: Sequence[DuplicatePair]) -> list[DatasetFinding]:
-    """Identical and near-identical images, across parts and within them, and pairs that may be."""
+    """Find identical and near-identical images, across parts and within, and pairs that may be."""
     found = []
     kinds = (
         ("identical", "byte for byte"),
@@ -186,7 +186,7 @@ def conflicts(subject: Subject, pairs: Sequence[DuplicatePair]) -> list[DatasetF
 
 
 def suspicious(subject: Subject, suspects: Sequence[Suspect], count: int) -> list[DatasetFinding]:
-    """Labels that the other images contradict."""
+    """Report labels that the other images contradict."""
     if not suspects:
         return []
     examples = tuple(
@@ -210,7 +210,7 @@ def suspicious(subject: Subject, suspects: Sequence[Suspect], count: int) -> lis
 
 
 def given_away(columns: Sequence[ColumnAuc]) -> list[DatasetFinding]:
-    """Metadata that predicts the label without the image."""
+    """Return the metadata that predicts the label without the image."""
     found = []
     for column in columns:
         what = f"{column.name} without the image: AUC {column.auc:.2f} (95 % {column.low:.2f} to {column.high:.2f}) for the label"
@@ -233,7 +233,7 @@ def given_away(columns: Sequence[ColumnAuc]) -> list[DatasetFinding]:
 
 
 def blank(subject: Subject, rows: np.ndarray) -> list[DatasetFinding]:
-    """Images of a single colour (their rows), and whether they are of one class."""
+    """Report the images of a single colour (`rows`), and whether they are of one class."""
     if not len(rows):
         return []
     parts = Counter(subject.parts[rows].tolist())
@@ -248,7 +248,7 @@ def blank(subject: Subject, rows: np.ndarray) -> list[DatasetFinding]:
 
 
 def classes(subject: Subject) -> list[DatasetFinding]:
-    """Classes that a part lacks."""
+    """Report the classes that a part lacks."""
     if subject.labels is None:
         return []
     found = []
@@ -270,7 +270,7 @@ def classes(subject: Subject) -> list[DatasetFinding]:
 
 
 def counts(subject: Subject) -> dict[str, Any]:
-    """Part -> images, groups, and images of each class (of a multi-label task: positives)."""
+    """Count images, groups and images of each class (multi-label: positives) of each part."""
     found: dict[str, Any] = {}
     for part in _parts(subject):
         rows = subject.parts == part

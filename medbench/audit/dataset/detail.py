@@ -45,7 +45,7 @@ class Detail(NamedTuple):
 
 
 def grey_of(pixels: np.ndarray) -> torch.Tensor:
-    """(P, 1, S, S) float32 in [0, 1] of (P, S, S, 3) uint8."""
+    """Return (P, 1, S, S) float32 in [0, 1] of (P, S, S, 3) uint8."""
     import torch
 
     return torch.from_numpy(np.array(pixels)).float().mean(-1)[:, None] / 255

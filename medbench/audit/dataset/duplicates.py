@@ -147,7 +147,7 @@ class _Tried(NamedTuple):
 
 
 def identical(hashes: Sequence[str]) -> list[DuplicatePair]:
-    """Each image with the first one of the same bytes."""
+    """Pair each image with the first one of the same bytes."""
     first: dict[str, int] = {}
     return [
         DuplicatePair(j, i, "identical", 0, 1.0, 1.0)

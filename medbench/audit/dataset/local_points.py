@@ -43,7 +43,7 @@ _STEP = 64  # images, or leaves, at a time
 def by_points(
     pack: np.ndarray | Rows, groups: np.ndarray, neighbours: int
 ) -> list[tuple[int, int, float]]:
-    """(i, j, votes) with i < j, what stands out first.
+    """Return pairs (i, j, votes) with i < j, what stands out first.
 
     Each image's `neighbours` of another group that do most. pack (N, S, S, 3) uint8, groups (N,)
     int.

@@ -136,7 +136,7 @@ def training_pixels(conv: nn.Conv2d, norm: nn.Module) -> tuple[np.ndarray, np.nd
 def resize_images(
     images: Sequence[np.ndarray], size: int, interpolation: str, crop: str = SQUASH
 ) -> Batch:
-    """(N, 3, size, size) float32 in [0, 1]."""
+    """Resize and crop images (H, W, 3) uint8 to a batch (N, 3, size, size) float32 in [0, 1]."""
     from PIL import Image
 
     resized = np.stack(

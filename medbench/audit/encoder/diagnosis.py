@@ -48,7 +48,7 @@ def diagnose(
     *,
     cheap: bool = False,
 ) -> EncoderReport:
-    """Whether `net` (eval mode) gets its images as it was trained.
+    """Check whether `net` (eval mode) gets its images as it was trained.
 
     That is, if they are given as `encoder` states. images: at least 8 of (H, W, 3) uint8 RGB as
     decoded, before resizing, as the network has seen in training: natural ones (`reference_images`)

@@ -11,7 +11,7 @@ import torch
 
 
 def device_report() -> list[str]:
-    """Versions, device, memory, disk and data, to paste into a bug report.
+    """Return the versions, device, memory, disk and data, to paste into a bug report.
 
     The home folder is written ~, so that it names nobody.
     """

@@ -34,7 +34,7 @@ def subject(
     root: str | None = None,
     said: Stated = NOTHING,
 ) -> tuple[nn.Module, Encoder, Sequence[np.ndarray], Mapping[str, Any]]:
-    """(network in eval mode, encoder, images of (H, W, 3) uint8, declaration) for `diagnose`.
+    """Load the network (eval mode), its encoder, images (H, W, 3) uint8 and what is declared.
 
     file: a checkpoint of the user's, or the name of an official one (`--weights`). task, root: show
     it 24 training images of this task, found as a run finds them, instead of natural ones: for

@@ -53,7 +53,7 @@ def read_column(name: str, column: np.ndarray, groups: np.ndarray) -> MetadataCo
 
 
 def cramers_v(codes: np.ndarray, classes: np.ndarray, n_groups: int) -> float:
-    """Cramér's V in [0, 1] of two codings (N,), NaN where one is constant.
+    """Return Cramér's V in [0, 1] of two codings (N,), NaN where one is constant.
 
     Corrected for what chance gives (Bergsma 2013, J Korean Stat Soc 42:323).
 

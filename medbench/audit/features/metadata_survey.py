@@ -83,7 +83,7 @@ def survey(
     k: int = K,
     device: str = "cpu",
 ) -> list[ColumnFinding]:
-    """One finding a column, of a multi-label task one a column and label.
+    """Return one finding a column, of a multi-label task one a column and label.
 
     features: (N, D) float32, of the split's images in its order.
 

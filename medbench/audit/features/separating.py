@@ -38,7 +38,7 @@ class Separating:
 def separating(
     features: np.ndarray, split: Split, kind: Kind, classes: Sequence[str]
 ) -> list[Separating]:
-    """Features that separate a class from the rest, best first.
+    """Return the features that separate a class from the rest, best first.
 
     The rule. One image a group, the first by id, so that images of one patient do not count twice.
     A feature separates a class of n images from m others where its AUC, or 1 - AUC, is at least
@@ -90,7 +90,7 @@ def separating(
 
 
 def sentences(found: Sequence[Separating], names: Sequence[str], group: str) -> list[str]:
-    """One mark on all of them, [] where there are none.
+    """Return one mark on all of them, [] where there are none.
 
     names: of the features; group: what a group is.
     """

@@ -35,7 +35,7 @@ def corrupted(data: TaskData, part: str, corruption: Corruption, level: int) -> 
 def corruptions_of(
     tasks: Sequence[Task], grid: Grid
 ) -> tuple[dict[str, list[tuple[Corruption, int]]], list[Note]]:
-    """Task name -> the kinds and levels of damage that its test images get.
+    """Return task name -> the kinds and levels of damage that its test images get.
 
     And notes on kinds that fit some of several tasks alone.
 

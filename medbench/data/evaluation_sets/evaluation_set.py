@@ -49,7 +49,7 @@ class EvaluationSet:
 
     @cached_property
     def examples(self) -> Examples:
-        """What is scored."""
+        """The examples that are scored: images, or cases where `by` says so."""
         return examples_of(self.split, self.by)
 
     @cached_property
@@ -77,7 +77,7 @@ class EvaluationSet:
         return self.elsewhere or self.corruption is not None
 
     def setting(self, setting: str) -> str:
-        """Everything that can change a score on this set, given the same of the fit."""
+        """Return everything that can change a score on this set, given the same of the fit."""
         return fingerprint(setting, self.identity) if self.identity else setting
 
     def read(self, scores: Scores) -> Scores:

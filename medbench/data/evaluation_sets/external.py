@@ -33,7 +33,7 @@ from medbench.schema import (
 def shifts_of(
     tasks: Sequence[Task], names: Sequence[str]
 ) -> tuple[dict[str, list[tuple[Task, Shift]]], list[Note]]:
-    """Task name -> the other tasks it is scored on, with their mapped labels.
+    """Return task name -> the other tasks it is scored on, with their mapped labels.
 
     And notes on those that some of several tasks have no labels for.
 

@@ -163,7 +163,10 @@ def _write(
 
 
 def save_png(picture: PIL.Image.Image, out: Path) -> None:
-    """As PNG, complete or not at all. Raises UserError where it cannot be written."""
+    """Write the sheet as PNG, complete or not at all.
+
+    Raises UserError where it cannot be written.
+    """
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         atomic_write.write(out, lambda partial: picture.save(partial, "PNG"))

@@ -70,7 +70,7 @@ def get(
 
 
 def is_complete(task: Task, root: Path) -> bool:
-    """Is all of the task's data there, as far as names tell? No pixel is read."""
+    """Return whether all of the task's data is there, as far as names tell. No pixel is read."""
     found = task.find(root)
     if found is None or (task.partial is not None and task.partial(found)):
         return False

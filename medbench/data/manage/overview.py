@@ -15,7 +15,7 @@ from medbench.schema import Task
 
 
 def state(task: Task, root: str | None, cache_dir: Path) -> tuple[str, Path | None, str]:
-    """("found" | "partial" | "missing" | "phantom", folder or None, why)."""
+    """Return ("found" | "partial" | "missing" | "phantom", folder or None, why)."""
     place, why = task_data.locate(task, root, cache_dir)
     if place is None:
         return ("phantom" if root == "phantom" else "missing"), None, why
@@ -79,12 +79,12 @@ def overview_records(
 
 
 def account(task: Task) -> str:
-    """With whom one needs an account, "no" where none is needed."""
+    """Say with whom one needs an account; "no" where none is needed."""
     return task.registration or "no"
 
 
 def gigabytes(task: Task) -> float | None:
-    """Of the download: as published, else the sum of published sizes.
+    """Return the size of the download in GB: as published, else the sum of published sizes.
 
     None where either is not known.
     """

@@ -27,7 +27,7 @@ def views(
     *,
     fuse: bool = False,
 ) -> list[torch.Tensor]:
-    """For each kind in turn, `count` views of every image, as `finished` gives them.
+    """Return, for each kind in turn, `count` views of every image, as `finished` gives them.
 
     images: (B, S, S, 3) uint8, on any device; the views are made there. generator: a CPU generator,
     the only source of chance, so that views are the same on every device up to rounding.

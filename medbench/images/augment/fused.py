@@ -21,7 +21,7 @@ log = logging.getLogger("medbench")
 
 @cache
 def can_fuse(device: torch.device) -> bool:
-    """Whether torch compiles for this device.
+    """Return whether torch compiles for this device.
 
     It needs Triton, a C compiler and a GPU that Triton knows. Tried once, with a line where it
     cannot.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def filters(
     box: torch.Tensor, flip: torch.Tensor, side: int, s: int, interpolation: str
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Across and down, each (B, s, side): what crops, resizes and flips.
+    """Return the filters across and down, each (B, s, side), that crop, resize and flip.
 
     box (B, 4) in pixels, flip (B, 2).
 
@@ -32,7 +32,7 @@ def filters(
 
 
 def resize(pixels: torch.Tensor, across: torch.Tensor, down: torch.Tensor) -> torch.Tensor:
-    """Pixels (B, S, 3 * S), rows of R, G, B, R, ..., by their filters.
+    """Resize pixels (B, S, 3 * S), rows of R, G, B, R, ..., by their filters.
 
     Two matrix products, (B, 3, s, s).
     """
@@ -122,7 +122,7 @@ def sampled(pixels: torch.Tensor, places: torch.Tensor, s: int) -> torch.Tensor:
 
 
 def homography(drawn: Parameters) -> torch.Tensor:
-    """(B, 3, 3) float32: where a position in the rotated, distorted image lies in the original.
+    """Return (B, 3, 3) float32, from the rotated, distorted image to places in the original.
 
     Both span [-1, 1].
     """

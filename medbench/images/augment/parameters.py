@@ -113,5 +113,5 @@ def _boxes(
 
 
 def uniform(u: torch.Tensor, low: torch.Tensor | float, high: torch.Tensor | float) -> torch.Tensor:
-    """Uniform numbers u in [0, 1) stretched to [low, high)."""
+    """Stretch uniform numbers u in [0, 1) to [low, high), which broadcast with u."""
     return low + u * (high - low)

@@ -51,7 +51,7 @@ class Crop:
     made_for: int = 224
 
     def pixels(self, encoder_size: int) -> int:
-        """Side of the view for an encoder of this size.
+        """Return the side (px) of the view for an encoder of this size.
 
         A multiple of 16 and at least 32, but for the full size, which is kept.
 
@@ -64,7 +64,7 @@ class Crop:
 
 
 def simclr_views(modality: str = "", recipe: str = RECIPES[0]) -> tuple[Crop, ...]:
-    """Two views of SimCLR (Chen et al. 2020; google-research/simclr, data_util.py).
+    """Return SimCLR's two views (Chen et al. 2020; google-research/simclr, data_util.py).
 
     Azizi et al. 2021 use the same for skin images.
 
@@ -145,7 +145,7 @@ def lejepa_views(modality: str = "") -> tuple[Crop, ...]:
 
 
 def mae_views(modality: str = "") -> tuple[Crop, ...]:
-    """One view of MAE (He et al. 2022; facebookresearch/mae, main_pretrain.py).
+    """Return MAE's one view (He et al. 2022; facebookresearch/mae, main_pretrain.py).
 
     Crop with resize and flip alone.
     """

@@ -20,7 +20,7 @@ Prepared = dict[str, "torch.Tensor"]
 
 
 def prepared(drawn: Parameters, crop: Crop, s: int, side: int) -> Prepared:
-    """Tensors by name, for n views of s pixels of images of `side` pixels.
+    """Compute the tensors, by name, that n views of s pixels of images of `side` pixels need.
 
     What no view needs is not there; an index, of those that need it, is int64.
 
@@ -87,17 +87,17 @@ def used_steps(crop: Crop) -> int:
 
 
 def radius(crop: Crop, s: int) -> int:
-    """Of the blur's kernel, pixels."""
+    """Return the radius of the blur's kernel in pixels."""
     return max(1, int(crop.blur_kernel * s) // 2)
 
 
 def taken(drawn: Parameters, index: torch.Tensor | slice) -> Parameters:
-    """Those of some views."""
+    """Return the drawn parameters of the views at `index`."""
     return Parameters(**{one.name: getattr(drawn, one.name)[index] for one in fields(drawn)})
 
 
 def joined(several: list[Parameters]) -> Parameters:
-    """Of one kind of view after the other."""
+    """Join the drawn parameters of several batches of one kind of view along their first axis."""
     import torch
 
     return Parameters(

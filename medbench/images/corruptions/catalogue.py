@@ -117,7 +117,7 @@ BY_MODALITY: Mapping[str, Mapping[str, Corruption]] = {
 
 
 def chosen(task: str, modality: str, names: Sequence[str]) -> list[Corruption]:
-    """Those of `names` ("all": every kind that fits).
+    """Return the corruptions of `names` ("all": every kind that fits).
 
     Raises UserError for one that is unknown or does not fit the images.
     """

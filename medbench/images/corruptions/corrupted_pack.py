@@ -61,5 +61,5 @@ class _Damaged:
 def corrupted_pack_key(
     pack_key: str, ids: Sequence[str], corruption: Corruption, level: int
 ) -> str:
-    """64 hex digits: the images' content in order, their ids, and what is done to them."""
+    """Return 64 hex digits: the images' content in order, their ids, and what is done to them."""
     return fingerprint("corrupted", pack_key, list(ids), corruption.identity(level))

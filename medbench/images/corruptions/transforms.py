@@ -30,7 +30,7 @@ BLOCK = 2**18
 
 
 def corrupt(pixels: np.ndarray, ids: np.ndarray, corruption: Corruption, level: int) -> np.ndarray:
-    """(B, S, S, 3) uint8 of the same, damaged. ids: (B,) str. level: 1 to 5."""
+    """Return (B, S, S, 3) uint8 of the same, damaged. ids: (B,) str. level: 1 to 5."""
     strength, channels = corruption.strengths[level - 1], 1 if corruption.grey else 3
     out = np.empty_like(pixels)
     together = max(1, BLOCK // pixels[0].size) if len(pixels) else 1
@@ -67,7 +67,7 @@ def impulse_noise(values: Floats, share: float, seeds: np.ndarray, channels: int
 
 
 def disc_blur(values: Floats, radius: float, seeds: np.ndarray, channels: int) -> Floats:
-    """Out of focus: the mean over a disc.
+    """Blur as a lens out of focus does: take the mean over a disc.
 
     radius: as a share of the side. Airy's transform of a disc.
     """
@@ -104,7 +104,7 @@ def motion_blur(values: Floats, length: float, seeds: np.ndarray, channels: int)
 
 
 def pixelate(values: Floats, share: float, seeds: np.ndarray, channels: int) -> Floats:
-    """Squares of one colour: that share of the pixels a side."""
+    """Replace pixels by squares of one colour: that share of the pixels a side."""
     side = values.shape[1]
     few = max(2, round(share * side))
     edges = np.arange(few + 1) * side / few
@@ -118,7 +118,7 @@ def pixelate(values: Floats, share: float, seeds: np.ndarray, channels: int) -> 
 
 
 def jpeg(values: Floats, quality: float, seeds: np.ndarray, channels: int) -> Floats:
-    """Written and read by Pillow, image by image, with its own subsampling of colours."""
+    """Write and read each image as JPEG by Pillow, with its own subsampling of colours."""
     from PIL import Image
 
     out = np.empty_like(values)
@@ -134,7 +134,7 @@ def scale(values: Floats, factor: float, seeds: np.ndarray, channels: int) -> Fl
 
 
 def contrast(values: Floats, factor: float, seeds: np.ndarray, channels: int) -> Floats:
-    """Around the image's mean grey."""
+    """Change the contrast around the image's mean grey."""
     mean = (values @ GREY).mean((1, 2))[:, None, None, None]
     spread: Floats = mean + factor * (values - mean)
     return spread
@@ -146,14 +146,14 @@ def gamma(values: Floats, power: float, seeds: np.ndarray, channels: int) -> Flo
 
 
 def saturation(values: Floats, factor: float, seeds: np.ndarray, channels: int) -> Floats:
-    """Each pixel away from its own grey."""
+    """Move each pixel away from its own grey."""
     grey = (values @ GREY)[..., None]
     coloured: Floats = grey + factor * (values - grey)
     return coloured
 
 
 def stain(values: Floats, share: float, seeds: np.ndarray, channels: int) -> Floats:
-    """More of the one stain by that share, less of the other.
+    """Add that share of the one stain, and take it from the other.
 
     Which of haematoxylin and eosin, by the image's id.
     """
@@ -166,7 +166,7 @@ def stain(values: Floats, share: float, seeds: np.ndarray, channels: int) -> Flo
 
 
 def vignette(values: Floats, radius: float, seeds: np.ndarray, channels: int) -> Floats:
-    """Dark outside a circle around the middle.
+    """Darken the images outside a circle around the middle.
 
     radius: as a share of half the diagonal; the edge is soft over a twentieth of that.
     """

@@ -22,7 +22,7 @@ _KEPT = 0.5
 
 
 def says_so(name: object) -> bool:
-    """Whether a name says that what it names is an average.
+    """Return whether a name says that what it names is an average.
 
     >>> says_so("params_ema"), says_so("model"), says_so("exp_average_loss"), says_so("schema")
     (True, False, True, False)

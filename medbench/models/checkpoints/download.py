@@ -47,7 +47,7 @@ def weights(checkpoint: Checkpoint, cache_dir: Path) -> Weights:
 
 
 def place(checkpoint: Checkpoint, cache_dir: Path) -> Path:
-    """Where a checkpoint's file lies once it is here, under the name it was published with.
+    """Return where a checkpoint's file lies once it is here, under its published name.
 
     A person may put it there by hand.
     """
@@ -111,9 +111,9 @@ def lines(cache_dir: Path) -> Iterator[str]:
 
 
 def remember(cache_dir: Path, name: str, sha: str) -> None:
-    """Where nobody publishes a hash that lasts, the first one seen is recorded and enforced.
+    """Record the first hash seen of weights that have no lasting published hash, and enforce it.
 
-    Raises UserError.
+    Raises UserError for another hash than the recorded one.
     """
     download.first_seen(_record(cache_dir, name), sha, f"The weights of '{name}'")
 

@@ -55,7 +55,7 @@ class Components:
 
     @staticmethod
     def of(arrays: Mapping[str, np.ndarray]) -> Components:
-        """Read the components.
+        """Read the components from what `arrays` gave.
 
         Raises ValueError for arrays that are none.
         """

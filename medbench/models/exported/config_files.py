@@ -55,7 +55,10 @@ def read_json(file: Path) -> Any:
 
 
 def preprocessing(encoder: Encoder) -> dict[str, Any]:
-    """As timm's `pretrained_cfg` says it."""
+    """Return how the encoder's images enter, as the entries of timm's `pretrained_cfg`.
+
+    Raises ValueError for a crop that timm cannot make.
+    """
     crop_mode, crop_pct = share_of(encoder.crop, encoder.size)
     return {
         "input_size": [3, encoder.size, encoder.size],
@@ -95,7 +98,7 @@ def timm_config(tower: Tower, width: int) -> dict[str, Any]:
 
 
 def joint_config(joint: Encoder) -> dict[str, Any]:
-    """How a fusion sees an image whose members were trained together."""
+    """Return how a fusion sees an image whose members were trained together."""
     return {**preprocessing(joint), **_cropped(joint)}
 
 
@@ -173,7 +176,10 @@ def member_of(record: Any) -> Encoder:
 
 
 def encoder_of(record: Any) -> Encoder:
-    """Read the encoder of a config.json in timm's form. Raises TypeError or ValueError."""
+    """Read the encoder of a config.json in timm's form.
+
+    Raises KeyError, TypeError or ValueError for a record of another form.
+    """
     about, given = record["medbench"], record["model_args"]
     _check_words(about, {"readout": READOUTS})
     crop = about.get("crop", SQUASH)
@@ -218,7 +224,10 @@ def seen_of(seen: Any, name: str, readout: str, crop: str = SQUASH) -> Encoder:
 
 
 def classes_of(record: Any) -> tuple[tuple[str, ...], Kind, tuple[bool, ...]]:
-    """Return the classes, their kind, and whether each can have a probability."""
+    """Return the classes of classes.json, their kind, and whether each can have a probability.
+
+    Raises TypeError or ValueError for a record of another form.
+    """
     _only(record, {"classes": list, "kind": str, "learnt": list}, CLASSES)
     names = record["classes"]
     if (
@@ -239,7 +248,10 @@ def classes_of(record: Any) -> tuple[tuple[str, ...], Kind, tuple[bool, ...]]:
 
 
 def points_of(record: Any, classes: tuple[str, ...]) -> Mapping[str, Any]:
-    """Check operating_points.json."""
+    """Check the record of operating_points.json and return it.
+
+    classes: the names that it may use. Raises TypeError or ValueError for a record of another form.
+    """
     _only(
         record,
         {"temperature": (float, type(None)), "held_out_images": int, "points": dict, "sets": dict},
@@ -266,7 +278,10 @@ def points_of(record: Any, classes: tuple[str, ...]) -> Mapping[str, Any]:
 
 
 def evidence_of(record: Any, classes: tuple[str, ...]) -> Mapping[str, Any]:
-    """Check evidence.json."""
+    """Check the record of evidence.json and return it.
+
+    classes: the names that it may use. Raises TypeError or ValueError for a record of another form.
+    """
     kinds = {
         "target": str,
         "images": int,

@@ -74,7 +74,7 @@ class LinearHead:
         return np.ones(2, bool) if len(base) == 1 else found
 
     def score(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """As `protocols.linear` scores."""
+        """Score features (M, D) as `protocols.linear` does; the shapes are those of `Head`."""
         probabilities, decisions = self.model.score(features)
         return probabilities.astype(np.float32), decisions
 
@@ -169,7 +169,7 @@ class ComponentHead:
         return np.isin(np.arange(self.n_classes), self.seen)
 
     def score(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """As `protocols.svm_logreg` scores."""
+        """Score features (M, D) as `protocols.svm_logreg` does; the shapes are those of `Head`."""
         from scipy.special import softmax
 
         values = np.empty((len(features), len(self.seen)))
@@ -182,7 +182,7 @@ class ComponentHead:
         return probabilities, self.seen[values.argmax(1)]
 
     def arrays(self) -> Arrays:
-        """Those of the class, beside the transform's."""
+        """Return the head's own arrays, beside those of the transform."""
         return {
             **self.transform.arrays(),
             **{name: np.asarray(getattr(self, name)) for name in _OWN},

@@ -59,7 +59,7 @@ class Answered:
 
 
 def labelled(place: Path, classes: Sequence[str], kind: Kind) -> Labelled:
-    """Read a user's labelled images.
+    """Read a user's labelled images from a .csv or .tsv file.
 
     Raises UserError for a file without paths or labels, and for a label that the model does not
     know.

@@ -87,7 +87,7 @@ class ExportedModel:
         return found[0] if len(found) == 1 else tuple(found)
 
     def features(self, pixels: Pixels) -> np.ndarray:
-        """(M, D) float32 of pixels (M, S, S, 3) uint8; of a fusion its members' side by side.
+        """Return (M, D) float32 of pixels (M, S, S, 3) uint8; of a fusion all members' features.
 
         Raises UserError where they are not finite.
         """
@@ -124,7 +124,7 @@ class ExportedModel:
     def predict_proba(
         self, images: Sequence[Path | str | Pixels], *, calibrated: bool = False
     ) -> np.ndarray:
-        """Probabilities of image files, or of decoded images.
+        """Return the probabilities of image files, or of decoded images.
 
         Parameters
         ----------
@@ -153,7 +153,7 @@ class ExportedModel:
         return self.calibrate(found) if calibrated else found
 
     def calibrate(self, probabilities: np.ndarray) -> np.ndarray:
-        """(M, C) float32 at the temperature. Raises UserError where there is none."""
+        """Return (M, C) float32 at the temperature. Raises UserError where there is none."""
         t = self.parts.points["temperature"]
         if t is None:
             raise UserError(
@@ -164,7 +164,7 @@ class ExportedModel:
         return tempered(probabilities, t, self.parts.kind, possible).astype(np.float32)
 
     def quantile(self, coverage: float) -> float:
-        """Of conformal sets (`stats.conformal`).
+        """Return the quantile of conformal sets (`stats.conformal`).
 
         Raises UserError for a coverage that the model cannot promise.
         """
@@ -246,7 +246,7 @@ class ExportedModel:
 
 
 def forms_of(pixels: Pixels) -> tuple[np.ndarray, ...]:
-    """Each of the sizes."""
+    """Return the pixels at each of the sizes."""
     return pixels if isinstance(pixels, tuple) else (pixels,)
 
 

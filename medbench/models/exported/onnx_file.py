@@ -31,7 +31,7 @@ INSTALL = "pip install 'medbench[onnx]'"
 
 
 def inputs(parts: Parts) -> list[str]:
-    """Names of the inputs, one for each size that the model sees."""
+    """Return the names of the inputs, one for each size that the model sees."""
     return ["pixels", *(f"pixels_{i + 1}" for i in range(1, len(parts.forms)))]
 
 

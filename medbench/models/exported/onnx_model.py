@@ -22,7 +22,10 @@ class OnnxModel(ExportedModel):
     session: Any = None
 
     def answer(self, pixels: Pixels) -> Answer:
-        """Answer for pixels (M, H, W, 3) uint8, of one size; or as many as `decode` gives."""
+        """Answer for pixels (M, H, W, 3) uint8, of one size; or as many as `decode` gives.
+
+        Raises UserError for features that are not finite.
+        """
         given = zip(inputs(self.parts), map(np.ascontiguousarray, forms_of(pixels)), strict=True)
         p, _, features = self.session.run(list(OUTPUTS), dict(given))
         if not np.isfinite(features).all():

@@ -13,9 +13,10 @@ Step = tuple[str, list[str], str]  # kind of a node, what it takes, what it make
 
 
 def resize(pixels: str, form: tuple[int, str, str], ir_version: int) -> Any:
-    """Pixels of any size to whole grey levels (N, 3, size, size), `whole_PIXELS`.
+    """Build the ONNX nodes that resize pixels to whole grey levels (N, 3, size, size).
 
-    pixels: the input's name. form: size, interpolation and crop, as of `Encoder.form`.
+    pixels: the input's name. form: size, interpolation and crop, as of `Encoder.form`. The result
+    is named `whole_PIXELS`.
     """
     from onnx import TensorProto, helper, numpy_helper
 

@@ -39,7 +39,7 @@ class LayerHead:
         return np.ones(len(self.bias), bool)
 
     def score(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Score as `models.finetune` does."""
+        """Score features (M, D) as `models.finetune` does; the shapes are those of `Head`."""
         from scipy.special import expit, softmax
 
         logits = (features.astype(np.float32) @ self.weight.T + self.bias).astype(np.float64)
@@ -91,7 +91,10 @@ class FusedHead:
         return self.usable | self.several
 
     def score(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Score as `models.fusion` does."""
+        """Score features (M, D) as `models.fusion` does; the shapes are those of `Head`.
+
+        The features of an image are those of its members, side by side.
+        """
         import torch
 
         parts = [np.zeros((0, len(self.usable)), np.float64)]
@@ -119,7 +122,7 @@ class FusedHead:
         return np.where(self.usable, found.numpy(), self.base)
 
     def arrays(self) -> Arrays:
-        """Those of the network with its name before them, and what scales features."""
+        """Return the network's arrays, "net." before their names, and what scales the features."""
         own = {f"net.{name}": value.cpu().numpy() for name, value in self.net.state_dict().items()}
         return {
             **own,

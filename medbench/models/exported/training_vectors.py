@@ -37,7 +37,7 @@ class NeighbourHead:
         return int(self.images.shape[1])
 
     def score(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Score as `protocols.knn` does."""
+        """Score features (M, D) as `protocols.knn` does; the shapes are those of `Head`."""
         values, known = self.votes()
         parts = [np.zeros((0, self.n_classes))]
         parts += [
@@ -143,7 +143,7 @@ class SupportHead:
         return np.isin(np.arange(self.n_classes), self.seen)
 
     def score(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Score as `protocols.svm_logreg` does."""
+        """Score features (M, D) as `protocols.svm_logreg` does; the shapes are those of `Head`."""
         from scipy.special import softmax
 
         values = np.zeros((len(features), len(self.seen)))

@@ -62,12 +62,12 @@ class Typical:
         return found
 
     def unlike(self, features: np.ndarray) -> np.ndarray:
-        """(M,) bool: whether an image lies beyond the threshold."""
+        """Return (M,) bool: whether an image lies beyond the threshold."""
         beyond: np.ndarray = ~(self.distance(features) <= self.threshold)
         return beyond
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """float32 of the components, float64 of the rest."""
+        """Return the arrays that a folder keeps: the components float32, the rest float64."""
         own = {
             name: np.asarray(getattr(self, name), float) for name in ("mean", "scale", "variances")
         }

@@ -17,7 +17,7 @@ KEPT = 2  # of the ranks that are allowed, the largest ones are tried
 
 
 def adapted_layers(encoder: nn.Module) -> list[str]:
-    """Names of the layers that get an adapter.
+    """Return the names of the layers that get an adapter.
 
     Linear ones inside attention, as in the paper; of a network without attention all ungrouped
     convolutions.
@@ -106,7 +106,7 @@ def _of_rank_one(layer: nn.Module) -> int:
 
 
 def numbers(weights: Iterable[nn.Parameter]) -> int:
-    """How many numbers these weights are."""
+    """Return how many numbers these weights are."""
     return sum(weight.numel() for weight in weights)
 
 

@@ -32,7 +32,7 @@ class BatchOrder:
         return len(self.classes) * max(map(len, self.classes)) if self.classes else self.images
 
     def rows(self, step: int) -> np.ndarray:
-        """Positions (batch,) into the subset."""
+        """Return the positions (batch,) into the subset."""
         n, first = self.length, step * self.batch
         passes = range(first // n, (first + self.batch - 1) // n + 1)
         order = (
@@ -60,5 +60,5 @@ class BatchOrder:
 
 
 def by_class(labels: np.ndarray) -> list[np.ndarray]:
-    """Positions of the images of each class that is there. labels: (n,) int."""
+    """Return the positions of the images of each class that is there. labels: (n,) int."""
     return [np.flatnonzero(labels == c) for c in np.unique(labels)]

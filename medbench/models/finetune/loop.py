@@ -77,7 +77,7 @@ def fine_tune(
     linear_layer: LinearLayer,
     requested: int | None = None,
 ) -> dict[str, Scores]:
-    """Scores of every target by the network trained on the images at `draw`.
+    """Return the scores of every target by the network trained on the images at `draw`.
 
     See `FineTuneRecipe` for what is done, and `tuned`.
     """
@@ -112,7 +112,7 @@ class Tuned:
     searched: Mapping[str, float]
 
     def predict(self, pixels: np.ndarray) -> np.ndarray:
-        """(M, C) float32 probabilities of (M, S, S, 3) uint8 pixels."""
+        """Return (M, C) float32 probabilities of (M, S, S, 3) uint8 pixels."""
         return self.job.predict(self.net, pixels)
 
     def scores(self, targets: Mapping[str, np.ndarray]) -> dict[str, Scores]:
@@ -195,7 +195,7 @@ def tuned(
 def hold_out(
     labels: np.ndarray, groups: np.ndarray, share: float, requested: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(fit, validation) index arrays into the subset; whole groups, stratified.
+    """Return (fit, validation) index arrays into the subset; whole groups, stratified.
 
     Validation can be empty: `splits.validation_part`.
     """
@@ -204,7 +204,10 @@ def hold_out(
 
 
 class FineTuning:
-    """One labelled subset with what its trainings share."""
+    """Train on one labelled subset, and keep what its trainings share.
+
+    fit, val: index arrays into the subset, of the images that are fitted and held out.
+    """
 
     def __init__(
         self,
@@ -247,16 +250,14 @@ class FineTuning:
         )
 
     def ranks(self) -> tuple[int, ...]:
-        """Return the ranks of adapters that are tried; (0,).
-
-        There are none, and all weights learn.
-        """
+        """Return the ranks of adapters that are tried; (0,) where all weights learn instead."""
         if not self.recipe.adapters:
             return (0,)
         net = self.start()
         return adapters.allowed_ranks(net.encoder, net.head, self.recipe.adapters)
 
     def rates(self) -> tuple[float, ...]:
+        """Return the learning rates that are tried."""
         return (self.transformer[0],) if self.transformer else self.recipe.rates
 
     def network_and_state(self, rate: float, share: float, rank: int = 0) -> tuple[Net, State]:
@@ -341,7 +342,7 @@ class FineTuning:
         return max(1, round(share * whole))
 
     def predict(self, net: Net, pixels: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
-        """(M, C) float32 probabilities of (M, S, S, 3) uint8 pixels, or of those at `rows`."""
+        """Return (M, C) float32 probabilities of (M, S, S, 3) uint8 pixels, or of those `rows`."""
         net.eval()
         found = []
         with torch.inference_mode():

@@ -29,7 +29,7 @@ def width(encoder: nn.Module, size: int, device: torch.device) -> int:
 
 
 def is_transformer(encoder: nn.Module) -> bool:
-    """Whether attention blocks do the work.
+    """Return whether attention blocks do the work.
 
     Truong et al. give their ViT another rate and batch than their ResNets.
 

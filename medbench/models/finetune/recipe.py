@@ -97,7 +97,7 @@ class FineTuneRecipe:
         return (0.0, trained + embedded) if self.frozen else (trained, embedded)
 
     def settings(self) -> dict[str, Any]:
-        """Everything that can change a result, as JSON values."""
+        """Return everything that can change a result, as JSON values."""
         return {"loop": VERSION, **stated(self)}
 
 

@@ -65,7 +65,7 @@ class SelfAttention(nn.Module):
         return out
 
     def weights(self, tokens: torch.Tensor) -> torch.Tensor:
-        """(R, B, t, t): what each token (row) takes of each other; rows sum to 1."""
+        """Return (R, B, t, t): what each token (row) takes of each other; rows sum to 1."""
         q, k, _ = self.qkv(tokens.flatten(1, 2)).view(*tokens.shape[:3], -1).chunk(3, -1)
         weights: torch.Tensor = (q @ k.transpose(-1, -2) * self.scale).softmax(-1)
         return weights
@@ -121,7 +121,7 @@ class Head(nn.Module):
 
     @torch.no_grad()
     def attention(self, sources: Sequence[torch.Tensor]) -> torch.Tensor:
-        """(B, k, k) of k tensors (B, d_i), source x source, one member.
+        """Return (B, k, k) of k tensors (B, d_i), source x source, one member.
 
         What a row's source takes of each column's; rows sum to 1.
 

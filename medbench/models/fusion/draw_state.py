@@ -62,6 +62,7 @@ class DrawState:
     history: list[float] = field(default_factory=list)
 
     def standard(self, sources: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Return the members' features (B, D_i), each centred, scaled and clipped to `limit`."""
         return [
             ((x - c) * s).clamp(-self.limit, self.limit)
             for x, c, s in zip(sources, self.centre, self.scale, strict=True)
@@ -204,7 +205,7 @@ def prepare(
 
 
 def losses(logits: torch.Tensor, truth: torch.Tensor, usable: torch.Tensor) -> torch.Tensor:
-    """(R,) mean loss of R members.
+    """Return (R,) mean loss of R members.
 
     Logits (R, b, C), truth (R, b) int64 or (R, b, C) float with NaN, usable (R, C) bool.
     """
@@ -226,7 +227,10 @@ def losses(logits: torch.Tensor, truth: torch.Tensor, usable: torch.Tensor) -> t
 def score_target(
     model: Head, learner: DrawState, target: Sequence[np.ndarray], held: HeldOut | None
 ) -> Scores:
-    """Scores of a target; held: what `score_held_out` gave."""
+    """Return the scores of a target; held: what `score_held_out` gave.
+
+    target: the features (M, D_i) of each member.
+    """
     import torch
 
     blocks = []

@@ -70,7 +70,7 @@ TRAINED_ON: dict[str, tuple[str, ...]] = {
 
 
 def trained_on(repository: str) -> tuple[str, ...]:
-    """As the table says, else "unknown"."""
+    """Return what an encoder was trained on, as the table says; else "unknown"."""
     return _of(TRAINED_ON, repository) or UNKNOWN
 
 

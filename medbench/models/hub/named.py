@@ -57,7 +57,7 @@ def encoder(text: str, size: int | None, readout: str, stated: Stated = NOTHING)
 
 
 def weights(encoder: Encoder) -> Weights:
-    """Of an encoder of the hub: its file, or the list of its files, all of them here.
+    """Return the file of a hub encoder's weights, or the list of its files, all of them here.
 
     Raises UserError.
     """

@@ -95,7 +95,7 @@ class Reference:
 
 
 def is_hub(text: str) -> bool:
-    """Whether a name asks for an encoder of the hub, well spelled or not."""
+    """Return whether a name asks for an encoder of the hub, well spelled or not."""
     return text.partition(":")[0] in DOORS
 
 

@@ -29,7 +29,7 @@ class Snapshot:
 
 
 def snapshot(reference: Reference, groups: Sequence[Sequence[str]], commit: str = "") -> Snapshot:
-    """Of each group of names the first that the repository has.
+    """Fetch, of each group of names, the first that the repository has.
 
     commit: where it is known. Raises UserError where it cannot be had: offline, gated, not there.
     """
@@ -164,7 +164,7 @@ def _fetched(reference: Reference, commit: str, group: Sequence[str]) -> Path | 
 
 
 def unreachable(endpoint: str) -> str:
-    """Why the hub cannot be reached, "" where it can.
+    """Return why the hub cannot be reached, "" where it can.
 
     Any HTTP answer counts as reached; proxies are honoured.
     """

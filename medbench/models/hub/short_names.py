@@ -18,7 +18,7 @@ DOOR = DOORS["open_clip"]
 
 
 def resolved(text: str, size: int | None) -> tuple[str, int | None]:
-    """`open_clip:OWNER/NAME` and the size of a short name; what is none comes back as it is.
+    """Return `open_clip:OWNER/NAME` and the size of a short name; any other name as it is.
 
     Raises UserError for a name that open_clip does not know, and one without its weights' tag.
     """

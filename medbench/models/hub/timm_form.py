@@ -69,7 +69,7 @@ def as_timm(encoder: Encoder) -> tuple[Encoder, dict[str, Any] | None]:
 
 
 def is_class(value: object) -> bool:
-    """Whether a keyword argument is a class."""
+    """Return whether a keyword argument is a class."""
     return isinstance(value, str) and value in known.CLASSES
 
 

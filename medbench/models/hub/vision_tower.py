@@ -44,7 +44,7 @@ TOWERS = ("vision_model", "vision_tower", "visual", "vision_encoder", "image_tow
 
 
 def build(encoder: Encoder, weights: Weights, pretrain_seed: int = 0) -> nn.Module:
-    """In eval mode. Raises UserError where files, readout or size do not fit."""
+    """Build the tower in eval mode. Raises UserError where files, readout or size do not fit."""
     reference, files = named.weight_files(encoder)
     try:
         with torch.random.fork_rng(devices=[]), _quiet():
@@ -62,7 +62,7 @@ def build(encoder: Encoder, weights: Weights, pretrain_seed: int = 0) -> nn.Modu
 
 
 def tried(encoder: Encoder, weights: Weights) -> nn.Module:
-    """`build`, and put two images through it, together and one by one.
+    """Build as `build`, and put two images through it, together and one by one.
 
     As through a user's own function. Raises UserError.
     """

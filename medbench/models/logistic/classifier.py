@@ -72,7 +72,7 @@ class Model:
         return weight, self.fits.bias[0, 0] - shift
 
     def logits(self, images: np.ndarray | torch.Tensor) -> np.ndarray:
-        """(M, columns) float64 of images (M, D)."""
+        """Return (M, columns) float64 of images (M, D)."""
         place = self.fits.bias.device
         logits = torch.empty(len(images), len(self.columns), dtype=torch.float64, device=place)
         for i in range(0, len(images), BLOCK):
@@ -136,7 +136,7 @@ def model(
 
 
 def base_rate(labels: np.ndarray, kind: Kind, n_classes: int) -> np.ndarray:
-    """(C,) float64, binary (1,).
+    """Return the smoothed base rates, (C,) float64, binary (1,).
 
     Smoothed share of positives of each label; 0 for the classes of a softmax.
     """

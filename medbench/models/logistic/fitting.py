@@ -40,7 +40,7 @@ class ClassTargets:
         return self.values.shape[0] * self.values.shape[1]
 
     def fitted(self) -> torch.Tensor:
-        """(T, c, 1) bool: classes that have an image.
+        """Return (T, c, 1) bool: classes that have an image.
 
         Labels that have both values among the known images.
         """
@@ -77,7 +77,7 @@ class Fits:
     bias_gradient: torch.Tensor
 
     def logits(self, features: torch.Tensor, part: int = 0) -> torch.Tensor:
-        """(P, T, c, M) float64 of features (M, D), from the solutions of one part."""
+        """Return (P, T, c, M) float64 of features (M, D), from the solutions of one part."""
         limit = float(self.limit[part])
         x = ((features.double() - self.mean[part]) * self.scale[part]).clamp(-limit, limit)
         bias = self.bias[part]
@@ -90,7 +90,7 @@ class Fits:
         return Fits(*(getattr(self, name)[part : part + 1] for name in self.__dataclass_fields__))
 
     def take(self, columns: torch.Tensor, softmax: bool) -> Fits:
-        """Those of some classes, or of some labels with what is certified of them."""
+        """Return the fits of some classes, or of some labels with what is certified of them."""
         if softmax:
             return replace(self, weight=self.weight[..., columns, :], bias=self.bias[..., columns])
         of_labels = ("weight", "bias", "iterations", "gradient", "largest", "gap", "bias_gradient")
@@ -261,7 +261,7 @@ def with_members(problems: Problems, penalties: torch.Tensor) -> Problems:
 
 
 def start(problems: Problems) -> torch.Tensor:
-    """(B, K, c, q): zero weights with the bias of the class frequencies."""
+    """Return (B, K, c, q): zero weights with the bias of the class frequencies."""
     size, members = problems.ridge.shape[:2]
     w = problems.x.new_zeros(size, members, problems.values.shape[2], problems.x.shape[2])
     share = (problems.values * problems.weight).sum(3)

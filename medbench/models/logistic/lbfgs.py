@@ -51,7 +51,7 @@ class Problems:
         )
 
     def evaluate(self, w: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """w (B, K, c, q) -> objective (B, K), gradient (B, K, c, q)."""
+        """Compute objective (B, K) and gradient (B, K, c, q) at w (B, K, c, q)."""
         a = self._logits(w)
         if self.softmax:
             a -= a.amax(2, keepdim=True)
@@ -117,7 +117,7 @@ def solve(
     *,
     compact: bool = True,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Batched L-BFGS from w (B, K, c, q): solutions and iterations (B, K).
+    """Run batched L-BFGS from w (B, K, c, q): solutions and iterations (B, K).
 
     An iteration is one evaluation; each member has its own step length.
 

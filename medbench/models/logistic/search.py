@@ -57,7 +57,7 @@ def _gap(losses: Mapping[int, float], best: int, side: int, count: int) -> int:
 
 
 def lowest(losses: Mapping[int, float], tie: float) -> int:
-    """Of the penalties within `tie` of the lowest loss the strongest."""
+    """Return, of the penalties within `tie` of the lowest loss, the strongest."""
     bound = min(losses.values()) + tie
     return max(i for i, loss in losses.items() if loss <= bound)
 
@@ -198,7 +198,7 @@ class Block:
                 self.solutions[s][i] = w[mine, k]
 
     def held_out(self, s: int, i: int) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        """Of a subset's folds at one penalty.
+        """Return what was held out of a subset's folds at one penalty.
 
         Probabilities (M, T * c) float64 of the held-out images, and (M,) bool, whom they serve.
 
@@ -280,7 +280,7 @@ def settle(
     tolerance: float,
     max_iterations: int,
 ) -> Fits:
-    """Whole subsets (index arrays), each at its penalty (S,), in float64: B = S, P = 1.
+    """Fit whole subsets (index arrays), each at its penalty (S,), in float64: B = S, P = 1.
 
     Those of one block have one shape, as in `Block`.
 
@@ -309,7 +309,7 @@ def settle(
 
 
 def aligned(n: int) -> int:
-    """Images that a part of n is padded to.
+    """Return to how many images a part of n is padded.
 
     A little more than it needs, so that draws of one budget, whose sizes differ a little, share a
     shape.
@@ -318,7 +318,7 @@ def aligned(n: int) -> int:
 
 
 def padded(features: torch.Tensor, parts: Sequence[torch.Tensor]) -> tuple[int, int]:
-    """Images and columns of the problems of such parts.
+    """Return images and columns of the problems of such parts.
 
     The columns follow from the padded images: a block's parts have one shape.
     """

@@ -54,7 +54,7 @@ class Space:
         return replace(self, given=given, sample=given[:0])
 
     def weight(self, w: torch.Tensor) -> torch.Tensor:
-        """(..., D) float64 of standardised features, from w (..., r) of the rotated ones."""
+        """Return (..., D) float64 of standardised features, from w (..., r) of the rotated ones."""
         inside = w.double().flatten(0, -2) @ self.inner.T
         return (inside if self.x is None else inside @ self.x).reshape(
             *w.shape[:-1], len(self.mean)
@@ -77,7 +77,7 @@ class Space:
 
 
 def eigenbasis(features: torch.Tensor, constant: float) -> torch.Tensor:
-    """(D, D) float64 of the Gram matrix.
+    """Return (D, D) float64 of the Gram matrix.
 
     Orthonormal, so exact for any images; only the preconditioner is then approximate.
     """
@@ -190,7 +190,7 @@ def shares(images: int, columns: int) -> bool:
 
 
 def framing(parts: Sequence[torch.Tensor], columns: int, outputs: int) -> int:
-    """How parts that are solved together are framed.
+    """Return how parts that are solved together are framed.
 
     Each how-manieth image is rotated, 0 for all of them.
 

@@ -15,7 +15,7 @@ _MOST = 1_000
 
 
 def monitored_part(groups: np.ndarray) -> np.ndarray:
-    """(n,) bool: whole groups with about 5 % of the images, at most 1,000 of them.
+    """Return (n,) bool: whole groups with about 5 % of the images, at most 1,000 of them.
 
     The same for all seeds and methods.
 

@@ -37,7 +37,7 @@ class Data:
         )
 
     def plain(self, positions: Iterable[np.ndarray], device: str) -> Iterator[torch.Tensor]:
-        """(B, 3, S, S) float32, normalised, channels_last, of each of these positions."""
+        """Return (B, 3, S, S) float32, normalised, channels_last, of each of these positions."""
         return (
             augment.normalised_images(images, self.mean, self.std)
             for images in self.ahead(positions, device)
@@ -45,7 +45,7 @@ class Data:
 
 
 def positions_of(pairs: np.ndarray, part: slice, paired: bool) -> list[np.ndarray]:
-    """Positions in Data.index of the images of the members `part` of a batch (B, 2).
+    """Return the positions in Data.index of the images of the members `part` of a batch (B, 2).
 
     Of both sides if paired.
     """

@@ -44,7 +44,7 @@ class DistributedContext:
         return slice(self.rank * n // self.size, (self.rank + 1) * n // self.size)
 
     def wrap(self, module: torch.nn.Module, device: str) -> torch.nn.Module:
-        """Gradients as of the whole batch.
+        """Wrap the network so that its gradients are those of the whole batch.
 
         Batch norm sees the whole batch on GPUs; on CPUs, which torch has no such layer for, its
         share.
@@ -65,7 +65,7 @@ class DistributedContext:
             )
 
     def mean(self, value: torch.Tensor) -> float:
-        """Over the processes."""
+        """Return the mean of a value over the processes."""
         if self.size > 1:
             value = value.clone()
             distributed.all_reduce(value)
@@ -129,7 +129,7 @@ def _taken(file: Path, held: ExitStack, timeout: float) -> bool:
 
 
 def finished(folder: Path) -> bool:
-    """Whether the weights of a pretraining are there and whole, as the first process sees it."""
+    """Return whether a pretraining's weights are there and whole, as the first process sees it."""
     world = DistributedContext.here()
     return bool(
         world.told(
@@ -191,7 +191,7 @@ class CheckpointWriter:
             )
 
     def due(self) -> bool:
-        """Whether it is time for a checkpoint.
+        """Return whether it is time for a checkpoint.
 
         Often enough to lose little, seldom enough to cost little.
         """

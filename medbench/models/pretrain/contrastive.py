@@ -13,7 +13,7 @@ from medbench.models.pretrain.objective import whole_batch
 
 
 def nt_xent(first: torch.Tensor, second: torch.Tensor, temperature: float) -> torch.Tensor:
-    """NT-Xent (Chen et al. 2020), scalar, of two views (B, K) of each image.
+    """Compute NT-Xent (Chen et al. 2020), scalar, of two views (B, K) of each image.
 
     Each finds the other among all views of the batch, of all processes.
     """
@@ -42,7 +42,7 @@ def nt_xent(first: torch.Tensor, second: torch.Tensor, temperature: float) -> to
 
 
 def off_diagonal_square(x: torch.Tensor) -> torch.Tensor:
-    """VICReg's covariance term (Bardes et al. 2022), scalar, of embeddings (B, K).
+    """Compute VICReg's covariance term (Bardes et al. 2022), scalar, of embeddings (B, K).
 
     The squares of all covariances of two columns, over K.
     """

@@ -39,7 +39,7 @@ class Queue(nn.Module):
         return [view[share] for view in self.stored]
 
     def push(self, embeddings: torch.Tensor) -> None:
-        """embeddings: (n_views, B, width) of this process's images."""
+        """Append embeddings (n_views, B, width) of this process's images."""
         length = self.stored.shape[1]
         if not length:
             return

@@ -45,7 +45,7 @@ def effective_rank(features: torch.Tensor) -> float:
 def knn_auc(
     bank: np.ndarray, bank_labels: np.ndarray, queries: np.ndarray, labels: np.ndarray
 ) -> float | None:
-    """Mean one-against-rest AUC in [0, 1] of the vote of the 20 nearest by cosine.
+    """Return the mean one-against-rest AUC in [0, 1] of the vote of the 20 nearest by cosine.
 
     None where no class has both kinds of query.
 

@@ -78,12 +78,12 @@ def embed(backbone: nn.Module, views: Sequence[torch.Tensor]) -> torch.Tensor:
 def each_view(
     backbone: nn.Module, head: nn.Module, views: Sequence[torch.Tensor]
 ) -> list[torch.Tensor]:
-    """(B, K) of each view, one after another, so that batch norm sees each by itself."""
+    """Return (B, K) of each view, one after another, so that batch norm sees each by itself."""
     return [head(embed(backbone, [view])) for view in views]
 
 
 def whole_batch(outputs: torch.Tensor) -> torch.Tensor:
-    """(B, K) of this process -> (B of all processes, K); gradients flow back to each.
+    """Return (B, K) of this process -> (B of all processes, K); gradients flow back to each.
 
     For a loss that is no mean over images.
     """

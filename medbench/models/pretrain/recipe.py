@@ -71,7 +71,7 @@ class Recipe:
         return replace(self, **changes)
 
     def settings(self) -> dict[str, Any]:
-        """All of it as JSON values, the objective by its name."""
+        """Return all of it as JSON values, the objective by its name."""
         return {
             **stated(self),
             "objective": self.objective.__name__ if self.objective else None,

@@ -46,7 +46,7 @@ def from_results(
     target: float | None = None,
     more: Sequence[float] = MORE,
 ) -> list[Advice]:
-    """Of each task's own part that has a finished line.
+    """Advise on each task's own part that has a finished line.
 
     metric: None: each task's primary one. Raises UserError for a metric or a target that cannot be
     asked for.
@@ -75,7 +75,7 @@ def from_boards(
 
 
 def extrapolated(metric: str) -> bool:
-    """Whether a metric's curve can be followed.
+    """Return whether a metric's curve can be followed.
 
     Not of one that chance makes larger on fewer images.
     """

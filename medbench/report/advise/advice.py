@@ -69,7 +69,7 @@ class LineAdvice:
         return None if self.refused else self.curve.predicted()
 
     def at(self, times: float) -> tuple[float, float, float]:
-        """(value, low, high) of so many times the labels. For a line with a prediction."""
+        """Return (value, low, high) of so many times the labels. For a line with a prediction."""
         found = self.curve.predicted(np.array([times * self.curve.labelled]))
         return float(found.value[0]), float(found.low[0]), float(found.high[0])
 
@@ -313,7 +313,7 @@ def advise(
     luck: float = 0.0,
     notes: Sequence[str] = (),
 ) -> Advice:
-    """Advice from the learning curves of several lines on the same images, at least one.
+    """Advise from the learning curves of several lines on the same images, at least one.
 
     The line to start from is named by the scores that were held out inside the labelled subset,
     where each line has them. Else by the scores that are shown, and then its curve is lowered by

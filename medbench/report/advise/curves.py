@@ -17,7 +17,7 @@ from medbench.stats.winners_curse import optimism
 
 
 def curves_of(board: Leaderboard, metric: str) -> list[ScoredCurve]:
-    """Of every line that has a finished score, in the order of the board.
+    """Return the curve of every line that has a finished score, in the order of the board.
 
     Budgets of one unit make one curve, as only they are nested in each other: of percentages and of
     images a class those that are more.

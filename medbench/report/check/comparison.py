@@ -100,7 +100,7 @@ class Comparison:
 
 
 def compare_rows(reference: Given, given: Given, repeatability: Repeatability) -> Comparison:
-    """Every cell of either.
+    """Compare every cell of either.
 
     What is deterministic is compared exactly, metrics to within `Repeatability.tolerance`.
     """

@@ -121,7 +121,7 @@ def _leading(stated: Sequence[tuple[str, str]], then: Row, now: Row) -> tuple[st
 def row_differences(
     then: Row, now: Row, repeatability: Repeatability = Repeatability()
 ) -> list[tuple[str, str]]:
-    """(part, what) of everything that is known exactly and differs, stage after stage."""
+    """Return (part, what) of everything that is known exactly and differs, stage after stage."""
     a, b = then.provenance, now.provenance
     moved = differences(a.get("identity", {}), b.get("identity", {}))
     return [

@@ -94,7 +94,7 @@ def summary(comparison: Comparison) -> str:
 
 
 def json_text(comparison: Comparison) -> str:
-    """Everything, as JSON without NaN or Infinity."""
+    """Return everything, as JSON without NaN or Infinity."""
     findings = [
         {
             "status": finding.status,
@@ -125,7 +125,7 @@ def json_text(comparison: Comparison) -> str:
 
 
 def junit(comparison: Comparison) -> str:
-    """JUnit XML, a test case a cell, as CI servers read it."""
+    """Write JUnit XML, a test case a cell, as CI servers read it."""
     red, new = (
         sum(finding.status in RED for finding in comparison.findings),
         comparison.counts.get("new", 0),
@@ -164,7 +164,7 @@ def junit(comparison: Comparison) -> str:
 
 
 def github(comparison: Comparison) -> list[str]:
-    """Workflow commands that show each failed cell beside its line of the reference."""
+    """Write workflow commands that show each failed cell beside its line of the reference."""
     red = [finding for finding in comparison.findings if finding.status in RED]
     lines = []
     for finding in red[: ANNOTATIONS - 1] if len(red) > ANNOTATIONS else red:
@@ -181,7 +181,7 @@ def github(comparison: Comparison) -> list[str]:
 
 
 def clean(text: str) -> str:
-    """Without characters that drive a terminal or that XML cannot hold."""
+    """Remove the characters that drive a terminal or that XML cannot hold."""
     return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]", "�", text)
 
 

@@ -93,7 +93,7 @@ class Repeatability:
         return FACTOR * self.of(row, f"{metric} {bound}") + 2 * decision_step(row, metric)
 
     def moved(self, row: Row, name: str, apart: float) -> bool:
-        """Whether sketches lie further apart than repeating moves them.
+        """Return whether sketches lie further apart than repeating moves them.
 
         apart: how far they do.
         """

@@ -56,7 +56,7 @@ def cases(line: LeaderboardEntry | LinePredictions) -> pd.DataFrame:
 def case_records(
     line: LeaderboardEntry | LinePredictions,
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """`cases` as records, and what a reader of them must know.
+    """Return `cases` as records, and what a reader of them must know.
 
     Both empty where there are no cases of several images.
     """
@@ -138,7 +138,7 @@ def _compared(found: Cases) -> list[dict[str, Any]]:
 
 
 def overall(answers: LinePredictions) -> dict[str, list[np.ndarray]]:
-    """metric of the leaderboard -> (1 + R,) a draw."""
+    """Return the leaderboard's metrics: name -> (1 + R,) a draw."""
     found = [
         metrics.score(
             answers.labels, d.probabilities, d.decisions, answers.kind, answers.weights

@@ -32,7 +32,7 @@ def per_class(
     sensitivity: float = 0.9,
     unit: str = "image",
 ) -> pd.DataFrame:
-    """One row a class and metric, columns CLASS_COLUMNS.
+    """Return one row a class and metric, columns CLASS_COLUMNS.
 
     N positives of so many images, mean over draws, sd over draws, 95 % interval.
 
@@ -67,7 +67,11 @@ def class_records(
     sensitivity: float = 0.9,
     unit: str = "image",
 ) -> list[dict[str, Any]]:
-    """`per_class` as records."""
+    """Return `per_class` as records.
+
+    Raises UserError for an unknown share, and with unit "case" for results without bags or without
+    a case that has one label.
+    """
     check_shares(specificity, sensitivity)
     answers = line if isinstance(line, LinePredictions) else read_predictions(line)
     if unit == "case":
@@ -110,7 +114,7 @@ def estimated(
     reference: stats.ReferenceVariance | None,
     trials: int = 0,
 ) -> tuple[float, float, float]:
-    """Mean over draws of a number from 0 to 1, low and high, of (1 + R,) a draw.
+    """Return the mean over draws of a number from 0 to 1, low and high, of (1 + R,) a draw.
 
     trials: of a share, how many groups it is of.
     """
@@ -119,7 +123,7 @@ def estimated(
 
 
 def too_few(answers: LinePredictions) -> dict[str, str]:
-    """Class -> why its numbers say nothing.
+    """Return class -> why its numbers say nothing.
 
     Fewer than `FEW` groups of the scored set have it, or do not; and how much of it was found.
     """

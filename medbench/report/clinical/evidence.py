@@ -26,10 +26,10 @@ CALIBRATION = ("ece", "brier", "log_loss", "slope", "intercept")
 
 
 def evidence(answers: LinePredictions, points: Mapping[str, Any]) -> dict[str, Any]:
-    """images, groups, auc (of the whole task), calibration (metric -> numbers), and classes.
+    """Return the evidence of a model card: images, groups, auc, calibration and classes.
 
-    Name -> n, prevalence, auc, and each operating point -> sensitivity and specificity. Numbers are
-    value, low and high.
+    auc: of the whole task. calibration: metric -> numbers. classes: name -> n, prevalence, auc, and
+    each operating point -> sensitivity and specificity. Numbers are value, low and high.
 
     answers: of one draw. points: as operating_points.json has them under "points".
     """
@@ -89,7 +89,7 @@ def _class(answers: LinePredictions, c: int, points: Mapping[str, Any]) -> dict[
 
 
 def beyond(point: Mapping[str, Any], name: str, scores: np.ndarray) -> np.ndarray | None:
-    """(n,) bool: whether the scores of a class are beyond its threshold at a point.
+    """Return (n,) bool: whether the scores of a class are beyond its threshold at a point.
 
     None where it has none.
     """

@@ -20,7 +20,7 @@ _EXACT = 2**24  # sums of integers up to here are exact in float32, which multip
 def agreement(
     positive: np.ndarray, decided: np.ndarray, weights: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """prevalence, recall, precision, specificity, f1 as (R,) float64, NaN = 0 / 0.
+    """Return prevalence, recall, precision, specificity, f1 as (R,) float64, NaN = 0 / 0.
 
     positive, decided (N,) bool; weights (N, R) integers.
     """

@@ -81,7 +81,7 @@ class LinePredictions:
         groups: int | None = None,
         reference: stats.ReferenceVariance | None = None,
     ) -> stats.Sample:
-        """From (1 + R,) a draw: the value itself, then its resamples.
+        """Make a sample from (1 + R,) a draw: the value itself, then its resamples.
 
         groups: how many stand behind it; default: all. reference: of its metric.
         """
@@ -99,7 +99,7 @@ class LinePredictions:
 
 
 def positives(labels: np.ndarray, c: int) -> tuple[np.ndarray, np.ndarray]:
-    """known (k,) index, where label c is known at all, and (k,) bool.
+    """Return known (k,) index, where label c is known at all, and (k,) bool.
 
     Whether it is positive there.
     """
@@ -144,7 +144,7 @@ def read_predictions(line: LeaderboardEntry) -> LinePredictions:
 
 
 def draw_of(scores: Mapping[str, np.ndarray]) -> Draw:
-    """From what `Store.scores` reads."""
+    """Return the predictions of one draw from what `Store.scores` reads."""
     held = scores.get("held_out_probabilities")
     return Draw(
         scores["probabilities"].astype(float),

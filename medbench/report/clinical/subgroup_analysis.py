@@ -46,7 +46,7 @@ def bands(name: str, column: np.ndarray) -> np.ndarray | None:
 
 
 def order(name: str, column: np.ndarray) -> list[str]:
-    """Subgroups as a table lists them.
+    """List the subgroups in the order of a table.
 
     Of numbers from small to large, of words the largest first; unknown last.
     """
@@ -68,7 +68,7 @@ def subgroups(
     metric: str = "auc",
     by: str | None = None,
 ) -> pd.DataFrame:
-    """One row a subgroup of each metadata column (of `by` alone), columns SUBGROUP_COLUMNS.
+    """Return one row a subgroup of each metadata column (of `by` alone), columns SUBGROUP_COLUMNS.
 
     value: the metric on the subgroup's images, mean over draws; difference: minus that of all other
     images, on the same resamples of whole groups; both with a 95 % interval over groups and draws.
@@ -95,7 +95,11 @@ def subgroup_records(
     metric: str = "auc",
     by: str | None = None,
 ) -> list[dict[str, Any]]:
-    """`subgroups` as records; NaN for no number."""
+    """Return `subgroups` as records; NaN for no number.
+
+    Raises UserError for a metric that the task lacks, and for a column that was not saved or makes
+    no subgroups.
+    """
     answers = line if isinstance(line, LinePredictions) else read_predictions(line)
     allowed = metrics.metric_names(answers.kind)
     if metric not in allowed:

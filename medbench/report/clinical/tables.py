@@ -41,7 +41,7 @@ def sheets(
     specificity: float,
     sensitivity: float,
 ) -> list[Sheet]:
-    """All tables of one line.
+    """Return all tables of one line.
 
     Those that these results cannot give are left out (a named column `by` is refused).
     """

@@ -35,7 +35,7 @@ def reliability(boards: Sequence[Leaderboard], metric: str | None, width: str) -
 
     In the bins of the expected calibration error; all draws together. Where scores were held out
     inside the labelled subset a second panel shows the same after each draw's temperature
-    (`clinical.fit_temperature`).
+    (`clinical.fit_temperature`). Raises UserError without a finished line.
     """
     every, boards = boards, readable(boards, metric)
     names, look, title = short_names(boards), line_looks(boards), left_out(every, boards)
@@ -107,7 +107,8 @@ def calibration_curves(
 def attention(boards: Sequence[Leaderboard], metric: str | None, width: str) -> list[Drawing]:
     """Draw a figure per fusion and task: what each member's token takes of each other's.
 
-    Mean over images and draws, at every label budget.
+    Mean over images and draws, at every label budget. Raises UserError without a finished line of a
+    fusion with attention.
     """
     from medbench.report.figures.attention_map import attention_picture
 
@@ -140,7 +141,8 @@ def confusion(boards: Sequence[Leaderboard], metric: str | None, width: str) -> 
     """Draw a figure per task: which class the images of each class were taken for.
 
     In percent. The most labels, all draws together; of more than six lines the best three. Several
-    labels an image have no such matrix.
+    labels an image have no such matrix. Raises UserError without a finished line of a task with one
+    label an image.
     """
     found, names = [], short_names(boards)
     for board in boards:

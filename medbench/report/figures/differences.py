@@ -33,6 +33,7 @@ def forest(boards: Sequence[Leaderboard], metric: str | None, width: str) -> lis
     A figure a board and a panel a budget. A filled mark: the difference is shown (against the
     baseline at each budget, `Family`). Grey: what counts as practically equal. The baseline is the
     best line of `supervised`, else the first line; of more than twelve lines the best are drawn.
+    Raises UserError where no board has two finished lines with equal labels.
     """
     made = [
         drawing

@@ -44,7 +44,7 @@ def readable(
 
 
 def emphasised(boards: Sequence[Leaderboard], metric: str | None) -> set[str]:
-    """Names of the lines that a figure draws in colour.
+    """Return the names of the lines that a figure draws in colour.
 
     All of up to FEW, else the best with the most labels and the baseline of each board.
     """

@@ -209,7 +209,7 @@ def figure_legend(
 
 
 def legend_lines(names: Sequence[str], width: str, count: int, title: str = "") -> int:
-    """How many lines the names take below `count` panels."""
+    """Return how many lines the names take below `count` panels."""
     return -(
         -len(names) // _legend_columns(names, WIDTHS[width or ("page" if count > 1 else "column")])
     ) + bool(title)
@@ -266,7 +266,7 @@ def without_mathtext(name: str) -> str:
 def save_figures(
     drawings: Sequence[Drawing], folder: Path, forms: Sequence[str], processes: int = 1
 ) -> list[Path]:
-    """Each figure in each format, so many at once (`fork_pool.each`).
+    """Save each figure in each format, so many at once (`fork_pool.each`).
 
     Raises UserError where the folder cannot be written.
     """

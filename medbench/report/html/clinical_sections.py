@@ -52,7 +52,7 @@ def titled(board: Leaderboard, line: LeaderboardEntry) -> str:
 
 
 def parts(boards: Sequence[Leaderboard], metric: str | None) -> Html | None:
-    """Classes, cases and subgroups of the best line of each board with the most labels."""
+    """Return classes, cases and subgroups of the best line of each board with the most labels."""
     chosen = best_entries(boards, metric)[:DETAILED]
     classes: list[Html] = []
     subgroups: list[Html] = []

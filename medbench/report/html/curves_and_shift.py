@@ -19,7 +19,7 @@ from medbench.stats.metrics import METRICS
 
 
 def curves_section(boards: Sequence[Leaderboard], metric: str | None) -> Html | None:
-    """Label-efficiency curves and score against cost, a figure a board."""
+    """Return label-efficiency curves and score against cost, a figure a board."""
     drawn = []
     for board in boards:
         shown = board.shown(metric)

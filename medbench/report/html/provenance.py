@@ -78,7 +78,7 @@ def audits(boards: Sequence[Leaderboard]) -> Html | None:
 
 
 def costs_section(boards: Sequence[Leaderboard]) -> Html | None:
-    """Seconds of each method's parts, mean over its rows, and the peak of memory."""
+    """Return the seconds of each method's parts, mean over its rows, and the peak of memory."""
     grouped: dict[tuple[str, ...], list[Row]] = {}
     for board in boards:
         for line in board.lines:
@@ -128,7 +128,7 @@ def costs_section(boards: Sequence[Leaderboard]) -> Html | None:
 
 
 def provenance_section(boards: Sequence[Leaderboard], stores: Sequence[Store]) -> Html:
-    """Commands, versions, devices, commits, weights and data with their hashes."""
+    """Return the commands, versions, devices, commits, weights and data with their hashes."""
     rows = [row for board in boards for line in board.lines for row in line.rows]
     commands = list(dict.fromkeys(command for store in stores for command in store.plan().commands))
     said = items([tag("code", command) for command in commands], class_="code") or tag(

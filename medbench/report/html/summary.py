@@ -124,7 +124,12 @@ def _savings(board: Leaderboard, metric: str) -> Html | None:
 def verdicts_section(
     boards: Sequence[Leaderboard], metric: str | None, margin: float
 ) -> Html | None:
-    """Each comparison as a sentence's parts: who, verdict, difference with its interval, p."""
+    """Return the section of verdicts, or None where no board has one.
+
+    Each comparison is a sentence in parts: the lines, the verdict, the difference with its
+    interval, and p. margin: the difference, in units of the metric, within which two lines count as
+    equal.
+    """
     found = [_judged(board, board.shown(metric), margin) for board in boards]
     found = [one for one in found if one is not None]
     if not found:
@@ -197,7 +202,7 @@ def _judged(board: Leaderboard, metric: str, margin: float) -> Html | None:
 
 
 def over_tasks(boards: Sequence[Leaderboard], metric: str | None) -> Html | None:
-    """Methods by tasks with the mean rank last, where there are several tasks."""
+    """Return the methods by tasks with the mean rank last, where there are several tasks."""
     if len({board.task for board in boards}) < 2:
         return None
     budgets = [set(board.budgets()) for board in boards]

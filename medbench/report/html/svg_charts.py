@@ -57,7 +57,7 @@ def chart_lines(board: Leaderboard, metric: str, also: Sequence[str] = ()) -> Le
 
 
 def curves_chart(board: Leaderboard, metric: str, alt: str, caption: str) -> Html | None:
-    """Means with 95 % intervals over labelled images, each line named at its end.
+    """Return the means with 95 % intervals over labelled images, each line named at its end.
 
     The baseline's score with all labels across.
 
@@ -247,7 +247,7 @@ def _spans(lines: Sequence[LineAdvice]) -> list[Summary]:
 
 
 def reliability_chart(board: Leaderboard, alt: str, caption: str) -> Html | None:
-    """Share of right answers over confidence with the most labels.
+    """Return the share of right answers over confidence with the most labels.
 
     Beside it after each draw's temperature, where every draw of a line has one.
     """

@@ -28,9 +28,9 @@ class ClassScores:
     auc: np.ndarray
 
     def worst(self, among: Sequence[int]) -> int:
-        """Which of these classes, of those that are there, has the smallest share found.
+        """Return the class of `among` with the smallest share found, of those that have images.
 
-        Where none of them is there, of all.
+        Where none of them has an image, the class is one of all.
         """
         there = [c for c in among if self.images[c]] or np.flatnonzero(self.images).tolist()
         return int(there[np.argmin([self.recall(c) for c in there])])

@@ -55,7 +55,7 @@ class Degenerate:
 def degenerate(
     labels: np.ndarray, groups: np.ndarray, decisions: Sequence[np.ndarray], classes: int
 ) -> Degenerate:
-    """Of one line.
+    """Say what is degenerate in the decisions of one line.
 
     labels (M,) or (M, C) with NaN where unknown, groups (M,) of the scored images; decisions: of
     each draw, shaped as labels.

@@ -141,7 +141,7 @@ def pretraining_spread(board: Leaderboard, metric: str) -> dict[str, stats.Sprea
 
 
 def is_named(board: Leaderboard, line: LeaderboardEntry, asked: str) -> bool:
-    """Whether a line is what a person calls it.
+    """Return whether a line is what a person calls it.
 
     Its method, or all in which the board's lines differ.
     """

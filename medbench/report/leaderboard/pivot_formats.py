@@ -285,7 +285,7 @@ def _tex_entry(entry: PivotCell | None, spread: str) -> str:
 
 
 def escape_tex(text: str) -> str:
-    """Plain text for LaTeX."""
+    """Escape plain text for LaTeX."""
     special = {
         "\\": "\\textbackslash{}",
         "~": "\\textasciitilde{}",

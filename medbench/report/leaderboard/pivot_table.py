@@ -336,7 +336,7 @@ def tasks_by_lines(
 
 
 def rank_notes(shown: Mapping[Leaderboard, str]) -> list[Note]:
-    """Friedman's and Nemenyi's tests over tasks, a note a budget; none for a single task.
+    """Note Friedman's and Nemenyi's tests over tasks, a note a budget; none for a single task.
 
     The same fits scored elsewhere are no task more.
     """

@@ -225,7 +225,7 @@ def _enough(board: Leaderboard) -> list[int]:
 
 
 def mean_auc(scores: ClassScores, classes: Sequence[int]) -> float:
-    """Over those of the classes that have one; NaN where none has."""
+    """Return the mean AUC over those of `classes` that have one; NaN where none has."""
     of = scores.auc[list(classes)]
     return float(np.nanmean(of)) if not np.isnan(of).all() else float("nan")
 

@@ -136,7 +136,7 @@ def measured(found: Sequence[Leaderboard], metric: str | None = None) -> list[Ro
 
 
 def robustness_gaps(found: Sequence[Leaderboard], metric: str | None = None) -> pd.DataFrame:
-    """`measured` as a frame with the columns COLUMNS; NaN where undefined.
+    """Return `measured` as a frame with the columns COLUMNS; NaN where undefined.
 
     level: a number, or `mean`; metrics in their own range.
     """
@@ -237,7 +237,7 @@ def _terms(drop: RobustnessGap, weight: float) -> list[list[tuple[float, stats.S
 
 
 def drop_difference(a: RobustnessGap, b: RobustnessGap) -> stats.Estimate:
-    """By how much the first loses more than the second, of two complete lines on the same sets."""
+    """Compare two complete lines on the same sets: how much more the first loses."""
     sets = [first + second for first, second in zip(_terms(a, 1.0), _terms(b, -1.0), strict=True)]
     return stats.across(stats.on_shared_draws(sets))
 

@@ -18,7 +18,7 @@ from medbench.system import fork_pool
 
 
 def pairs(board: Leaderboard, metric: str) -> int:
-    """How many comparisons of two lines at equal labels the board holds."""
+    """Return how many comparisons of two lines at equal labels the board holds."""
     counts = [sum(metric in line.plain for line in board.at(budget)) for budget in board.budgets()]
     return sum(n * (n - 1) // 2 for n in counts)
 

@@ -153,7 +153,7 @@ def _mean(scores: Sequence[float]) -> stats.Estimate:
 
 
 def site_records(found: Sequence[Leaderboard], metric: str | None = None) -> pd.DataFrame:
-    """`over_sites` as a frame with the columns COLUMNS; NaN where undefined."""
+    """Return `over_sites` as a frame with the columns COLUMNS; NaN where undefined."""
     import pandas as pd
 
     return pd.DataFrame([_record(one) for one in over_sites(found, metric)], columns=list(COLUMNS))
@@ -185,7 +185,7 @@ def _record(one: SiteScores) -> dict[str, Any]:
 
 
 def site_tables(found: Sequence[Leaderboard], metric: str | None = None) -> list[SiteTable]:
-    """One for each task whose sites were held out."""
+    """Return a table for each task whose sites were held out."""
     every = over_sites(found, metric)
     tables = []
     for key in dict.fromkeys((one.of, one.column, one.line.cell.data, one.metric) for one in every):

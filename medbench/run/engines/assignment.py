@@ -59,7 +59,11 @@ class Assignment:
     def work(
         self, device: str, at_work: Callable[[Job], None], on_row: Callable[[Row], None]
     ) -> None:
-        """Take jobs until none is left."""
+        """Compute jobs of the run on `device` until none is left.
+
+        at_work: called with each job that begins; on_row: with each finished row. Raises UserError
+        for a device that is missing.
+        """
         made = self.planned()
         devices.check_device(device)
         with presence.present(self.folder, device) as begins:

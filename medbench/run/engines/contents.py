@@ -55,7 +55,7 @@ class Desk:
         }
 
     def size(self, file: str) -> int:
-        """Bytes of a file of the user's own."""
+        """Return the bytes of a file of the user's own."""
         return self._place(file).stat().st_size
 
     def read(self, file: str, offset: int) -> bytes:

@@ -77,7 +77,7 @@ def execute(
     progress: ProgressCallback | None = None,
     on_row: Callable[[Row], None] = lambda row: None,
 ) -> Store:
-    """`execution.execute` in a worker for each of `devices`.
+    """Run `execution.execute` in a worker for each of `devices`.
 
     plan: of the grid, or of its shard. given: where this run is a part of another one's.
 
@@ -172,7 +172,10 @@ class Crew:
         self.last = ""
 
     def run(self) -> None:
-        """Until every worker has ended."""
+        """Run the jobs until every worker has ended.
+
+        Raises UserError where work is left, as all have died.
+        """
         with ExitStack() as ending:
             ending.callback(self._end_all)
             if fork_server.possible([resolve(one.device) for one in self.workers]):

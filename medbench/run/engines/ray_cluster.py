@@ -103,7 +103,7 @@ def compute(
 
 
 def every_job(plan: Plan) -> list[Job]:
-    """All jobs of a plan, in an order that is the same wherever the plan is."""
+    """Return all jobs of a plan, in an order that is the same wherever the plan is."""
     return [job for unit in plan.units for job in jobs_of(plan, unit)]
 
 
@@ -116,7 +116,7 @@ def execute(
     progress: ProgressCallback | None = None,
     on_row: Callable[[Row], None] = lambda row: None,
 ) -> Store:
-    """`execution.execute` on a Ray cluster of which this machine is a node.
+    """Run `execution.execute` on a Ray cluster of which this machine is a node.
 
     address: "auto" where it is None.
 

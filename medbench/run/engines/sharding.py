@@ -23,7 +23,7 @@ class Shard:
 
     @staticmethod
     def parse(text: str) -> Shard:
-        """`2/4`. Raises UserError."""
+        """Parse `2/4`. Raises UserError."""
         found = re.fullmatch(r"\s*(\d{1,4})\s*/\s*(\d{1,4})\s*", text)
         if not found or not 1 <= int(found[1]) <= int(found[2]):
             raise UserError(

@@ -63,7 +63,7 @@ class Request:
     account: str | None = None
 
     def words(self) -> dict[str, str]:
-        """Options of sbatch."""
+        """Return the options of sbatch."""
         named = {
             "partition": self.partition,
             "account": self.account,
@@ -73,7 +73,7 @@ class Request:
 
 
 def minutes_of(text: str) -> int:
-    """Of a time as sbatch takes it: 30, 30:00, 4:00:00, 2-0, 2-12:00:00. Raises UserError."""
+    """Parse a time as sbatch takes it: 30, 30:00, 4:00:00, 2-0, 2-12:00:00. Raises UserError."""
     found = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", text.strip())
     if not found:
         raise UserError(
@@ -216,7 +216,10 @@ def script(grid: Grid, folder: Path, request: Request, shard: Shard | None = Non
 
 
 def arrays(folder: Path) -> list[str]:
-    """Return the numbers of the arrays that were submitted for a results folder."""
+    """Return the numbers of the arrays that were submitted for a results folder.
+
+    Raises UserError for a damaged record of them.
+    """
     file = folder / FILE
     if not file.exists():
         return []
@@ -231,9 +234,9 @@ def arrays(folder: Path) -> list[str]:
 
 
 def states(folder: Path) -> dict[str, str]:
-    """Task -> its state and, where it waits, why; of the tasks that SLURM has not ended.
+    """Return the tasks that SLURM has not ended: task -> its state and, where it waits, why.
 
-    Asks squeue, which needs no accounting.
+    Asks squeue, which needs no accounting. Raises UserError where squeue fails.
     """
     found: dict[str, str] = {}
     for number in arrays(folder):
@@ -251,7 +254,10 @@ def states(folder: Path) -> dict[str, str]:
 
 
 def cancel(folder: Path) -> list[str]:
-    """End the tasks of a results folder. Those that were alive."""
+    """End the tasks of a results folder, and return those that were alive.
+
+    Raises UserError where squeue or scancel fails.
+    """
     alive = list(states(folder))
     if alive:
         done = subprocess.run(["scancel", *arrays(folder)], capture_output=True, text=True)

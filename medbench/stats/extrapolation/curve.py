@@ -49,7 +49,7 @@ class ScoredCurve:
         return bool((np.abs(self.best - self.scores) <= NONE).all())
 
     def predicted(self, at: np.ndarray | None = None) -> Prediction:
-        """See `predict`."""
+        """Predict the curve; see `predict`."""
         low, high = metric_of(self.metric).range
         best, worst = (high, low) if self.sign > 0 else (low, high)
         scores = np.clip(self.scores - self.sign * self.luck, low, high)

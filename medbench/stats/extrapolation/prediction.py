@@ -57,7 +57,7 @@ class Prediction:
         return self._score(self.location)
 
     def interval(self, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:
-        """(low, high), each (H,)."""
+        """Return (low, high), each (H,) float64."""
         own = (self.scale * factor(self.at / self.sizes[-1], LEARNT, decided=self.decided)) ** 2
         half = half_width([(own, self.df), (np.full_like(own, self.shared**2), np.inf)], level)
         poor, good = self._score(self.location + half), self._score(self.location - half)

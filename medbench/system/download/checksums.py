@@ -13,12 +13,12 @@ _BLOCK = 1 << 23
 
 
 def sha256(file: Path) -> str:
-    """64 hex digits of a file's content."""
+    """Return the SHA-256 of a file's content as 64 hex digits."""
     return file_digest(file, "sha256")
 
 
 def file_digest(file: Path, kind: str, stage: str = "") -> str:
-    """Hex digits of a file's content.
+    """Return the digest of a file's content in hex.
 
     kind: "md5" or "sha256". stage: as which it reports its progress; "": it does not.
     """

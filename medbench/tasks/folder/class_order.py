@@ -69,7 +69,7 @@ Key = tuple[float, ...]
 
 
 def by_name(classes: Sequence[str]) -> tuple[str, ...]:
-    """Classes without an order of their own.
+    """Order classes that have no order of their own.
 
     By their numbers where all are numbers, else by their names.
     """

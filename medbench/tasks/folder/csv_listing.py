@@ -21,6 +21,11 @@ MULTI = "label:"  # of several label columns
 
 
 def read_csv(file: Path) -> Listing:
+    """Read the images, labels, groups and parts that a CSV file lists.
+
+    Raises UserError for a table without the columns path and label, without a row, or with a path
+    twice.
+    """
     columns, lines = _columns(file)
     if "path" not in columns or not any(
         name == "label" or name.startswith(MULTI) for name in columns

@@ -84,7 +84,11 @@ def existing_place(argument: str) -> Path:
 
 
 def walk(root: Path, *, volumes: bool = False) -> Listing:
-    """Class folders, in parts or not. volumes: NIfTI files are images, too."""
+    """List the images of class folders, which may lie in folders of parts.
+
+    volumes: NIfTI files are images, too. Raises UserError for a folder without class folders, and
+    for one that stands beside parts without being one.
+    """
     every = _folders(root)
     folders = [name for name in every if not unlabelled_word(name)]
     if not folders:

@@ -43,7 +43,7 @@ class Film:
     supine: bool
 
     def half(self, side: int) -> np.ndarray:
-        """(64, 64) of 0 and 1: where a finding of that lung shows."""
+        """Return (64, 64) of 0 and 1: where a finding of that lung shows."""
         return (
             np.ones_like(self.dense) if not self.side.any() else (self.side == side).astype(float)
         )
@@ -57,7 +57,7 @@ class Film:
         bend: float,
         width: float,
     ) -> np.ndarray:
-        """(64, 64) in [0, 1]: a wandering stroke in body coordinates, width in pixels."""
+        """Return (64, 64) in [0, 1]: a wandering stroke in body coordinates, width in pixels."""
         return stroke(self.canvas.pixels(curve(rng, start, heading, length, bend)), width)
 
 

@@ -65,7 +65,7 @@ class Cases:
 
 
 def chest(unsure: float = np.nan) -> dict[str, Split]:
-    """Drawn chest radiographs, about 1,350 of 430 patients: train, val, test.
+    """Return drawn chest radiographs, about 1,350 of 430 patients: train, val, test.
 
     Draws nothing: an image is drawn when it is read.
 
@@ -111,7 +111,7 @@ def chest(unsure: float = np.nan) -> dict[str, Split]:
 
 
 def draw_chest(seed: int) -> np.ndarray:
-    """(64, 64, 3) uint8, grey, the same pixels for the same seed.
+    """Return (64, 64, 3) uint8, grey, the same pixels for the same seed.
 
     seed = (8 * patient + study) * 2 + view, view 1 being the lateral one.
     """

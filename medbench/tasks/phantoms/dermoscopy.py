@@ -117,7 +117,7 @@ SKINS = np.array([[0.93, 0.76, 0.68], [0.84, 0.64, 0.52], [0.96, 0.72, 0.74], [0
 
 
 def derm() -> dict[str, Split]:
-    """Drawn dermoscopy, about 1,500 lesions with 1 to 4 views: train, val, test.
+    """Return drawn dermoscopy, about 1,500 lesions with 1 to 4 views: train, val, test.
 
     Draws nothing: an image is drawn when it is read.
 
@@ -151,7 +151,7 @@ def derm() -> dict[str, Split]:
 
 
 def draw_derm(seed: int) -> np.ndarray:
-    """(64, 64, 3) uint8, the same pixels for the same seed.
+    """Return (64, 64, 3) uint8, the same pixels for the same seed.
 
     seed = 8 * lesion + view; the lesion's number gives its class.
 

@@ -22,7 +22,7 @@ class Canvas:
     centre: complex  # the lesion's centre, pixels
 
     def pixels(self, points: np.ndarray) -> np.ndarray:
-        """Complex lesion coordinates -> complex pixel coordinates."""
+        """Map complex lesion coordinates to complex pixel coordinates, of any shape."""
         return points * self.turn + self.centre
 
 
@@ -41,7 +41,7 @@ class Layers:
 
 
 def bell(rng: np.random.Generator, n: int) -> np.ndarray:
-    """(n,) about normal, mean 0, sd 1.
+    """Return (n,) about normal, mean 0, sd 1.
 
     From uniform numbers, whose stream numpy has never changed.
     """
@@ -60,7 +60,7 @@ def view(at: np.random.Generator, size: float) -> Canvas:
 
 
 def noise(canvas: Canvas, rng: np.random.Generator, frequency: float) -> np.ndarray:
-    """(64, 64) smooth noise in [-1, 1], fixed to the lesion, `frequency` cells in a lesion unit."""
+    """Return (64, 64) smooth noise in [-1, 1], `frequency` cells in a lesion unit, fixed to it."""
     table = rng.uniform(-1, 1, (16, 16))
     right, below = np.roll(table, -1, 1), np.roll(table, -1, 0)
     u, v = canvas.x * frequency + 64, canvas.y * frequency + 64
@@ -76,7 +76,7 @@ def noise(canvas: Canvas, rng: np.random.Generator, frequency: float) -> np.ndar
 
 
 def step(value: np.ndarray, width: float) -> np.ndarray:
-    """From 0 to 1 around value 0, over about four widths."""
+    """Rise from 0 to 1 around value 0, over about four widths, element by element."""
     return 1 / (1 + np.exp(np.clip(-value / width, -40, 40)))
 
 
@@ -94,7 +94,7 @@ def spots(canvas: Canvas, points: np.ndarray, radius: np.ndarray) -> np.ndarray:
 
 
 def stroke(path: np.ndarray, width: float) -> np.ndarray:
-    """(64, 64) in [0, 1]: how much of each pixel a line covers.
+    """Return (64, 64) in [0, 1]: how much of each pixel a line covers.
 
     path (n,) complex pixels, about evenly spaced; width in pixels.
     """
@@ -126,13 +126,13 @@ def splat(dots: np.ndarray) -> np.ndarray:
 def curve(
     rng: np.random.Generator, start: complex, heading: float, length: float, bend: float
 ) -> np.ndarray:
-    """(64,) complex: a line that wanders from `start`."""
+    """Return (64,) complex: a line that wanders from `start`."""
     turns = heading + bend * np.cumsum(rng.uniform(-1, 1, 8)).repeat(8) * 0.5
     return start + np.cumsum(np.exp(1j * turns)) * (length / 64)
 
 
 def scatter(rng: np.random.Generator, n: int, inner: float, outer: float) -> np.ndarray:
-    """(n,) complex points between two radii, even by area."""
+    """Return (n,) complex points between two radii, even by area."""
     points: np.ndarray = np.sqrt(rng.uniform(inner**2, outer**2, n)) * np.exp(
         2j * np.pi * rng.random(n)
     )
@@ -140,7 +140,7 @@ def scatter(rng: np.random.Generator, n: int, inner: float, outer: float) -> np.
 
 
 def honeycomb(canvas: Canvas, rng: np.random.Generator, period: float, warp: float) -> np.ndarray:
-    """(64, 64) in [-1.5, 3].
+    """Return (64, 64) in [-1.5, 3].
 
     A honeycomb, high in the holes and low on the lines; `warp` (lesion units) makes it irregular.
     """

@@ -90,7 +90,7 @@ FAINTEST = 0.4  # of an eye's lesions; the strongest are 1
 
 
 def retina() -> dict[str, Split]:
-    """Drawn fundus photographs, both eyes of 620 patients: train, val, test.
+    """Return drawn fundus photographs, both eyes of 620 patients: train, val, test.
 
     Draws nothing: an image is drawn when it is read.
 
@@ -118,7 +118,7 @@ def retina() -> dict[str, Split]:
 
 
 def draw_retina(seed: int) -> np.ndarray:
-    """(64, 64, 3) uint8, the same pixels for the same seed.
+    """Return (64, 64, 3) uint8, the same pixels for the same seed.
 
     seed = 2 * patient + eye, eye 0 being the left one.
     """

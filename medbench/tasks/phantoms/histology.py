@@ -63,7 +63,7 @@ class Cells:
 
 
 def lymph() -> dict[str, Split]:
-    """Drawn lymph node patches, about 1,400 of 120 slides: train, val, test.
+    """Return drawn lymph node patches, about 1,400 of 120 slides: train, val, test.
 
     Draws nothing: an image is drawn when it is read.
 
@@ -89,7 +89,7 @@ def lymph() -> dict[str, Split]:
 
 
 def draw_lymph(seed: int) -> np.ndarray:
-    """(64, 64, 3) uint8, the same pixels for the same seed. seed = 64 * slide + patch."""
+    """Return (64, 64, 3) uint8, the same pixels for the same seed. seed = 64 * slide + patch."""
     slide, number = divmod(seed, 64)
     slides, numbers, labels = _patches()
     positive = bool(labels[np.flatnonzero((slides == slide) & (numbers == number))[0]])
