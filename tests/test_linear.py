@@ -14,7 +14,7 @@ from sklearn import datasets
 from sklearn.linear_model import LogisticRegression
 
 from medbench.models import logistic
-from medbench.models.logistic import search, spaces
+from medbench.models.logistic import products, search, spaces
 from medbench.protocols import linear
 from medbench.schema import Train, UserError
 from medbench.stats import splits
@@ -480,3 +480,43 @@ def test_rotated_images_of_one_fold_at_a_time_lie_beside_the_problems(
     assert len(made) == 3 and all(images() is None for images in made)
     assert [len(space.given) for space in block.spaces] == [len(rows) for rows, _ in folds]
     assert bool(block.spaces[0].framed) == (n == 200)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(3, 400, 336), (3, 40, 33)])
+@pytest.mark.parametrize("count", [1, 3, 7])
+def test_products_are_torchs_whatever_multiplies_them(shape, count, dtype):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(shape, generator=generator, dtype=dtype)
+    w, a = (
+        torch.randn(shape[0], count, n, generator=generator, dtype=dtype)
+        for n in (shape[2], shape[1])
+    )
+    near = {"rtol": 0, "atol": 1e-3 if dtype == torch.float32 else 1e-10}
+    torch.testing.assert_close(products.times(w, x.mT), torch.bmm(w, x.mT), **near)
+    torch.testing.assert_close(products.times(a, x), torch.bmm(a, x), **near)
+    torch.testing.assert_close(products.product(w[0], x[0].mT), w[0] @ x[0].mT, **near)
+    across = products.across(x)
+    assert (across is not None) == products.one_by_one(x)
+    if across is not None:
+        assert torch.equal(across, x.mT)
+        some = products.times(w[:2], across, (2, 0))
+        torch.testing.assert_close(some, torch.bmm(w[:2], x[[2, 0]].mT), **near)
+
+
+def test_problems_that_are_solved_leave_the_others_as_they_are(monkeypatch):
+    """Large parts are not copied when one has left, small ones are: both find the same."""
+    x, y, groups = _drawn(900, 180, 3, 20)
+    found = []
+    for small in (0, 2**40):  # each product by itself, and all in one batch
+        monkeypatch.setattr(products, "SMALL", small)
+        scores = next(
+            linear.evaluate(
+                replace(_train(x, y, groups), divided=(True,)), {"a": x}, [np.arange(700)]
+            )
+        )["a"]
+        found.append(scores)
+    one, other = found
+    assert one.chosen["penalty"] == other.chosen["penalty"]
+    assert one.chosen["cv_log_loss"] == pytest.approx(other.chosen["cv_log_loss"], abs=1e-5)
+    np.testing.assert_allclose(one.probabilities, other.probabilities, atol=1e-5)

@@ -22,18 +22,30 @@ every draw, to have three sizes.
 
 Then, of the first draw: the penalties that both choose; the objective of medbench's members at its
 penalty and the two beside it, against scikit-learn's LogisticRegression(tol=1e-4) on the same
-standardised images; the floor, which is the operations of all products with the images, over the
-measured rate of a large product.
+standardised images.
+
+The floor is told twice: all products of the solver by themselves, each shape measured alone, and
+their operations over the measured rate of a large product. Why not nearer: with 7 rows of weights
+an evaluation reads all images twice (5 folds x 29 MB on all of HAM10000), which memory bounds, not
+the core. And a draw has to be set up: of one with 700 images half of the time is six
+eigendecompositions and Gram matrices in float64 (.33 of .70 s), which give exact coordinates; of
+all 7,006 images a third (the pool's eigenbasis .7 s, images standardised .6 s, the final fit in
+float64, for which oneDNN has no product, .4 s of 6.4 s). Small draws (70 images) are nothing but
+set-up and the calls themselves. `probe.txt` beside this has what was found, and what was tried.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import platform
 import statistics
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,7 +57,7 @@ from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from threadpoolctl import threadpool_limits
 
 from medbench.models import logistic
-from medbench.models.logistic import lbfgs, search
+from medbench.models.logistic import products
 from medbench.protocols import linear
 from medbench.run import planning, prepare
 from medbench.schema import Grid, Scores, Train
@@ -185,32 +197,44 @@ def auc(budget: Budget, probabilities: np.ndarray) -> float:
 def rate() -> float:
     """Float32 operations a second of a large product."""
     a = torch.rand(2048, 2048)
-    return 2 * 2048**3 / min(seconds(lambda _: a @ a, None)[0] for _ in range(6))  # type: ignore[arg-type]
+    return 2 * 2048**3 / min(seconds(lambda _: products.product(a, a), None)[0] for _ in range(4))  # type: ignore[arg-type]
 
 
-def operations(budget: Budget) -> float:
-    """Of all products with the images.
+def floor(budget: Budget) -> tuple[float, float]:
+    """Operations of all products of the solver, and the seconds that these products take alone.
 
-    Of evaluations, and of the rotation of images and weights.
+    Of evaluations: weights with images, residuals with images, and the rotation of both. Each shape
+    is measured by itself, on matrices of that shape, so that what lies in the cache then lies there
+    now.
     """
-    total, solve = 0.0, lbfgs.solve
+    calls: Counter[tuple[str, torch.dtype, tuple[int, ...], tuple[int, ...], bool]] = Counter()
+    real = {"times": products.times, "product": products.product}
 
-    def counted(
-        problems: lbfgs.Problems, *given: Any, **named: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        nonlocal total
-        w, iterations = solve(problems, *given, **named)
-        n, q = problems.x.shape[1:]
-        per = 4.0 * n * q if problems.frame is None else 4.0 * n * q + 4.0 * q * q
-        total += per * w.shape[2] * int((iterations + 1).sum())
-        return w, iterations
+    def counted(name: str) -> Callable[..., torch.Tensor]:
+        def multiply(rows: torch.Tensor, matrix: torch.Tensor, *which: Any) -> torch.Tensor:
+            mine = (len(rows), *matrix.shape[1:]) if name == "times" else tuple(matrix.shape)
+            key = (name, matrix.dtype, tuple(rows.shape), mine, matrix.is_contiguous())
+            calls[key] += 1
+            return real[name](rows, matrix, *which)
 
-    search.solve = counted
+        return multiply
+
+    for name in real:
+        setattr(products, name, counted(name))
     try:
         by_medbench(budget)
     finally:
-        search.solve = solve
-    return total
+        for name, function in real.items():
+            setattr(products, name, function)
+    operations, took = 0.0, 0.0
+    for (name, dtype, rows, shape, straight), count in calls.items():
+        a = torch.rand(rows, dtype=dtype)
+        b = torch.rand(shape, dtype=dtype) if straight else torch.rand(shape, dtype=dtype).mT
+        b = b if straight else b.contiguous().mT
+        times = [seconds(lambda _, n=name, a=a, b=b: real[n](a, b), None)[0] for _ in range(3)]  # type: ignore[misc, arg-type]
+        operations += count * 2.0 * a.numel() * shape[-1]
+        took += count * min(times)
+    return operations, took
 
 
 def objectives(budget: Budget) -> list[float]:
@@ -280,8 +304,8 @@ def report(name: str, budget: Budget, rounds: int, without: bool) -> None:
             took, models = seconds(by_scikit_learn, budget)
             others.append(took)
     ours = statistics.median(own)
-    count = operations(replace(budget, train=replace(budget.train, device="cpu")))
-    floor = count / rate()
+    count, alone = floor(replace(budget, train=replace(budget.train, device="cpu")))
+    large = rate()
     print(
         f"\n== {name}: {len(budget.draws)} draw(s) of about {len(budget.draws[0])} images, {rounds} round(s)"
     )
@@ -289,7 +313,11 @@ def report(name: str, budget: Budget, rounds: int, without: bool) -> None:
         f"medbench      {ours:8.2f} s ({min(own):.2f} to {max(own):.2f}); AUC {np.mean([auc(budget, s.probabilities) for s in scores]):.4f}"
     )
     print(
-        f"              {count / 1e9:.1f} G operations, {floor:.2f} s at the measured rate: {ours / floor:.1f} x that floor"
+        f"              {count / 1e9:.1f} G operations in products: {alone:.2f} s by themselves ({count / alone / 1e9:.0f} G/s),"
+        f" {count / large:.2f} s at the rate of a large one ({large / 1e9:.0f} G/s)"
+    )
+    print(
+        f"              taken: {ours / alone:.1f} x the first floor, {ours / (count / large):.1f} x the second"
     )
     if without:
         return
@@ -311,6 +339,16 @@ def report(name: str, budget: Budget, rounds: int, without: bool) -> None:
     )
 
 
+def processor() -> str:
+    """The processor's name, where the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
 def main() -> None:
     parser = options.parser(
         "Time the linear probe against LogisticRegressionCV, one thread each.", 64
@@ -323,12 +361,28 @@ def main() -> None:
         "--binary", action="store_true", help="the most frequent class against all others"
     )
     parser.add_argument("--without", action="store_true", help="medbench alone")
+    parser.add_argument(
+        "--save", help="write the features to this .npz for before_after.py, and end"
+    )
     asked = parser.parse_args()
     torch.set_num_threads(1)
     name, budgets = load(asked.labels, [int(n) for n in asked.draws.split(",")], asked)
     one = next(iter(budgets.values()))
+    if asked.save:
+        train = one.train
+        np.savez(
+            asked.save,
+            features=train.features,
+            labels=train.labels,
+            groups=np.asarray(train.groups, str),
+            images=one.images,
+        )
+        return
     print(
         f"{name}: {one.images.shape[1]} features, {one.train.n_classes} classes, {len(one.images)} test images"
+    )
+    print(
+        f"{processor()}, {os.cpu_count()} cores, of which {os.getloadavg()[0]:.1f} were wanted by others when this began"
     )
     print(f"torch {torch.__version__}, scikit-learn {sklearn.__version__}, one thread each")
     with threadpool_limits(1):

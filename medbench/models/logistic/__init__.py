@@ -21,9 +21,11 @@ batched L-BFGS (compact form: Byrd, Nocedal and Schnabel, Math. Programming 63, 
 and after some iterations gives way to the diagonal of the Hessian at the point reached: half as
 many evaluations on 700 images, a seventh fewer on 7,000. The penalty is searched from the strong
 end (`search`): of 25 penalties 8 to 12 are solved, each from its neighbours' solutions, which took
-a seventh to a tenth of the iterations. The final fit starts from the mean of its folds, in float32
-until it is as exact as they are. Members that have converged leave the batch, except where several
-subsets share one: there every shape is a subset's own.
+a seventh to a tenth of the iterations. On a CPU the products with the images go through oneDNN
+(`products`), so that reading the images twice an evaluation is what bounds it. The final fit starts
+from the mean of its folds, in float32 until it is as exact as float32 allows. Members that have
+converged leave the batch, except where several subsets share one: there every shape is a subset's
+own.
 
 When it stops. Euclidean norm of the gradient of the mean objective <= tolerance (scikit-learn's
 lbfgs bounds the largest entry: weaker). Where the bias is optimal, the duality gap is exactly

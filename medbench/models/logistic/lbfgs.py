@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
 import torch
 
-from medbench.models.logistic import spectrum
+from medbench.models.logistic import products, spectrum
 
 MEMORY = 6  # pairs that L-BFGS keeps
 RESCALED = (8, 20, 40, 80, 160)  # iterations at which the preconditioner is made anew
@@ -38,6 +39,10 @@ class Problems:
     sampled: int  # each how-manieth image of x they are
     # (q, q): x is of columns that w @ frame speaks of; None: of those of w
     frame: torch.Tensor | None = None
+    across: torch.Tensor | None = None  # (B, q, n): x the other way round, where that is kept
+    # of each problem its place in x and in what is as large, after some have left; None: all are
+    # there
+    which: tuple[int, ...] | None = None
 
     def to(self, dtype: torch.dtype) -> Problems:
         each = ("x", "values", "weight", "spread", "ridge", "sample", "frame")
@@ -48,6 +53,7 @@ class Problems:
                 for name in each
                 if getattr(self, name) is not None
             },
+            across=None,
         )
 
     def evaluate(self, w: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -65,9 +71,9 @@ class Problems:
         value = (loss * self.weight).sum((2, 3)) + (w * w * self.ridge).sum((2, 3)) / 2
         a -= self.values
         a *= self.weight
-        gradient = torch.bmm(a.flatten(1, 2), self.x).reshape(w.shape)
+        gradient = products.times(a.flatten(1, 2), self.x, self.which).reshape(w.shape)
         if self.frame is not None:
-            gradient = gradient @ self.frame.mT
+            gradient = products.product(gradient, self.frame.mT)
         return value, gradient.add_(w * self.ridge)
 
     def covariance(self, w: torch.Tensor) -> torch.Tensor:
@@ -86,7 +92,8 @@ class Problems:
 
         Its classes turned by turn (B, K, c, c).
         """
-        logits = self._absent(torch.bmm(w.flatten(1, 2), self.sample.mT).reshape(*w.shape[:3], -1))
+        sample = self.sample if self.which is None else self.sample[list(self.which)]
+        logits = self._absent(torch.bmm(w.flatten(1, 2), sample.mT).reshape(*w.shape[:3], -1))
         p = logits.softmax(2) if self.softmax else logits.sigmoid()
         weight = self.weight[..., :: self.sampled]
         weight = weight * (
@@ -94,15 +101,15 @@ class Problems:
         )
         variance = turn.mT.square() @ p - (turn.mT @ p).square()
         variance = variance.clamp_min_(0).mul_(weight).flatten(1, 2)
-        return torch.stack(
-            [v @ x.square() for v, x in zip(variance, self.sample, strict=True)]
-        ).reshape(w.shape)
+        return torch.stack([v @ x.square() for v, x in zip(variance, sample, strict=True)]).reshape(
+            w.shape
+        )
 
     def _logits(self, w: torch.Tensor) -> torch.Tensor:
-        turned = w if self.frame is None else w @ self.frame
-        return self._absent(
-            torch.bmm(turned.flatten(1, 2), self.x.mT).reshape(*w.shape[:3], self.x.shape[1])
-        )
+        turned = w if self.frame is None else products.product(w, self.frame)
+        images = self.x.mT if self.across is None else self.across
+        logits = products.times(turned.flatten(1, 2), images, self.which)
+        return self._absent(logits.reshape(*w.shape[:3], self.x.shape[1]))
 
     def _absent(self, logits: torch.Tensor) -> torch.Tensor:
         return logits.masked_fill_(self.absent, LOW) if self.softmax else logits
@@ -316,15 +323,19 @@ def _pick(value: torch.Tensor, kept: torch.Tensor, first: torch.Tensor) -> torch
 
 
 def _keep(problems: Problems, kept: torch.Tensor, first: torch.Tensor) -> Problems:
-    each = {name: getattr(problems, name) for name in ("values", "weight")}
-    each = {
+    each: dict[str, Any] = {
         name: value[kept] if value.shape[1] == 1 else _pick(value, kept, first)
-        for name, value in each.items()
+        for name, value in (("values", problems.values), ("weight", problems.weight))
     }
-    if len(kept) < len(problems.x):  # the features are large: no copy without need
-        each |= {
-            name: getattr(problems, name)[kept] for name in ("x", "absent", "spread", "sample")
-        }
+    if len(kept) < len(problems.absent):
+        names = ["absent", "spread"]
+        if products.one_by_one(problems.x):  # the features are large: no copy without need
+            places = problems.which or range(len(problems.x))
+            each["which"] = tuple(places[i] for i in kept.tolist())
+        else:
+            names += ["x", "sample"]
+            each["across"] = None
+        each |= {name: getattr(problems, name)[kept] for name in names}
     return replace(problems, ridge=_pick(problems.ridge, kept, first), **each)
 
 

@@ -13,9 +13,11 @@ size alone, so that what else is solved changes no bit of it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 
+from medbench.models.logistic import products
 from medbench.models.logistic.fitting import ClassTargets, Fits, pack, start, unpack, with_members
 from medbench.models.logistic.lbfgs import LOW, solve
 from medbench.models.logistic.spaces import framing, rotate, shares
@@ -25,6 +27,9 @@ WIDTH = 2  # members of a fold in each later wave
 #: Subsets of at most so many images share a block, of so many subsets: products of a single one are
 #: too small to be fast.
 FEW, TOGETHER = {"cpu": 256, "cuda": 1024}, {"cpu": 5, "cuda": 16}
+# of the folds' tolerance, to which a final fit goes in float32: an evaluation takes a third to a
+# fifth of one in float64, and rounding stops it at about .01
+ROUGH = 0.03
 ALIGNED = 16  # images and columns are padded to a multiple of it: parts lie alike in memory
 
 Fold = tuple[torch.Tensor, torch.Tensor]  # training and held-out images, indices into the pool
@@ -103,7 +108,8 @@ class Block:
         )
         training, truth = ([target.take(part[i]) for part in parts] for i in (0, 1))
         shape = padded(features, [rows for rows, _ in parts])
-        self.problems, self.spaces = pack(spaces, training, *shape)
+        problems, self.spaces = pack(spaces, training, *shape)
+        self.problems = replace(problems, across=products.across(problems.x))
         self.zero = start(with_members(self.problems, penalties.new_ones(len(parts), 1)))
         self._hold_out([features[out] for _, out in parts], training, truth)
         self.losses: list[dict[int, float]] = [{} for _ in subsets]
@@ -284,7 +290,7 @@ def settle(
 
     Those of one block have one shape, as in `Block`.
 
-    The first iterations, to a gradient norm of `rough`, are in float32. guesses: where each starts;
+    The first iterations, to a gradient norm of `ROUGH` times `rough`, are in float32. guesses: where each starts;
     None: from the class frequencies.
     """
     framed = framing(subsets, features.shape[1], target.outputs)
@@ -302,7 +308,7 @@ def settle(
             w[b, ..., -1] = bias + weight @ space.mean
     compact = len(subsets) == 1
     quick, taken = solve(
-        problems.to(torch.float32), w.float(), rough, max_iterations, compact=compact
+        problems.to(torch.float32), w.float(), ROUGH * rough, max_iterations, compact=compact
     )
     w, iterations = solve(problems, quick.double(), tolerance, max_iterations, compact=compact)
     return unpack(problems, spaces, w, iterations + taken, 1)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from medbench.models.logistic import spectrum
+from medbench.models.logistic import products, spectrum
 
 # of the columns: parts of more images take a basis that is given instead of one of their own, which
 # costs n ** 3
@@ -84,11 +84,12 @@ def eigenbasis(features: torch.Tensor, constant: float) -> torch.Tensor:
     if features.numel() > LARGE:
         mean, scale = _moments(features, constant)
         gram = sum(
-            (x.T @ x).double() for x in _standard_blocks(features, mean, scale, torch.float32)
+            products.product(x.T, x).double()
+            for x in _standard_blocks(features, mean, scale, torch.float32)
         )
         return spectrum.eigh(gram)[1]  # type: ignore[arg-type]
     x = _standardise(features, constant)[0].float()
-    return spectrum.eigh((x.T @ x).double())[1]
+    return spectrum.eigh(products.product(x.T, x).double())[1]
 
 
 def _standardise(
@@ -96,7 +97,7 @@ def _standardise(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     x = features.to(torch.float64, copy=True)
     mean = x.mean(0)
-    deviation = x.sub_(mean).square().mean(0).sqrt()
+    deviation = torch.linalg.vector_norm(x.sub_(mean), dim=0) / len(x) ** 0.5  # one reading of x
     varies = deviation > constant * mean.abs()
     scale = torch.where(varies, 1 / torch.where(varies, deviation, 1), 0)
     return x.mul_(scale), mean, scale
@@ -118,7 +119,7 @@ def rotate(
     x, mean, scale = _standardise(features, constant)
     if basis is not None and shares(len(x), x.shape[1]):
         given = x.to(dtype)
-        sample = given[:: framed or 1] @ basis.to(dtype)
+        sample = products.product(given[:: framed or 1], basis.to(dtype))
         return Space(
             given if framed else sample,
             sample,
