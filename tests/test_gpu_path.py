@@ -122,6 +122,24 @@ def test_autocast_rounds_the_weights_once_a_pass(
     assert kernels[1] == kernels[2] <= 13
 
 
+def test_rows_that_are_computed_are_read_by_all_cores(
+    gpu: Counts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Damaged images take milliseconds each, and a GPU takes thousands a second."""
+    monkeypatch.setattr(batching, "cores", lambda: 5)
+    together = threading.Barrier(5)
+
+    class Damaged:
+        shape, computed = PIXELS[:40].shape, True
+
+        def __getitem__(self, index: np.ndarray) -> np.ndarray:
+            together.wait(5)
+            return 255 - PIXELS[index]
+
+    found = [block.cpu() for block in batching.blocks(Damaged(), np.arange(40), 4, GPU)]
+    assert torch.equal(torch.cat(found), torch.from_numpy(255 - PIXELS[:40]))
+
+
 class Narrow(nn.Module):
     """Has memory for 16 images."""
 

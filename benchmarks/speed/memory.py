@@ -1,6 +1,6 @@
 """How much memory the work on very many images takes, and what of it takes long.
 
-    PYTHONPATH=. python benchmarks/speed/memory.py [--parts plan,probe,fine-tune] [--images 100000]
+    PYTHONPATH=. python benchmarks/speed/memory.py [--parts plan,probe,...] [--images 100000]
 
 Each part is a process of its own, whose peak is told.
 
@@ -11,7 +11,8 @@ million files need not be written. All else is the plan's own, the memory of con
 disk included. Aim: a million images in less than 2 GB.
 
 probe: the linear protocol on so many feature vectors of 256 float32, with all labels. Iterations are
-cut short: they take no memory. Told in bytes a value of the features; 4 of them are the features.
+cut short: they take no memory. Told in bytes a value of the features, which themselves are left out.
+probe-in-blocks: the same, as of more than 2^28 values.
 
 fine-tune: MODERN on a pack of so many images of 32 px, which lies on the disk. What is told leaves
 out the pages of that file, which the system takes back when it wants to.
@@ -100,6 +101,14 @@ def probe(n: int, folder: Path) -> None:
     list(linear.evaluate(given, {"t": x[:1000]}, [np.arange(n)]))
 
 
+def probe_in_blocks(n: int, folder: Path) -> None:
+    """As of more than 2^28 values, however few there are."""
+    from medbench.models.logistic import spaces
+
+    spaces.LARGE = 0
+    probe(n, folder)
+
+
 def fine_tune(n: int, folder: Path) -> None:
     import numpy as np
     import timm
@@ -123,9 +132,14 @@ def fine_tune(n: int, folder: Path) -> None:
     list(finetune.evaluate(given, {"t": pixels[:1000]}, [np.arange(n)], recipe=recipe))
 
 
-PARTS = {"plan": plan, "probe": probe, "fine-tune": fine_tune}
-#: Images, bytes an image beside which the peak is told, and whether it is what is above the start.
-BYTES = {"plan": 0, "probe": 4 * COLUMNS, "fine-tune": 3 * SIZE**2}
+PARTS = {
+    "plan": plan,
+    "probe": probe,
+    "probe-in-blocks": probe_in_blocks,
+    "fine-tune": fine_tune,
+}
+#: Bytes an image of the data beside which the peak is told.
+BYTES = {"probe": 4 * COLUMNS, "probe-in-blocks": 4 * COLUMNS, "fine-tune": 3 * SIZE**2}
 
 
 # -- how much it takes
@@ -169,12 +183,12 @@ def child(part: str, n: int, folder: Path, places: bool) -> None:
     PARTS[part](n, folder)
     peak, seconds = most[0] - start[0], time.process_time() - clock
     beside = ""
-    if BYTES[part]:
+    if part in BYTES:
         whole = BYTES[part] * n
         beside = (
             f" above the {start[0] / 1e9:.2f} GB that were there; the data are {whole / 1e9:.2f} GB"
         )
-        beside += f", so {4 * peak / whole:.1f} bytes a value" * (part == "probe")
+        beside += f", so {4 * peak / whole:.1f} bytes a value" * part.startswith("probe")
     print(f"PEAK {peak / 1e9:.2f} GB{beside}; {seconds:.0f} s of CPU", flush=True)
     for place, size in grown.most_common(14 if places else 0):
         print(f"  + {size >> 20:5d} MB {place}")

@@ -16,6 +16,7 @@ from medbench.images.packing import Pixels
 from medbench.system.progress_listener import heard_in_threads
 from medbench.system.row_checksums import rows_into
 from medbench.system.transfer import SideStream
+from medbench.system.worker_pool import cores
 
 if TYPE_CHECKING:
     import torch
@@ -77,11 +78,12 @@ def parts_ahead(
     They are asked for a little ahead.
     """
     gpu, parts = device.type == "cuda", iter(wanted)
-    ahead = _AHEAD * _READERS if gpu else _AHEAD
+    readers = _readers(array) if gpu else 1
+    ahead = max(_AHEAD * _READERS, readers) if gpu else _AHEAD
     side = SideStream(device)
     read = heard_in_threads(rows_read)
     reading: deque[Future[torch.Tensor]] = deque()
-    with ThreadPoolExecutor(_READERS if gpu else 1, "medbench reader") as threads:
+    with ThreadPoolExecutor(readers, "medbench reader") as threads:
         try:
             while True:
                 while len(reading) + len(side) <= ahead and (part := next(parts, None)) is not None:
@@ -96,6 +98,11 @@ def parts_ahead(
         finally:
             for waiting in reading:
                 waiting.cancel()
+
+
+def _readers(array: Any) -> int:
+    """How many threads read for a GPU: all cores, where rows are computed and not copied."""
+    return max(_READERS, cores()) if getattr(array, "computed", False) else _READERS
 
 
 def rows_read(array: Any, index: np.ndarray, pin: bool) -> torch.Tensor:

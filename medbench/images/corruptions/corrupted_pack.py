@@ -45,6 +45,8 @@ class _Damaged:
     Length, shape, and rows by slice or index.
     """
 
+    computed = True  # milliseconds an image, which a GPU would wait for: see `batching`
+
     def __init__(self, pixels: CheckedRows, ids: np.ndarray, corruption: Corruption, level: int):
         self.pixels, self.ids, self.corruption, self.level = pixels, ids, corruption, level
         self.shape, self.dtype, self.ndim = pixels.shape, pixels.dtype, pixels.ndim
