@@ -237,7 +237,7 @@ def _spell(seconds: float) -> str:
 def of_run(
     plan: Plan, store: Store, todo: Sequence[PlannedCell], device: str, workers: int = 1
 ) -> Screen:
-    """Of a run of these cells.
+    """Build the screen of a run of these cells.
 
     The leaderboard so far, each row with its main metric, the time left. workers: processes here;
     0: elsewhere, where nobody hears how long a stage takes.

@@ -24,7 +24,7 @@ _LOW = {"B": "L", "L": "B", "N": "L" if sys.byteorder == "big" else "B"}
 
 
 def raw_name(im: PIL.ImageFile.ImageFile) -> str:
-    """How Pillow unpacks colour, or grey and alpha, of 16 bits a sample; "" for what is none.
+    """Return how Pillow unpacks colour, or grey and alpha, of 16 bits a sample; "" for others.
 
     To be asked before the image is loaded.
     """

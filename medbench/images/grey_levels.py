@@ -38,7 +38,7 @@ def full_range(x: np.ndarray) -> tuple[float, float]:
 
 
 def colour_bits(x: np.ndarray, share: float = 0.999) -> int:
-    """Bits that colour samples of 16-bit words use, at least 8.
+    """Return how many bits the colour samples of 16-bit words use, at least 8.
 
     By the smallest full range that so large a share of them does not exceed.
 

@@ -93,7 +93,7 @@ class ReadFile(NamedTuple):
 
 @contextmanager
 def rehashing() -> Iterator[None]:
-    """Inside, no remembered hash is believed: each file is read once, and remembered anew."""
+    """Read each file once inside, and remember its hash anew: no remembered hash is believed."""
     token = _read_again.set(set())
     try:
         yield

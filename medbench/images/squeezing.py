@@ -49,7 +49,7 @@ def pixel_ingredients(hashes: Iterable[str]) -> dict[str, int]:
 
 
 def squeeze(image: Image, size: int, interpolation: str, crop: str = SQUASH) -> np.ndarray:
-    """(size, size, 3) uint8 RGB of a file or a drawing.
+    """Return a file or a drawing as (size, size, 3) uint8 RGB.
 
     Raises UserError for a file that cannot be decoded.
     """
@@ -57,7 +57,10 @@ def squeeze(image: Image, size: int, interpolation: str, crop: str = SQUASH) -> 
 
 
 def squeezed(image: Image, forms: Sequence[PackForm | PackPlace]) -> list[np.ndarray]:
-    """`squeeze` to each of these forms; the file is read once."""
+    """Return `squeeze` of an image to each of these forms; the file is read once.
+
+    Raises UserError that names the file, where it cannot be read.
+    """
     sources = pictures(image, [cropping.needed(form.size, form.crop) for form in forms])
     try:
         made = [

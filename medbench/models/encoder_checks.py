@@ -57,7 +57,7 @@ def broken_statistics(net: torch.nn.Module) -> list[str]:
 
 
 def tensor_digests(net: torch.nn.Module) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Shape and hash of each parameter and buffer, those included that no state dict holds."""
+    """Return shape and hash of each parameter and buffer, in a state dict or not."""
     import torch
 
     found = {}

@@ -205,7 +205,7 @@ def _fitted(
 
 
 def support_vectors(inside: np.ndarray, labels: np.ndarray) -> Fit:
-    """SVC on rows of the components (n, K).
+    """Fit an SVC on rows of the components (n, K).
 
     libsvm computes a kernel entry by entry: on 7,000 x 1280 features one fit took 51 s, and 2 s
     with the same kernel made from squared distances. These take a matrix product of 4 s, once for
@@ -233,7 +233,7 @@ def support_vectors(inside: np.ndarray, labels: np.ndarray) -> Fit:
 
 
 def regression(inside: np.ndarray, labels: np.ndarray) -> Fit:
-    """Logistic regression on rows of the components (n, K)."""
+    """Fit a logistic regression on rows of the components (n, K)."""
     from sklearn.linear_model import LogisticRegression
 
     def fit(rows: np.ndarray) -> tuple[Any, Decide]:
@@ -256,7 +256,7 @@ def _squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def transforms(features: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
-    """Power transform and PCA of the labelled images.
+    """Fit power transform and PCA to the labelled images.
 
     Their components (n, K) float64, and the function that gives those of others.
 
@@ -322,7 +322,7 @@ def cross_validated(
 def inverse_temperature(
     values: np.ndarray, labels: np.ndarray, index: np.ndarray, k: int
 ) -> tuple[float, dict[str, Any]]:
-    """1 / temperature with the lowest log-loss on held-out images, and how it was found.
+    """Return 1 / temperature of the lowest log-loss on held-out images, and how it was found.
 
     values, index: as `cross_validated` gives them.
     """

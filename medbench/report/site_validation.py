@@ -51,9 +51,10 @@ class Against:
 
 
 def against(here: Numbers, card: Numbers, margin: float) -> Against:
-    """as on the card: shown to be at most `margin` below it.
+    """Compare a number here with the card's, by its intervals.
 
-    worse: shown to be below it, and not shown to be within the margin.
+    The word is "as on the card" where it is shown to be at most `margin` below the card's, and
+    "worse" where it is shown to be below it and not shown to be within the margin.
     """
     if None in here or None in card:
         nan = float("nan")

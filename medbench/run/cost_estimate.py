@@ -133,7 +133,10 @@ class Tried:
         self._known: dict[tuple[object, ...], float] = {}
 
     def seconds(self, unit: Unit, todo: Sequence[PlannedCell]) -> dict[PlannedCell, float | None]:
-        """None of a cell that cannot be tried: on images that are not the task's own."""
+        """Return the seconds of each cell; None of one that cannot be tried.
+
+        A cell cannot be tried on images that are not the task's own.
+        """
         parts = unit.members or (unit,)
         if any(self._key(unit, planned) not in self._known for planned in todo):
             with products("fp32"):
@@ -162,7 +165,7 @@ class Speeds:
         self._widths: dict[str, int] = {}
 
     def of(self, part: Unit) -> float:
-        """Of a unit, or of a member."""
+        """Return how many images a second a unit, or a member, embeds."""
         key = fingerprint(part.encoder.identity(), part.precision)  # whatever its weights
         if key not in self._known:
             measured = features.measured_speed(self.plan.cache_dir, part.encoder, self.device)

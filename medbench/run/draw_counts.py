@@ -46,7 +46,7 @@ def number_of_draws(
 def most_draws(
     asked: int | str, protocols: Sequence[Protocol], methods: Sequence[Method], images: int
 ) -> int:
-    """Of all lines of a grid: the draws that are drawn."""
+    """Return the most draws of any line of a grid."""
     return max(
         number_of_draws(asked, images, protocol, method)
         for protocol in protocols
@@ -55,5 +55,5 @@ def most_draws(
 
 
 def number_of_initialisations(asked: int | str) -> int:
-    """Of a head that is drawn, where all labels are used."""
+    """Return how often a head that is drawn is initialised, where all labels are used."""
     return FEWEST if asked == AUTO else int(asked)

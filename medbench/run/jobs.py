@@ -60,7 +60,7 @@ class Job:
 
 
 def jobs_of(plan: Plan, unit: Unit) -> list[Job]:
-    """In the order of work."""
+    """Return the jobs of a unit in the order of work."""
     together: list[PlannedCell] = []
     apart: dict[Cell, list[PlannedCell]] = {}
     for planned in unit.cells:

@@ -129,7 +129,7 @@ def whole_said(
     budgets: Sequence[Budget],
     subsets: Mapping[tuple[Budget, int], tuple[np.ndarray, int]],
 ) -> list[Note]:
-    """Which budgets ask for more than there is, so that they come to all images.
+    """Say which budgets ask for more than there is, so that they come to all images.
 
     subsets: as of `labelled_subsets`.
     """
@@ -145,7 +145,7 @@ def whole_said(
 def labelled_subsets(
     data: TaskData, budgets: list[Budget], draws_of: Callable[[int], int]
 ) -> dict[tuple[Budget, int], tuple[np.ndarray, int]]:
-    """(budget, seed) -> index and requested count.
+    """Return (budget, seed) -> index and requested count.
 
     A budget that comes to all images is spelled `100%`, and drawn once.
 

@@ -25,7 +25,7 @@ _COMPARED = ("ids", "labels", "groups")
 
 
 def merge(folders: Sequence[Path], out: Path, *, predictions: bool = True) -> tuple[int, int]:
-    """See `_merged`. A folder that is not there yet appears whole or not at all."""
+    """Merge results folders into one; see `_merged`."""
     if out.exists():
         return _merged(folders, out, predictions)
     _check_folders(folders, out)

@@ -134,12 +134,12 @@ def _shared(folder: Path) -> bool:
 
 
 def training_stage(unit: Unit) -> str:
-    """As which its pretraining reports its progress."""
+    """Return the stage as which a unit's pretraining reports its progress."""
     return f"pretraining {unit.name}"
 
 
 def embedding_stage(unit: Unit, target: EvaluationSet | None = None) -> str:
-    """As which the embedding of its images, or of a target's, reports its progress."""
+    """Return the stage as which the embedding of its images, or of a target's, reports progress."""
     return f"embedding {unit.name}" + (f" on {target.name}" if target else "")
 
 

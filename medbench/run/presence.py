@@ -54,7 +54,7 @@ class Working:
 
 @contextmanager
 def present(folder: Path, device: str) -> Iterator[Callable[[str], None]]:
-    """Inside, this process stands among the folder's workers.
+    """Place this process among the folder's workers while inside.
 
     Gives what takes the words for the job that it begins. Raises DiskError where the folder's locks
     do not hold between this machine and another worker's.

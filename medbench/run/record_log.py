@@ -79,7 +79,7 @@ class RecordLog(Generic[T]):
         return {key for key in self._ends if self.known_beyond(key, size)}
 
     def known_beyond(self, key: str, size: int) -> bool:
-        """Whether a record of that key is known to have been appended since the file had this size.
+        """Return whether a record of that key is known to be younger than the file at this size.
 
         Reads nothing.
         """

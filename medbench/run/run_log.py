@@ -46,7 +46,7 @@ class _LogFile(logging.FileHandler):
 
 @contextmanager
 def log_file(file: Path) -> Iterator[None]:
-    """Inside, what is logged goes to the file, too.
+    """Write what is logged inside to the file, too.
 
     But for what another process has written there and told.
     """

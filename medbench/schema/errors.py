@@ -102,9 +102,9 @@ def place_of(function: Callable[..., Any], line: int | None = None) -> str:
 
 @contextmanager
 def written_by(function: Callable[..., Any], what: str) -> Iterator[None]:
-    """Around a call of a function that an entry's file defines.
+    """Raise what fails inside, in a function of an entry's file, as a UserError.
 
-    What fails there raises UserError with the line of that file, and the reason.
+    The error names the line of that file, and the reason.
 
     An error of another file of medbench, called by it or not, stays what it is: it is ours, and
     needs its whole story.

@@ -33,7 +33,7 @@ def sketch(array: np.ndarray) -> list[float]:
 
 
 def sketch_all(arrays: Iterable[np.ndarray]) -> list[float]:
-    """Sketch several arrays of any shape as one.
+    """Sketch several arrays of any shape and dtype as one.
 
     Each has signs of its own, so that changes of two do not cancel.
     """

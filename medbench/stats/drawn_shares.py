@@ -27,7 +27,7 @@ class Held:
 
 
 def held(labels: np.ndarray, classes: int) -> Held:
-    """labels (N,) int, or (N, C) float as in `Split`."""
+    """Count the images of each class by labels (N,) int, or (N, C) float as in `Split`."""
     return Held(len(labels), np.array([int(of_class(labels, c).sum()) for c in range(classes)]))
 
 

@@ -23,11 +23,11 @@ SHARED = 0.25
 def moderated(
     variances: np.ndarray, df: np.ndarray, lines: int, correlation: float = 0.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Steady variances (n,) with df (n,) > 0 degrees of freedom each.
+    """Steady variances (n,) with df (n,) > 0 degrees of freedom each, by one another.
 
-    (variances, degrees of freedom), each (n,); of so many independent lines. correlation: of two of
-    the variances, on average, as estimates. As they are where fewer than two are above 0 or lines
-    are fewer than three.
+    Returns (variances, degrees of freedom), each (n,). lines: how many independent lines there are.
+    correlation: of two of the variances, on average, as estimates. As they are where fewer than two
+    are above 0 or lines are fewer than three.
     """
     there = variances > 1e-16 * max(float(variances.max(initial=0.0)), 1e-300)
     most = min(MOST, EACH_LINE * (lines - 2)) * df

@@ -77,7 +77,8 @@ def folds(labels: np.ndarray, groups: np.ndarray, k: int) -> np.ndarray:
 def divides(labels: np.ndarray, groups: np.ndarray, budget: Budget) -> bool:
     """Return whether the subsets of a budget are cross-validated.
 
-    One answer for all draws, protocols and methods. labels, groups: of the pool.
+    One answer for all draws, protocols and methods. labels (N,) or (N, C), groups (N,): of the
+    pool.
 
     They are where two classes fill two groups each and the classes that do hold `MIN_HELD_OUT`
     images, at what the budget asks of each class and with groups of the class's mean size; or where
@@ -287,7 +288,8 @@ def draws(
 def requested(labels: np.ndarray, budget: Budget) -> int:
     """Return how many images a budget asks for.
 
-    The draw may hold more, since groups stay whole and every class gets an image.
+    The draw may hold more, since groups stay whole and every class gets an image. labels: (N,) or
+    (N, C), of the pool.
     """
     if budget.unit == "per_class":
         return int(np.minimum(class_matrix(labels).sum(0), budget.amount).sum())
@@ -313,7 +315,10 @@ def class_matrix(labels: np.ndarray) -> np.ndarray:
 
 
 def class_groups(labels: np.ndarray, groups: np.ndarray, classes: int) -> list[int]:
-    """Count the groups of each class, in a multi-label task those with a positive of each label."""
+    """Count the groups of each class, in a multi-label task those with a positive of each label.
+
+    labels: (N,) int in [0, classes), or (N, classes) float. groups: (N,).
+    """
     of_class = labels == 1 if labels.ndim == 2 else labels[:, None] == np.arange(classes)
     return [len(np.unique(groups[column])) for column in of_class.T]
 

@@ -27,7 +27,7 @@ _KINDS = (
 
 @contextmanager
 def reading(says: Callable[[str], Exception]) -> Iterator[None]:
-    """Around the reading of an archive, and nothing else.
+    """Translate the errors of reading an archive, and nothing else.
 
     Raises says("BadZipFile: File is not a zip file") in place of what readers raise.
 

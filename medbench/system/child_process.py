@@ -98,7 +98,7 @@ def interpreter(said: Path, threads: int) -> subprocess.Popen[bytes]:
 
 
 def environment(threads: int) -> dict[str, str]:
-    """Of a child that computes with so many threads, where the user named no number."""
+    """Return the environment of a child with so many threads, where the user named no number."""
     # MKL, which torch asks, and OpenBLAS follow the first of these where they are not named
     divided = {} if _THREADS[0] in os.environ else dict.fromkeys(_THREADS, str(threads))
     return {

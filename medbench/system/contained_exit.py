@@ -20,7 +20,7 @@ class ExitCalled(UserError):
 
 @contextmanager
 def exits_are_errors() -> Iterator[None]:
-    """Inside, `sys.exit`, `exit` and `os._exit` raise `ExitCalled`.
+    """Make `sys.exit`, `exit` and `os._exit` raise `ExitCalled` inside.
 
     `os._exit` cannot be caught, so that its name holds another function meanwhile; in a forked
     child, which must end by it, it is itself. What ends the process by other ways than Python's

@@ -23,7 +23,7 @@ def ran_out(error: BaseException) -> bool:
 
 @contextlib.contextmanager
 def advised(what: str, then: str) -> Iterator[None]:
-    """Around work that takes memory.
+    """Explain an error of memory that the work inside raises.
 
     Where it runs out, the error says of what, and what would take less. Raises
     torch.OutOfMemoryError.

@@ -25,7 +25,7 @@ _SMALL = 64 << 20  # bytes that are read sooner than a person asks
 
 @contextmanager
 def listening(listener: Callable[[Progress], None] | None) -> Iterator[None]:
-    """Inside, `listener` hears every report, and nobody else does. None: nobody hears them."""
+    """Let `listener` alone hear every report inside. None: nobody hears them."""
     token = _listener.set(listener)
     try:
         yield
@@ -58,7 +58,7 @@ def user_callback(callback: Callable[P, None]) -> Callable[P, None]:
 
 @contextmanager
 def calling(callback: ProgressCallback | None) -> Iterator[None]:
-    """Inside, reports reach callback(stage, done, total); None leaves the listener as it is.
+    """Report to callback(stage, done, total) inside; None leaves the listener as it is.
 
     What it, or a `user_callback`, raises comes out.
     """

@@ -105,7 +105,7 @@ def of_task(name: str, data: str | None, cache_dir: Path, **reading: Any) -> Sub
 
 
 def refusal(data: TaskData) -> str:
-    """Why a run takes this data only with --allow-leak or --allow-partial; "" where it takes it."""
+    """Return why a run takes this data only with --allow-leak or --allow-partial; "" if it does."""
     return "; ".join(
         str(mark) for mark in data.marks if mark.kind in ("leak", "conflict", "partial", "absent")
     )

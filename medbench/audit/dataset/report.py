@@ -99,7 +99,7 @@ class DatasetReport:
         return stream.getvalue()
 
     def marks(self) -> tuple[Mark, ...]:
-        """For the plan of a run: what was found, the worst first, without notes."""
+        """Return what was found as marks for a run's plan, the worst first, without notes."""
         return tuple(
             Mark(found.severity, found.sentence)
             for found in self.findings

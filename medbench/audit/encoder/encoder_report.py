@@ -57,7 +57,7 @@ class EncoderReport:
         ]
 
     def lines(self) -> list[str]:
-        """As a person reads it."""
+        """Write the report in lines for a person."""
         shown = [f"{f.what.upper()}: {f.evidence}. Fix: {f.fix}" for f in self.findings] or [
             "nothing found"
         ]

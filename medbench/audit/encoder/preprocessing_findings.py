@@ -26,7 +26,7 @@ def _range(mean: Sequence[float], std: Sequence[float]) -> str:
 
 
 def no_range(encoder: Encoder) -> list[EncoderFinding]:
-    """Values that no network was trained with.
+    """Find mean and std with which no network was trained.
 
     They are of pixels in [0, 255], and leave of those in [0, 1] next to nothing.
     """
@@ -49,7 +49,7 @@ def no_range(encoder: Encoder) -> list[EncoderFinding]:
 
 
 def wrong_values(encoder: Encoder, seen: ForwardTrace, best: Candidate) -> list[EncoderFinding]:
-    """Range, mean and std: by the misfit."""
+    """Judge range, mean and std by the misfit."""
     margin = MARGIN_BATCH_NORM if seen.norms else MARGIN_RANK
     if seen.misfit - best.misfit <= margin:
         return []
@@ -75,7 +75,7 @@ def wrong_values(encoder: Encoder, seen: ForwardTrace, best: Candidate) -> list[
 def wrong_order(
     trials: Sequence[tuple[Candidate, ForwardTrace]], best: Candidate, notes: list[str]
 ) -> list[EncoderFinding]:
-    """R and B exchanged: by the mean colour that the first layer remembers, else by the misfit."""
+    """Find R and B exchanged, by the mean colour of the first layer, else by the misfit."""
     pair = {
         c.order: (c, s)
         for c, s in trials
@@ -111,7 +111,7 @@ def wrong_order(
 def wrong_interpolation(
     encoder: Encoder, trials: Sequence[tuple[Candidate, ForwardTrace]], best: Candidate
 ) -> list[EncoderFinding]:
-    """Nearest where another fits better.
+    """Find nearest interpolation where another one fits better.
 
     Bilinear and bicubic lie within what the reference images' own sharpness changes.
     """

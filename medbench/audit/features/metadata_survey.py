@@ -48,7 +48,7 @@ class ColumnFinding:
         return "no shortcut shown" if self.index.difference_low <= 0 else "away from the column"
 
     def to_json(self) -> dict[str, Any]:
-        """JSON values: undefined is null."""
+        """Return JSON values; what is undefined is null."""
         return {
             **_plain(asdict(self)),
             "notes": [note.text for note in self.notes],

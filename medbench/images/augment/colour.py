@@ -82,7 +82,7 @@ def shift_hue(view: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
 
 
 def grayed(view: torch.Tensor) -> torch.Tensor:
-    """(n, 1, s, s)."""
+    """Return the grey (n, 1, s, s) of views (n, 3, s, s)."""
     return (view * constant(GREY, view.device).view(3, 1, 1)).sum(1, keepdim=True)
 
 

@@ -96,6 +96,9 @@ def gray_step(view: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
 def last_step(
     view: torch.Tensor, solarise: torch.Tensor, mean: torch.Tensor, std: torch.Tensor
 ) -> torch.Tensor:
-    """Solarisation and normalisation."""
+    """Solarise and normalise views (B, 3, s, s) in [0, 1].
+
+    solarise: (B,), above 0 where an image is solarised. mean, std: (B, 3).
+    """
     inverted = torch.where((view >= 0.5) & (solarise[:, None, None, None] > 0), 1 - view, view)
     return (inverted - mean[:, None, None]) / std[:, None, None]

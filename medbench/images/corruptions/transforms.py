@@ -49,13 +49,13 @@ def gaussian_noise(values: Floats, deviation: float, seeds: np.ndarray, channels
 
 
 def speckle_noise(values: Floats, deviation: float, seeds: np.ndarray, channels: int) -> Floats:
-    """In proportion to the value."""
+    """Add noise in proportion to the value."""
     noisy: Floats = values * (1 + deviation * _normal(seeds, values.shape[1], channels))
     return noisy
 
 
 def shot_noise(values: Floats, photons: float, seeds: np.ndarray, channels: int) -> Floats:
-    """Of so many photons at full brightness; the Poisson distribution is taken for normal."""
+    """Add the noise of so many photons at full brightness; Poisson is taken for normal."""
     noisy: Floats = values + np.sqrt(values / photons) * _normal(seeds, values.shape[1], channels)
     return noisy
 

@@ -48,7 +48,7 @@ def elsewhere(tree: Mapping[str, Any], raw: object, called: str) -> tuple[str, .
 
 
 def is_whole(average: object, networks: Sequence[object]) -> bool:
-    """Whether what is called an average has as many tensors as a network of the same file."""
+    """Return whether a so-called average has as many tensors as a network of the same file."""
     return _tensors(average) >= _KEPT * max(map(_tensors, networks))
 
 

@@ -49,7 +49,7 @@ def _part(name: str) -> str:
 
 
 def is_one(file: Path) -> bool:
-    """Whether a file is a checkpoint of TensorFlow, or an archive of a ResNet of Big Transfer.
+    """Return whether a file is TensorFlow's checkpoint, or an archive of a Big Transfer ResNet.
 
     An archive of NumPy.
     """

@@ -82,7 +82,7 @@ class Components:
 
     @staticmethod
     def nothing(width: int) -> Components:
-        """Of features of which none varies."""
+        """Return the components of features of which none varies."""
         empty = np.zeros(0)
         return Components(
             np.zeros(width, bool), empty, 0.0, Power(*[empty] * 4), empty, np.zeros((0, 0))

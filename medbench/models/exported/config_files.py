@@ -72,7 +72,7 @@ def preprocessing(encoder: Encoder) -> dict[str, Any]:
 
 
 def timm_config(tower: Tower, width: int) -> dict[str, Any]:
-    """timm's `local-dir:` form, and under "medbench" what timm does not know of the encoder.
+    """Return timm's `local-dir:` form, and under "medbench" what timm does not know.
 
     width: of its features.
     """
@@ -131,7 +131,7 @@ def _only(record: Any, kinds: Mapping[str, Any], of: str) -> None:
 
 
 def is_fused(record: Any) -> bool:
-    """Whether a config.json is that of a fusion, whose encoders lie in folders of their own."""
+    """Return whether a config.json is a fusion's, whose encoders lie in folders of their own."""
     return isinstance(record, Mapping) and set(record) == {"medbench"}
 
 

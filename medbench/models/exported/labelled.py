@@ -32,6 +32,7 @@ class Labelled:
     grouped: bool
 
     def take(self, which: np.ndarray) -> Labelled:
+        """Return the images at `which`, an index (k,) or a mask (N,) bool."""
         return Labelled(
             [self.images[i] for i in which], self.labels[which], self.groups[which], self.grouped
         )

@@ -51,7 +51,10 @@ class Typical:
     threshold: float
 
     def distance(self, features: np.ndarray) -> np.ndarray:
-        """(M,) float64 of features (M, D), in standard deviations of a direction."""
+        """Return (M,) float64: the distances of features (M, D), in standard deviations.
+
+        They are those of a direction.
+        """
         z = (_directions(features) - self.mean) * self.scale
         inside = z @ self.components.T
         outside = np.maximum((z**2).sum(1) - (inside**2).sum(1), 0)

@@ -162,7 +162,7 @@ def tuned(
     requested: int | None = None,
     chosen: tuple[int, float] | None = None,
 ) -> Tuned:
-    """Train the network on the images at `draw`, inside `settings_of`.
+    """Train the network on the images at `draw`, (n,) index, inside `settings_of`.
 
     chosen: rank and rate, where an earlier search has found them; what is trained is the same.
     Where the budget, which asks for `requested` images, leaves too few to hold out

@@ -70,7 +70,10 @@ def train_mode(net: Net, recipe: FineTuneRecipe) -> None:
 
 
 def optimiser_of(net: Net, recipe: FineTuneRecipe, rate: float) -> torch.optim.Optimizer:
-    """Parameters with their share of the rate; weights alone decay, biases and norms do not."""
+    """Build the optimiser, each parameter with its share of the rate.
+
+    Weights alone decay, biases and norms do not.
+    """
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     shares = shares_by_depth(net.encoder, recipe.first_layer)
     for name, parameter in net.named_parameters():

@@ -162,7 +162,11 @@ def prepare(
     rate: float,
     requested: int | None = None,
 ) -> DrawState:
-    """Prepare the untrained state of a draw. requested: see `splits.validation_part`."""
+    """Prepare the untrained state of a draw.
+
+    pool: the features (N, D_i) of each member. labels: (N,), or (N, C) with NaN. groups: (N,).
+    draw: (n,) index into the pool. requested: see `splits.validation_part`.
+    """
     import torch
 
     device, own = pool[0].device, labels[draw]
@@ -255,7 +259,7 @@ def score_target(
 
 
 def score_held_out(model: Head, learner: DrawState, pool: Sequence[torch.Tensor]) -> HeldOut | None:
-    """Of the validation part, which chose the rate and the weights.
+    """Score the validation part, which chose the rate and the weights.
 
     A label of which one value was seen is NaN.
     """

@@ -340,7 +340,7 @@ def _keep(problems: Problems, kept: torch.Tensor, first: torch.Tensor) -> Proble
 
 
 def settle_bias(problems: Problems, w: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """At most three Newton steps on the bias alone, kept where they help: w and its gradient.
+    """Take at most three Newton steps on the bias alone, kept where they help: w, its gradient.
 
     Makes the duality gap exact.
     """

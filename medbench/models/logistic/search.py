@@ -37,7 +37,7 @@ Linear = tuple[torch.Tensor, torch.Tensor]  # weight (T, c, D) and bias (T, c), 
 
 
 def proposed(losses: Mapping[int, float], count: int, tie: float) -> list[int]:
-    """Which of `count` ascending penalties to solve next, given the losses of some.
+    """Return which of `count` ascending penalties to solve next, given the losses of some.
 
     None where the search is over.
     """

@@ -186,7 +186,7 @@ def _standard_blocks(
 
 
 def shares(images: int, columns: int) -> bool:
-    """Whether a part of so many images is rotated by the basis of all, not by one of its own."""
+    """Return whether a part of so many images is rotated by the basis of all."""
     return images > SHARE * columns
 
 

@@ -40,7 +40,7 @@ def _checked(matrices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def pseudoinverse(matrices: torch.Tensor, rtol: float) -> torch.Tensor:
-    """Of symmetric (..., n, n) float64, without eigenvalues below `rtol` of the largest."""
+    """Invert symmetric (..., n, n) float64, without eigenvalues below `rtol` of the largest."""
     if matrices.shape[-1] == 1:
         return torch.where(matrices != 0, 1 / torch.where(matrices != 0, matrices, 1), 0)
     if not matrices.is_cuda:

@@ -89,7 +89,7 @@ def train_stages(
     precision: str,
     stage: str,
 ) -> None:
-    """See `models.pretrain.pretrain`."""
+    """Train the stages one after another; see `models.pretrain.pretrain`."""
     world = DistributedContext.here()
     stages = plan_stages(data, recipes, world)
     total = round(stages[-1].views + stages[-1].steps * stages[-1].views_a_step)

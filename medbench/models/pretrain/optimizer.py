@@ -42,7 +42,7 @@ def make_optimiser(recipe: Recipe, objective: Objective) -> torch.optim.Optimize
 
 
 def set_rates(optimiser: torch.optim.Optimizer, recipe: Recipe, position: Position) -> float:
-    """Learning rate and weight decay of a step; returns the first."""
+    """Set learning rate and weight decay of a step, and return the first."""
     from lightly.utils.scheduler import cosine_schedule, cosine_warmup_schedule
 
     step, steps = position.step, position.steps

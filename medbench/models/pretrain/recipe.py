@@ -98,7 +98,7 @@ def of_views(recipes: tuple[Recipe, ...], views: int) -> tuple[Recipe, ...]:
 
 
 def step_of(batch: int, part: int, n_images: int) -> tuple[int, int]:
-    """Images of a step, and in how many parts of `part` at most.
+    """Return how many images a step has, and in how many parts of `part` at most.
 
     A paper's batch, or what n_images without the twentieth that may be held out allow.
 

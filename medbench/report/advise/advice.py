@@ -114,7 +114,7 @@ class LineAdvice:
         return said
 
     def cells(self) -> list[str]:
-        """Of a table: name, images, score, then each of `more`, then the target's labels."""
+        """Return a table's cells: name, images, score, each of `more`, then the target's labels."""
         shown = [self.curve.name, f"{self.curve.labelled:,.0f}", number_text(self.now)]
         shown += [
             "–"
@@ -133,7 +133,7 @@ class LineAdvice:
         return shown
 
     def records(self) -> list[dict[str, Any]]:
-        """Numbers for a program.
+        """Return the numbers for a program.
 
         One a size that is shown, the labels that there are first; NaN where nothing is said.
         """

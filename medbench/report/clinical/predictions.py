@@ -49,7 +49,10 @@ class LinePredictions:
     cases: CaseRule = "same"
 
     def take(self, which: np.ndarray) -> LinePredictions:
-        """Return the images at `which` (index or mask); the labelled subset's scores stay."""
+        """Return the images at `which`, an index (k,) or a mask (M,) bool.
+
+        The labelled subset's scores stay.
+        """
         draws = [
             replace(draw, probabilities=draw.probabilities[which], decisions=draw.decisions[which])
             for draw in self.draws
@@ -65,7 +68,10 @@ class LinePredictions:
         )
 
     def positives(self, c: int) -> tuple[np.ndarray, np.ndarray]:
-        """Of class (or label) c: known (k,) index, where it is known at all, and (k,) bool."""
+        """Return which images class (or label) c is known of, and which of these are positive.
+
+        known: (k,) index; positive: (k,) bool.
+        """
         return positives(self.labels, c)
 
     def each(self) -> Iterator[int]:

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 def cost(boards: Sequence[Leaderboard], metric: str | None, width: str) -> list[Drawing]:
     """Draw the score with the most labels against the seconds that it took.
 
-    Pretraining, embedding and fitting, mean over draws, on its machine.
+    Pretraining, embedding and fitting, mean over draws, on its machine. Raises UserError where no
+    finished line says what it cost.
     """
     every, boards = boards, readable(boards, metric)
     names, look, title = short_names(boards), line_looks(boards), left_out(every, boards)

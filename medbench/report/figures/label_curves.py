@@ -26,13 +26,14 @@ if TYPE_CHECKING:
 
 
 def curves(boards: Sequence[Leaderboard], metric: str | None, width: str) -> list[Drawing]:
-    """Score over labelled images, a panel a task.
+    """Draw the score over the number of labelled images, a panel a task.
 
     Means with 95 % intervals, each line named at its end.
 
     More than four lines: the best and the baseline in colour with bars, the others grey without; of
     more than twelve the best (`readable`). The baseline is the best line of `supervised`, else the
-    first line; its score with all labels is a line across.
+    first line; its score with all labels is a line across. Raises UserError where no board has two
+    finished label budgets.
     """
     boards = [
         board
@@ -167,7 +168,7 @@ def _range(values: Any) -> tuple[float, float]:
 
 
 def budget_ticks(board: Leaderboard) -> list[tuple[float, str]]:
-    """(labelled images, name and number) of each budget.
+    """Return (labelled images, name and number) of each budget.
 
     What stands too close to its right neighbour has no words.
     """

@@ -9,7 +9,7 @@ from medbench.report.leaderboard import Leaderboard, LeaderboardEntry, shown_axe
 
 
 def short_names(boards: Sequence[Leaderboard]) -> dict[str, str]:
-    """Line name -> the words of it that differ between lines, the method first.
+    """Return line name -> the words of it that differ between lines, the method first.
 
     In the order of the boards.
     """

@@ -22,7 +22,8 @@ def critical_difference(
     """Draw mean ranks over tasks with all labels.
 
     A bar joins what Nemenyi's test does not tell apart (Demsar 2006, figure 1). Of more than thirty
-    lines those of the best mean rank; ranks and tests are over all.
+    lines those of the best mean rank; ranks and tests are over all. Raises UserError without three
+    methods that are finished on two tasks.
     """
     from matplotlib.figure import Figure
 

@@ -20,7 +20,7 @@ def heatmap(boards: Sequence[Leaderboard], metric: str | None, width: str) -> li
     """Draw every line on every task: the number written, the shade its distance to the best.
 
     One task: its budgets; several: all labels. Of more lines than a page has room for, the best by
-    their mean place in the columns.
+    their mean place in the columns. Raises UserError without a finished line.
     """
     from matplotlib.figure import Figure
 

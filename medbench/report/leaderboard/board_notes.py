@@ -63,7 +63,7 @@ def external(board: Leaderboard) -> list[Note]:
 
 
 def judged(board: Leaderboard) -> list[Note]:
-    """How many lines were tried on these images: the best of many is better than it is.
+    """Say how many lines were tried on these images: the best of many is better than it is.
 
     [] before the first.
     """
@@ -113,7 +113,7 @@ def encoder_marks(board: Leaderboard) -> list[Note]:
 
 
 def have_seen(board: Leaderboard) -> list[Note]:
-    """One for each method whose weights have been trained on the data that is scored."""
+    """Return a note for each method whose weights were trained on the data that is scored."""
     scored = board.shift.get("data", board.data)
     methods = {
         row.cell.method
@@ -131,7 +131,7 @@ def judged_unit(board: Leaderboard) -> str:
 
 
 def is_quick(board: Leaderboard) -> bool:
-    """Whether any of its weights is of a quick pretraining."""
+    """Return whether any of its weights is of a quick pretraining."""
     return any(saw_few_views(row.provenance["budget"]) for line in board.lines for row in line.rows)
 
 

@@ -38,7 +38,7 @@ UNKNOWN = ClassGroups()
 def class_groups(
     about: Mapping[str, Any], target: str, rows: Sequence[tuple[Row, Store]]
 ) -> ClassGroups:
-    """Of the scored set `target`, of which a plan says `about`.
+    """Count the groups of the scored set `target`, of which a plan says `about`.
 
     rows: some of its rows and where they lie.
     """

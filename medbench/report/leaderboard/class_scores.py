@@ -40,9 +40,9 @@ class ClassScores:
 
 
 def class_scores(rows: Sequence[Row], stores: Sequence[Store]) -> ClassScores | None:
-    """Of the rows of one line, each in its results folder; None where predictions were not shared.
+    """Return the class scores of the rows of one line, each in its results folder.
 
-    A binary task has both its classes.
+    A binary task has both its classes. None where predictions were not shared.
     """
     try:
         labels = stores[0].target(str(rows[0].provenance["target"]))["labels"]

@@ -104,7 +104,7 @@ def _enough(images: np.ndarray, groups: np.ndarray) -> bool:
 
 
 def of_rows(rows: Sequence[Row], stores: Sequence[Store]) -> Degenerate:
-    """Of the rows of one line, each in its results folder.
+    """Say what is degenerate in the rows of one line, each in its results folder.
 
     Nothing where predictions were not shared.
     """

@@ -76,7 +76,10 @@ class LeaderboardEntry:
 
     @cached_property
     def plain(self) -> Mapping[str, np.ndarray]:
-        """metric -> (S,), NaN = undefined; empty unless complete."""
+        """Return the value of each metric of S seeds, name -> (S,) float64; NaN: undefined.
+
+        Empty for a line that is not complete.
+        """
         if not self.complete:
             return {}
         return {
@@ -85,7 +88,7 @@ class LeaderboardEntry:
         }
 
     def merit(self, metric: str) -> float:
-        """Mean over seeds of a complete line, turned round where lower is better."""
+        """Return the mean over seeds of a complete line, turned round where lower is better."""
         return METRICS[metric].sign * float(np.mean(self.plain[metric]))
 
     @cached_property
@@ -140,7 +143,7 @@ class LeaderboardEntry:
             )
 
     def sample(self, metric: str) -> stats.Sample:
-        """Of a complete line."""
+        """Return the sample of a complete line."""
         saved = self._saved(metric)
         return replace(saved, resamples=saved.resamples.astype(float))
 

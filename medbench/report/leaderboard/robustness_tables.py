@@ -32,7 +32,7 @@ class GapTable(NamedTuple):
 def tables(
     found: Sequence[Leaderboard], metric: str | None = None, detail: str = MEAN
 ) -> list[GapTable]:
-    """One for each task with shifted sets.
+    """Return a table for each task with shifted sets.
 
     detail: of corruptions "each" level, the "mean" over levels, or the mean over "all".
     """

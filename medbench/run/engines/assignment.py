@@ -105,7 +105,7 @@ def cells_hash(made: Plan) -> str:
 
 @contextmanager
 def telling_warnings(tell: Callable[[str], None]) -> Iterator[None]:
-    """Inside, what is logged as a warning or a failure is told in a line, too."""
+    """Tell in a line, too, what is logged inside as a warning or a failure."""
     handler = _Told(tell)
     log.addHandler(handler)
     try:

@@ -23,7 +23,7 @@ from medbench.tasks.phantoms.drawing import (
 
 
 def body(canvas: Canvas, rng: np.random.Generator, strength: Mapping[str, float]) -> Layers:
-    """Shape and ground colour: border, symmetry, how the pigment fades."""
+    """Draw shape and ground colour: border, symmetry, how the pigment fades."""
     radius = np.hypot(canvas.x, canvas.y) + 1e-9
     unit = (canvas.x + 1j * canvas.y) / radius
     swing = np.array([0.20, 0.06, 0.04, 0.03, 0.02, 0.02]) * rng.uniform(0.2, 1.2, 6)

@@ -110,7 +110,7 @@ def stroke(path: np.ndarray, width: float) -> np.ndarray:
 
 
 def splat(dots: np.ndarray) -> np.ndarray:
-    """(64, 64): a unit for each complex pixel position (n,), shared by the four nearest pixels."""
+    """Return (64, 64), one unit a complex position (n,), shared by the four nearest pixels."""
     dots = dots[
         (dots.real > 1) & (dots.real < SIZE - 1) & (dots.imag > 1) & (dots.imag < SIZE - 1)
     ] - (0.5 + 0.5j)
