@@ -72,7 +72,7 @@ class TaskData:
 
     @cached_property
     def pixels(self) -> dict[str, dict[str, int]]:
-        """Of each part: the ingredients of its pixels and of the training images'."""
+        """The ingredients of each part's pixels, and of the training images'."""
         train = images.pixel_ingredients(self.hashes[self.where("train")])
         return {
             part: train | images.pixel_ingredients(self.hashes[self.where(part)])
@@ -142,7 +142,7 @@ class TaskData:
 
     @cached_property
     def examples(self) -> dict[str, Examples]:
-        """Of each part: what is labelled, drawn and scored."""
+        """The examples of each part: what is labelled, drawn and scored."""
         return {name: examples_of(split, self.by) for name, split in self.parts.items()}
 
     def where(self, part: str) -> slice:

@@ -23,7 +23,7 @@ class JoinedRows:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """As of one array."""
+        """The shape, as of one array."""
         return (len(self), *self.packs[0].shape[1:])
 
     def into(self, index: np.ndarray, out: np.ndarray) -> None:

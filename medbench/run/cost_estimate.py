@@ -50,7 +50,7 @@ class Cost:
 
     @property
     def solve_seconds(self) -> float | None:
-        """Of all missing cells; None where one is not known."""
+        """The seconds of all missing cells; None where those of one are not known."""
         known = [seconds for seconds in self.solving.values() if seconds is not None]
         return sum(known) if len(known) == len(self.solving) else None
 

@@ -277,9 +277,8 @@ class StoredResults:
     def target(self, name: str) -> dict[str, np.ndarray]:
         """Return the scored set that a row's provenance names: ids, labels, groups.
 
-        And bags, and meta_COLUMN for each column of its metadata, where they were saved (older
-        folders have neither).
-        Raises UserError where it is not there.
+        Bags, and meta_COLUMN for each column of its metadata, are there where they were saved
+        (older folders have neither). Raises UserError where it is not there.
         """
         place = self._target_file(name)
         try:

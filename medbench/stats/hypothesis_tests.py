@@ -188,7 +188,7 @@ def swaps(groups: np.ndarray, n_permutations: int) -> np.ndarray:
 
     Whole groups are exchanged, by fair coin. groups: (N,).
 
-    The two methods' answers stacked, (2N, ...), with weights [1 - s, s] and [s, 1 - s] are both
+    The two methods' answers, stacked (2N, ...), with weights [1 - s, s] and [s, 1 - s] are both
     sides of every permutation in one call of `metrics.score`. Scores of two methods are on one
     scale only as ranks: see `permutation_p`.
     """

@@ -22,7 +22,7 @@ def row_metrics(
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Return metric -> value, low, high (95 %; None: undefined), as `Row.metrics` has them.
 
-    And metric -> (R,) of the resamples `weights` (N, R).
+    Also returns metric -> (R,) of the resamples `weights` (N, R).
 
     The arrays are as `metrics.score` takes them.
     """

@@ -33,7 +33,7 @@ class CsvRows:
 
     @property
     def line(self) -> int:
-        """Of the file, where the row ends that was read last."""
+        """The line of the file where the row ends that was read last."""
         return int(self.reader.line_num) + self.skipped
 
 

@@ -37,7 +37,7 @@ def corruptions_of(
 ) -> tuple[dict[str, list[tuple[Corruption, int]]], list[Note]]:
     """Return task name -> the kinds and levels of damage that its test images get.
 
-    And notes on kinds that fit some of several tasks alone.
+    Also returns notes on kinds that fit some of several tasks alone.
 
     Raises UserError for a kind that fits none of the tasks, or is unknown, and for a level that is
     none.

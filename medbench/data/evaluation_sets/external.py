@@ -35,7 +35,7 @@ def shifts_of(
 ) -> tuple[dict[str, list[tuple[Task, Shift]]], list[Note]]:
     """Return task name -> the other tasks it is scored on, with their mapped labels.
 
-    And notes on those that some of several tasks have no labels for.
+    Also returns notes on those that some of several tasks have no labels for.
 
     Raises UserError, before any image is looked for, for a name that no task of the run has a
     mapping for, and for one that is given twice.

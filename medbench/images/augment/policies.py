@@ -155,7 +155,7 @@ def mae_views(modality: str = "") -> tuple[Crop, ...]:
 def nielsen2023_views() -> tuple[Crop, ...]:
     """Return two large and five small views of Nielsen et al. 2023.
 
-    For blood cells, endoscopy and dermoscopy (IPMI-ICNS-UKE/sparsam), from
+    They are made for blood cells, endoscopy and dermoscopy (IPMI-ICNS-UKE/sparsam), from
     sparsam/data_augmentation.py and configs/dino_config.yml: made for 256 pixels; the blur's kernel
     has 11 pixels at either size.
     """

@@ -51,9 +51,9 @@ class Typical:
     threshold: float
 
     def distance(self, features: np.ndarray) -> np.ndarray:
-        """Return (M,) float64: the distances of features (M, D), in standard deviations.
+        """Return how far features (M, D) are from the training images, (M,) float64.
 
-        They are those of a direction.
+        The unit is the standard deviation of a direction.
         """
         z = (_directions(features) - self.mean) * self.scale
         inside = z @ self.components.T

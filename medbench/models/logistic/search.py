@@ -324,7 +324,7 @@ def aligned(n: int) -> int:
 
 
 def padded(features: torch.Tensor, parts: Sequence[torch.Tensor]) -> tuple[int, int]:
-    """Return images and columns of the problems of such parts.
+    """Return how many images and columns the problems of such parts have.
 
     The columns follow from the padded images: a block's parts have one shape.
     """

@@ -17,5 +17,5 @@ class Position:
 
     @property
     def share(self) -> float:
-        """Of the stage that is done, in [0, 1)."""
+        """The share of the stage that is done, in [0, 1)."""
         return self.step / self.steps

@@ -78,7 +78,7 @@ class Leaderboard:
 
     @property
     def own(self) -> Leaderboard:
-        """Without somebody else's predictions."""
+        """The board without somebody else's predictions."""
         return replace(self, lines=[line for line in self.lines if not line.cell.external])
 
     def at(self, budget: str) -> list[LeaderboardEntry]:

@@ -93,7 +93,7 @@ class LeaderboardEntry:
 
     @cached_property
     def class_scores(self) -> ClassScores | None:
-        """Of a complete line; None where predictions were not shared."""
+        """The class scores of a complete line; None where predictions were not shared."""
         return class_scores(self.rows, self.stores)
 
     @cached_property

@@ -54,6 +54,7 @@ class Prediction:
 
     @cached_property
     def value(self) -> np.ndarray:
+        """The predicted score at each size, (H,) float64."""
         return self._score(self.location)
 
     def interval(self, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:
@@ -66,15 +67,17 @@ class Prediction:
 
     @cached_property
     def ends(self) -> tuple[np.ndarray, np.ndarray]:
-        """Its 90 % interval."""
+        """The 90 % interval: (low, high), each (H,) float64."""
         return self.interval()
 
     @property
     def low(self) -> np.ndarray:
+        """The lower end of the 90 % interval, (H,) float64."""
         return self.ends[0]
 
     @property
     def high(self) -> np.ndarray:
+        """The upper end of the 90 % interval, (H,) float64."""
         return self.ends[1]
 
     def _score(self, error: np.ndarray) -> np.ndarray:
