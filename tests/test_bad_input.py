@@ -137,7 +137,7 @@ def refused(
         ),
         *(
             (["--pretrain", views], f"re:Unknown pretraining budget '{views}'.* from 1000 to ")
-            for views in ("999", "5e4", "05000", "1000000001", "9" * 5000)
+            for views in ("999", "5e4", "05000", "1000000001")
         ),
         (
             ["--methods", "dvme", "--protocols", "knn"],

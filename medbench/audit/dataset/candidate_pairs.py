@@ -74,6 +74,10 @@ class NearHashes:
             self._bits |= near
             yield from sorted(near, key=lambda pair: (near[pair], pair))
 
+    def end(self) -> None:
+        """Tell that no more pairs are taken."""
+        self._search.end()
+
     def bits(self, pairs: Sequence[tuple[int, int]]) -> dict[tuple[int, int], int]:
         """Return in how many bits the near ones of these differ.
 

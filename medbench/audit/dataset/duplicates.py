@@ -176,6 +176,7 @@ def near(
     by_hash = iter(near_hashes)
     nearest = list(islice(by_hash, 1))
     if not by_points and not nearest:
+        near_hashes.end()
         return nothing
     judge = _Judge(pack)
     random = judge.random(groups, effort.random)
@@ -186,6 +187,7 @@ def near(
         judge.search(order, threshold.sure, effort.patience, limit)
         for order in (((i, j) for i, j, _ in by_points), chain(nearest, by_hash))
     )
+    near_hashes.end()
     report_progress("aligning pairs", limit, limit, "pairs")
     verdicts = judge.verdicts(threshold)
     doubtful = judge.doubtful(threshold)[: effort.closer + n // 10] if read else []

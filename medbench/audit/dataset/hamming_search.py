@@ -140,6 +140,11 @@ class Search:
                 ]
             )
             before = max(before, step.sure)
+        self.end()
+
+    def end(self) -> None:
+        """Tell that nothing more is taken of what `of` yields."""
+        report_progress("comparing hashes", self.far, self.far, "bits")
 
     def _few_bits(self) -> int:
         """Return how many bits few chunks make sure; -1: none."""
