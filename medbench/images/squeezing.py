@@ -31,7 +31,7 @@ class PackForm(NamedTuple):
 
 
 class PackPlace(NamedTuple):
-    """A pack's file, finished or partial, and what its rows are."""
+    """A pack's file, finished or partial, and what its rows are. size: px of a side."""
 
     file: str
     size: int

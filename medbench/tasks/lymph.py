@@ -59,7 +59,10 @@ def _read(root: Path, name: str) -> Split:
 
 
 def load_kaggle(root: Path) -> dict[str, Split]:
-    """Read the three parts of the labelled patches, each by itself. Raises UserError."""
+    """Read the three parts of the labelled patches, each by itself.
+
+    Raises UserError where a file is missing or its labels are not as published.
+    """
     file = reading.first_existing(root, ["train_labels.csv"], "lymph-kaggle")
     table = reading.read_table(file, ("id", "label"), "lymph-kaggle")
     ids = reading.once(table["id"], file)
