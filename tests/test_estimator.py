@@ -49,8 +49,9 @@ def test_same_scores_as_the_protocol(classes):
         probe.penalty_ == scores.chosen["penalty"]
         and probe.chosen_["rule"] == scores.chosen["rule"]
     )
+    # classes in another order are the mirrored problem, which stops elsewhere inside the tolerance
     np.testing.assert_allclose(
-        probe.predict_proba(images), scores.probabilities[:, order], atol=1e-6
+        probe.predict_proba(images), scores.probabilities[:, order], atol=3e-6
     )
     assert (probe.predict(images) == np.array(["b", "a", "c"])[scores.decisions]).all()
     assert probe.certificate_["gradient"] <= linear.FINAL_TOLERANCE

@@ -158,9 +158,10 @@ def test_weights_of_a_model(
         "head.safetensors",
         "classes.json",
         "operating_points.json",
+        "evidence.json",
     ):
         (model / name).write_text("{}")
-    closed(model / "model.safetensors")
+    closed(model / "config.json")
     assert re.search(
-        r"model\.safetensors: Permission denied", said("predict", model, folder, "--out", "p.csv")
+        r"config\.json: Permission denied", said("predict", model, folder, "--out", "p.csv")
     )
