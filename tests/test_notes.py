@@ -183,7 +183,7 @@ def test_every_committed_row_has_a_budget_where_it_was_trained() -> None:
     for file in sorted((ROOT / "results").glob("*/rows.jsonl")):
         for line in file.read_text(encoding="utf-8").splitlines():
             row = Row.from_json(parsed(line))
-            trained = "standard" if file.parent.name == "derm-standard" else "quick"
+            trained = "standard" if file.parent.name in ("derm-standard", "derm-lora") else "quick"
             assert row.provenance["budget"] == (trained if row.provenance["pretraining"] else None)
             assert len(row.provenance["member_weights"]) == len(row.provenance["members"])
 
