@@ -134,7 +134,7 @@ def test_compare_begins_with_the_answer_and_says_these_weights(tmp_path: Path) -
     )
     first, *rest = compare.sentences([store], None, 0.01)
     assert first.endswith(
-        " This is said of these weights: --pretrain-seeds 3 asks about the methods."
+        " random was drawn once: this is said of its weights, --pretrain-seeds 3 asks about the method."
     )
     assert "supervised is better than random (these weights): +0.300" in "\n".join(rest)
     assert any(one.strip().startswith("These weights: pretrained or drawn once.") for one in rest)
@@ -216,7 +216,7 @@ def test_a_p_of_several_pretrainings_is_of_the_methods_and_says_so(tmp_path: Pat
     made = answer(board, "auc")
     assert (
         made is not None
-        and "these weights" not in made.text
+        and " once: " not in made.text
         and not any(one.drawn_once for one in board.lines)
     )
 

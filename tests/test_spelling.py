@@ -196,7 +196,7 @@ def test_patients_in_two_spellings_are_refused_and_never_joined(
     said = capsys.readouterr().err
     assert "20 groups look like another one that is spelled otherwise" in said
     assert (
-        "spell each group in one way; name those that are two by more than that (a-7, b-7), or run with --allow-leak"
+        "spell each group in one way; let different ones differ by more than spaces, case, signs and zeros, or run with --allow-leak"
         in said
     )
     assert medbench(*command, "--allow-leak") == 0

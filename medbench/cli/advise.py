@@ -82,6 +82,7 @@ def advise(
     from medbench.cli import screen
     from medbench.report.advise import picture as drawing
 
+    place = [Path(str(one).removeprefix("folder:")) for one in place]
     times = _times(more)
     outputs(picture, as_json)
     form = drawing.form_of(picture) if picture else ""

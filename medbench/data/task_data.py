@@ -333,11 +333,12 @@ def check_spellings(task: Task, parts: Collection[Split], *, allow_leak: bool) -
             shown = ", ".join(
                 f"{_seen(one)} and {_seen(other)}" for one, other in pairs[:_PAIRS]
             ) + (" ..." if len(pairs) > _PAIRS else "")
-            what = f"{len(pairs)} {word}s look like another one that is spelled otherwise: {shown}"
+            looks = f"1 {word} looks" if len(pairs) == 1 else f"{len(pairs)} {word}s look"
+            what = f"{looks} like another one that is spelled otherwise: {shown}"
             if not allow_leak:
                 raise UserError(
                     f"{what}. Taken as two, images of one could stand in train and test.",
-                    then=f"spell each {word} in one way; name those that are two by more than that (a-7, b-7), or run with --allow-leak, which"
+                    then=f"spell each {word} in one way; let different ones differ by more than spaces, case, signs and zeros, or run with --allow-leak, which"
                     " takes them as they are written and marks every table",
                 )
             marks.append(Mark("leak", f"{what}; taken as they are written"))

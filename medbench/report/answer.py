@@ -63,8 +63,10 @@ class Answer:
         It begins in lower case, as it stands behind a board's title.
         """
         first = f"{self.board.called(self.best[0])} has the best {METRICS[self.metric].title}"
-        said = [f"with {self._labels()} {first}: {self._score()}", self._others(), self.saved]
-        return " ".join(f"{part}." for part in [*said, *self._since(), *self._more()] if part)
+        said = [f"with {self._labels()} {first}: {self._score()}", self._others()]
+        return " ".join(
+            f"{part}." for part in [*said, *self._since(), self.saved, *self._more()] if part
+        )
 
     @property
     def _alone(self) -> bool:
@@ -107,19 +109,35 @@ class Answer:
     def _since(self) -> list[str]:
         if self._alone or self.since == self._last or len(self.best) == self.lines:
             return []
-        return [f"From {_budget(self.since)} on no other line is among the best"]
+        here = "them" if len(self.best) > NAMED + 1 else "these"
+        return [
+            f"From {_budget(self.since)} on the best is one of {here}: every other line is told from it"
+        ]
 
     def _more(self) -> list[str]:
-        weights = "This is said of these weights: --pretrain-seeds 3 asks about the methods"
+        weights = [self._once()] if self.weights else []
         if not self._alone:
-            return [self._bottleneck(), *([weights] if self.weights else [])]
-        if self.weights:
-            return [weights]
+            return [self._bottleneck(), *weights]
+        if weights:
+            return weights
         return [
             "There is no other line to compare it with"
             if self.lines == 1
             else "Nothing is left to be told between these lines"
         ]
+
+    def _once(self) -> str:
+        """Say whose weights were made once, so that nothing is said of the method."""
+        *rest, last = self.weights
+        those = (
+            " and ".join(filter(None, (", ".join(rest), last)))
+            if len(self.weights) <= NAMED
+            else f"{len(self.weights)} methods"
+        )
+        drawn = [name == "random" for name in self.weights]
+        how = "drawn" if all(drawn) else "pretrained or drawn" if any(drawn) else "pretrained"
+        were, their, many = ("were", "their", "s") if rest else ("was", "its", "")
+        return f"{those} {were} {how} once: this is said of {their} weights, --pretrain-seeds 3 asks about the method{many}"
 
     def _bottleneck(self) -> str:
         group = f"test {self.board.about['groups'] or 'image'}s"
@@ -187,7 +205,7 @@ def answer(board: Leaderboard, metric: str) -> Answer | None:
     lucky = METRICS[metric].sign * optimism(
         [line.merit(metric) for line in known], found.covariance
     )
-    weights = tuple(board.called(line) for line in last if line.drawn_once)
+    weights = tuple(dict.fromkeys(line.cell.method for line in last if line.drawn_once))
     verdicts = {
         pair.second: pair.verdict for pair in comparisons(board, metric, budgets=budgets[-1:])
     }

@@ -41,7 +41,12 @@ def allowing_for_the_choice(choice: ModelChoice) -> list[str]:
         f"were judged on these images at once (Bonferroni). This line was taken {how}; who takes the best line of the {board.target} part takes its luck, too"
     )
     made = answer(board, metric)
-    if made is not None and made.best[0] is line and not np.isnan(made.corrected):
+    if (
+        made is not None
+        and made.best[0] is line
+        and made.lines > 1
+        and not np.isnan(made.corrected)
+    ):
         best = number_format.number_text(made.corrected)
         said += f": it is the best there, and {best} once corrected for having been the best of {made.lines}"
     return [f"{said}."]

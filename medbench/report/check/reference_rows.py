@@ -40,8 +40,7 @@ def read_rows(
     plan = Store(place).plan().cells if place.is_dir() else ()
     file = place / "rows.jsonl" if place.is_dir() else place
     if not file.is_file() and not plan:
-        near = [str(other) for other in sorted(Path("results").glob("*/rows.jsonl"))]
-        raise UserError(f"There are no rows in {place}.", allowed=near, given=str(place), then=then)
+        raise UserError(f"There are no rows in {place}.", then=then)
     try:
         # of a plan whose cells all failed
         text = file.read_text(encoding="utf-8") if file.exists() else ""
