@@ -15,7 +15,8 @@ import pytest
 
 from medbench import Grid, UserError
 from medbench.data import task_data
-from medbench.run import execution, labelled_subsets, planning
+from medbench.models import encoders
+from medbench.run import execution, labelled_subsets, planning, units
 from medbench.schema import Mark, Scores, Split, Task, registry
 
 BASE = Task(
@@ -105,6 +106,22 @@ def cells(**changes: object) -> dict[tuple[object, ...], str]:
     changes."""
     planned = planning.plan(replace(Grid(data="phantom"), **changes)).cells  # type: ignore[arg-type]
     return {(p.cell.method, p.cell.labels, p.cell.seed): p.fingerprint for p in planned}
+
+
+def test_a_task_whose_groups_nobody_knows_says_so() -> None:
+    (mark,) = task_data._whose(replace(BASE, groups=None))
+    assert mark.text.startswith("groups unknown: ")
+    assert task_data._whose(replace(BASE, groups="patient")) == ()
+
+
+def test_the_author_of_a_method_is_told_what_weights_gave(tmp_path: Path) -> None:
+    method = replace(registry.method("supervised"), name="mine", weights=lambda *_: "nonsense")
+    found = encoders.encoder("tf_efficientnet_lite0", 64)
+    with pytest.raises(
+        UserError,
+        match=r"test_grid\.py, line \d+: weights of 'mine' gave str\. Allowed: a medbench\.Weights",
+    ):
+        units.starting_weights(method, found, 0, Grid(), tmp_path)
 
 
 def test_the_author_of_a_task_is_told_what_load_gave(tmp_path: Path) -> None:

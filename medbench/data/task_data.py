@@ -208,7 +208,7 @@ def open_task(
         *said,
         *of_cases,
         # of the real images: where they come from, what is known of them
-        *(task.marks if data != "phantom" else ()),
+        *((task.marks or _whose(task)) if data != "phantom" else ()),
         *([Mark("partial", lacking)] if lacking else []),
         *check_parts(
             task, parts, grid.target, allow_leak=grid.allow_leak, allow_partial=grid.allow_partial
@@ -235,6 +235,12 @@ def open_task(
     return TaskData(
         task, data, parts, hashes, fingerprint(content, hashes, *bags), tuple(marks), by=grid.by
     )
+
+
+def _whose(task: Task) -> tuple[Mark, ...]:
+    """Say of a task without marks of its own that nobody knows its groups; () where they are."""
+    said = "groups unknown: images of one patient may stand on both sides"
+    return (Mark("remark", said),) if task.groups is None else ()
 
 
 def locate(task: Task, data: str | None, cache_dir: Path) -> tuple[Path | None, str]:

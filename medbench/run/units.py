@@ -26,6 +26,7 @@ from medbench.schema import (
     registry,
     written_by,
 )
+from medbench.schema.errors import place_of
 from medbench.schema.ingredients import raised
 from medbench.schema.methods import stated_views
 
@@ -133,8 +134,16 @@ def starting_weights(
         and checkpoints.default_checkpoint(method.name, encoder.architecture) is not None
     )
     source = grid.source if grid.source != "auto" else "imagenet" if official else method.sources[0]
-    with written_by(method.weights, f"weights of '{method.name}'"):
-        return source, method.weights(encoder, source, pretrain_seed, cache_dir)
+    what = f"weights of '{method.name}'"
+    with written_by(method.weights, what):
+        found = method.weights(encoder, source, pretrain_seed, cache_dir)
+    if not isinstance(found, Weights):
+        raise UserError(
+            f"{place_of(method.weights)}: {what} gave {type(found).__name__}.",
+            allowed=["a medbench.Weights"],
+            then="mend that file",
+        )
+    return source, found
 
 
 def member_encoder(
