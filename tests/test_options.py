@@ -17,7 +17,7 @@ import pytest
 
 import medbench as package
 from medbench.cli.options import app, command_line
-from medbench.run import feature_audit, planning, pretrain_only
+from medbench.run import feature_audit, labelled_subsets, planning, pretrain_only
 from medbench.run.command_line import asking, command
 from medbench.schema import OPTIONS, Grid, UserError
 
@@ -60,7 +60,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Grid
 
     for module, name in (
         (planning, "plan"),
-        (planning, "splits"),
+        (labelled_subsets, "splits"),
         (pretrain_only, "alone"),
         (feature_audit, "audit_features"),
     ):
