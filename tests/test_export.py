@@ -40,6 +40,7 @@ from medbench.models.exported import (
     write,
 )
 from medbench.models.exported.components import Components
+from medbench.models.exported.tensor_files import put_arrays
 from medbench.models.exported.training_vectors import NeighbourHead, SupportHead
 from medbench.models.hub import vision_tower
 from medbench.models.hub.named import weights as named_weights
@@ -101,6 +102,13 @@ def saved(line: str) -> tuple[dict[str, np.ndarray], list[str]]:
         if (row.cell.method, row.cell.protocol) == (method, protocol)
     )
     return store.scores(row), store.target(str(row.provenance["target"]))["ids"].tolist()
+
+
+def test_tensors_are_for_whoever_may_read_other_new_files(tmp_path: Path) -> None:
+    put_arrays(tmp_path / "head.safetensors", {"a": np.zeros(2)})
+    (tmp_path / "other").write_text("")
+    modes = {file.stat().st_mode for file in tmp_path.iterdir()}
+    assert len(modes) == 1
 
 
 def test_a_model_gives_what_the_row_scored_and_a_killed_prediction_goes_on(

@@ -172,7 +172,12 @@ def _use(choice: ModelChoice, making: Making) -> list[str]:
         "medbench validate FOLDER labelled.csv                     # is it as good on images of your own?",
         "```",
         "",
-        f"In Python `medbench.load(FOLDER).predict_proba(files)`. {timms}",
+        "A row holds a probability for each class, the decision and `unlike`: yes where an image is unlike the training images, so that its "
+        "probabilities are not to be believed. `--at` decides by the thresholds below, several classes or none; `--calibrated` changes what is "
+        "printed, not the decision; `--coverage` adds a set of classes. An image that cannot be read has an empty row, and the exit code is 3.",
+        "",
+        f"In Python `medbench.load(FOLDER).predict_proba(files)`, a list of paths: it decodes and resizes them as for training, which another "
+        f"program does otherwise. {timms}",
         "",
         f"{_seen(choice, making)} `head.safetensors` holds the classifier; there is no pickle.",
     ]
@@ -238,7 +243,7 @@ def _points(choice: ModelChoice, seen: Seen, making: Making) -> list[str]:
         if making.tuned or making.own_head
         else f"Chosen on {held} by models that did not see them"
     )
-    told = f"{told}; each class against the rest."
+    told = f"{told}; each class against the rest, on probabilities as given, not on calibrated ones. Exact numbers: `operating_points.json`."
     heat = (
         f"Temperature {t:.3g}: `--calibrated` applies it."
         if t is not None

@@ -52,6 +52,9 @@ def _on_disk(save: Callable[[Path], object]) -> Callable[[Path], None]:
             if not code:
                 raise
             raise OSError(int(code[1]), os.strerror(int(code[1]))) from error
+        mask = os.umask(0)  # safetensors writes for its owner alone; a service is another user
+        os.umask(mask)
+        file.chmod(0o666 & ~mask)
 
     return saved
 
