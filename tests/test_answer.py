@@ -51,8 +51,8 @@ def test_one_best_is_named_with_the_fewest_labels_from_which_on_it_is(tmp_path: 
     ten = [line(m, "10%", 0.9 if m == "a" else 0.8) for m in methods]
     hundred = [line(m, "100%", 0.95 if m == "a" else 0.8, seeds=1) for m in methods]
     assert told(tmp_path, *one, *ten, *hundred) == (
-        "t (T), test: with 10% of the labels or more a has the best AUC: 0.950 [0.907, 0.990] at 100%, or 0.950 once corrected for having been chosen "
-        "among 3. All of the 2 others are told from it. Nothing is left to be told between these lines."
+        "t (T), test: with 10% of the labels or more a has the best AUC: 0.950 [0.907, 0.990] at 100%, or 0.950 corrected for "
+        "the choice among 3. All 2 others are significantly worse."
     )
 
 
@@ -61,7 +61,7 @@ def test_it_says_how_many_labels_the_best_saves(tmp_path: Path) -> None:
     many = [line("supervised", "100%", 0.8, seeds=1), line("simclr", "100%", 0.9, seeds=1)]
     said = told(tmp_path / "a", *few, *many)
     assert re.search(
-        r" simclr reaches supervised at 100% with 5\.\d % of the labels \(95 %: [\d.]+ % to [\d.]+ %\)\. ",
+        r" simclr reaches supervised at 100% with 5\.\d % of the labels \(95 %: [\d.]+ % to [\d.]+ %\)\.",
         said,
     )
     worse = [line("supervised", "100%", 0.8, seeds=1), line("simclr", "100%", 0.7, seeds=1)]
@@ -80,9 +80,9 @@ def test_what_cannot_be_told_from_the_best_is_named_and_what_keeps_it(tmp_path: 
     )
     assert (
         "with 10% of the labels a has the best AUC" in said
-        and ". b cannot be told from it. To tell b from it, test " in said
+        and ". b is not significantly worse. To separate b from it, more test " in said
     )
-    assert "are the bottleneck (100% of the interval): about" in said
+    assert "s help most (100% of the interval's variance): about " in said
 
 
 def test_unsteady_draws_are_named_as_the_bottleneck(tmp_path: Path) -> None:
@@ -90,8 +90,8 @@ def test_unsteady_draws_are_named_as_the_bottleneck(tmp_path: Path) -> None:
         tmp_path, line("a", "10%", 0.90), line("b", "10%", 0.87, spread=0.03), line("c", "10%", 0.6)
     )
     assert (
-        "To tell b from it, draws of the labels are the bottleneck" in said
-        and "would do, there are 3" in said
+        "To separate b from it, more draws of the labels help most" in said
+        and "would be enough, instead of 3." in said
     )
 
 
@@ -109,7 +109,7 @@ def test_what_is_best_of_many_alike_owes_a_part_of_it_to_luck(tmp_path: Path) ->
     (board,) = leaderboards(store)
     made = answer(board, "auc")
     assert made is not None and made.lines == 9 and 0.005 < made.score - made.corrected < 0.02
-    assert ". None of the 8 others can be told from it." in made.text
+    assert ". None of the 8 others is significantly worse." in made.text
 
 
 def test_an_unfinished_budget_has_no_answer(tmp_path: Path) -> None:
@@ -134,10 +134,10 @@ def test_compare_begins_with_the_answer_and_says_these_weights(tmp_path: Path) -
     )
     first, *rest = compare.sentences([store], None, 0.01)
     assert first.endswith(
-        " random was drawn once: this is said of its weights, --pretrain-seeds 3 asks about the method."
+        " random was drawn once, so this holds for its weights only; --pretrain-seeds 3 tests the method."
     )
     assert "supervised is better than random (these weights): +0.300" in "\n".join(rest)
-    assert any(one.strip().startswith("These weights: pretrained or drawn once.") for one in rest)
+    assert any(one.strip().startswith("(these weights): pretrained or drawn once") for one in rest)
 
 
 def test_the_page_begins_with_the_same_sentence(tmp_path: Path) -> None:
@@ -163,10 +163,9 @@ def test_a_p_of_one_beside_an_interval_without_0_is_explained_where_it_stands(
         ],
     )
     said = compare.sentences([store], None, 0.0, every_pair=True)
-    explained = [one for one in said if "Alone this pair has p" in one]
+    explained = [one for one in said if "This pair alone has p" in one]
     assert explained and all(
-        "not decidable" in one and "allows for all that were asked about" in one
-        for one in explained
+        "not decidable" in one and "is corrected for the whole family" in one for one in explained
     )
     (board,) = leaderboards(store)
     for pair in compare.compare(board, "auc", 0.0):
@@ -205,12 +204,12 @@ def test_a_p_of_several_pretrainings_is_of_the_methods_and_says_so(tmp_path: Pat
     fill(store, rows)
     (said,) = [one for one in compare.sentences([store], None, 0.01) if "a is better than b" in one]
     assert (
-        " That is of the methods, over their pretrainings; of these weights alone p < 0.001."
+        " This p is for the methods, over their pretrainings; for these weights alone p < 0.001."
         in said
     )
     (board,) = leaderboards(store)
     (note,) = pretraining_notes(board, "auc")
-    assert note.text.startswith("Standard deviation of AUC from one pretraining to another")
+    assert note.text.startswith("Standard deviation of AUC between pretrainings")
     assert ": 10% a 0.010 (0.004), b 0.010 (0.004)." in note.text
     assert note in notes(board)
     made = answer(board, "auc")

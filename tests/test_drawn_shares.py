@@ -23,7 +23,7 @@ KINDS = Path(__file__).parents[1] / "results" / "kinds"
 def numbers(text: str, budget: str) -> list[float]:
     """The percentages that a note says of a budget."""
     (of_budget,) = [
-        part for part in re.split(r"[;.] |: (?=\d)", text) if part.startswith(f"{budget} holds")
+        part for part in re.split(r"[;.] |: (?=\d)", text) if part.startswith(f"{budget} contains")
     ]
     return [float(n) for n in re.findall(r"([\d.]+) %", of_budget)]
 
@@ -35,7 +35,7 @@ def test_a_class_of_one_image_is_a_hundred_percent_of_itself_at_one_percent() ->
         {"1%": [held(labels[draw], 3)]}, held(labels, 3), ("a", "b", "c"), several=False, task="own"
     )
     assert note.kind == "enriched" and note.text.startswith(
-        "own: 1% holds 1.5 % of the images and 100 % of c. A published fraction"
+        "own: 1% contains 1.5 % of the images and 100 % of c. A published fraction"
     )
 
 
@@ -51,7 +51,7 @@ def test_images_of_several_labels_are_told_with_the_sum_of_their_findings_and_wh
     (note,) = share_notes({**drawn, "100%": [pool]}, pool, ("x", "y"), several=True)
     # 13 of 60 findings in two draws, 10 of 40 of x
     assert (
-        "10% holds 10 % of the images, 21.7 % of the findings and 25 % of x (mean of 2 draws)"
+        "10% contains 10 % of the images, 21.7 % of the findings and 25 % of x (mean of 2 draws)"
         in note.text
     )
     assert (

@@ -97,7 +97,7 @@ def test_it_stands_in_every_table_and_says_what_it_cannot_know(
     assert medbench("compare", "results", "--with", "file.csv", "--only", "method=supervised") == 0
     said = capsys.readouterr().out
     assert (
-        "EXTERNAL: our classifier is somebody else's predictions. medbench cannot know how many labels"
+        "EXTERNAL: our classifier: predictions made elsewhere. medbench cannot know how many labels"
         in said
     )
     assert "Family: against our classifier" in said

@@ -69,7 +69,7 @@ def test_rows_that_are_deleted_and_replaced_stay_counted_and_every_table_says_so
 ) -> None:
     store = results("a", [row("a"), row("b"), row("b", seed=1)])
     assert (
-        "- 2 lines were judged on these images so far; replaced and deleted rows count, too."
+        "- 2 lines have been scored on these images so far, replaced and deleted ones included."
         in markdown(store)
     )
     file = store.folder / "rows.jsonl"
@@ -79,8 +79,8 @@ def test_rows_that_are_deleted_and_replaced_stay_counted_and_every_table_says_so
     (board,) = leaderboards(Store(store.folder))
     assert (len(board.lines), board.judged) == (2, 3)
     assert (
-        "- 3 lines were judged on these images so far, 1 of which are not in this table; replaced"
-        in markdown(Store(store.folder))
+        "- 3 lines have been scored on these images so far, replaced and deleted ones included, 1 of "
+        "which are not in this table." in markdown(Store(store.folder))
     )
 
 

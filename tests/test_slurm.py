@@ -63,6 +63,9 @@ def interrupted(grid: Grid, folder: Path) -> tuple[int, str]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # a command behind `&` would ignore it
     ) as process:
         assert process.stderr is not None
         said = next((line for line in process.stderr if line.startswith("Submitted SLURM")), "")

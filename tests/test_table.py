@@ -167,14 +167,14 @@ def test_a_metric_that_is_not_there_is_refused(store: Store) -> None:
 def test_marks_are_corrected_for_their_number(store: Store) -> None:
     """One pair alone is told apart.
 
-    Among nine lines, 36 pairs, the same pair is not, unless the seven others are told from the best
+    Among nine lines, 36 pairs, the same pair is not, unless the seven others are significantly worse
     first.
     """
     pair = [make("a", "10%", 0, 0.80), make("b", "10%", 0, 0.75, own=0.02)]
     fill(store, pair)
     assert marks(store)["10%", "b"] == ""
     fill(store, pair + [make(f"m{i}", "10%", 0, 0.1) for i in range(7)])
-    assert marks(store)["10%", "b"] == "", "what is told from the best is no more in the family"
+    assert marks(store)["10%", "b"] == "", "what is significantly worse has left the family"
     fill(store, pair + [make(f"n{i}", "10%", 0, 0.78, own=0.02) for i in range(7)])
     assert marks(store)["10%", "b"] == "="
     (board,) = leaderboard.leaderboards(store)
@@ -403,11 +403,11 @@ def test_each_question_has_its_family(store: Store) -> None:
     (board,) = leaderboard.leaderboards(store)
     (note,) = [note for note in leaderboard.notes(board) if note.kind == "baseline"]
     assert note.text.startswith(
-        "Against supervised, at each budget (5 %, step-down max-T): 10% better: m00, m01,"
+        "Against supervised, at each budget (5 %, step-down max-T). 10%: better m00, m01,"
     )
     with pytest.raises(UserError, match=r"No line of t \(T\), test is 'supervise'.*supervised"):
         sentences([store], None, 0.01, against="supervise")
-    with pytest.raises(UserError, match="two questions"):
+    with pytest.raises(UserError, match="cannot be combined"):
         sentences([store], None, 0.01, every_pair=True, against="supervised")
 
 
@@ -509,7 +509,7 @@ def test_draws_with_most_images_in_common_are_named(store: Store) -> None:
         [make("a", "10%", s, 0.8) for s in range(2)],
         about={**ABOUT, "parts": {"train": [10, 9], "test": [30, 25]}},
     )
-    assert "- 10%: draws have most images in common" in leaderboard.markdown(
+    assert "- 10%: the draws share most of their images" in leaderboard.markdown(
         store
     ) and "100%" not in leaderboard.markdown(store)
 

@@ -27,7 +27,7 @@ from medbench.stats.number_format import estimate_text, number_text
 from medbench.stats.paired_lines import PairedLines, paired_lines
 from medbench.stats.winners_curse import optimism
 
-#: Of more lines that cannot be told from the best, their number.
+#: Of more lines that are not significantly worse than the best, only their number is given.
 NAMED = 4
 #: p that decides, corrected.
 ALPHA = 0.05
@@ -37,12 +37,13 @@ ALPHA = 0.05
 class Answer:
     """Hold what a user should take from one board and metric.
 
-    best: the best line at the most labels, and what is not told from it. since: the smallest budget
-    from which on the best is among these and every other line is told from it. score, corrected:
-    the best's, as it is and for having been chosen. saved: with which share of the labels the best
-    reaches the supervised weights of its own encoder with all, "" where that is not told. next: the line among `best` that is nearest to
-    being told from the first, and what keeps it; None where nothing is left to tell. weights: of
-    the lines at these labels, those that were pretrained, or drawn, once.
+    best: the best line at the most labels, then those not significantly worse. since: the smallest
+    budget from which on the best is among these and all others are significantly worse. score,
+    corrected: the best's, as it is and corrected for the choice. saved: with which share of the
+    labels the best reaches the supervised weights of its own encoder with all, "" where that is
+    undecided. next: the line among `best` that needs least more to be separated from the first, and
+    what limits it; None where nothing is left to separate. weights: of the lines at these labels,
+    those that were pretrained, or drawn, once.
     """
 
     board: Leaderboard
@@ -87,31 +88,32 @@ class Answer:
         # too few groups to say how lucky a winner is
         if self.lines == 1 or math.isnan(self.corrected):
             return said
-        return f"{said}, or {number_text(self.corrected)} once corrected for having been chosen among {self.lines}"
+        return (
+            f"{said}, or {number_text(self.corrected)} corrected for the choice among {self.lines}"
+        )
 
     def _others(self) -> str:
-        """Write what is told from the best, and what is not."""
+        """Write which lines are significantly worse than the best, and which are not."""
         _, *ties = map(self.board.called, self.best)
         if self.lines == 1:
             return ""
         if not ties:
-            others = f"All of the {self.lines - 1} others are" if self.lines > 2 else "The other is"
-            return f"{others} told from it"
+            others = f"All {self.lines - 1} others are" if self.lines > 2 else "The other is"
+            return f"{others} significantly worse"
         if len(ties) == self.lines - 1 > 1:
-            return f"None of the {len(ties)} others can be told from it"
+            return f"None of the {len(ties)} others is significantly worse"
         named = (
             " and ".join(filter(None, (", ".join(ties[:-1]), ties[-1])))
             if len(ties) <= NAMED
             else f"{len(ties)} of the {self.lines - 1} others"
         )
-        return f"{named} cannot be told from it"
+        return f"{named} {'is' if len(ties) == 1 else 'are'} not significantly worse"
 
     def _since(self) -> list[str]:
         if self._alone or self.since == self._last or len(self.best) == self.lines:
             return []
-        here = "them" if len(self.best) > NAMED + 1 else "these"
         return [
-            f"From {_budget(self.since)} on the best is one of {here}: every other line is told from it"
+            f"From {_budget(self.since)} on, the best is always one of these {len(self.best)}, and all others are significantly worse"
         ]
 
     def _more(self) -> list[str]:
@@ -120,14 +122,10 @@ class Answer:
             return [self._bottleneck(), *weights]
         if weights:
             return weights
-        return [
-            "There is no other line to compare it with"
-            if self.lines == 1
-            else "Nothing is left to be told between these lines"
-        ]
+        return ["There is no other line to compare it with"] if self.lines == 1 else []
 
     def _once(self) -> str:
-        """Say whose weights were made once, so that nothing is said of the method."""
+        """Name the methods whose weights were made once, so that nothing follows for the method."""
         *rest, last = self.weights
         those = (
             " and ".join(filter(None, (", ".join(rest), last)))
@@ -137,12 +135,12 @@ class Answer:
         drawn = [name == "random" for name in self.weights]
         how = "drawn" if all(drawn) else "pretrained or drawn" if any(drawn) else "pretrained"
         were, their, many = ("were", "their", "s") if rest else ("was", "its", "")
-        return f"{those} {were} {how} once: this is said of {their} weights, --pretrain-seeds 3 asks about the method{many}"
+        return f"{those} {were} {how} once, so this holds for {their} weights only; --pretrain-seeds 3 tests the method{many}"
 
     def _bottleneck(self) -> str:
         group = f"test {self.board.about['groups'] or 'image'}s"
         if self.next is None:
-            return f"There are too few {group} to say what would tell them apart"
+            return f"There are too few {group} to say what would separate them"
         line, keeps = self.next
         draws = "initialisations of a head" if self._last == "100%" else "draws of the labels"
         of, now = (
@@ -151,10 +149,12 @@ class Answer:
             ],
             f"{keeps.source.n:,}",
         )
-        most = f"{of} are the bottleneck ({keeps.share:.0%} of the interval)"
+        said = f"To separate {self.board.called(line)} from it, more {of} help most ({keeps.share:.0%} of the interval's variance)"
         if math.isinf(keeps.needed):
-            return f"To tell even {self.board.called(line)} from it, {most}: {OUT_OF_REACH} times the {now} there are would not do"
-        return f"To tell {self.board.called(line)} from it, {most}: about {float(f'{keeps.needed:.2g}'):,.0f} would do, there are {now}"
+            return f"{said}, but even {OUT_OF_REACH} times the present {now} would not be enough"
+        return (
+            f"{said}: about {float(f'{keeps.needed:.2g}'):,.0f} would be enough, instead of {now}"
+        )
 
 
 def answers(boards: Sequence[Leaderboard], metric: str | None = None) -> list[str]:
@@ -257,9 +257,9 @@ def _saved(board: Leaderboard, metric: str, best: LeaderboardEntry) -> str:
 def _nearest(
     verdicts: Mapping[LeaderboardEntry, Verdict], ties: Mapping[LeaderboardEntry, Sequence[Source]]
 ) -> tuple[LeaderboardEntry, Bottleneck] | None:
-    """Return the line, not told from the best, that needs least more, and what keeps it.
+    """Return the line, not significantly worse than the best, that needs least more to be so.
 
-    ties: with their `sources`.
+    And what limits it. ties: with their `sources`.
     """
     found = []
     for line, chance in ties.items():

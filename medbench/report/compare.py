@@ -41,7 +41,7 @@ from medbench.stats.metrics import METRICS
 from medbench.system.progress_listener import calling, report_progress
 
 #: What a sentence means by these weights.
-WEIGHTS = "These weights: pretrained or drawn once. What is said holds for them, not for the method; --pretrain-seeds 3 asks about that."
+WEIGHTS = "(these weights): pretrained or drawn once, so the verdict holds for these weights, not for the method; --pretrain-seeds 3 tests the method."
 #: Of a board of more pairs, only the labels that are saved against the best and `supervised` are
 #: told.
 MOST = 60
@@ -95,7 +95,7 @@ def sentences(
     or a baseline that is not there, for two questions at once, and as `table.only`.
     """
     if every_pair and against:
-        raise UserError("--all and --against ask two questions.", then="one of them")
+        raise UserError("--all and --against cannot be combined.", then="one of them")
     family = ALL_PAIRS if every_pair else Family("baseline", against) if against else BEST
     every = standing(picks(leaderboards(*stores), only) if only else leaderboards(*stores))
     known_metric(every, metric)
@@ -108,9 +108,7 @@ def sentences(
         if judged is not None:
             judged += [_record(board, shown, family, pair) for pair in found]
         lower = (
-            "; sign turned round, so that + is better"
-            if not METRICS[shown].higher_is_better
-            else ""
+            "; sign reversed, so that + is better" if not METRICS[shown].higher_is_better else ""
         )
         said += [
             f"{board.title}: {shown}, margin {margin:g}{lower}",
@@ -123,7 +121,7 @@ def sentences(
                     *class_notes(board, metric),
                 ]
             ),
-            f"  Family: {family.words}. Differences with the 95 % interval of each alone."
+            f"  Family: {family.words}. The 95 % intervals are for each difference alone."
             if found
             else "  No two finished lines have equal labels: nothing to compare. Next: medbench run with another method, into the same folder",
             *(
@@ -189,20 +187,20 @@ def _record(
 
 
 def alone(pair: PairwiseComparison) -> str:
-    """Say why p is large beside an interval that leaves out 0, and whose p it is.
+    """Say why p is large beside an interval that excludes 0, and whose p it is.
 
     Where there were several pretrainings; "" where neither is so.
     """
     verdict, said = pair.verdict, ""
     if verdict.word == "not decidable" and verdict.difference.p() <= ALPHA < verdict.p:
         own, corrected = stats.format_p(verdict.difference.p()), stats.format_p(verdict.p)
-        said = f" Alone this pair has p {own}, as its interval leaves out 0; p {corrected} allows for all that were asked about."
+        said = f" This pair alone has p {own} (its interval excludes 0); p {corrected} is corrected for the whole family."
     if (
         verdict.p_weights is not None
         and not math.isnan(verdict.p_weights)
         and verdict.word != "practically equal"
     ):
-        said += f" That is of the methods, over their pretrainings; of these weights alone p {stats.format_p(verdict.p_weights)}."
+        said += f" This p is for the methods, over their pretrainings; for these weights alone p {stats.format_p(verdict.p_weights)}."
     return said
 
 

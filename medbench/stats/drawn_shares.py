@@ -66,7 +66,7 @@ def share_notes(
         else []
     )
     end = (
-        f". A published fraction that was drawn at random holds as much of each class as of the {of}s"
+        ". A published fraction drawn at random contains the same share of every class"
         if told
         else ""
     )
@@ -82,7 +82,7 @@ def _mean(drawn: Sequence[Held]) -> Held:
 def _share_text(drawn: Held, pool: Held, classes: Sequence[str], several: bool, of: str) -> str:
     """Write the share of the images, the findings and the class that stands out most.
 
-    As `holds 1.1 % of the images, 2.7 % of the findings and 1.8 % of Consolidation`; "" where none
+    As `contains 1.1 % of the images, 2.7 % of the findings and 1.8 % of Consolidation`; "" where none
     stands out.
     """
     images = drawn.images / pool.images
@@ -97,7 +97,7 @@ def _share_text(drawn: Held, pool: Held, classes: Sequence[str], several: bool, 
         f"{_percent(images)} of the {of}s",
         *([f"{_percent(findings)} of the findings"] if several else []),
     ]
-    return f"holds {', '.join(parts)} and {_percent(float(shares[most]))} of {classes[int(there[most])]}"
+    return f"contains {', '.join(parts)} and {_percent(float(shares[most]))} of {classes[int(there[most])]}"
 
 
 def _percent(share: float) -> str:

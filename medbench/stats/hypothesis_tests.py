@@ -80,11 +80,11 @@ class Verdict:
         if np.isnan(self.more_groups):
             return f"too few {group}s for an interval"
         if math.isinf(self.more_groups):
-            return f"more {group}s alone would not decide it, more seeds are needed"
+            return f"more {group}s alone would not decide it; it needs more seeds"
         more = f"about {_two_digits(self.more_groups)} more test {group}{'s' if self.more_groups != 1 else ''}"
         times = (self.groups + self.more_groups) / self.groups if self.groups else float("nan")
         if times > OUT_OF_REACH:
-            return f"and no test set of this kind will do: that takes {more}, {_two_digits(times)} times as many as there are"
+            return f"and no test set of this kind would: it needs {more}, {_two_digits(times)} times as many as there are"
         return f"{more} would decide it" + (
             f", {times:.1f} times as many as there are" if times >= 1.05 else ""
         )

@@ -55,7 +55,7 @@ class LabelEfficiency:
             return f"against {reference}: no interval, too few groups"
         if not self.told:
             most = _all(self.last / of)
-            return f"may reach {reference} with {shown(self.low)} of the labels, or not even with {most}: more test images would tell"
+            return f"may reach {reference} with {shown(self.low)} of the labels, or not even with {most}: more test images would decide"
         if np.isinf(self.low):
             return f"does not reach {reference} with {_all(self.last / of)} of the labels"
         ends = (

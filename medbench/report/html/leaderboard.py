@@ -123,13 +123,13 @@ def leaderboard_section(boards: Sequence[Leaderboard], metric: str | None) -> Ht
     scroll = tag("div", made, class_="wide", tabindex="0", role="region", aria_label="Leaderboard")
     of = " of this selection" if any(board.selection for board in boards) else ""
     worst = (
-        " Worst recall: of the class, of those that are not rare, of which the smallest share is found; each class of a line: medbench clinical."
+        " Worst recall: the lowest recall among classes that are not rare; medbench clinical shows every class."
         if told
         else ""
     )
     legend = (
-        f"best: the highest mean at these labels. =: not shown to differ from it (paired; family: {BEST.words}"
-        f"{of}). ?: too few groups to say. Intervals are over test groups and draws; sd is over draws; seconds: pretraining, embedding, fitting."
+        f"best: the highest mean at these labels. =: not significantly worse, paired, {BEST.words}"
+        f"{of}. ?: too few groups to say. Intervals are over test groups and draws; sd is over draws; seconds: pretraining, embedding, fitting."
         f"{worst}"
     )
     return section(

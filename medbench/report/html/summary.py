@@ -82,10 +82,10 @@ def _headline(board: Leaderboard, metric: str, margin: float) -> Html:
             f" has the best {METRICS[metric].title}, {score}.",
         ]
         if len(at) > 1 and not ties and not unsure:
-            said.append(" It is shown to differ from every other.")
+            said.append(" All others are significantly worse.")
         elif ties:
             said.append(
-                " Not shown to differ from it: "
+                " Not significantly worse: "
                 + _some([compare.line_names(board, line)[0] for line in ties])
                 + "."
             )

@@ -99,7 +99,7 @@ def known_metric(found: Sequence[Leaderboard], metric: str | None) -> None:
 
 def picked(board: Leaderboard) -> list[Note]:
     """Say what a reader of a selection must know; [] of all lines."""
-    text = f"{board.selection}. The best, = and p are among these alone, and hold where they were picked before looking."
+    text = f"{board.selection}. The best, = and p refer to these lines alone, and are valid if they were selected before looking at the results."
     return [Note("selection", text)] if board.selection else []
 
 

@@ -24,7 +24,7 @@ def notes(board: Leaderboard, metric: str | None = None) -> list[Note]:
     metric: the only one that is shown; None: all are.
     """
     rows = [row for line in board.own.lines for row in line.rows]
-    quick = "Quick pretraining shows the machinery, not what a method can do: --pretrain standard or paper."
+    quick = "Quick pretraining (4,000 views) shows that the machinery works, not what a method can do. Use --pretrain standard or paper."
     return [
         *picked(board),
         *drawn(board),
@@ -50,20 +50,18 @@ def notes(board: Leaderboard, metric: str | None = None) -> list[Note]:
 def external(board: Leaderboard) -> list[Note]:
     """Say what cannot be known of somebody else's predictions.
 
-    [] where none stand here.
+    [] where there are none.
     """
     names = dict.fromkeys(line.cell.method for line in board.lines if line.cell.external)
     unknown = (
-        "medbench cannot know how many labels it learned from, whether it has seen these images, or by what it was chosen. "
-        "It stands beside the lines of a label budget, which need not be its own"
+        "medbench cannot know how many labels it was trained on, whether it has seen these images, or how it was selected. "
+        "It is listed at a label budget for comparison only"
     )
-    return [
-        Note("external", f"{name} is somebody else's predictions. {unknown}.") for name in names
-    ]
+    return [Note("external", f"{name}: predictions made elsewhere. {unknown}.") for name in names]
 
 
 def judged(board: Leaderboard) -> list[Note]:
-    """Say how many lines were tried on these images: the best of many is better than it is.
+    """Say how many lines were scored on these images: the best of many looks better than it is.
 
     [] before the first.
     """
@@ -73,11 +71,11 @@ def judged(board: Leaderboard) -> list[Note]:
     gone = (
         f", {board.judged - shown} of which are not in this table" if board.judged > shown else ""
     )
-    lines = f"{board.judged} line{'s were' if board.judged != 1 else ' was'}"
+    lines = f"{board.judged} line{'s have' if board.judged != 1 else ' has'}"
     return [
         Note(
             "judged",
-            f"{lines} judged on these images so far{gone}; replaced and deleted rows count, too.",
+            f"{lines} been scored on these images so far, replaced and deleted ones included{gone}.",
         )
     ]
 
@@ -90,7 +88,7 @@ def _class_groups(board: Leaderboard) -> list[Note]:
 
 def drawn(board: Leaderboard) -> list[Note]:
     """Say that the images are a phantom's; [] of real ones."""
-    text = f"drawn images. These numbers say that the machinery works, nothing about {board.task}."
+    text = f"drawn images. These numbers show that the machinery works and say nothing about {board.task}."
     return [Note("phantom", text)] if board.data == "phantom" else []
 
 
@@ -121,7 +119,7 @@ def have_seen(board: Leaderboard) -> list[Note]:
         for row in line.rows
         if scored in row.provenance["trained_on"]
     }
-    of = f"have been trained on {scored}, its {board.target} images perhaps among them."
+    of = f"were trained on {scored}, possibly on its {board.target} images."
     return [Note("seen", f"the weights of {method} {of}") for method in sorted(methods)]
 
 
@@ -194,18 +192,19 @@ def _shares(board: Leaderboard, rows: Sequence[Row]) -> list[Note]:
 
 
 def _chance(board: Leaderboard, rows: Sequence[Row], metric: str | None) -> list[Note]:
-    """Say what chance does to a metric, and which chance the intervals do not hold."""
+    """Say what chance does to a metric, and which variance the intervals do not contain."""
     grows = [
         known for name, known in METRICS.items() if metric in (None, name) and known.grows_by_chance
     ]
     found = [
-        f"{known.title}: chance makes it larger than 0, more so on few images; its interval allows for that. Compare its value between these lines alone."
+        f"{known.title} is above 0 by chance alone, more so on few images. Its interval corrects for that; compare its value only within this table."
         for known in grows
         if any(known.name in row.metrics for row in rows)
     ]
-    if any(line.drawn_once for line in board.lines):
+    if once := dict.fromkeys(line.cell.method for line in board.lines if line.drawn_once):
         found.append(
-            "One pretraining seed: the intervals hold no variance of pretraining or initialisation; what they tell apart are these weights, not the methods."
+            f"One pretraining or initialisation of {', '.join(once)}: the intervals do not contain its variance "
+            "and hold for these weights, not for the method."
         )
     return [Note("chance", text) for text in [*found, *_one_pool(board)]]
 
@@ -238,11 +237,11 @@ def _pairs(rows: Sequence[Row]) -> list[Note]:
     found = []
     for method, percents in sorted(shares.items()):
         ends = dict.fromkeys(f"{end:.1f}" for end in (min(percents), max(percents)))
-        others = ", the others two views of one image" if min(percents) < 100 else ""
+        others = ", the others are two views of one image" if min(percents) < 100 else ""
         found.append(
             Note(
                 "pairs",
-                f"{method}: {' to '.join(ends)} % of its pairs are two images of a bag{others}.",
+                f"{method}: {' to '.join(ends)} % of its pairs are two images of one bag{others}.",
             )
         )
     return found
@@ -268,7 +267,7 @@ def _lacking(board: Leaderboard, rows: Sequence[Row]) -> list[Note]:
         found.append(
             Note(
                 "absent",
-                f"AUC is the mean over {least} of {classes} classes: the others have no image.",
+                f"AUC is the mean over {least} of {classes} classes; the others have no image.",
             )
         )
     return found
@@ -293,9 +292,9 @@ def weights_in_words(rows: Sequence[Row]) -> dict[str, str]:
 
 
 def _one_pool(board: Leaderboard) -> list[str]:
-    """Say what large budgets cannot show.
+    """Say which variance the intervals of large budgets do not contain.
 
-    Draws of one pool have images in common, all of them at 100 %.
+    Draws of one pool share images, all of them at 100 %.
     """
     if "train" not in board.about["parts"]:  # a plan of elsewhere
         return []
@@ -303,16 +302,16 @@ def _one_pool(board: Leaderboard) -> list[str]:
     asked = {line.cell.labels: line.planned[0].n_requested for line in board.lines}
     most = [labels for labels, n in asked.items() if pool / 2 < n < pool]
     said = [
-        f"{', '.join(most)}: draws have most images in common; sd and interval hold little of the chance of another labelled set."
+        f"{', '.join(most)}: the draws share most of their images, so sd and interval understate the variance between labelled sets."
     ]
-    whole = "100%: one labelled set; its intervals hold the chance of the test images, not of another labelled set."
+    whole = "100%: one labelled set; the intervals contain the chance of the test images, not that of the labels."
     alone = [
         labels
         for labels, n in asked.items()
         if n < pool
         and any(len({one.cell.seed for one in line.planned}) == 1 for line in board.at(labels))
     ]
-    single = f"{', '.join(alone)}: one draw of labels; its intervals hold the chance of the test images, not of another labelled set."
+    single = f"{', '.join(alone)}: one draw of labels; the intervals contain the chance of the test images, not that of the labels."
     return [
         *(said if most else []),
         *([single] if alone else []),

@@ -74,7 +74,7 @@ def class_group_notes(found: ClassGroups, group: str) -> list[Note]:
     if found.source == "counted":
         return []
     if found.source == "estimated":
-        text = f"Intervals: the {group}s of each class are estimated from its images, as these results are older than their count."
+        text = f"Intervals: the number of {group}s of each class is estimated from its images, because these results do not record it."
     else:
-        text = f"Intervals: the {group}s of each class are not known; all are taken for the evidence, which is too many where a class is rare."
+        text = f"Intervals: the number of {group}s of each class is unknown; all are counted, so that intervals of rare classes are too narrow."
     return [Note("class groups", text)]

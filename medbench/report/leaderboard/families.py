@@ -197,28 +197,31 @@ def to_supervised(board: Leaderboard, metric: str) -> list[Note]:
         family = Family("baseline", SUPERVISED)
         found = comparisons(among, metric, family)
         each = [
-            f"{budget} {told}"
+            f"{budget}: {verdicts}"
             for budget in board.budgets()
-            if (told := _told([pair for pair in found if pair.first.cell.labels == budget]))
+            if (verdicts := _verdicts([pair for pair in found if pair.first.cell.labels == budget]))
         ]
         if each:
             said.append(
                 Note(
                     "baseline",
-                    f"{family.words[:1].upper()}{family.words[1:]}{where}: {'; '.join(each)}.",
+                    f"{family.words[:1].upper()}{family.words[1:]}{where}. {'. '.join(each)}.",
                 )
             )
     return said
 
 
-def _told(found: Sequence[PairwiseComparison]) -> str:
-    words = {"better": "better", "worse": "worse", "not decidable": "not told"}
+def _verdicts(found: Sequence[PairwiseComparison]) -> str:
+    """Write the methods of each verdict.
+
+    As `better simclr, micle; worse random; not decidable dino`.
+    """
     each = {
-        word: [pair.first.cell.method for pair in found if pair.verdict.word == of]
-        for of, word in words.items()
+        word: [pair.first.cell.method for pair in found if pair.verdict.word == word]
+        for word in ("better", "worse", "practically equal", "not decidable")
     }
-    return ", ".join(
-        f"{word}: {', '.join(dict.fromkeys(methods))}" for word, methods in each.items() if methods
+    return "; ".join(
+        f"{word} {', '.join(dict.fromkeys(methods))}" for word, methods in each.items() if methods
     )
 
 

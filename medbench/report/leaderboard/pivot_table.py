@@ -286,7 +286,7 @@ def _notes(
         said.append(
             Note(
                 "legend",
-                f"Bold: the best. =: not shown to differ from it (paired over groups and seeds; family: {BEST.words}).",
+                f"Bold: the best. =: not significantly worse, paired over groups and seeds, {BEST.words}.",
             )
         )
     if "?" in signs:

@@ -37,5 +37,5 @@ def pretraining_notes(board: Leaderboard, metric: str) -> list[Note]:
             said.append(f"{budget} {', '.join(of_budget)}")
     if not said:
         return []
-    of = f"Standard deviation of {METRICS[metric].title} from one pretraining to another, and in brackets from one draw of labels to another"
+    of = f"Standard deviation of {METRICS[metric].title} between pretrainings, and in brackets between draws of the labels"
     return [Note("chance", f"{of}: {'; '.join(said)}.")]

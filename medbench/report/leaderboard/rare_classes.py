@@ -89,7 +89,7 @@ def _rare(board: Leaderboard) -> list[Note]:
     return [
         Note(
             "rare",
-            f"{said}: what is said of them, and each mean over classes, hangs on single {of}.",
+            f"{said}: results for these classes, and means over classes, depend on single {of}.",
         )
     ]
 
@@ -137,8 +137,10 @@ def _degenerate(board: Leaderboard, metric: str) -> list[Note]:
     if not each:
         return []
     more = f"; and {len(each) - NAMED} more lines" if len(each) > NAMED else ""
-    looked = " Of each budget the best line alone was looked at." if few else ""
-    ends = "Such decisions say little of an image, whatever their accuracy; AUC does not use them."
+    looked = " Only the best line of each budget was examined." if few else ""
+    ends = (
+        "Such decisions say little about an image, whatever their accuracy; AUC does not use them."
+    )
     return [Note("degenerate", f"{'; '.join(each[:NAMED])}{more}. {ends}{looked}")]
 
 

@@ -25,8 +25,8 @@ def pairs(board: Leaderboard, metric: str) -> int:
 
 def legend(board: Leaderboard, metric: str) -> str:
     of = " of this selection" if board.selection else ""
-    alone = "; intervals are of each comparison alone" if pairs(board, metric) > 1 else ""
-    return f"* best   = not shown to differ from the best: paired; family: {BEST.words}{of}{alone}   ? too few groups to say"
+    alone = "; each interval is for its comparison alone" if pairs(board, metric) > 1 else ""
+    return f"* best   = not significantly worse: paired, {BEST.words}{of}{alone}   ? too few groups to say"
 
 
 def marks(board: Leaderboard, metric: str) -> Mapping[LeaderboardEntry, SignificanceMark]:
