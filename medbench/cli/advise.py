@@ -48,8 +48,8 @@ if TYPE_CHECKING:
         "frames",
     ),
     *("precision", "ordinal", "allow_partial", "device", "rehash", "as_json"),
-    methods="Of images: pretraining methods. Default: supervised.",
-    protocols="Of images: how encoders are judged. Default: linear,knn.",
+    methods="For a folder of images: pretraining methods. Default: supervised.",
+    protocols="For a folder of images: protocols. Default: linear,knn.",
 )
 def advise(
     context: typer.Context,
@@ -57,15 +57,15 @@ def advise(
     place: Annotated[
         list[Path],
         typer.Argument(
-            help="Results folders; or one folder of class folders, or a CSV, of your own labelled images."
+            help="Results folders; or your own labelled images: a folder of class folders, or a CSV file."
         ),
     ],
     metric: Metric = None,
     goal: Annotated[
-        float | None, typer.Option("--target", help="A score: how many labels does it need?")
+        float | None, typer.Option("--target", help="A score; say how many labels it needs.")
     ] = None,
     more: Annotated[
-        str, typer.Option(help="How many times the labels that there are; to 10.")
+        str, typer.Option(help="Multiples of the present number of labels, at most 10.")
     ] = "2,5,10",
     picture: Annotated[
         Path | None, path_option(help="Also draw the curve to this file: .png, .svg, .pdf.")

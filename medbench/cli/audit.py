@@ -29,7 +29,7 @@ def audit_command(
         bool,
         typer.Option(
             "--fast",
-            help="Hashes alone: no features, no suspicious labels, no cropped or padded copies.",
+            help="Compare hashes only: no features, no suspicious labels, no cropped or padded copies.",
         ),
     ] = False,
     device: Device = "auto",
@@ -37,16 +37,16 @@ def audit_command(
     ordinal: Ordinal = False,
     order: Order = None,
     json: Annotated[
-        Path | None, path_option("--json", help="Write everything that was found to this file.")
+        Path | None, path_option("--json", help="Write all findings to this JSON file.")
     ] = None,
     csv: Annotated[
-        Path | None, path_option("--csv", help="Write the pairs of copies to this file.")
+        Path | None, path_option("--csv", help="Write the pairs of copies to this CSV file.")
     ] = None,
     groups: Annotated[
         Path | None,
         path_option(
             "--groups",
-            help="Write the table of a folder of yours with a column group, in which copies are one, to this CSV file.",
+            help="Write the table of your folder, with a column group that joins copies, to this CSV file.",
         ),
     ] = None,
     sheet: Annotated[

@@ -25,26 +25,26 @@ Explain = Annotated[
     bool,
     typer.Option(
         "--explain",
-        help="Name the part that moved: data, split, weights, preprocessing, readout, probe, metrics, library, device.",
+        help="Name the part that changed: data, split, weights, preprocessing, readout, probe, metrics, library, device.",
     ),
 ]
 Measure = Annotated[
     bool,
     typer.Option(
         "--measure",
-        help="Store the spread of the runs given with --rows, all of one commit, as the tolerance.",
+        help="Store the spread of the runs given with --rows as the tolerance; all must be of one commit.",
     ),
 ]
 Rows = Annotated[
     list[Path] | None,
     typer.Option(
-        help="Instead of a study: a results folder or a rows.jsonl. With --measure several."
+        help="Compare a results folder or a rows.jsonl instead of running a study. Repeat it with --measure."
     ),
 ]
 Kept = Annotated[
     Path | None,
     path_option(
-        help="Keep the rows here, and go on with those that are there. Default: a temporary folder."
+        help="Keep the rows in this folder, and continue with those in it. Default: a temporary folder."
     ),
 ]
 
@@ -53,7 +53,7 @@ Kept = Annotated[
 def check_command(
     study: Annotated[
         str | None,
-        typer.Argument(help="A study: its cells are run first, with nothing from the cache."),
+        typer.Argument(help="A study, which is run first without the cache."),
     ] = None,
     against: Annotated[
         Path | None,
@@ -64,16 +64,17 @@ def check_command(
     rows: Rows = None,
     explain: Explain = False,
     accept: Annotated[
-        bool, typer.Option("--update", help="Show what changed, and make it the reference.")
+        bool, typer.Option("--update", help="Show the changes and make the new rows the reference.")
     ] = False,
     measure: Measure = False,
     device: Annotated[
-        str, typer.Option(help="auto, cpu, cuda. Default: the kind that the reference was made on.")
+        str,
+        typer.Option(help="auto, cpu, cuda. Default: the kind of device that made the reference."),
     ] = "",
     rehash: Rehash = False,
     out: Kept = None,
     json_file: Annotated[
-        Path | None, path_option("--json", help="Write everything to this file.")
+        Path | None, path_option("--json", help="Write the comparison to this JSON file.")
     ] = None,
     junit_file: Annotated[
         Path | None, path_option("--junit", help="Write JUnit XML to this file.")

@@ -34,32 +34,28 @@ def clinical(
     folder: Folders,
     method: Annotated[
         str | None,
-        typer.Option(help="Of this pretraining method. Default: that of --with, or the best."),
+        typer.Option(help="Pretraining method. Default: that of --with, or the best."),
     ] = None,
-    protocol: Annotated[
-        str | None, typer.Option(help="Judged by this protocol. Default: the best.")
-    ] = None,
+    protocol: Annotated[str | None, typer.Option(help="Protocol. Default: the best.")] = None,
     labels: Annotated[
         str | None,
-        typer.Option(help="At this label budget (10%, 5/class, all). Default: the largest."),
+        typer.Option(help="Label budget (10%, 5/class, all). Default: the largest."),
     ] = None,
-    target: Annotated[
-        str | None, typer.Option("--on", help="On this scored set. Default: test.")
-    ] = None,
+    target: Annotated[str | None, typer.Option("--on", help="Scored set. Default: test.")] = None,
     by: Annotated[
         str | None,
-        typer.Option(help="Subgroups of this metadata column alone. Default: of every column."),
+        typer.Option(help="Show subgroups of this metadata column only. Default: of every column."),
     ] = None,
     specificity: Annotated[
-        float, typer.Option(help="For the sensitivity at a given specificity.")
+        float, typer.Option(help="Specificity at which to give the sensitivity.")
     ] = 0.9,
     sensitivity: Annotated[
-        float, typer.Option(help="For the specificity at a given sensitivity.")
+        float, typer.Option(help="Sensitivity at which to give the specificity.")
     ] = 0.9,
     prevalence: Annotated[
         str | None,
         typer.Option(
-            help="Also PPV, NPV and net benefit where it will be used: 0.05 of two classes, mel=0.02,nv=0.6 of more.",
+            help="Also PPV, NPV and net benefit at the prevalence of use: 0.05 for two classes, mel=0.02,nv=0.6 for more.",
             callback=filled,
         ),
     ] = None,

@@ -30,11 +30,12 @@ def data_default(context: typer.Context) -> None:
 @data_app.command("list")
 def data_list(
     task: Annotated[
-        str | None, typer.Argument(help="One task, in detail. Default: a table of all.")
+        str | None, typer.Argument(help="A task to show in detail. Default: a table of all tasks.")
     ] = None,
     data: Data = None,
     long: Annotated[
-        bool, typer.Option("--long", help="All tasks in detail: where, how to get it, citation.")
+        bool,
+        typer.Option("--long", help="Show all tasks in detail: where, how to get it, citation."),
     ] = False,
     as_json: Json = None,
 ) -> None:

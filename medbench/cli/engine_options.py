@@ -31,14 +31,14 @@ ENGINES = ("slurm", "ray")
 Devices = Annotated[
     str | None,
     typer.Option(
-        help="A worker process on each of these: cuda:0,cuda:1. auto: on each GPU that is visible.",
+        help="One worker process for each of these devices: cuda:0,cuda:1. auto: every visible GPU.",
         callback=filled,
     ),
 ]
 Workers = Annotated[
     str | None,
     typer.Option(
-        help="So many worker processes, on --devices in turn. auto: one for each GPU.",
+        help="Number of worker processes, spread over --devices. auto: one for each GPU.",
         callback=filled,
     ),
 ]
@@ -46,7 +46,7 @@ ShardOption = Annotated[
     str | None,
     typer.Option(
         "--shard",
-        help="Only this part of the grid, as 2/4, into an --out of its own; medbench merge joins them.",
+        help="Run only this part of the grid, such as 2/4, into its own --out; medbench merge joins the parts.",
         callback=filled,
     ),
 ]
@@ -54,11 +54,13 @@ EngineOption = Annotated[
     str | None,
     typer.Option(
         "--engine",
-        help="slurm: workers as an array of jobs. ray: on a Ray cluster.",
+        help="slurm: run as an array of jobs. ray: run on a Ray cluster.",
         callback=filled,
     ),
 ]
-Jobs = Annotated[int | None, typer.Option(help="SLURM: how many jobs share the work. Default: 1.")]
+Jobs = Annotated[
+    int | None, typer.Option(help="SLURM: number of jobs that share the work. Default: 1.")
+]
 Gpus = Annotated[
     int | None,
     typer.Option(
@@ -69,19 +71,19 @@ Time = Annotated[
     str | None,
     typer.Option(
         "--time",
-        help="SLURM: time of a job, as 4:00:00; then it goes on in the queue. Default: 4:00:00.",
+        help="SLURM: time limit of a job, such as 4:00:00, after which it is queued again. Default: 4:00:00.",
     ),
 ]
 Partition = Annotated[str | None, typer.Option(help="SLURM: the partition.", callback=filled)]
 Account = Annotated[str | None, typer.Option(help="SLURM: the account.", callback=filled)]
 Print = Annotated[
     bool,
-    typer.Option("--print", help="SLURM: write the script for sbatch to the screen, and stop."),
+    typer.Option("--print", help="SLURM: print the script for sbatch and stop."),
 ]
 Address = Annotated[
     str | None,
     typer.Option(
-        help="Ray: the cluster's address, of which this machine is a node. Default: auto.",
+        help="Ray: address of the cluster that this machine belongs to. Default: auto.",
         callback=filled,
     ),
 ]
@@ -221,7 +223,7 @@ def status_command(
         bool,
         typer.Option(
             "--cancel",
-            help="End its SLURM jobs. What is finished stays; the same run goes on later.",
+            help="End its SLURM jobs. Finished rows stay, and the same run can continue later.",
         ),
     ] = False,
     as_json: Json = None,

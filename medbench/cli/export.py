@@ -41,34 +41,40 @@ RUN = ["medbench", "run"]
 @app.command("export")
 def export_command(
     folder: Annotated[Path, typer.Argument(help="A results folder.")],
-    out: Annotated[Path, path_option(help="Folder of the model, which must not be there yet.")],
+    out: Annotated[Path, path_option(help="Folder for the model; it must not exist yet.")],
     only: Only = None,
-    seed: Annotated[int, typer.Option(help="Of the draw, below 100 % of the labels.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Draw of the labelled subset, below 100 % of the labels.")
+    ] = 0,
     data: Data = None,
     task: Annotated[
-        str | None, typer.Option(help="folder:PATH, where the results are of a folder of yours.")
+        str | None, typer.Option(help="folder:PATH, if the results are of your own folder.")
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(help="The checkpoint file, where the run had --weights.")
+        str | None, typer.Option(help="The checkpoint file, if the run had --weights.")
     ] = None,
     unlabelled: Annotated[
         list[str] | None,
-        option_of("unlabelled", "Images without labels, where the run had them, as it had them."),
+        option_of("unlabelled", "Images without labels, if the run had them, as given there."),
     ] = None,
-    specificity: Annotated[float, typer.Option(help="Of an operating point for each class.")] = 0.9,
-    sensitivity: Annotated[float, typer.Option(help="Of another one.")] = 0.9,
+    specificity: Annotated[
+        float, typer.Option(help="Specificity of an operating point for each class.")
+    ] = 0.9,
+    sensitivity: Annotated[
+        float, typer.Option(help="Sensitivity of another operating point.")
+    ] = 0.9,
     onnx: Annotated[
         bool,
         typer.Option(
             "--onnx",
-            help="Also model.onnx, with resize, normalisation, classifier and temperature inside.",
+            help="Also write model.onnx, which includes resize, normalisation, classifier and temperature.",
         ),
     ] = False,
     vectors: Annotated[
         bool,
         typer.Option(
             "--include-training-vectors",
-            help="Also knn and svm, which keep vectors of the patients' images they learned from.",
+            help="Allow knn and svm, which store feature vectors of the patients' training images.",
         ),
     ] = False,
     device: Device = "auto",
@@ -201,18 +207,28 @@ def predict(
         Path,
         typer.Argument(help="A folder of images, or a CSV file with a column 'path' (and 'id')."),
     ],
-    out: Annotated[Path, path_option(help="The CSV file: id, a probability a class, decision.")],
+    out: Annotated[
+        Path,
+        path_option(
+            help="CSV file for the predictions: id, one probability for each class, decision."
+        ),
+    ],
     at: Annotated[
         str,
-        typer.Option(help="Decide at this operating point: own, sensitivity-0.9, specificity-0.9."),
+        typer.Option(
+            help="Operating point of the decision: own, sensitivity-0.9, specificity-0.9."
+        ),
     ] = "own",
     calibrated: Annotated[
-        bool, typer.Option("--calibrated", help="Probabilities at the temperature of the card.")
+        bool,
+        typer.Option(
+            "--calibrated", help="Calibrate the probabilities with the temperature of the card."
+        ),
     ] = False,
     coverage: Annotated[
         float | None,
         typer.Option(
-            help="Also a set of classes that holds the right one with this probability: 0.50 to 0.99."
+            help="Also give a set of classes that contains the right one with this probability: 0.50 to 0.99."
         ),
     ] = None,
     runtime: Annotated[
@@ -256,12 +272,14 @@ def validate(
     labelled: Annotated[
         Path,
         typer.Argument(
-            help="A CSV file: path, label (several labels: a column of 0 and 1 for each), maybe id and group, the patient."
+            help="CSV file with path, label (for several labels a column of 0 and 1 each) and optionally id and group (the patient)."
         ),
     ],
     margin: Annotated[
         float,
-        typer.Option(help="Of an AUC, a sensitivity, a specificity: what is too small to matter."),
+        typer.Option(
+            help="Difference of AUC, sensitivity or specificity that is too small to matter."
+        ),
     ] = 0.05,
     form: Annotated[str, typer.Option("--format", help="terminal, markdown, csv, latex.")] = "",
     out: Annotated[

@@ -18,7 +18,7 @@ def fetch_command(
     context: typer.Context,
     grid: Grid,
     study: Annotated[
-        str | None, typer.Argument(help="A Python file with a constant GRID, as `run` takes it.")
+        str | None, typer.Argument(help="Python file with a constant GRID, as for `run`.")
     ] = None,
 ) -> None:
     """Fetch all that a run will need: weights, files of the hub, public data.

@@ -17,7 +17,7 @@ def list_(
     what: Annotated[str, typer.Argument(help="tasks, methods, protocols, encoders or checkpoints")],
     as_json: Json = None,
 ) -> None:
-    """List what can be named."""
+    """List tasks, methods, protocols, encoders or checkpoints."""
     from medbench.models import encoders, timm_answers
     from medbench.models.hub.references import DOORS
     from medbench.schema import registry
@@ -68,7 +68,7 @@ def doctor(
     encoder: Annotated[
         str | None,
         typer.Option(
-            help="A timm encoder, one of the hub, or FILE.py:NAME. Without one: device, versions, disk and data."
+            help="Encoder: a timm name, one of the hub, or FILE.py:NAME. Without it: show device, versions, disk and data."
         ),
     ] = None,
     weights: Annotated[
@@ -78,7 +78,7 @@ def doctor(
     task: Annotated[
         str | None,
         typer.Option(
-            help="Show it this task's images: for weights trained on such. Default: natural images."
+            help="Examine with images of this task, for weights trained on such images. Default: natural images."
         ),
     ] = None,
     data: Data = None,
@@ -138,7 +138,7 @@ def cache(
         bool,
         typer.Option(
             "--prune",
-            help="Delete packed images, trained weights and features. They are made again when needed.",
+            help="Delete packed images, trained weights and features. A run makes them again when needed.",
         ),
     ] = False,
     as_json: Json = None,

@@ -36,7 +36,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 data_app = typer.Typer(
-    help="Where data sets are expected, what was found, and which images each part and label budget holds."
+    help="Find, fetch, check and show data sets; show which images each part and label budget contains."
 )
 app.add_typer(data_app, name="data", invoke_without_command=True)
 
@@ -93,7 +93,7 @@ Rehash = Annotated[
     bool,
     typer.Option(
         "--rehash",
-        help="Read every image file again: believe no hash that was remembered for it.",
+        help="Read every image file again, without remembered hashes.",
         callback=_rehash,
     ),
 ]
@@ -104,13 +104,13 @@ Out = Annotated[
 
 Folders = Annotated[list[Path], typer.Argument(help="Results folders.")]
 Metric = Annotated[
-    str | None, typer.Option(help="Another metric than the task's primary one.", callback=filled)
+    str | None, typer.Option(help="Metric. Default: the primary one of the task.", callback=filled)
 ]
 Only = Annotated[
     list[str] | None,
     typer.Option(
-        help="These lines alone, as method=simclr,dino or labels=10%; several times for several axes (task, data, method, source, encoder, "
-        "readout, size, protocol, labels). What is the best, and the correction, is among them. leaderboard.md and .csv stay."
+        help="Only these lines, such as method=simclr,dino or labels=10%; repeat it for several axes (task, data, method, source, encoder, "
+        "readout, size, protocol, labels). The best and the correction refer to these lines. leaderboard.md and .csv stay as they are."
     ),
 ]
 REFERENCE = "reference"  # of --with
@@ -118,7 +118,7 @@ Beside = Annotated[
     list[Path] | None,
     path_option(
         "--with",
-        help="A CSV file of somebody else's predictions (id, a probability a class; maybe decision, name), as a line beside these; or the word "
+        help="CSV file of predictions made elsewhere (id, one probability for each class; optionally decision, name), shown as a line; or the word "
         "reference: medbench's own rows that were scored on the same images (table, clinical).",
     ),
 ]

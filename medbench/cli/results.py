@@ -33,7 +33,7 @@ from medbench.schema import UserError, check_writable
 from medbench.system import fork_pool, gc_pause
 
 Margin = Annotated[
-    float, typer.Option(help="A difference that is too small to matter, in the metric's own unit.")
+    float, typer.Option(help="Difference that is too small to matter, in units of the metric.")
 ]
 
 
@@ -47,21 +47,24 @@ def table_command(
     rows: Annotated[
         str,
         typer.Option(
-            help="What stands in rows, as method,protocol. What differs and is not named joins them."
+            help="Fields in rows, such as method,protocol. Fields that differ and are not named are added."
         ),
     ] = "",
-    cols: Annotated[str, typer.Option(help="What stands in columns, as task,labels.")] = "",
+    cols: Annotated[str, typer.Option(help="Fields in columns, such as task,labels.")] = "",
     form: Annotated[
         str, typer.Option("--format", help="terminal, markdown, csv, latex, html.")
     ] = "",
     spread: Annotated[
-        str, typer.Option(help="Beside each mean: interval (95 %), sd (over seeds), none.")
+        str,
+        typer.Option(
+            help="What to print beside each mean: interval (95 %), sd (over seeds), none."
+        ),
     ] = "",
     methods_text: Annotated[
         bool,
         typer.Option(
             "--methods-text",
-            help="A paper's paragraph that says what was done, and its BibTeX; --out FILE.tex puts that in FILE.bib.",
+            help="Print a methods paragraph for a paper, with BibTeX; --out FILE.tex writes that to FILE.bib.",
         ),
     ] = False,
     beside: Beside = None,
@@ -134,17 +137,15 @@ def compare_command(
     margin: Margin = 0.01,
     permutations: Annotated[
         int,
-        typer.Option(
-            help="Also a permutation test beside each pair, of so many permutations; 0: none."
-        ),
+        typer.Option(help="Permutations of an additional permutation test for each pair; 0: none."),
     ] = 0,
     every_pair: Annotated[
-        bool, typer.Option("--all", help="Every pair, and the labels saved against each.")
+        bool, typer.Option("--all", help="Compare every pair, with the labels saved against each.")
     ] = False,
     against: Annotated[
         str,
         typer.Option(
-            help="Each line against this one: a method, as supervised. Default: against the best, or that of --with."
+            help="Compare each line with this one: a method, such as supervised. Default: the best, or that of --with."
         ),
     ] = "",
     beside: Beside = None,
@@ -184,12 +185,12 @@ def compare_command(
 @app.command("merge")
 def merge_command(
     folder: Folders,
-    out: Annotated[Path, path_option(help="The folder that shall hold all rows.")],
+    out: Annotated[Path, path_option(help="Folder for the joined rows.")],
     without_predictions: Annotated[
         bool,
         typer.Option(
             "--without-predictions",
-            help="Leave out what belongs to single images: a folder to publish or to commit.",
+            help="Leave out predictions of single images, to publish or commit the folder.",
         ),
     ] = False,
 ) -> None:
@@ -219,7 +220,7 @@ def plot(
     width: Annotated[
         str,
         typer.Option(
-            help="Of a paper: column (3.3 in) or page (6.9 in). Default: as the figure needs."
+            help="Width in a paper: column (3.3 in) or page (6.9 in). Default: what the figure needs."
         ),
     ] = "",
     out: Annotated[
@@ -271,7 +272,7 @@ def report_command(
         bool,
         typer.Option(
             "--images",
-            help="Show the most confident mistakes, as small copies inside the page. Needs the data.",
+            help="Show the most confident mistakes as small copies in the page. Needs the data.",
         ),
     ] = False,
     data: Data = None,

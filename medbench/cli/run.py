@@ -63,7 +63,7 @@ def run_command(
     study: Annotated[
         str | None,
         typer.Argument(
-            help="A Python file with a constant GRID. Options that are given too come before its own choices."
+            help="Python file with a constant GRID. Options on the command line override it."
         ),
     ] = None,
     device: Device = "auto",
@@ -81,7 +81,7 @@ def run_command(
     out: Out = None,
     rehash: Rehash = False,
     plan: Annotated[
-        bool, typer.Option("--plan", help="Print the cells and what they will cost, and stop.")
+        bool, typer.Option("--plan", help="Print the cells and their cost, and stop.")
     ] = False,
     as_json: Json = None,
 ) -> None:
@@ -230,9 +230,7 @@ def _compute(
 )
 def pretrain_(
     grid: Grid,
-    task: Annotated[
-        str, typer.Option(help="The task whose training part is used.")
-    ] = DEFAULT.tasks[0],
+    task: Annotated[str, typer.Option(help="Task whose training part is used.")] = DEFAULT.tasks[0],
     method: Annotated[
         str,
         typer.Option(
@@ -242,9 +240,9 @@ def pretrain_(
     augmentations: Annotated[str, option_of("augmentations")] = DEFAULT.augmentations[0],
     encoder: Annotated[str, typer.Option(help="A timm encoder.")] = DEFAULT.encoders[0],
     source: Annotated[
-        str, typer.Option(help="Where it starts: task (random weights), imagenet+task.")
+        str, typer.Option(help="Start: task (random weights) or imagenet+task.")
     ] = "imagenet+task",
-    seed: Annotated[int, typer.Option(help="Of initialisation, order and views.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of initialisation, order and views.")] = 0,
     device: Device = "auto",
     rehash: Rehash = False,
     out: Annotated[

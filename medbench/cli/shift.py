@@ -29,7 +29,9 @@ def shift_command(
     only: Only = None,
     each: Annotated[
         bool,
-        typer.Option("--each", help="Every level of a corruption, not the mean over its levels."),
+        typer.Option(
+            "--each", help="Show every level of a corruption, not the mean over its levels."
+        ),
     ] = False,
     form: Annotated[
         str, typer.Option("--format", help="terminal, markdown, csv (every level and every mean).")

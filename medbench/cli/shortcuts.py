@@ -36,16 +36,10 @@ from medbench.schema import PARTS, Grid, UserError
 )
 def shortcuts(
     grid: Grid,
-    task: Annotated[
-        str, typer.Argument(help="A task whose images carry metadata: derm, chest, folder:PATH.")
-    ],
+    task: Annotated[str, typer.Argument(help="Task with metadata: derm, chest, folder:PATH.")],
     columns: Annotated[str | None, typer.Option(help="Metadata columns. Default: all.")] = None,
-    on: Annotated[
-        str, typer.Option(help="The part that is looked at: train, val, test.")
-    ] = "train",
-    k: Annotated[
-        int, typer.Option("--k", help="Nearest neighbours of an image that are counted.")
-    ] = 20,
+    on: Annotated[str, typer.Option(help="Part to examine: train, val, test.")] = "train",
+    k: Annotated[int, typer.Option("--k", help="Number of nearest neighbours to count.")] = 20,
     device: Device = "auto",
     rehash: Rehash = False,
     as_json: Annotated[

@@ -56,79 +56,87 @@ class Grid:
     tasks: tuple[str, ...] = option(
         ("derm",),
         "--task",
-        "A task: derm, or folder:PATH. May be given several times.",
+        "A task, such as derm or folder:PATH. Repeat it for several.",
         repeated=True,
         always=True,
     )
     labels: tuple[str, ...] = option(
         ("1", "10", "100"),
         "--labels",
-        "Label budgets: 1,10,100 (percent), 5/class, n50 (equal numbers a class), all.",
+        "Label budgets: 1,10,100 (percent), 5/class (images of each class), n50 (50 images, equal numbers of each class), all.",
         verbatim=True,
         always=True,
     )
     methods: tuple[str, ...] = option(
-        (), "--methods", "Pretraining methods. Default: all that can serve the encoder."
+        (), "--methods", "Pretraining methods. Default: those of the papers that fit the encoder."
     )
-    protocols: tuple[str, ...] = option(("linear",), "--protocols", "How encoders are judged.")
+    protocols: tuple[str, ...] = option(
+        ("linear",), "--protocols", "Protocols that score an encoder, such as linear,knn,finetune."
+    )
     encoders: tuple[str, ...] = option(
         ("tf_efficientnet_lite0",),
         "--encoder",
-        "timm encoders (resnet50.tv_in1k), hf-hub:OWNER/NAME, hf:, open_clip:, FILE.py:NAME, features:FILE.",
+        "Encoders: a timm name (resnet50.tv_in1k), hf-hub:OWNER/NAME, hf:, open_clip:, FILE.py:NAME, features:FILE.",
         files=True,
     )
     readouts: tuple[str, ...] = option(
-        ("pool",), "--readout", "pool (the encoder's own), cls, mean, cls+mean, last4."
+        ("pool",),
+        "--readout",
+        "Feature vector: pool (the encoder's own), cls, mean, cls+mean, last4.",
     )
     seeds: int | Literal["auto"] = option(  # see `run.draw_counts`
         AUTO,
         "--seeds",
-        "Draws of the labelled subset. auto: on frozen features 20 of about 200 images, 10 of 1,000, 5 of 3,000, 3 of more, half as many "
-        "for a fusion's own head; 3 for fine-tuning.",
+        "Number of draws of the labelled subset. auto: 20 of about 200 images, 10 of 1,000, 5 of 3,000, 3 of more; half as many for the trained "
+        "head of a fusion; 3 for fine-tuning.",
         always=True,
     )
     pretrain_seeds: int = option(
-        1, "--pretrain-seeds", "Initialisations of encoders whose weights are drawn."
+        1,
+        "--pretrain-seeds",
+        "Number of pretrainings, or initialisations, of each method that starts from random numbers.",
     )
     source: str = option(
         "auto",
         "--source",
-        "Where the method's training images came from: imagenet (an official checkpoint), task, imagenet+task, auto.",
+        "Origin of the method's training images: imagenet (an official checkpoint), task, imagenet+task, auto.",
     )
     pretrain: str = option(  # see `schema.methods.BUDGETS`
         "quick",
         "--pretrain",
-        "Views of an in-domain pretraining: quick (4,000: seconds, shows the machinery), standard (100 an image, 200,000 at most), paper "
-        "(as the paper has it), or a number.",
+        "Number of views of an in-domain pretraining: quick (4,000: takes seconds, shows that it works), standard (100 for each image, 200,000 at "
+        "most), paper (as in the paper), or a number.",
     )
     augmentations: tuple[str, ...] = option(  # see `images.augment.RECIPES`
         ("modality",),
         "--augmentations",
-        "Random views that simclr and micle train on: modality (what fits the images), dermatology, chest (those of Azizi et al. 2021).",
+        "Random views for simclr and micle: modality (fits the images), dermatology, chest (those of Azizi et al. 2021).",
     )
     weights: str | None = option(
         None,
         "--weights",
-        "A checkpoint file of yours for the encoder, or an official one by name (medbench list checkpoints); empty: not the study's.",
+        "Checkpoint of the encoder: a file, or an official one by name (medbench list checkpoints). An empty text drops the study's.",
         clears=True,
     )
     mean: tuple[str, ...] = option(
         (),
         "--mean",
-        "Of pixels in [0, 1], for --weights FILE or the hub: 0.5,0.5,0.5. Default: a config beside the file, or the encoder's.",
+        "Mean of pixels in [0, 1], for --weights FILE or the hub: 0.5,0.5,0.5. Default: from a config beside the file, or the encoder's.",
     )
-    std: tuple[str, ...] = option((), "--std", "Likewise.")
-    interpolation: str | None = option(None, "--interpolation", "Likewise: bicubic, bilinear.")
+    std: tuple[str, ...] = option((), "--std", "Standard deviation of pixels, as --mean.")
+    interpolation: str | None = option(
+        None, "--interpolation", "Interpolation of the resize, as --mean: bicubic, bilinear."
+    )
     crop: str | None = option(  # see `images.cropping`
         None,
         "--crop",
-        "squash (the whole image), center, border, as timm's crop_mode; center:0.875 says its crop_pct, too. Default: the hub's own, "
-        "and a config's beside --weights FILE; else squash.",
+        "timm's crop_mode: squash (the whole image), center, border; center:0.875 sets crop_pct, too. Default: from the hub or from a config "
+        "beside --weights FILE, else squash.",
     )
     trained_on: tuple[str, ...] = option(
         (),
         "--trained-on",
-        "Data sets whose images the weights have seen, for --weights FILE or the hub: 'MIMIC-CXR,CheXpert'.",
+        "Data sets that the weights were trained on, for --weights FILE or the hub: 'MIMIC-CXR,CheXpert'.",
         verbatim=True,
     )
     size: int | None = option(
@@ -139,80 +147,78 @@ class Grid:
     unlabelled: tuple[str, ...] = option(
         (),
         "--unlabelled",
-        "Images without labels for in-domain pretraining: a folder, a CSV (path, group), hyperkvasir or isic2020; of several tasks TASK=PATH. Several times.",
+        "Unlabelled images for in-domain pretraining: a folder, a CSV file (path, group), hyperkvasir or isic2020; TASK=PATH for one of several tasks. Repeatable.",
         repeated=True,
     )
     data: str | None = option(
         None,
         "--data",
-        "Folder that holds the data sets, or 'phantom'. Default: MEDBENCH_DATA, the cache, the phantom.",
+        "Folder with the data sets, or 'phantom'. Default: MEDBENCH_DATA, then the cache, then the phantom.",
         placeholder="DATA",
     )
     by: str = option(
         "image",
         "--by",
-        "What is labelled, drawn and scored: image, or case (all images of one lesion or study).",
+        "Unit that is labelled, drawn and scored: image, or case (all images of one lesion or study).",
     )
     hold_out_by: str | None = option(
         None,
         "--hold-out-by",
-        "A column of the metadata (site, scanner): each of its values in turn is the test part, all others are trained on.",
+        "Metadata column (site, scanner): test on each of its values in turn, and train on all others.",
     )
     split_by_date: str | None = option(
         None,
         "--split-by-date",
-        "Train on what was taken before this day (2024-01-01) and test on the rest, by the metadata's column of dates.",
+        "Train on images from before this day (2024-01-01) and test on the rest, by the date column of the metadata.",
     )
-    target: str = option(
-        "test", "--on", "The part to score: test, or val while developing a method."
-    )
+    target: str = option("test", "--on", "Part to score: test, or val while you develop a method.")
     shifts: tuple[str, ...] = option(
         (),
         "--shift",
-        "Score the fitted models on another data set, too: isic2019, pad-ufes, nih14, folder:PATH. Several times.",
+        "Also score the fitted models on another data set: isic2019, pad-ufes, nih14, folder:PATH. Repeat it for several.",
         repeated=True,
     )
     corruptions: tuple[str, ...] = option(
         (),
         "--corruptions",
-        "Damage the test images, too: all that fit them, or noise,blur,jpeg,contrast-down ....",
+        "Also score the fitted models on damaged test images: all (that fit the modality), or noise,blur,jpeg,contrast-down ....",
     )
     levels: tuple[str, ...] = option(
-        ("1", "2", "3", "4", "5"), "--levels", "How much damage, from 1 to 5."
+        ("1", "2", "3", "4", "5"), "--levels", "Severity of the damage, from 1 to 5."
     )
     precision: str = option(
         "fp32",
         "--precision",
-        "Of the encoder: fp32, tf32 or bf16. On a GPU tf32 is faster, and rounds the factors of products to 10 bits.",
+        "Precision of the encoder: fp32, tf32 or bf16. tf32 is faster on a GPU, and rounds the factors of products to 10 bits.",
     )
     order: tuple[str, ...] = option(
         (),
         "--order",
-        "folder tasks: the classes are ordered, from least to most: none,mild,severe.",
+        "Folder tasks: order of the classes, from least to most: none,mild,severe.",
         verbatim=True,
     )
     ordinal: bool = option(
         False,
         "--ordinal",
-        "folder tasks: the classes are ordered, by their numbers or as words of a usual scale.",
+        "Folder tasks: order the classes by their numbers, or by the words of a usual scale.",
     )
     frames: int = option(
         0,
         "--frames",
-        "folder tasks: of a file of several frames, pages or slices (DICOM, TIFF, NIfTI) take so many, evenly: a bag of its own.",
+        "Folder tasks: number of frames, evenly spaced, to take from a file with several (DICOM, TIFF, NIfTI); they form a bag.",
     )
     allow_leak: bool = option(
-        False, "--allow-leak", "Run although a group stands in two parts; every table says so."
+        False, "--allow-leak", "Run even if a group is in two parts; every table says so."
     )
     allow_partial: bool = option(
         False,
         "--allow-partial",
-        "Run although a class has no image in a part; every table says so.",
+        "Run even if a class has no image in a part; every table says so.",
     )
     audit: bool = option(
         True,
         "--audit",
-        "Say what an audit of the same data found; look through a folder of yours for copies first.",
+        "Report what an audit of the same data found, and look for copies in your own folder first.",
     )
     strict: bool = option(
         False, "--strict", "Refuse a task with a leak instead of marking every table."
@@ -220,7 +226,7 @@ class Grid:
     keep_weights: bool = option(  # see `run.kept_weights`
         False,
         "--keep-weights",
-        "Keep in the cache what fine-tuning trained, so that export need not train again.",
+        "Keep fine-tuned weights in the cache, so that export need not train again.",
     )
 
     @property
