@@ -137,7 +137,7 @@ def _check_images(images: Split) -> None:
     """
     if len(images) < FEWEST:
         raise UserError(
-            f"{len(images)} labelled images are too few: curves that end below {FEWEST} were not judged.",
+            f"{len(images)} labelled images are too few: the prediction was not tested below {FEWEST}.",
             then="label more",
         )
     if splits.held_out_fold(images.labels, images.groups, divided=True).max() < 1:

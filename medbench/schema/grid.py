@@ -147,7 +147,7 @@ class Grid:
     unlabelled: tuple[str, ...] = option(
         (),
         "--unlabelled",
-        "Unlabelled images for in-domain pretraining: a folder, a CSV file (path, group), hyperkvasir or isic2020; TASK=PATH for one of several tasks. Repeatable.",
+        "Unlabelled images for in-domain pretraining: a folder, a CSV (path, group), hyperkvasir or isic2020; TASK=PATH for one of several tasks. Repeatable.",
         repeated=True,
     )
     data: str | None = option(

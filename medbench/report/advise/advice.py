@@ -30,7 +30,7 @@ from medbench.stats.number_format import estimate_text, number_text
 #: How many times the labels are shown where nothing else is asked for.
 MORE = (2.0, 5.0, 10.0)
 #: What is said of everything that lies further out.
-BEYOND = f"beyond {MOST_TIMES:g} times the labels nothing is said: no interval was held there"
+BEYOND = f"beyond {MOST_TIMES:g} times the labels there is no prediction: intervals were not tested there"
 _TURNS = 6  # of the predicted order, below the table
 _NAMED = 2  # lines that overtake the first, in the sentence
 
@@ -48,19 +48,17 @@ class LineAdvice:
         """Why there is no prediction; "" where there is one."""
         curve = self.curve
         if len(curve.sizes) < 2:
-            return "one label budget alone is no curve: run it at two or more, as --labels 12.5,25,50,100"
+            return "a curve needs two label budgets or more: --labels 12.5,25,50,100"
         if curve.perfect:
-            return f"{_score(curve)} is perfect from the start: no error is left whose way down could be followed. Harder test images would tell"
+            return f"{_score(curve)} is perfect from the start, so there is no error to extrapolate; use harder test images"
         if curve.labelled < FEWEST:
-            return f"{curve.labelled:.0f} labelled images are too few: curves that end below {FEWEST} were not judged"
+            return f"{curve.labelled:.0f} labelled images are too few: the prediction was not tested below {FEWEST}"
         found = curve.predicted(np.array([curve.labelled]))
         if found.shape == "perfect":
-            return (
-                f"{_score(curve)} is perfect at {images(curve.labelled)}: more labels cannot show"
-            )
+            return f"{_score(curve)} is perfect at {images(curve.labelled)}: more labels cannot improve it"
         if found.shape == "falling":
             fall = f"from {number_text(float(curve.scores[0]))} to {number_text(float(curve.scores[-1]))}"
-            return f"it falls with more labels, {fall}, by more than chance does: nothing is extrapolated; look at its labels and its training"
+            return f"it falls with more labels, {fall}, by more than chance, so there is no prediction; check its labels and its training"
         return ""
 
     @cached_property
@@ -103,13 +101,13 @@ class LineAdvice:
             return [self.refused]
         if self.predicted.shape == "flat":
             said.append(
-                "flat so far: no score stands apart from the others by more than chance, so what more labels bring is taken from other curves"
+                "flat so far: the scores differ by no more than chance, so the prediction rests on other curves"
             )
         if len(curve.sizes) == 2:
-            said.append("two budgets alone: how the curve bends is taken from other curves")
+            said.append("only two budgets: the bend of the curve is taken from other curves")
         if not (curve.draws[:-1] > 1).any():
             said.append(
-                "one draw a budget: how far chance moves a score is taken from other curves"
+                "one draw for each budget: the variance between draws is taken from other curves"
             )
         return said
 
@@ -204,12 +202,10 @@ class Advice:
         scores = f"{metric_of(curve.metric).title} {number_text(first.now)}"
         corrected = number_text(first.now - curve.sign * curve.luck)
         if corrected != number_text(first.now) and not first.inside:
-            scores += (
-                f" ({corrected} once corrected for having been chosen among {len(self.lines)})"
-            )
+            scores += f" ({corrected} corrected for the choice among {len(self.lines)})"
         start = f"Start from {curve.name}. At your {images(curve.labelled)} it scores {scores}"
         if first.refused:
-            return f"{start}; what more labels bring is not said: {first.refused}."
+            return f"{start}. No prediction for more labels: {first.refused}."
         shown = [times for times in first.more if times <= MOST_TIMES][:1]
         brings = "".join(
             f"; {labels(times * curve.labelled)} would bring {estimate_text(*first.at(times))}"
@@ -270,7 +266,7 @@ class Advice:
         more = len(self.overtaking) - _NAMED
         if more > 0:
             said.append(f"so are {more} more")
-        return f" {'; '.join(said)}: which of them is better there is not sure." if said else ""
+        return f" {'; '.join(said)}, but it is uncertain which is better there." if said else ""
 
     @property
     def header(self) -> list[str]:
@@ -297,7 +293,7 @@ class Advice:
             f"{', '.join(names) if len(names) < len(self.lines) else 'each line'}: {note}"
             for note, names in said.items()
         ]
-        meaning = "intervals are of one more draw of so many labels and hold the chance of the test images, 90 %, as docs/statistics.md measures"
+        meaning = "90 % intervals for one more draw of that many labels, including the chance of the test images (tested in docs/statistics.md)"
         turns = self.turns
         more = f"; and {len(turns) - _TURNS} more" if len(turns) > _TURNS else ""
         order = [f"predicted order: {'; '.join(turns[:_TURNS])}{more}"] if turns else []
@@ -324,17 +320,17 @@ def advise(
     if len(able) > 1 and not any(isnan(curve.held_out) for curve in able):
         first = max(able, key=lambda curve: curve.sign * curve.held_out)
         shown = first
-        chosen = f"{first.name} was chosen among {len(able)} lines by scores held out inside the labelled images, not by those that are shown"
+        chosen = f"{first.name} was chosen among {len(able)} lines by scores held out inside the labelled images, not by the scores shown"
     else:
         first = max(able, key=lambda curve: curve.sign * curve.scores[-1])
         shown = replace(first, luck=luck) if len(able) > 1 else first
         taken = (
-            f", so its curve is lowered by {luck:.3f} for having been chosen"
+            f", so its curve is lowered by {luck:.3f} to correct for the choice"
             if len(able) > 1
             else ""
         )
         chosen = (
-            f"{first.name} was chosen among {len(able)} lines by the scores that are shown{taken}"
+            f"{first.name} was chosen among {len(able)} lines by the scores shown{taken}"
             if len(able) > 1
             else ""
         )
@@ -347,7 +343,7 @@ def advise(
 
 
 def needs(found: tuple[float, float, float], labelled: float, reached: bool) -> str:
-    """`about 2,400 [1,500, more than 3,000]`, `not within 3,000 [2,600, more than 3,000]`."""
+    """`about 2,400 [1,500, more than 3,000]`, `more than 3,000 [2,600, more than 3,000]`."""
     value, low, high = found
     most = f"more than {labels(MOST_TIMES * labelled)}"
     if reached:
@@ -355,11 +351,7 @@ def needs(found: tuple[float, float, float], labelled: float, reached: bool) -> 
     if isinf(low):
         return f"not within {labels(MOST_TIMES * labelled)}"
     ends = f"[{labels(low)}, {most if isinf(high) else labels(high)}]"
-    return (
-        f"not within {labels(MOST_TIMES * labelled)} by the middle {ends}"
-        if isinf(value)
-        else f"about {labels(value)} {ends}"
-    )
+    return f"{most} {ends}" if isinf(value) else f"about {labels(value)} {ends}"
 
 
 def labels(n: float) -> str:
