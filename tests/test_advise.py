@@ -148,7 +148,8 @@ def test_the_sentence_says_score_gain_target_and_who_overtakes() -> None:
         "Start from slow. At your 200 images it scores AUC 0.815; 400 would bring 0.8"
     )
     assert (
-        ", and 0.9 needs more than 2,000" in made.sentence or ", and 0.9 needs about" in made.sentence
+        ", and 0.9 needs more than 2,000" in made.sentence
+        or ", and 0.9 needs about" in made.sentence
     )
     assert "fast is predicted to overtake it from about" in made.sentence
     assert [line.curve.name for line in made.lines] == ["slow", "fast"]

@@ -837,7 +837,7 @@ def test_torn_groups_conflicts_and_copies_are_counted() -> None:
     torn = subject(8, groups=np.array(["a", "a", "b", "b", "c", "d", "e", "f"]))
     (found,) = checks.torn_groups(torn)
     assert (found.severity, found.count, found.examples) == ("leak", 2, ("a", "b"))
-    assert found.sentence == "2 patients stand in both train and test, of 4 in test"
+    assert found.sentence == "2 patients are in both train and test, of 4 in test"
     those = [
         duplicates.DuplicatePair(0, 2, "identical", 0, 1.0, 1.0),
         duplicates.DuplicatePair(0, 1, "near", 3, 0.8, 1.0),
@@ -996,7 +996,7 @@ def test_a_torn_folder_is_opened(
     shutil.copy(tmp_path / "f" / "images" / "000.png", tmp_path / "f" / "images" / "011.png")
     assert medbench("audit", "folder:f/t.csv", "--fast") == 1
     said = capsys.readouterr().out
-    assert "LEAK  4 groups stand in both train and test, of 4 in test" in said
+    assert "LEAK  4 groups are in both train and test, of 4 in test" in said
     assert "CONFLICT  1 pair of copies has two labels" in said
 
 

@@ -356,10 +356,10 @@ def test_an_error_that_cannot_be_put_into_words_is_told(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         f"{made}def net(size=32, mean=(0, 0, 0), std=(1, 1, 1)):\n    raise Mute\n"
     )
-    with pytest.raises(UserError, match=r"mine\.py:net failed: Mute\. Next: mend the function"):
+    with pytest.raises(UserError, match=r"mine\.py:net failed: Mute\. Next: fix the function"):
         user_encoder.module(encoders.encoder(f"{tmp_path}/mine.py:net", None))
     (tmp_path / "study.py").write_text(f"{made}raise Mute\n")
-    with pytest.raises(UserError, match=r"study\.py, line 4 failed: Mute\. Next: mend the study"):
+    with pytest.raises(UserError, match=r"study\.py, line 4 failed: Mute\. Next: fix the study"):
         study.load_study(str(tmp_path / "study.py"))
 
 

@@ -60,13 +60,13 @@ def test_a_group_in_two_parts() -> None:
     }
     with pytest.raises(
         UserError,
-        match=r"patient 'q' stands in both train and val \(1 such patients\): .*--allow-leak",
+        match=r"patient 'q' is in both train and val \(1 such patients\): .*--allow-leak",
     ):
         check(parts)
     marks = [
-        Mark("leak", "1 patients stand in both train and val"),
-        Mark("leak", "2 patients stand in both train and test"),
-        Mark("leak", "1 patients stand in both val and test"),
+        Mark("leak", "1 patients are in both train and val"),
+        Mark("leak", "2 patients are in both train and test"),
+        Mark("leak", "1 patients are in both val and test"),
     ]
     assert check(parts, allow_leak=True) == marks
 
@@ -155,7 +155,7 @@ def load(root):
     [
         (
             "labels = {}['label']",
-            r"mine\.py, line 8: load of 't' failed: KeyError: 'label'.* Next: mend that file",
+            r"mine\.py, line 8: load of 't' failed: KeyError: 'label'.* Next: fix that file",
         ),
         (
             "import pandas; pandas.DataFrame({'a': [1]})['label']",

@@ -546,7 +546,7 @@ def test_weights_of_ones_own_take_the_preprocessing_that_is_said_or_lies_beside_
     (tmp_path / "preprocessor_config.json").write_text("{}")
     with pytest.raises(
         UserError,
-        match=r"preprocessor_config.json does not say how images enter .* Next: mend it, or say it: --mean",
+        match=r"preprocessor_config.json does not say how images enter .* Next: fix it, or say it: --mean",
     ):
         seen()
 

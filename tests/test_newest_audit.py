@@ -187,7 +187,7 @@ def test_a_table_of_groups_keeps_what_was_there_and_names_what_is_torn(
     with (copied / "list.csv").open("w", newline="") as stream:
         csv.writer(stream).writerows([["path", "label", "group", "split", "age"], *rows])
     medbench("audit", "folder:clinic/list.csv", "--fast", "--groups", "clinic/joined.csv")
-    assert "stand in two parts: mend the column split, or take it out" in capsys.readouterr().out
+    assert "are in two parts: fix the column split, or remove it" in capsys.readouterr().out
     with (copied / "joined.csv").open(newline="") as stream:
         made = list(csv.DictReader(stream))
     assert [[row[name] for name in ("path", "label", "split", "age")] for row in made] == [

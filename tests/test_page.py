@@ -232,10 +232,10 @@ def test_loud_marks_and_audit(tmp_path: Path) -> None:
     store = study(tmp_path / "out")
     record = parsed((store.folder / "plan.json").read_text())
     about = record["tasks"]["task0|T|test"]
-    about["marks"] = ["LEAK: 3 patients stand in both train and test"]
+    about["marks"] = ["LEAK: 3 patients are in both train and test"]
     (store.folder / "plan.json").write_text(json.dumps(record))
     made = html.build_page([store])
-    assert "<b>LEAK</b>: 3 patients stand in both train and test" in made
+    assert "<b>LEAK</b>: 3 patients are in both train and test" in made
     assert "Audit" not in made, "no audit was made"
     about["audit"] = ["7 near-duplicates <between> parts"]
     (store.folder / "plan.json").write_text(json.dumps(record))

@@ -108,7 +108,7 @@ def test_an_array_of_four_with_one_requeued_makes_the_rows_of_one_process(
     slurm.cancel(store.folder)  # the requeued one, which waits for minutes where all is done
     wait(lambda: not slurm.states(store.folder), 60, "not cancelled")
     code, said = interrupted(more, store.folder)
-    assert code == 130 and f"end them: medbench status {store.folder} --cancel" in said, said
+    assert code == 130 and f"To end them: medbench status {store.folder} --cancel" in said, said
     assert len(slurm.states(store.folder)) >= 2, "Ctrl-C leaves them running"
     assert medbench("status", str(store.folder), "--cancel") == 0
     wait(lambda: not slurm.states(store.folder), 60, "not cancelled")
@@ -135,9 +135,9 @@ def test_ctrl_c_leaves_the_jobs_and_says_how_to_see_and_to_cancel_them(
     words += ["--labels", "100", "--no-audit", "--out", out]
     assert medbench(*words, "--engine", "slurm") == 130
     said = capsys.readouterr().err
-    assert "2 jobs of before are at it: 7_0, 7_1. No other is submitted." in said
-    assert f"See them: medbench status '{out}', or the same command again" in said
-    assert f"end them: medbench status '{out}' --cancel" in said
+    assert "2 earlier jobs are still there: 7_0, 7_1. No new job is submitted." in said
+    assert f"To see them: medbench status '{out}', or the same command again" in said
+    assert f"To end them: medbench status '{out}' --cancel" in said
 
 
 def test_times_are_those_of_sbatch() -> None:

@@ -61,7 +61,7 @@ def test_the_studies_of_the_project_load(file: Path) -> None:
     [
         (
             "GRID = Grid(",
-            r"bad\.py, line 2 failed: SyntaxError: '\(' was never closed\. Next: mend the study",
+            r"bad\.py, line 2 failed: SyntaxError: '\(' was never closed\. Next: fix the study",
         ),
         (
             "GRID = Grid(label=('1',))",
@@ -112,7 +112,7 @@ def test_a_study_that_is_wrong(
     [
         (
             "derm",
-            r"'derm' is not a study: a Python file with a constant GRID\..* Next: medbench run --task derm, or medbench run FILE\.py",
+            r"'derm' is not a study, which is a Python file with a constant GRID\..* Next: medbench run --task derm, or medbench run FILE\.py",
         ),
         (
             "smok.py",
@@ -121,7 +121,7 @@ def test_a_study_that_is_wrong(
         ("~nosuchuser/x.py", r"cannot be a path"),
         (
             "results",
-            r"'results' is not a study: .* Next: medbench table 'results', or check --rows 'results': it is a results folder",
+            r"'results' is not a study, .* Next: medbench table 'results', or check --rows 'results': it is a results folder",
         ),
     ],
 )

@@ -79,7 +79,7 @@ def _main() -> None:
         if error.errno not in PLACES:
             raise
         what = f"{f'{error.filename}: ' if error.filename else ''}{error.strerror}."
-        print(f"medbench: {UserError(what, then='mend that, then run again')}", file=sys.stderr)
+        print(f"medbench: {UserError(what, then='fix that, then run again')}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -127,7 +127,7 @@ class Engine:
         alive = slurm.states(store.folder)
         if alive:
             print(
-                f"{len(alive)} jobs of before are at it: {', '.join(alive)}. No other is submitted.",
+                f"{len(alive)} earlier jobs are still there: {', '.join(alive)}. No new job is submitted.",
                 file=sys.stderr,
             )
         else:
@@ -141,7 +141,7 @@ class Engine:
         except KeyboardInterrupt:
             shown = shlex.quote(str(store.folder))
             print(
-                f"The jobs go on. See them: medbench status {shown}, or the same command again; end them: medbench status {shown} --cancel",
+                f"The jobs go on. To see them: medbench status {shown}, or the same command again. To end them: medbench status {shown} --cancel",
                 file=sys.stderr,
             )
             raise typer.Exit(130) from None

@@ -56,7 +56,7 @@ def shift_command(
         what = "These results hold the task's own images alone."
         raise UserError(
             what,
-            then="medbench run --shift NAME or --corruptions all, with the same options: nothing at home is computed again",
+            then="medbench run --shift NAME or --corruptions all, with the same options: nothing is computed twice",
         )
     if as_json:
         put_records(leaderboard.robustness_gaps(found, metric).to_dict("records"), as_json)

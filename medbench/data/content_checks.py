@@ -57,10 +57,10 @@ def check_content(
     if not allow_leak:
         one, other = (str(parts[part].ids[i]) for part, i in torn[0])
         raise UserError(
-            f"'{one}' and '{other}' are the same image in two parts ({len(torn)} such images): the score would be too good.",
-            then="put both into one part (one group), take one out, or run with --allow-leak, which marks every table",
+            f"'{one}' and '{other}' are the same image in two parts ({len(torn)} such images): scores would be too high.",
+            then="put both into one part (one group), remove one, or run with --allow-leak, which marks every table",
         )
-    return [*marks, Mark("leak", f"{len(torn)} images stand in two parts, byte for byte")]
+    return [*marks, Mark("leak", f"{len(torn)} images are in two parts, byte for byte")]
 
 
 def _two_labels(
@@ -104,7 +104,7 @@ def _two_labels(
     what = f"{len(conflicts)} {'images have' if len(conflicts) != 1 else 'image has'} two labels, byte for byte the same file: {shown}. All: {file}"
     return UserError(
         what,
-        then="mend the labels or take them out, or run with --allow-leak, which marks every table",
+        then="fix the labels or remove these images, or run with --allow-leak, which marks every table",
     )
 
 

@@ -96,7 +96,7 @@ def label_by_case(
         torn = sorted(_names(parts[a]) & _names(parts[b]))
         if torn:
             what = f"The case '{torn[0][1]}' has images in both {a} and {b} ({len(torn)} such cases): a case is of one part."
-            raise UserError(what, then="mend the split, or run it by image")
+            raise UserError(what, then="fix the split, or run it by image")
     made, marks = (
         {},
         [

@@ -119,7 +119,7 @@ def _read(word: str, column: str, image: str) -> date:
     except ValueError:
         pass
     raise UserError(
-        f"'{word}' in column {column} (image {image}) is no date that can be read one way.",
+        f"'{word}' in column {column} (image {image}) is not an unambiguous date.",
         allowed=["2024-01-31", "20240131"],
     )
 

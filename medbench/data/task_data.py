@@ -291,10 +291,10 @@ def check_parts(
             word = task.groups or "image"
             if not allow_leak:
                 raise UserError(
-                    f"{word} '{torn[0]}' stands in both {a} and {b} ({len(torn)} such {word}s): the score would be too good.",
-                    then="mend the split, or run with --allow-leak, which marks every table",
+                    f"{word} '{torn[0]}' is in both {a} and {b} ({len(torn)} such {word}s): scores would be too high.",
+                    then="fix the split, or run with --allow-leak, which marks every table",
                 )
-            marks.append(Mark("leak", f"{len(torn)} {word}s stand in both {a} and {b}"))
+            marks.append(Mark("leak", f"{len(torn)} {word}s are in both {a} and {b}"))
     for part in ("train", target):
         labels = parts[part].labels
         shown = [shows(labels, c) for c in range(len(task.classes))]

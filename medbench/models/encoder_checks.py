@@ -86,5 +86,5 @@ def check_unchanged(
         what = f"{encoder.name} changes its own weights while it embeds ({len(changed)} of {len(before)}: {shown})."
         raise UserError(
             what,
-            then="mend the function: in eval mode a forward pass must leave parameters and buffers as they are",
+            then="fix the function: in eval mode a forward pass must leave parameters and buffers as they are",
         )

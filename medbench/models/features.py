@@ -335,7 +335,7 @@ def _check_repeats(
     if other:
         _remove(folder)
         what = f"{encoder.name} gives {other} of {len(index)} images other vectors at the end of the pass than in its course."
-        raise UserError(what, then="mend the function: a vector must depend on the image alone")
+        raise UserError(what, then="fix the function: a vector must depend on the image alone")
 
 
 def _remove(folder: Path) -> None:

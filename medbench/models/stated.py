@@ -132,5 +132,5 @@ def beside(file: Path) -> tuple[Preprocessing | None, str]:
             if name == "config.json":
                 continue
             what = f"{config} does not say how images enter as transformers writes it: {error}."
-            raise UserError(what, then=f"mend it, or {SAY}") from error
+            raise UserError(what, then=f"fix it, or {SAY}") from error
     return None, ""

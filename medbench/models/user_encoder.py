@@ -45,14 +45,12 @@ def module(encoder: Encoder) -> torch.nn.Module:
     except (
         Exception
     ) as error:  # somebody else's code can fail in every way; the message carries the reason
-        raise UserError(
-            f"{encoder.name} failed: {told(error)}", then="mend the function"
-        ) from error
+        raise UserError(f"{encoder.name} failed: {told(error)}", then="fix the function") from error
     broken = broken_statistics(net)
     if broken:
         raise UserError(
             f"{encoder.name} has batch norms whose statistics are no numbers: {', '.join(broken[:3])}.",
-            then="mend its weights",
+            then="fix its weights",
         )
     _judge(encoder, answers)
     return net
@@ -91,7 +89,7 @@ def _judge(encoder: Encoder, answers: list[Any]) -> None:
         )
     if len({one.shape[1] for one in (black, together, *alone)}) > 1:
         raise UserError(
-            f"{encoder.name} gives images vectors of different lengths.", then="mend the function"
+            f"{encoder.name} gives images vectors of different lengths.", then="fix the function"
         )
     if not torch.allclose(
         together,
@@ -103,7 +101,7 @@ def _judge(encoder: Encoder, answers: list[Any]) -> None:
         what = f"{encoder.name} gives an image another vector where another image stands beside it, or at another call."
         raise UserError(
             what,
-            then="mend the function: batch norms with running statistics, no dropout in eval mode",
+            then="fix the function: batch norms with running statistics, no dropout in eval mode",
         )
 
 

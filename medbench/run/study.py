@@ -56,7 +56,7 @@ def load_study(text: str) -> Study:
         what = (
             f"No study file '{text}'"
             if file.suffix == ".py"
-            else f"'{text}' is not a study: a Python file with a constant GRID"
+            else f"'{text}' is not a study, which is a Python file with a constant GRID"
         )
         near = [
             str(other)
@@ -173,4 +173,4 @@ def _failed(file: Path, error: BaseException) -> UserError:
             given=unknown[1],
         )
     reason = f"SyntaxError: {error.msg}" if isinstance(error, SyntaxError) else told(error)
-    return UserError(f"{where} failed: {reason}", then="mend the study")
+    return UserError(f"{where} failed: {reason}", then="fix the study")

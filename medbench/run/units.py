@@ -141,7 +141,7 @@ def starting_weights(
         raise UserError(
             f"{place_of(method.weights)}: {what} gave {type(found).__name__}.",
             allowed=["a medbench.Weights"],
-            then="mend that file",
+            then="fix that file",
         )
     return source, found
 

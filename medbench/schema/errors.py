@@ -129,7 +129,7 @@ def written_by(function: Callable[..., Any], what: str) -> Iterator[None]:
             raise
         line = known[-1].lineno if known[-1].filename == own else None
         raise UserError(
-            f"{place_of(function, line)}: {what} failed: {told(error)}", then="mend that file"
+            f"{place_of(function, line)}: {what} failed: {told(error)}", then="fix that file"
         ) from error
 
 

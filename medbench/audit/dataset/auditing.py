@@ -200,7 +200,7 @@ def audited(
     if leaks and grid.strict:
         raise UserError(
             f"{data.task.name}: {leaks[0]}.",
-            then="mend the split, or run without --strict, which marks every table",
+            then="fix the split, or run without --strict, which marks every table",
         )
     return data
 

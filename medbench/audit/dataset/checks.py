@@ -40,7 +40,7 @@ def torn_groups(subject: Subject) -> list[DatasetFinding]:
     for a, b in combinations(members, 2):
         torn = sorted(members[a] & members[b])
         if torn:
-            sentence = f"{len(torn)} {word}s stand in both {a} and {b}, of {len(members[b])} in {b}"
+            sentence = f"{len(torn)} {word}s are in both {a} and {b}, of {len(members[b])} in {b}"
             found.append(
                 DatasetFinding(
                     "groups across parts",
@@ -70,7 +70,7 @@ def spellings(subject: Subject) -> list[DatasetFinding]:
         return []
     sentence = (
         f"{len(pairs)} {subject.grouped}s look like another one that is spelled otherwise"
-        + (f", and {apart} of these pairs stand in two parts" if apart else "")
+        + (f", and {apart} of these pairs are in two parts" if apart else "")
     )
     shown = tuple(f"{one!r} = {other!r}" for one, other in pairs[:_EXAMPLES])
     return [
@@ -125,7 +125,7 @@ def _across(
             "look at them (--sheet draws the pairs)",
         )
     sentence = f"{len(rows)} of {total} images of {b} {'are' if len(rows) != 1 else 'is'} also in {a}, {word}"
-    then = f"put both into one part ({_joining(subject)}), or take one out"
+    then = f"put both into one part ({_joining(subject)}), or remove one"
     return DatasetFinding(
         f"{kind} copies across parts", "leak", len(rows), sentence, examples, then
     )
@@ -180,7 +180,7 @@ def conflicts(subject: Subject, pairs: Sequence[DuplicatePair]) -> list[DatasetF
             len(those),
             sentence,
             examples,
-            "look at both and mend the label, or take both out",
+            "look at both and fix the label, or remove both",
         )
     ]
 

@@ -97,7 +97,7 @@ def _by_name(task: Task, other: Task) -> Shift:
     if unknown:
         what = f"{other.name} has the class '{unknown[0]}', which '{task.name}' does not have."
         raise UserError(
-            what, allowed=task.classes, given=unknown[0], then="rename it, or take it out"
+            what, allowed=task.classes, given=unknown[0], then="rename it, or remove it"
         )
     return Shift(
         {name: (name,) for name in task.classes if name in other.classes}, "a folder of the user's"

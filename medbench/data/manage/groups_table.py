@@ -77,5 +77,5 @@ class GroupsTable:
         parts = np.array(listing.columns.get("split", ["all"] * len(ids)))
         torn = sum(len(np.unique(parts[groups == name])) > 1 for name in np.unique(groups))
         if torn:
-            return f"{said}; {torn} of them stand in two parts: mend the column split, or take it out, and medbench splits by these groups"
+            return f"{said}; {torn} of them are in two parts: fix the column split, or remove it, and medbench splits by these groups"
         return f"{said}. Next: medbench run --task folder:{self.file}"

@@ -77,7 +77,7 @@ def _row(file: Path, number: int, line: str) -> Row:
     except (ValueError, TypeError) as error:
         raise UserError(
             f"{file}, line {number}, is not a row of medbench ({error}).",
-            then="mend or remove that line",
+            then="fix or remove that line",
         ) from error
 
 

@@ -20,7 +20,7 @@ def update(reference: Path, given: Given, *, board: Path | None = None) -> None:
         cell, why = next(iter(given.failures.items()))
         raise UserError(
             f"{len(given.failures)} cells failed ({cell}: {why}): the reference stays as it was.",
-            then="mend them, then run it again",
+            then="fix them, then run it again",
         )
     if not given.rows:
         raise UserError(f"{given.file} holds no row: the reference stays as it was.")

@@ -191,7 +191,7 @@ class Crew:
         left = [job for job in self.jobs.values() if self.context.todo(job)]
         if left:
             raise UserError(
-                f"Every worker died; {len(left)} pieces of work are left. The last one {self.last}.",
+                f"Every worker died, and {len(left)} pieces of work are left. The last worker {self.last}.",
                 then=f"see {self.said}; run again with fewer workers, or without --workers",
             )
 

@@ -27,7 +27,7 @@ class Shard:
         found = re.fullmatch(r"\s*(\d{1,4})\s*/\s*(\d{1,4})\s*", text)
         if not found or not 1 <= int(found[1]) <= int(found[2]):
             raise UserError(
-                f"--shard '{text}' is no part of a whole.",
+                f"--shard '{text}' is not a part of a whole.",
                 allowed=["1/2, 2/2, 3/8: the part's number, and of how many"],
             )
         return Shard(int(found[1]), int(found[2]))

@@ -77,7 +77,7 @@ def minutes_of(text: str) -> int:
     found = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", text.strip())
     if not found:
         raise UserError(
-            f"--time '{text}' is no time of SLURM's.",
+            f"--time '{text}' is not a time that SLURM knows.",
             allowed=["30 (minutes)", "4:00:00", "2-12:00:00 (days-hours)"],
         )
     days, first, second, third = (int(part or 0) for part in found.groups())
@@ -159,7 +159,7 @@ def submit(
     except Exception as error:  # submitit's own, and what sbatch printed
         raise UserError(
             f"SLURM refused the array: {error}",
-            then="medbench run --engine slurm --print, and mend the script",
+            then="medbench run --engine slurm --print, and edit the script",
         ) from error
     number = str(jobs[0].job_id).partition("_")[0]
     atomic_write.record(store.folder / FILE, {"arrays": [*arrays(store.folder), number]})

@@ -186,7 +186,7 @@ def listing_of(argument: str, frames: int = 0) -> Listing:
     except OSError as error:
         raise UserError(
             f"{error.filename} cannot be read: {error.strerror}.",
-            then="mend its permissions, or take it out",
+            then="fix its permissions, or take it out",
         ) from error
     return with_frames(found, frames) if frames else found
 

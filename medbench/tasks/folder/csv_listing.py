@@ -190,6 +190,6 @@ def _check_files(root: Path, ids: Sequence[str], where: Sequence[str]) -> dict[s
         shown = ", ".join(missing[:3]) + (" ..." if len(missing) > 3 else "")
         raise UserError(
             f"{len(missing)} of {len(ids)} images do not exist in {root}: {shown}.",
-            then="mend their paths, which are relative to the CSV's folder, or take the lines out",
+            then="fix their paths, which are relative to the CSV's folder, or take the lines out",
         )
     return spelled
