@@ -4,12 +4,14 @@ folder can be wrong."""
 from __future__ import annotations
 
 import csv
+import gc
 import hashlib
 import os
 import pickle
 import shlex
 import shutil
 import sys
+import tracemalloc
 import unicodedata
 from collections import Counter
 
@@ -18,7 +20,8 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from medbench import images
-from medbench.schema import Mark, UserError, registry
+from medbench.data import task_data
+from medbench.schema import Grid, Mark, UserError, registry
 from medbench.stats import splits
 
 PIXELS = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
@@ -624,3 +627,32 @@ def test_a_name_that_is_no_text_is_named(tree):
     os.rename(root / "a" / "1.png", os.fsencode(root / "a") + b"/m\xe4nn.png")
     with pytest.raises(UserError, match=r"a/m\\xe4nn\.png is not UTF-8.*Next: rename it"):
         open_task(root)
+
+
+def test_a_listed_image_takes_few_bytes(tmp_path):
+    """Of a million images these are the gigabytes of a plan: `benchmarks/speed/memory.py`."""
+    n = 2000
+    (tmp_path / "images").mkdir()
+    rows = ["path,label,group,site"]
+    for i in range(n):
+        name = f"images/an_image_{i:07d}.png"
+        (tmp_path / name).write_text(str(i))
+        rows.append(f"{name},{'abc'[i % 3]},patient{i // 2:07d},{'north' if i % 4 else 'south'}")
+    (tmp_path / "listed.csv").write_text("\n".join(rows))
+    cache = images.cache_folder()
+
+    def opened():
+        task = open_task(tmp_path / "listed.csv")
+        return task_data.open_task(task, Grid(tasks=(task.name,)), cache, [])
+
+    opened()  # what is imported and remembered at the first one
+    tracemalloc.start()
+    try:
+        kept = opened()
+        gc.collect()
+        stays, peak = (taken / n for taken in tracemalloc.get_traced_memory())
+    finally:
+        tracemalloc.stop()
+    assert len(kept.hashes) == n
+    assert stays < 600, "a Path for each image takes 400 more"
+    assert peak < 1400

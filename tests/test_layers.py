@@ -162,3 +162,16 @@ def test_tables_never_import_torch() -> None:
         "import medbench.report.leaderboard, medbench.cli.screen, medbench.report.check, medbench.report.compare, medbench.run.merge, "
         "medbench.report.methods_text, medbench.report.figures, medbench.report.html, medbench.report.clinical.tables"
     )
+
+
+def test_a_users_own_encoder_is_planned_without_timm_and_scikit_learn(
+    folder: Path, tmp_path: Path
+) -> None:
+    """They take longer to import than all the rest of such a plan."""
+    (tmp_path / "own.py").write_text(
+        "import torch\n\ndef net(size=32, mean=(0, 0, 0), std=(1, 1, 1)):\n"
+        "    return torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())\n"
+    )
+    words = ["run", "--task", f"folder:{folder}", "--encoder", f"{tmp_path / 'own.py'}:net"]
+    found = loaded(CLI.format(arguments=[*words, "--protocols", "knn", "--no-audit", "--plan"]))
+    assert "torch" in found and not found & {"timm", "torchvision", "sklearn"}

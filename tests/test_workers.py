@@ -15,6 +15,7 @@ from medbench.run import execution, planning
 from medbench.run.engines import assignment, local
 from medbench.run.engines.assignment import Assignment, cells_hash, packed
 from medbench.run.engines.sharding import Shard
+from medbench.run.jobs import jobs_of
 from medbench.run.merge import merge
 from medbench.schema import DiskError, UserError
 from medbench.system import child_process
@@ -124,6 +125,20 @@ def test_cores_are_divided_among_workers(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
     assert child_process.environment(4)["OMP_NUM_THREADS"] == "3", "the user's word"
     assert "MKL_NUM_THREADS" not in child_process.environment(4), "torch would follow it"
+
+
+def test_threads_of_a_worker_do_not_depend_on_how_many_jobs_are_left(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child_process, "cores", lambda: 8)
+    grid = grid_of(folder, deaths=0)
+    plan, store = planning.plan(grid), Store(tmp_path / "out")
+    context = execution.begin(plan, store, "cpu")
+    jobs = {job.name: job for unit in plan.units for job in jobs_of(plan, unit)}
+    given = Assignment(grid, store.folder, cells_hash(plan), context.since)
+    for left in (jobs, dict(list(jobs.items())[:1])):
+        crew = local.Crew(context, given, ["cpu"] * 4, left, lambda row: None)
+        assert (len(crew.workers), crew.threads) == (len(left), 2)
 
 
 def test_shards_divide_the_units_and_merge_into_the_whole(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import combinations
+from itertools import chain, combinations
 from pathlib import Path
 from typing import Any
 
@@ -222,7 +222,7 @@ def open_task(
                 f"{total} of the {task.n_images} images of {task.data}: not the official set",
             )
         )
-    flat = [image for split in parts.values() for image in split.images]
+    flat = chain.from_iterable(split.images for split in parts.values())
     hashes = images.content_hashes(flat, cache_dir, f"reading {task.name}")
     marks += check_content(
         parts, hashes, allow_leak=grid.allow_leak, task=task, cache_dir=cache_dir

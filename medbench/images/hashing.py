@@ -17,7 +17,7 @@ import sqlite3
 import stat
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from contextvars import ContextVar
@@ -117,7 +117,7 @@ class ContentHash(str):
 
 
 def content_hashes(
-    images: Sequence[Image], cache_dir: Path, stage: str = "reading files"
+    images: Iterable[Image], cache_dir: Path, stage: str = "reading files"
 ) -> list[str]:
     """Return a `ContentHash` for each of N images.
 
@@ -127,8 +127,14 @@ def content_hashes(
     checksum; several processes may use it at once. Raises UserError naming the files that cannot be
     read (ten of them, and how many).
     """
-    places = [None if isinstance(image, Drawn) else os.path.abspath(image) for image in images]
-    paths = list(dict.fromkeys(place for place in places if place is not None))
+    # of each the path of its file, or what a drawing is
+    places = [
+        ContentHash(hashlib.sha256(image.key.encode()).hexdigest())
+        if isinstance(image, Drawn)
+        else os.path.abspath(image)
+        for image in images
+    ]
+    paths = list(dict.fromkeys(place for place in places if not isinstance(place, ContentHash)))
     check_names(paths)
     known: dict[str, ContentHash] = {}
     bad: list[str] = []
@@ -147,12 +153,7 @@ def content_hashes(
         raise UserError(
             f"{len(bad)} of {len(paths)} image files cannot be read: {'; '.join(bad[:10])}{' ...' if len(bad) > 10 else ''}"
         )
-    drawn = (
-        ContentHash(hashlib.sha256(image.key.encode()).hexdigest())
-        for image in images
-        if isinstance(image, Drawn)
-    )
-    return [next(drawn) if place is None else known[place] for place in places]
+    return [place if isinstance(place, ContentHash) else known[place] for place in places]
 
 
 def _hash_all(

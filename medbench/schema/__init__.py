@@ -38,7 +38,7 @@ from medbench.schema.plan_file import PlanFile, PlannedCell
 from medbench.schema.progress import Progress, ProgressCallback
 from medbench.schema.protocols import Bags, HeldOut, Network, Protocol, Scores, Train
 from medbench.schema.spelling import alike, spelling, visible
-from medbench.schema.split import Drawn, Image, Split, Unlabelled, join_parts, of_class
+from medbench.schema.split import Drawn, FilesBelow, Image, Split, Unlabelled, join_parts, of_class
 from medbench.schema.tasks import (
     BY_CASE,
     CASE,
@@ -81,6 +81,7 @@ __all__ = [
     "Download",
     "Drawn",
     "Encoder",
+    "FilesBelow",
     "Fusion",
     "Grid",
     "HeldOut",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,6 +26,35 @@ class Drawn:
 
 
 Image = Path | Drawn
+
+
+class FilesBelow(Sequence[Path]):
+    """Image files below one folder, as a sequence of paths.
+
+    A path is made when it is asked for: a million `Path` objects take 400 MB. names (N,) bytes: of
+    each its path from `root`, UTF-8.
+    """
+
+    def __init__(self, root: Path, names: np.ndarray):
+        self.root, self.names = root, names
+
+    @classmethod
+    def of(cls, root: Path, names: Iterable[str]) -> FilesBelow:
+        import numpy as np
+
+        return cls(root, np.array([name.encode() for name in names], np.bytes_))
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, i: Any) -> Any:
+        if isinstance(i, slice):
+            return FilesBelow(self.root, self.names[i])
+        return self.root / self.names[i].decode()
+
+    def take(self, index: np.ndarray) -> FilesBelow:
+        """Return the files at `index` (n,) int, in that order."""
+        return FilesBelow(self.root, self.names[index])
 
 
 def of_class(labels: np.ndarray, c: int) -> np.ndarray:
@@ -71,7 +100,9 @@ class Split:
     def take(self, index: np.ndarray) -> Split:
         """Return the images at `index` (n,) int, in that order."""
         return Split(
-            [self.images[i] for i in index],
+            self.images.take(index)
+            if isinstance(self.images, FilesBelow)
+            else [self.images[i] for i in index],
             self.ids[index],
             self.labels[index],
             self.groups[index],
@@ -110,4 +141,13 @@ def join_parts(splits: Iterable[Split]) -> Split:
     }
     shared = [name for name in parts[0].meta if all(name in part.meta for part in parts)]
     meta = {name: np.concatenate([part.meta[name] for part in parts]) for name in shared}
-    return Split([image for part in parts for image in part.images], **columns, meta=meta)
+    return Split(_joined_images([part.images for part in parts]), **columns, meta=meta)
+
+
+def _joined_images(every: Sequence[Sequence[Image]]) -> Sequence[Image]:
+    import numpy as np
+
+    files = [images for images in every if isinstance(images, FilesBelow)]
+    if len(files) == len(every) and len({images.root for images in files}) == 1:
+        return FilesBelow(files[0].root, np.concatenate([images.names for images in files]))
+    return [image for images in every for image in images]

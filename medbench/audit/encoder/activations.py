@@ -9,6 +9,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ import torch
 from torch import nn
 
 from medbench.images.cropping import SQUASH, square
+from medbench.images.decoding import decode
 
 #: Mean and std of the pixels of ImageNet's images in [0, 1], R, G, B. The std is the root of the
 #: diagonal of the colour covariance whose eigenvectors and values are in everybody's PCA colour
@@ -64,10 +67,8 @@ def reference_images(n: int) -> tuple[np.ndarray, ...]:
 
     Their colours are moved to ImageNet's mean and std. Read only.
     """
-    from sklearn.datasets import load_sample_images
-
     rng = np.random.default_rng(0)
-    photos = [photo / 255 for photo in load_sample_images().images]
+    photos = [decode(file) / 255 for file in _photographs()]
     every = np.concatenate([photo.reshape(-1, 3) for photo in photos])
     mean, std = every.mean(0), every.std(0)
     moved = [
@@ -83,6 +84,16 @@ def reference_images(n: int) -> tuple[np.ndarray, ...]:
         crops.append(np.ascontiguousarray(crop[:, :: rng.choice((-1, 1))]))
         crops[-1].flags.writeable = False
     return tuple(crops)
+
+
+def _photographs() -> list[Path]:
+    """Where they lie. scikit-learn itself takes seconds to import, and is not needed for it."""
+    found = find_spec("sklearn")
+    assert found is not None and found.origin is not None, "scikit-learn is a dependency"
+    return [
+        Path(found.origin).parent / "datasets" / "images" / name
+        for name in ("china.jpg", "flower.jpg")
+    ]
 
 
 def training_pixels(conv: nn.Conv2d, norm: nn.Module) -> tuple[np.ndarray, np.ndarray, float]:

@@ -31,6 +31,7 @@ from medbench.audit.encoder.preprocessing_findings import (
     wrong_values,
 )
 from medbench.audit.encoder.preprocessing_trials import STATED, try_preprocessings
+from medbench.models import timm_answers
 from medbench.schema import Encoder
 
 VALUES = {"range", "mean and std"}  # one mistake, two names: a declaration decides between them
@@ -173,10 +174,10 @@ def _readout(
 
 def _missing_norm(net: nn.Module, encoder: Encoder) -> str:
     """Name the last norm of timm's architecture where the network has lost it."""
+    if encoder.architecture not in timm_answers.architectures():
+        return ""
     import timm
 
-    if encoder.architecture not in timm.list_models():
-        return ""
     with torch.device("meta"):
         norms = [
             name

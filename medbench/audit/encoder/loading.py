@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from timm.models import get_pretrained_cfg
 from torch import nn
 
 from medbench import images
@@ -65,6 +64,8 @@ def subject(
         for key in ("mean", "std", "interpolation")
         if (value := getattr(start, key)) is not None
     }
+    from timm.models import get_pretrained_cfg
+
     declared: Any = get_pretrained_cfg(
         f"{encoder.architecture}.{encoder.checkpoint}"
         if encoder.checkpoint

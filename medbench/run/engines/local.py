@@ -165,7 +165,9 @@ class Crew:
         self.workers = [
             _Worker(number, device) for number, device in enumerate(devices[: len(jobs)])
         ]
-        self.threads = child_process.threads_each(len(self.workers))
+        # of those asked for, however few jobs are left: a row's last digits follow the threads, and
+        # must not depend on how often the run was interrupted
+        self.threads = child_process.threads_each(len(devices))
         self.said = context.store.folder / run_log.FILE
         self.server: ForkServer | None = None
         self.deaths: Counter[str] = Counter()

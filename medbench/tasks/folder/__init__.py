@@ -214,23 +214,13 @@ def _apart(listing: Listing) -> tuple[Listing, Unlabelled | None]:
             f"{listing.root.name} has unlabelled images alone.",
             then="give them with --unlabelled, to a task that has labels",
         )
-    columns = {name: [column[i] for i in rest] for name, column in listing.columns.items()}
-    labelled = replace(
-        listing,
-        ids=[listing.ids[i] for i in rest],
-        where=[listing.where[i] for i in rest],
-        columns=columns,
-    )
-    ids = [listing.ids[i] for i in without]
+    apart = listing.take(without)
     groups = (
-        [listing.columns["group"][i] or listing.ids[i] for i in without]
-        if "group" in listing.columns
+        np.array([group or own for group, own in zip(named, apart.ids, strict=True)])
+        if (named := apart.columns.get("group"))
         else None
     )
-    files = [listing.image(name) for name in ids]
-    return labelled, Unlabelled(
-        UNLABELLED, files, np.array(ids), None if groups is None else np.array(groups)
-    )
+    return listing.take(rest), Unlabelled(UNLABELLED, apart.images, np.array(apart.ids), groups)
 
 
 def _labels(
@@ -311,7 +301,7 @@ def _split(listing: Listing, labels: np.ndarray) -> Split:
     _check_bags(listing)
     groups = listing.columns.get("group", [listing.file_id(name) for name in listing.ids])
     whole = Split(
-        images=[listing.image(name) for name in listing.ids],
+        images=listing.images,
         ids=np.array(listing.ids),
         labels=labels,
         groups=np.array(groups),
@@ -398,7 +388,7 @@ def _copies_joined(listing: Listing, whole: Split, pool: np.ndarray) -> tuple[Sp
     if not len(read):
         return whole, []  # and no cache is needed
     content = images.content_hashes(
-        [whole.images[i] for i in read], images.cache_folder(), f"reading {listing.root.name}"
+        (whole.images[i] for i in read), images.cache_folder(), f"reading {listing.root.name}"
     )
     first: dict[str, str] = {}
     pairs = [

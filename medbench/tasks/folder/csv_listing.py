@@ -8,8 +8,10 @@ from __future__ import annotations
 import csv
 import re
 import unicodedata
+from array import array
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from medbench.images import leftovers
 from medbench.schema import UserError, csv_text, spelling
@@ -18,6 +20,19 @@ from medbench.tasks.folder.listing import Listing, called_masks
 
 RESERVED = ("path", "label", "group", "bag", "split")
 MULTI = "label:"  # of several label columns
+
+
+class Lines(Sequence[str]):
+    """Name rows for a person by the lines of their file. The text is made when it is asked for."""
+
+    def __init__(self, file: str, numbers: Sequence[int]):
+        self.file, self.numbers = file, numbers
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, i: Any) -> Any:
+        return f"{self.file} line {self.numbers[i]}"
 
 
 def read_csv(file: Path) -> Listing:
@@ -37,7 +52,7 @@ def read_csv(file: Path) -> Listing:
         )
     if not lines:
         raise UserError(f"{file.name} lists no image.")
-    where = [f"{file.name} line {line}" for line in lines]
+    where = Lines(file.name, lines)
     ids = _relative(columns.pop("path"), where)
     first: dict[str, int] = {}
     named = [name for name in columns if name == "label" or name.startswith(MULTI)]
@@ -80,44 +95,44 @@ def _check_images(ids: Sequence[str], where: Sequence[str]) -> None:
         raise UserError(what, then="take the lines out; an image of its own needs another name")
 
 
-def _columns(file: Path) -> tuple[dict[str, list[str]], list[int]]:
+def _columns(file: Path) -> tuple[dict[str, list[str]], array[int]]:
     """Column name -> N stripped values, and each row's line number.
 
     Reserved names are found in every spelling.
     """
     check_text(file)
+    # of a million rows few have a word of their own: cell -> what it says
+    said: dict[str, str] = {}
+    lines = array("q")
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:
             table = csv_rows(stream, "path")
             names = [name.strip() for name in next(filter(None, table.reader), [])]
             names = [_reserved(csv_text(name)) for name in names]
-            rows, lines = [], []
-            for row in table.reader:
-                if row:
-                    rows.append(row)
-                    lines.append(table.line)
+            twice = next((name for name in names if names.count(name) > 1), None)
+            if twice is not None:
+                called = f"'{twice}'" if twice else "without a name"
+                raise UserError(f"{file.name} has two columns {called}.")
+            columns: dict[str, list[str]] = {name: [] for name in names}
+            for row in filter(None, table.reader):
+                if len(row) != len(names):
+                    raise UserError(
+                        f"{file.name} line {table.line} has {len(row)} fields, the header {len(names)}."
+                    )
+                lines.append(table.line)
+                for (name, column), cell in zip(columns.items(), row, strict=True):
+                    if name == "path":
+                        column.append(cell.strip())
+                    elif cell in said:
+                        column.append(said[cell])
+                    else:
+                        column.append(said.setdefault(cell, csv_text(cell.strip())))
     except UnicodeDecodeError as error:
         raise UserError(
             f"{file.name} is not UTF-8 text (byte {error.start}).", then="save it as CSV UTF-8"
         ) from error
     except csv.Error as error:
         raise UserError(f"{file.name} is not a CSV file: {error}.") from error
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        called = f"'{twice}'" if twice else "without a name"
-        raise UserError(f"{file.name} has two columns {called}.")
-    for row, line in zip(rows, lines, strict=True):
-        if len(row) != len(names):
-            raise UserError(
-                f"{file.name} line {line} has {len(row)} fields, the header {len(names)}."
-            )
-    once: dict[str, str] = {}  # of a million rows few have a word of their own
-    columns = {
-        name: [row[c].strip() for row in rows]
-        if name == "path"
-        else [once.setdefault(text, text) for row in rows for text in [csv_text(row[c].strip())]]
-        for c, name in enumerate(names)
-    }
     named = [name for name in names if name in RESERVED or name.startswith(MULTI)]
     return {
         name: texts if name in named else with_points(texts, table.delimiter)
@@ -153,7 +168,8 @@ def _relative(paths: Sequence[str], where: Sequence[str]) -> list[str]:
             )
         if max(len(part.encode(errors="replace")) for part in path.parts) > 255 or len(text) > 4000:
             raise UserError(f"{line}: '{text[:80]}...' is longer than a file's name can be.")
-        ids.append(path.as_posix())
+        name = path.as_posix()
+        ids.append(text if name == text else name)  # one string, not two
     return ids
 
 

@@ -42,14 +42,13 @@ def with_frames(listing: Listing, wanted: int) -> Listing:
             rows.append(row)
             if number >= 0:
                 found[called] = (name, frames.frame_of(listing.file(name), number, hashes[name]))
-    columns = {name: [column[row] for row in rows] for name, column in listing.columns.items()}
-    columns.setdefault("bag", [listing.ids[row] for row in rows])
+    listed = listing.take(rows)
+    columns = {"bag": listed.ids, **listed.columns}
     said = f"of {len(files)} files of several frames {wanted} each are taken, evenly (all where there are fewer): {len(found)} images"
     marks = [*listing.marks, Mark("remark", said)]
     return replace(
-        listing,
+        listed,
         ids=ids,
-        where=[listing.where[row] for row in rows],
         columns=columns,
         marks=marks,
         frames=found,

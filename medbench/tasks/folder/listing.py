@@ -10,12 +10,12 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from medbench.images import decoding, frames, leftovers
 from medbench.images.hashing import check_names
-from medbench.schema import PARTS, Drawn, Image, Mark, UserError, spelling, user_path
+from medbench.schema import PARTS, Drawn, FilesBelow, Image, Mark, UserError, spelling, user_path
 
 UNLABELLED = "unlabelled"  # a folder, or a split, of images without labels
 _CALLED = {
@@ -37,7 +37,7 @@ class Listing:
 
     root: Path
     ids: list[str]
-    where: list[str]
+    where: Sequence[str]
     columns: dict[str, list[str]]  # the reserved ones that are there, `label:NAME`, and metadata
     marks: list[Mark] = field(default_factory=list)
     # id -> its path on this disk, where that is another Unicode form
@@ -45,6 +45,15 @@ class Listing:
 
     # id -> the id of its file, and the frame, of those of several
     frames: dict[str, tuple[str, Drawn]] = field(default_factory=dict)
+
+    def take(self, rows: Sequence[int]) -> Listing:
+        """Return the images in these rows."""
+        return replace(
+            self,
+            ids=[self.ids[i] for i in rows],
+            where=[self.where[i] for i in rows],
+            columns={name: [column[i] for i in rows] for name, column in self.columns.items()},
+        )
 
     def file(self, name: str) -> Path:
         name = self.file_id(name)
@@ -54,8 +63,15 @@ class Listing:
         """Return the id of the file that an image is, or is a frame of."""
         return self.frames[name][0] if name in self.frames else name
 
-    def image(self, name: str) -> Image:
-        return self.frames[name][1] if name in self.frames else self.file(name)
+    @property
+    def images(self) -> Sequence[Image]:
+        """Return the image of each of `ids`."""
+        if self.frames:
+            return [
+                self.frames[name][1] if name in self.frames else self.file(name)
+                for name in self.ids
+            ]
+        return FilesBelow.of(self.root, (self.spelled.get(name, name) for name in self.ids))
 
 
 def existing_place(argument: str) -> Path:
@@ -111,7 +127,8 @@ def walk(root: Path, *, volumes: bool = False) -> Listing:
             then="rename it",
         )
     without = [name for name in every if name not in folders]
-    listing = Listing(root, [], [], {"label": [], **({"split": []} if given or without else {})})
+    ids: list[str] = []
+    listing = Listing(root, ids, ids, {"label": [], **({"split": []} if given or without else {})})
     seen = _Seen(volumes=volumes)
     for part in given or [""]:
         if not _folders(root / part):
@@ -224,7 +241,6 @@ def _list(
     ]
     check_names(ids)
     listing.ids += ids
-    listing.where += ids
     listing.columns["label"] += [label] * len(ids)
     if part:
         listing.columns["split"] += [part] * len(ids)
