@@ -5,18 +5,19 @@ What another process holds is passed over, and done by whoever has nothing else 
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
+from filelock import FileLock, SoftFileLock
 
 from medbench import Grid, Store
 from medbench.run import execution, jobs, planning
 from medbench.run.jobs import Job
-from medbench.schema import Protocol, Row, Scores, fingerprint, registry
+from medbench.schema import DiskError, Protocol, Row, Scores, fingerprint, registry
 from medbench.system import locks
 
 
@@ -201,6 +202,38 @@ def test_a_folder_whose_locks_keep_nobody_out_is_found(
     # as on a network disk that only says it locks
     monkeypatch.setattr("fcntl.flock", lambda *_: None)
     assert not locks.exclude(tmp_path)
+
+
+def test_a_disk_without_locks_is_told_and_no_mere_file_taken_for_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", missing)
+    with pytest.raises(DiskError, match="without file locks"), locks.locked(tmp_path / "lock"):
+        pass
+
+
+def test_a_python_without_fcntl_goes_on_beside_lock_files_that_were_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It holds a lock by a mere file, and must not wait for ever for one that nobody holds."""
+    with locks.locked(tmp_path / "lock"):
+        pass
+    assert (tmp_path / "lock").exists(), "as a Python with fcntl leaves it"
+    monkeypatch.setattr("filelock.FileLock", SoftFileLock)
+    with locks.locked(tmp_path / "lock", timeout=5), locks.attempted(tmp_path / "lock") as second:
+        assert not second
+    assert not caplog.text
+    left = tmp_path / "lock.held"
+    left.write_text("77\nelsewhere\n")
+    for _ in range(2):  # of another machine: nobody here knows
+        assert locks.held(tmp_path / "lock") and not caplog.text
+    os.utime(left, (1, 1))
+    for _ in range(2):
+        assert locks.held(tmp_path / "lock")
+    assert caplog.text.count("by process 77 on elsewhere. Where that has ended, delete the") == 1
 
 
 def test_work_of_a_killed_process_is_free(tmp_path: Path) -> None:

@@ -6,15 +6,28 @@ On others one line that says so.
 from __future__ import annotations
 
 import errno
+import logging
+import socket
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from medbench.schema import DiskError
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 #: What file systems without locks answer: NFS without its lock daemon, some FUSE and overlay file
 #: systems, and the kernel itself.
 _NONE = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
+
+
+#: Seconds after which a lock file that this machine cannot judge is told of.
+_OLD = 60.0
+_told: set[Path] = set()
+log = logging.getLogger("medbench")
 
 
 @contextmanager
@@ -25,10 +38,14 @@ def locked(file: Path | str, timeout: float = -1) -> Iterator[None]:
 
     Raises filelock.Timeout, and DiskError on a file system that has no locks: without them two runs
     would write into one file.
-    """
-    from filelock import FileLock, Timeout
 
-    lock = FileLock(file, timeout=timeout)
+    A Python without `fcntl` holds a lock by the mere file FILE.held, which a process that is killed
+    leaves behind: filelock removes it where that process ran on this machine, and one of another
+    machine is told of, as nobody here knows whether it still runs.
+    """
+    from filelock import Timeout
+
+    lock = _lock(Path(file), timeout)
     try:
         lock.acquire()
     except Timeout:  # an OSError, too
@@ -44,6 +61,35 @@ def locked(file: Path | str, timeout: float = -1) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _lock(file: Path, timeout: float) -> BaseFileLock:
+    from filelock import FileLock, SoftFileLock
+
+    if issubclass(FileLock, SoftFileLock):
+        # not `file`: a Python with `fcntl` leaves its lock files, empty, and holds none of them
+        marker = file.with_name(f"{file.name}.held")
+        _tell_if_old(marker)
+        return FileLock(marker, timeout=timeout)
+    # a newer filelock would take such mere files where a file system has no locks
+    choice = {"fallback_to_soft": False} if hasattr(FileLock, "fallback_to_soft") else {}
+    return FileLock(file, timeout=timeout, **choice)
+
+
+def _tell_if_old(marker: Path) -> None:
+    """Say what to do about a lock of another machine, once."""
+    try:
+        age = time.time() - marker.stat().st_mtime
+        number, host, *_ = [*marker.read_text(errors="replace").split("\n"), "", ""]
+    except FileNotFoundError:
+        return
+    if age > _OLD and host != socket.gethostname() and marker not in _told:
+        _told.add(marker)
+        holder = f"process {number} on {host}" if host else "a process that left no name"
+        log.warning(
+            "%s has been held for %.0f minutes by %s. Where that has ended, delete the file",
+            *(marker, age / 60, holder),
+        )
 
 
 @contextmanager
