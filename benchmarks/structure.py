@@ -149,7 +149,7 @@ def shared_names(trees: dict[str, ast.Module]) -> dict[str, list[str]]:
 
 
 def heavy_functions(trees: dict[str, ast.Module]) -> list[tuple[str, int, int]]:
-    """(function, lines, parameters) of each that is long or takes much, as `run.execution._solve`.
+    """(function, lines, parameters) of each that is long or takes much, as `run.job_steps.solve`.
 
     The longest first.
     """

@@ -719,7 +719,7 @@ def test_a_cache_that_fills_up_ends_the_run(
     def full(*arguments: object, **more: object) -> None:
         raise DiskError("it needs 10 MB of disk space and has 1 MB.")
 
-    monkeypatch.setattr("medbench.run.execution.unit_features", full)
+    monkeypatch.setattr("medbench.run.job_steps.unit_features", full)
     assert (
         medbench(
             "run",

@@ -21,7 +21,7 @@ from medbench.data.evaluation_sets import EvaluationSet
 from medbench.models.finetune import MODERN
 from medbench.protocols import finetune
 from medbench.report import leaderboard
-from medbench.run import execution, prepare
+from medbench.run import execution, job_steps, prepare
 from medbench.run.plans import Plan
 from medbench.run.units import Unit
 from medbench.schema import Protocol, Row, Train, registry
@@ -231,7 +231,7 @@ def test_a_set_that_cannot_be_embedded_is_tried_once_and_costs_the_others_nothin
                 raise RuntimeError("out of memory")
         return embedded(plan, unit, device, target)
 
-    monkeypatch.setattr(execution, "unit_features", broken)
+    monkeypatch.setattr(job_steps, "unit_features", broken)
     asked = Grid(
         tasks=(f"folder:{folder}",),
         encoders=(mine,),

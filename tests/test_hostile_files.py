@@ -33,7 +33,7 @@ from medbench.data.evaluation_sets import EvaluationSet
 from medbench.models.exported import prediction, tensor_files
 from medbench.report import leaderboard
 from medbench.report.html import mistakes
-from medbench.run import execution, merge, run_log
+from medbench.run import job_steps, merge, run_log, scored_sets
 from medbench.schema import DiskError, Split, UserError, registry
 from medbench.system import atomic_write, cache_folder, download, fast_npz
 from medbench.system.download import archives, http
@@ -95,7 +95,7 @@ def test_a_terminal_keeps_its_own_colours(
 
 def test_no_name_gives_an_order_in_the_log(tmp_path: Path) -> None:
     with run_log.log_file(tmp_path / "run.log"):
-        execution.log.warning("a%sb\n2026 forged", ORDER)
+        job_steps.log.warning("a%sb\n2026 forged", ORDER)
         logging.getLogger("medbench").error("failed", exc_info=ValueError(ORDER))
     lines = (tmp_path / "run.log").read_text().splitlines()
     assert len(lines) == 3 and "a\\x1b[2J\\x9b1A\\u202eb\\n2026 forged" in lines[0], lines
@@ -159,7 +159,7 @@ def test_neither_groups_nor_files_of_a_folder_are_named(tmp_path: Path) -> None:
     store = Store(tmp_path / "results")
     store.create()
     data: Any = SimpleNamespace(parts=parts)
-    execution.save_target(
+    scored_sets.save_target(
         data,
         EvaluationSet("test", "test", "mine-1", parts["test"], ("a", "b"), "patient", ()),
         store,
@@ -352,7 +352,7 @@ def test_a_log_on_a_full_disk_ends_the_run_in_one_line(
         pytest.raises(OSError, match="No space left") as caught,
         run_log.log_file(tmp_path / "run.log"),
     ):
-        execution.log.warning("a")
+        job_steps.log.warning("a")
     assert caught.value.filename == str(tmp_path / "run.log")
     assert capsys.readouterr().err == ""
 

@@ -20,7 +20,7 @@ import pytest
 from fakes.shared_runs import essence, slow_grid
 
 from medbench import Store, images
-from medbench.run import execution, planning
+from medbench.run import execution, job_steps, planning
 from medbench.run.engines import contents, ray_cluster
 from medbench.run.engines.contents import Desk, Elsewhere, files_of, made_of, packs_of
 from medbench.run.jobs import lacking
@@ -127,7 +127,7 @@ def test_a_job_is_computed_elsewhere_from_what_is_fetched(
         == f"packs/{images.pack_key(job.unit.data.hashes, 32, job.unit.encoder.interpolation)}"
     )
     rows = ray_cluster.RowsAway(store.folder)
-    execution.compute(replace(context, plan=here, store=rows), away, away.cells, lambda row: None)
+    job_steps.compute(replace(context, plan=here, store=rows), away, away.cells, lambda row: None)
     other.hand_back(made)
     (tmp_path / "hidden").rename(tmp_path / "mine")
     assert not lacking(plan, job, job.cells, "cpu"), "the features came back"

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from medbench.run import execution, planning
+from medbench.run import execution, missing_cells, planning
 from medbench.run.store import Store
 from medbench.run.time_left import Fit, TimeLeft, _like
 from medbench.schema import Grid, Progress, Row
@@ -130,7 +130,7 @@ def test_the_control_comes_first_and_the_time_told_is_what_is_taken(
     assert clock.told[-1][1] == 0
 
     reversed_ = Store(tmp_path / "reversed")
-    monkeypatch.setattr(execution, "reading_order", lambda plan, unit: -plan.units.index(unit))
+    monkeypatch.setattr(missing_cells, "reading_order", lambda plan, unit: -plan.units.index(unit))
     for kind in ("features", "pretrained"):
         (plan.cache_dir / kind).rename(plan.cache_dir / f"{kind} of the first run")
     again = execution.execute(plan, reversed_, device="cpu").rows()

@@ -30,7 +30,16 @@ from medbench import Grid, Store
 from medbench.models import features
 from medbench.models.finetune import training_trial
 from medbench.models.pretrain import recipe
-from medbench.run import cost_estimate, execution, fitting, planning, trial_fits, wall_time
+from medbench.run import (
+    cost_estimate,
+    execution,
+    fitting,
+    job_steps,
+    missing_cells,
+    planning,
+    trial_fits,
+    wall_time,
+)
 from medbench.run.jobs import lacking
 
 SMALL, VIEWS = "test_resnet.r160_in1k", 1000
@@ -109,13 +118,13 @@ def observed(context: fitting.RunContext) -> tuple[list[wall_time.Piece], float,
 
         return called
 
-    before = execution._prepare, execution._solve
-    execution._prepare, execution._solve = timed("prepare", before[0]), timed("solve", before[1])
+    before = job_steps.prepare, job_steps.solve
+    job_steps.prepare, job_steps.solve = timed("prepare", before[0]), timed("solve", before[1])
     try:
         execution.work(context, lambda row: None, several=True)
     finally:
-        execution._prepare, execution._solve = before
-    assert not execution.missing(context.plan, context.store), "cells failed"
+        job_steps.prepare, job_steps.solve = before
+    assert not missing_cells.missing(context.plan, context.store), "cells failed"
     found = [
         wall_time.Piece(*one) for one in zip(needs, spent["prepare"], spent["solve"], strict=True)
     ]

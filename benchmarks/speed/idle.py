@@ -31,7 +31,7 @@ import numpy as np
 from workers import images
 
 from medbench import Grid, Store
-from medbench.run import execution, fitting, jobs, planning
+from medbench.run import execution, fitting, job_steps, jobs, planning
 from medbench.run.plans import Plan
 from medbench.run.wall_time import Piece, makespan
 from medbench.schema import PlannedCell, Row
@@ -158,8 +158,8 @@ class Worker:
                 new = context.store.add(row_of(planned), arrays)
                 self.tell(me, "done", job=planned.fingerprint, new=new)
 
-        execution._prepare = lambda context, job, todo: (context, job, todo)  # type: ignore[assignment, return-value]
-        execution._solve = lambda _, context, job, todo, on_row: solve(context, job, todo, on_row)  # type: ignore[assignment, misc]
+        job_steps.prepare = lambda context, job, todo: (context, job, todo)  # type: ignore[assignment, return-value]
+        job_steps.solve = lambda _, context, job, todo, on_row: solve(context, job, todo, on_row)  # type: ignore[assignment, misc]
         self.tell(me, "here", born=born)
         execution.work(fitting.RunContext(self.plan, Store(self.folder), "cpu"), lambda row: None)
         used = resource.getrusage(resource.RUSAGE_SELF)

@@ -242,7 +242,7 @@ def _run(study: str, folder: Path, device: str) -> None:
     """
     from medbench.cli import screen
     from medbench.report import leaderboard
-    from medbench.run import execution, planning
+    from medbench.run import execution, missing_cells, planning
     from medbench.run import study as studies
     from medbench.run.store import Store
     from medbench.system import devices
@@ -256,7 +256,7 @@ def _run(study: str, folder: Path, device: str) -> None:
     store = Store(folder)
     cache = folder / "cache"
     planned = replace(planned, cache_dir=cache)
-    with screen.of_run(planned, store, execution.missing(planned, store), device) as display:
+    with screen.of_run(planned, store, missing_cells.missing(planned, store), device) as display:
         execution.execute(planned, store, device=device, on_row=display.row)
     shutil.rmtree(cache, ignore_errors=True)
     leaderboard.write(store)

@@ -119,10 +119,10 @@ class Engine:
             execution.execute(plan, store, device=self.places[0], on_row=on_row)
 
     def _submit(self, grid: Grid, plan: Plan, store: Store, on_row: Callable[[Row], None]) -> None:
-        from medbench.run import execution
+        from medbench.run import missing_cells
         from medbench.run.engines import slurm
 
-        if not execution.missing(plan, store):
+        if not missing_cells.missing(plan, store):
             return
         alive = slurm.states(store.folder)
         if alive:

@@ -90,7 +90,7 @@ def run_command(
     Run it again to go on where it stopped.
     """
     from medbench.cli import screen
-    from medbench.run import cost_estimate, execution, planning, wall_time
+    from medbench.run import cost_estimate, missing_cells, planning, wall_time
     from medbench.run import study as studies
     from medbench.run.engines import local, slurm
     from medbench.run.engines.sharding import Shard
@@ -131,7 +131,7 @@ def run_command(
         store.check()
     store.check_crossed(planned.file)
     rows = store.rows()
-    todo = execution.missing(planned, store, done=rows)
+    todo = missing_cells.missing(planned, store, done=rows)
     for note in planned.notes:
         print(note, file=sys.stderr)
     for older in store.older(planned.file, rows):
@@ -183,7 +183,7 @@ def _compute(
     from medbench.cli import screen
     from medbench.report import leaderboard
     from medbench.report.answer import answers
-    from medbench.run import cost_estimate, execution
+    from medbench.run import cost_estimate, missing_cells
 
     folder = store.folder
     with screen.of_run(
@@ -194,7 +194,7 @@ def _compute(
     leaderboard.write(store, found)
     put_records(leaderboard.records(found) if as_json else [], as_json)
     screen.show(leaderboard.terminal(store, found=found))
-    left = execution.missing(planned, store)
+    left = missing_cells.missing(planned, store)
     for text in answers(leaderboard.standing(found)):
         print(text)
     print(f"{len(todo) - len(left)} new rows; {folder}/leaderboard.md, leaderboard.csv, rows.jsonl")

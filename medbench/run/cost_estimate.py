@@ -10,10 +10,10 @@ import numpy as np
 
 from medbench.models import features
 from medbench.run import trial_fits
-from medbench.run.execution import missing, needs_images
 from medbench.run.fitting import RunContext
 from medbench.run.given_features import given_features
 from medbench.run.jobs import sets_of
+from medbench.run.missing_cells import missing, needs_images
 from medbench.run.plans import Plan
 from medbench.run.prepare import features_key, have_features, pretrained_folder, unit_encoder
 from medbench.run.store import Store

@@ -6,20 +6,13 @@ The only file that knows the order of the stages; `fitting` does one protocol on
 from __future__ import annotations
 
 import logging
-import shutil
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
 
-import numpy as np
-
-from medbench.data.evaluation_sets import EvaluationSet
-from medbench.data.task_data import TaskData
-from medbench.models.features import Features
-from medbench.run import run_log
-from medbench.run.fitting import PendingFit, RunContext, Saved, fit_and_score, pending_fits, scratch
+from medbench.run import job_steps, run_log
+from medbench.run.fitting import RunContext
 from medbench.run.jobs import (
     LONGEST,
     Job,
@@ -30,29 +23,22 @@ from medbench.run.jobs import (
     sets_of,
     take,
 )
-from medbench.run.kept_weights import keep
+from medbench.run.missing_cells import Work, lacking_work, needs_images
 from medbench.run.planning import plan as plan_grid
 from medbench.run.plans import Plan
-from medbench.run.prepare import have_features, task_pack, trained, unit_features
+from medbench.run.prepare import have_features, task_pack
 from medbench.run.run_log import log_file
+from medbench.run.scored_sets import restore_targets
 from medbench.run.store import Store
-from medbench.run.units import Unit
 from medbench.schema import (
-    DiskError,
     Grid,
-    PlannedCell,
     ProgressCallback,
-    Protocol,
     Row,
-    UserError,
-    told,
 )
 from medbench.system import devices, memory
-from medbench.system.contained_exit import exits_are_errors
 from medbench.system.precision import products
 from medbench.system.progress_listener import calling, user_callback
 
-Work = list[tuple[Unit, list[PlannedCell]]]
 log = logging.getLogger("medbench")
 
 
@@ -125,7 +111,7 @@ def begin(plan: Plan, store: Store, device: str) -> RunContext:
     """
     for precision in dict.fromkeys(unit.precision for unit in plan.units):
         devices.check_device(device, precision)
-    todo = _lacking(plan, store)
+    todo = lacking_work(plan, store)
     store.check_crossed(plan.file)
     context = RunContext(
         plan, store, devices.resolve(device) if todo else device, store.failures_mark()
@@ -133,7 +119,7 @@ def begin(plan: Plan, store: Store, device: str) -> RunContext:
     _decode_images(context, todo)
     store.create()
     store.add_plan(plan.file)
-    _restore_targets(plan, store)
+    restore_targets(plan, store)
     return context
 
 
@@ -144,48 +130,11 @@ def work(context: RunContext, on_row: Callable[[Row], None], *, several: bool = 
     """
     jobs = [
         job
-        for unit, _ in _lacking(context.plan, context.store)
+        for unit, _ in lacking_work(context.plan, context.store)
         for job in jobs_of(context.plan, unit)
     ]
     if jobs:
         _take_jobs(context, longest_first(jobs) if several else jobs, on_row)
-
-
-def _lacking(plan: Plan, store: Store) -> Work:
-    """Units with their cells that have no row, in the order in which they are computed."""
-    asked = set(missing(plan, store, done=store.rows()))
-    order = sorted(plan.units, key=lambda unit: reading_order(plan, unit))
-    return [
-        (unit, todo)
-        for unit in order
-        if (todo := [planned for planned in unit.cells if planned in asked])
-    ]
-
-
-def reading_order(plan: Plan, unit: Unit) -> tuple[object, ...]:
-    """Return when a unit is computed.
-
-    Task after task; first the control, then what need not be trained, then by the views of a
-    training and how many an image has, fusions last. A reader has the rows to compare with at once.
-    No row depends on it.
-    """
-    task = [data.task.name for data in plan.tasks].index(unit.data.task.name)
-    views = sum(recipe.views for recipe in unit.recipes)
-    an_image = max((sum(crop.count for crop in recipe.crops) for recipe in unit.recipes), default=0)
-    return task, bool(unit.members), views, an_image, unit.source != "none"
-
-
-def missing(
-    plan: Plan, store: Store, unit: Unit | None = None, done: Collection[str] | None = None
-) -> list[PlannedCell]:
-    """Return the planned cells (of a unit, or of all) without a row of their fingerprint.
-
-    done: the fingerprints of the store's rows, where they are at hand.
-    """
-    cells = (unit or plan).cells
-    if done is None:
-        return [planned for planned in cells if not store.has(planned.fingerprint)]
-    return [planned for planned in cells if planned.fingerprint not in done]
 
 
 def _decode_images(context: RunContext, work: Work) -> None:
@@ -245,202 +194,15 @@ class _Attempts:
                 with preparing(context.plan.cache_dir, names) as free:
                     if free:
                         context.at_work(job)
-                    prepared = _prepare(context, job, todo) if free else None
+                    prepared = job_steps.prepare(context, job, todo) if free else None
                 if not free:
                     self.held.update(dict.fromkeys(names, time.monotonic() + LONGEST))
                     return False
                 if prepared:
-                    _solve(context, *prepared, self.on_row)
+                    job_steps.solve(context, *prepared, self.on_row)
                 # for the next unit's blocks of other sizes, and for others who use this GPU
                 memory.release()
                 self.looked = 0.0
         if not mine:
             self.held[job.name] = now + LONGEST
         return mine
-
-
-def compute(
-    context: RunContext, job: Job, todo: Sequence[PlannedCell], on_row: Callable[[Row], None]
-) -> None:
-    """Compute these cells of a job, which nobody else is at. Imports torch."""
-    with products("fp32"):
-        prepared = _prepare(context, job, todo)
-        if prepared:
-            _solve(context, *prepared, on_row)
-
-
-def _solve(
-    context: RunContext,
-    unit: Unit,
-    features: Sequence[Features],
-    todo: Sequence[PlannedCell],
-    on_row: Callable[[Row], None],
-) -> None:
-    """Fit, score and save these cells of a unit that is ready for them."""
-    fits = pending_fits(unit, todo)
-    for name in dict.fromkeys(planned.cell.protocol for planned in todo):
-        _run_fits(
-            context,
-            unit,
-            context.plan.protocols[name],
-            [fit for fit in fits if fit.first.cell.protocol == name],
-            features,
-            on_row,
-        )
-
-
-def _prepare(
-    context: RunContext, job: Job, todo: Sequence[PlannedCell]
-) -> tuple[Unit, Sequence[Features], Sequence[PlannedCell]] | None:
-    """Return the unit with weights on disk, what it is solved on, and the cells that can be.
-
-    None where all of them failed.
-    """
-    plan, unit, device = context.plan, job.unit, context.device
-    for target in plan.targets_of(unit.data):
-        save_target(unit.data, target, context.store)
-    with _surviving() as caught:
-        if job.pixels or not all(
-            have_features(plan, unit, device, target) for target in sets_of(plan, unit, todo)
-        ):
-            unit = trained(plan, unit, device)
-    for error in caught:  # nobody begins that training again for another of the unit's cells
-        _record(context.store, unit.name, missing(plan, context.store, unit), error)
-    if caught or job.pixels:
-        return None if caught else (unit, (), todo)
-    features: Sequence[Features] = ()
-    with _surviving() as caught:
-        features = unit_features(plan, unit, device)
-    for error in caught:
-        _record(context.store, unit.name, todo, error)
-    return None if caught else (unit, features, _embed_apart(context, unit, todo))
-
-
-def _embed_apart(context: RunContext, unit: Unit, todo: Sequence[PlannedCell]) -> list[PlannedCell]:
-    """Make the features of sets that lie apart: each fit that found them lacking would try again.
-
-    Returns the cells that can still be computed.
-    """
-    left = list(todo)
-    for apart in sets_of(context.plan, unit, todo)[1:]:
-        assert apart is not None, "the task's own set comes first"
-        with _surviving() as caught:
-            unit_features(context.plan, unit, context.device, apart)
-        for error in caught:
-            cells = [planned for planned in todo if planned.cell.target == apart.name]
-            _record(context.store, f"{unit.name} on {apart.name}", cells, error)
-            left = [planned for planned in left if planned not in cells]
-    return left
-
-
-def _run_fits(
-    context: RunContext,
-    unit: Unit,
-    protocol: Protocol,
-    fits: list[PendingFit],
-    features: Sequence[Features],
-    on_row: Callable[[Row], None],
-) -> None:
-    """Fit, score and save, fit after fit.
-
-    One that fails is recorded, and the protocol is asked for the rest again.
-    """
-    while fits:
-        left = list(fits)
-        with _surviving() as caught:
-            for fit, rows in fit_and_score(context, unit, protocol, fits, features):
-                _save_rows(context, fit, rows, on_row)
-                del left[0]
-        for error in caught:
-            # of the features, which all fits share, or of one fit
-            failing = left if isinstance(error, UserError) else left[:1]
-            cells = [
-                planned
-                for fit in failing
-                for planned in fit.missing
-                if not context.store.has(planned.fingerprint)
-            ]
-            _record(
-                context.store,
-                str(failing[0].first.cell) if failing else f"{unit.name} {protocol.name}",
-                cells,
-                error,
-            )
-            left = left[len(failing) :]
-        fits = left
-
-
-def _save_rows(
-    context: RunContext, fit: PendingFit, rows: Iterator[Saved], on_row: Callable[[Row], None]
-) -> None:
-    folder = scratch(context, fit)
-    for row, arrays in rows:
-        if context.store.add(row, arrays):
-            log.info("row %s", row.cell)
-            on_row(row)
-        else:
-            log.info("another process made the row meanwhile: %s", row.cell)
-        if context.plan.keep_weights and row.fingerprint == fit.first.fingerprint:
-            keep(context.plan.cache_dir, row, folder, context.device)
-    # its rows are on disk: nothing to go on from
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _surviving() -> Iterator[list[Exception]]:
-    """Put a failure inside, whatever it is, into the list: others may still work.
-
-    Out of memory, a size the encoder cannot take, somebody else's module. A full disk or a lost
-    mount ends the run: nothing else would work either.
-    """
-    caught: list[Exception] = []
-    try:
-        with exits_are_errors():
-            yield caught
-    except (OSError, DiskError):
-        raise
-    except Exception as error:
-        caught.append(error)
-
-
-def _record(store: Store, name: str, cells: Collection[PlannedCell], error: Exception) -> None:
-    """Log the whole story of a failure, and keep its reason for each of the cells."""
-    log.error("%s failed", name, exc_info=error)
-    for planned in cells:
-        store.fail(planned, " ".join(told(error).split())[:500])
-
-
-def needs_images(plan: Plan, todo: Sequence[PlannedCell]) -> bool:
-    """Return whether one of the cells trains on pixels."""
-    return any(plan.protocols[planned.cell.protocol].needs == "images" for planned in todo)
-
-
-def _restore_targets(plan: Plan, store: Store) -> None:
-    """Save scored sets of finished rows anew, where they were lost or damaged.
-
-    Where the folder keeps predictions, which they belong to.
-    """
-    rows = {str(row.provenance["target"]): row for row in store.rows().values()}
-    sets = {
-        target.file: (unit.data, target)
-        for unit in plan.units
-        for target in plan.targets_of(unit.data)
-    }
-    for name, (data, target) in sets.items():
-        if name in rows and "probabilities" in store.arrays(rows[name]):
-            save_target(data, target, store)
-
-
-def save_target(data: TaskData, target: EvaluationSet, store: Store) -> None:
-    """Save what is known of the scored set, once for all rows that share it.
-
-    Groups, which are patients' names often, become numbers in the order of their names: resamples,
-    which go by that order, stay as they are. One numbering serves all scored sets of a task, and
-    its other parts.
-    """
-    split = target.examples.split
-    names = np.unique(
-        np.concatenate([split.groups, *(part.groups for part in data.parts.values())])
-    )
-    groups = np.searchsorted(names, split.groups)
-    store.add_target(target.file, split.ids, split.labels, groups, bags=split.bags, meta=split.meta)

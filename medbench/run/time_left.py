@@ -19,8 +19,8 @@ from typing import NamedTuple
 
 from medbench.models import features
 from medbench.run.cost_estimate import PASSES
-from medbench.run.execution import missing, needs_images
 from medbench.run.jobs import sets_of
+from medbench.run.missing_cells import missing, needs_images
 from medbench.run.plans import Plan
 from medbench.run.prepare import (
     embedding_stage,

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from medbench.run.cost_estimate import Cost
-from medbench.run.execution import reading_order
 from medbench.run.jobs import jobs_of, lacking, longest_first
+from medbench.run.missing_cells import reading_order
 from medbench.run.plans import Plan
 
 #: Seconds until workers have imported what they compute with: of one core, as

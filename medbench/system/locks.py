@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from medbench.schema import DiskError
 
@@ -72,7 +72,7 @@ def _lock(file: Path, timeout: float) -> BaseFileLock:
         _tell_if_old(marker)
         return FileLock(marker, timeout=timeout)
     # a newer filelock would take such mere files where a file system has no locks
-    choice = {"fallback_to_soft": False} if hasattr(FileLock, "fallback_to_soft") else {}
+    choice: Any = {"fallback_to_soft": False} if hasattr(FileLock, "fallback_to_soft") else {}
     return FileLock(file, timeout=timeout, **choice)
 
 

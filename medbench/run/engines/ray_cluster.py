@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from medbench import images
-from medbench.run import execution, run_log
+from medbench.run import execution, job_steps, run_log, scored_sets
 from medbench.run.engines.assignment import telling_warnings
 from medbench.run.engines.contents import Desk, Elsewhere, files_of, made_of, packs_of
 from medbench.run.engines.local import Begun, Told
@@ -96,7 +96,7 @@ def compute(
         if job.pixels or lacking(here, job, cells, device):
             for one in packs_of(here, job, cells):
                 elsewhere.fetch(one)
-        execution.compute(RunContext(here, store, device), job, cells, lambda row: None)
+        job_steps.compute(RunContext(here, store, device), job, cells, lambda row: None)
         for one in made:
             elsewhere.hand_back(one)
     return Answer(store.made, store.failed)
@@ -137,7 +137,7 @@ def execute(
         if jobs:
             for data in plan.tasks:
                 for target in plan.targets_of(data):
-                    execution.save_target(data, target, store)
+                    scored_sets.save_target(data, target, store)
             with run_log.log_file(store.folder / run_log.FILE):
                 _Driver(ray, context, each, user_callback(on_row)).run(jobs)
     return store

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
-from medbench.run.execution import reading_order
+from medbench.run.missing_cells import reading_order
 from medbench.run.plans import Plan
 from medbench.run.units import Unit
 from medbench.schema import UserError

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medbench.run import execution
+from medbench.run import missing_cells
 from medbench.run.command_line import asking
 from medbench.run.engines import local
 from medbench.run.engines.assignment import Assignment, cells_hash
@@ -281,7 +281,7 @@ def watch(plan: Plan, store: Store, on_row: Callable[[Row], None]) -> None:
                 seen.add(key)
                 on_row(row)
         mark = _tell_failures(plan, store, mark)
-        if ended or not execution.missing(plan, store):
+        if ended or not missing_cells.missing(plan, store):
             return
         if time.monotonic() - asked > ASK:
             tasks, asked = states(store.folder), time.monotonic()
