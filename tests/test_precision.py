@@ -108,7 +108,7 @@ def test_a_fine_tuning_is_as_the_precision_says_and_its_probe_exact(
         solved.append(switches())
         return finetune.linear_layer(*given)
 
-    from medbench.models.finetune.loop import fine_tune
+    from medbench.models.finetune.tuned import fine_tune
 
     labels, n = LABELS["multiclass"]
     asked = job(

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from medbench.models.finetune.loop import Tuned
+    from medbench.models.finetune.tuned import Tuned
     from medbench.schema import Kind, Network
 
 
@@ -36,7 +36,7 @@ def evaluate(
     recipe: FineTuneRecipe,
 ) -> Iterator[dict[str, Scores]]:
     """Yield the scores of every target, draw after draw, from (N, S, S, 3) uint8 pixels."""
-    from medbench.models.finetune.loop import settings_of
+    from medbench.models.finetune.tuned import settings_of
 
     for i, draw in enumerate(draws):
         with settings_of(train):
@@ -55,7 +55,7 @@ def fitted(
 
     chosen: rank and rate, where they need not be searched.
     """
-    from medbench.models.finetune.loop import tuned
+    from medbench.models.finetune.tuned import tuned
 
     requested = train.requested[i] if train.requested else None
     divided = train.divided[i] if train.divided else None

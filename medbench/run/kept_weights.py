@@ -45,7 +45,7 @@ def lay_out(cache_dir: Path, row: Row, scratch: Path, device: str) -> bool:
 
 
 def _of_training(row: Row) -> str:
-    from medbench.models.finetune.loop import state_name
+    from medbench.models.finetune.state import state_name
 
     return state_name(int(row.chosen.get("rank", 0)), float(row.chosen["rate"]), 1.0)
 

@@ -232,7 +232,7 @@ def _tuned(
     the others of the training part, and of those that were held out.
     """
     from medbench.models.features import forward
-    from medbench.models.finetune.loop import settings_of
+    from medbench.models.finetune.tuned import settings_of
 
     plan, device = context.plan, context.device
     pack = task_pack(unit.data, unit.encoder, plan.cache_dir)

@@ -255,7 +255,8 @@ class Store(StoredResults):
     def _count(self, every: Iterable[Judged]) -> None:
         """Into the ledger, before the rows themselves.
 
-        A run that is killed between both leaves a cell that is made again, as the same.
+        A run that is killed between both leaves a cell that is made again, as the same. What a
+        power cut takes of it the next process counts anew, from the rows.
         """
         known = self._judged.read()
         first = {} if self._all_judged else self.judged()
@@ -265,7 +266,7 @@ class Store(StoredResults):
             if one.fingerprint not in known
         }
         if new:
-            self._judged.append(*(one.to_json() for one in new.values()))
+            self._judged.append(*(one.to_json() for one in new.values()), synced=False)
         self._all_judged = True
 
     def fail(self, planned: PlannedCell, reason: str) -> None:

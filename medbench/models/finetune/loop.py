@@ -1,16 +1,13 @@
-"""The fine-tuning loop: one labelled subset in, scores out.
+"""The fine-tuning loop: one labelled subset in, a trained network out.
 
 A killed run goes on from its last checkpoint with the same trajectory.
 """
 
 from __future__ import annotations
 
-import copy
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from itertools import tee
 from pathlib import Path
 from typing import Any
@@ -22,6 +19,7 @@ from torch import nn
 from medbench.images import augment
 from medbench.models.finetune import adapters
 from medbench.models.finetune.batch_order import BatchOrder, by_class
+from medbench.models.finetune.losses import batch_loss, class_weights, log_loss
 from medbench.models.finetune.network import (
     Net,
     freeze_but,
@@ -32,7 +30,8 @@ from medbench.models.finetune.network import (
 )
 from medbench.models.finetune.pixel_batches import TrainingPixels, normalised
 from medbench.models.finetune.recipe import FineTuneRecipe
-from medbench.schema import PRIMARY, HeldOut, Kind, Network, Scores, Train
+from medbench.models.finetune.state import State, choice_name, state_name, weights_of
+from medbench.schema import PRIMARY, Kind, Network, Train
 from medbench.stats import metrics, splits
 from medbench.system import atomic_write, memory
 from medbench.system.cache_folder import archive_is_whole
@@ -47,149 +46,6 @@ LinearLayer = Callable[
 ]
 EVERY = 30.0  # seconds between checkpoints
 ADVICE = "Take a smaller --size or encoder, or free the GPU of other work: a batch belongs to the protocol, and is not made smaller."
-
-
-@dataclass
-class State:
-    """Where one training stands; everything but the network and the optimiser.
-
-    `best` holds copies, not references.
-    """
-
-    step: int = 0
-    best_score: float = -math.inf
-    best_step: int = 0
-    best: dict[str, torch.Tensor] = field(default_factory=dict)
-    since: int = 0  # evaluations without a better score
-    bad: int = 0  # the same, since the rate was lowered
-    cooling: int = 0
-    factor: float = 1.0  # of the plateau schedule
-    curve: list[tuple[int, float]] = field(default_factory=list)
-
-
-def fine_tune(
-    train: Train,
-    targets: Mapping[str, np.ndarray],
-    draw: np.ndarray,
-    seed: int,
-    folder: Path,
-    recipe: FineTuneRecipe,
-    linear_layer: LinearLayer,
-    requested: int | None = None,
-) -> dict[str, Scores]:
-    """Return the scores of every target by the network trained on the images at `draw`.
-
-    See `FineTuneRecipe` for what is done, and `tuned`.
-    """
-    with settings_of(train):
-        return tuned(train, draw, seed, folder, recipe, linear_layer, requested).scores(targets)
-
-
-@contextmanager
-def settings_of(train: Train) -> Iterator[None]:
-    """Compute as its network asks, and leave torch's generators as they are."""
-    network = train.network
-    assert network is not None, "a protocol that needs images gets a network"
-    devices = [train.device] if train.device != "cpu" else []
-    with products(network.precision), torch.random.fork_rng(devices=devices):
-        yield
-
-
-@dataclass(frozen=True, eq=False)
-class Tuned:
-    """A network trained on a labelled subset.
-
-    held: positions of the validation part in the subset. rank: of the adapters that are merged into
-    it; 0: none. searched: what each choice of rank and rate reached.
-    """
-
-    job: FineTuning
-    net: Net
-    state: State
-    held: np.ndarray
-    rate: float
-    rank: int
-    searched: Mapping[str, float]
-
-    def predict(self, pixels: np.ndarray) -> np.ndarray:
-        """Return (M, C) float32 probabilities of (M, S, S, 3) uint8 pixels."""
-        return self.job.predict(self.net, pixels)
-
-    def scores(self, targets: Mapping[str, np.ndarray]) -> dict[str, Scores]:
-        """Score every target.
-
-        Held-out scores are those of the validation part, which chose the rate and the weights.
-        """
-        job, state, recipe = self.job, self.state, self.job.recipe
-        found = {name: self.predict(pixels) for name, pixels in targets.items()}
-        n, held_out = len(self.held), None
-        if n:
-            held_out = HeldOut(self.held, job.predict(self.net, job.train_.features, job.val))
-        chosen = {
-            "rate": self.rate,
-            "rule": f"{recipe.watch} of {n} held-out images"
-            if n
-            else "too few images to hold out: the middle rate, all steps",
-            "steps": state.best_step if n else state.step,
-            "validation": state.best_score if n else None,
-            "searched": self.searched,
-        }
-        if self.rank:
-            chosen["rank"] = self.rank
-        extra = {
-            "recipe": recipe.name,
-            "trained_on": len(job.fit),
-            "held_out": n,
-            "steps_run": state.step,
-            "curve": state.curve,
-        }
-        if job.told:
-            extra["adapters"] = job.told
-        several = job.train_.kind == "multilabel"
-        return {
-            name: Scores(p, metrics.decided(p, several), chosen, extra, held_out)
-            for name, p in found.items()
-        }
-
-
-def tuned(
-    train: Train,
-    draw: np.ndarray,
-    seed: int,
-    folder: Path,
-    recipe: FineTuneRecipe,
-    linear_layer: LinearLayer,
-    requested: int | None = None,
-    chosen: tuple[int, float] | None = None,
-) -> Tuned:
-    """Train the network on the images at `draw`, (n,) index, inside `settings_of`.
-
-    chosen: rank and rate, where an earlier search has found them; what is trained is the same.
-    Where the budget, which asks for `requested` images, leaves too few to hold out
-    (`splits.validation_part`) the subset is trained whole: with the middle rate, for all steps.
-    """
-    network = train.network
-    assert network is not None, "a protocol that needs images gets a network"
-    fit, held = hold_out(train.labels[draw], train.groups[draw], recipe.held_out, requested)
-    fit, val = draw[fit], draw[held]
-    job = FineTuning(train, network, recipe, fit, val, seed, folder, linear_layer)
-    rates, ranks = job.rates(), job.ranks()
-    choices = [(rank, rate) for rank in ranks for rate in rates]
-    searched: dict[str, float] = {}
-    if chosen:
-        rank, rate = chosen
-    elif len(choices) > 1 and len(val):
-        searched = {
-            _called(rank, rate): job.train(rate, recipe.search, rank).best_score
-            for rank, rate in choices
-        }
-        rank, rate = max(
-            choices, key=lambda choice: (searched[_called(*choice)], -choice[0], -choice[1])
-        )
-    else:
-        rank, rate = ranks[0], rates[len(rates) // 2]
-    net, state = job.network_and_state(rate, 1.0, rank)
-    return Tuned(job, net, state, held, rate, rank, searched)
 
 
 def hold_out(
@@ -242,7 +98,11 @@ class FineTuning:
         self.order = BatchOrder(
             len(fit), self.batch, seed, by_class(train.labels[fit]) if recipe.oversampled else ()
         )
-        self.weights = self._class_weights() if recipe.class_weights else None
+        self.weights = (
+            class_weights(self.labels, self.outputs)
+            if recipe.class_weights and train.kind != "multilabel"
+            else None
+        )
         self.layer = (
             self._linear_layer(encoder, linear_layer)
             if recipe.probe and network.head is None
@@ -313,7 +173,7 @@ class FineTuning:
             optimiser.load_state_dict(saved["optimiser"])
         total = self.steps(share)
         every = self._every(total)
-        name = f"fine-tuning, seed {self.seed}, {len(self.fit) + len(self.val)} images, rate {_called(rank, rate)}"
+        name = f"fine-tuning, seed {self.seed}, {len(self.fit) + len(self.val)} images, rate {choice_name(rank, rate)}"
         kept = time.monotonic()
         coming, later = tee(self.order.rows(step) for step in range(state.step, total))
         pixels = self.pixels.ahead(later)
@@ -331,7 +191,7 @@ class FineTuning:
             report_progress(name, state.step, total, "steps")
         report_progress(name, total, total, "steps")
         if not len(self.val):
-            state.best = _copy(net, learned=bool(self.recipe.adapters))
+            state.best = weights_of(net, learned=bool(self.recipe.adapters))
         self._keep(file, net, optimiser, state, done=True)
         return state
 
@@ -383,7 +243,12 @@ class FineTuning:
             group["lr"] = rate * group["share"] * scale
         train_mode(net, self.recipe)
         with autocast(self.device, self.network.precision):
-            loss = self._loss(net(images), self.labels[array_sent(index, self.device)])
+            loss = batch_loss(
+                net(images).float(),
+                self.labels[array_sent(index, self.device)],
+                self.weights,
+                several=self.train_.kind == "multilabel",
+            )
         optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         if self.recipe.clip:
@@ -393,15 +258,6 @@ class FineTuning:
 
             adaptive_clip_grad(net.parameters(), self.recipe.adaptive_clip)  # type: ignore[no-untyped-call]
         optimiser.step()
-
-    def _loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        if self.train_.kind != "multilabel":
-            return nn.functional.cross_entropy(logits.float(), labels, self.weights)
-        known = ~labels.isnan()
-        losses = nn.functional.binary_cross_entropy_with_logits(
-            logits.float(), labels.nan_to_num().float(), reduction="none"
-        )
-        return (losses * known).sum() / known.sum().clamp(min=1)
 
     def _schedule(self, state: State, total: int) -> float:
         warm = self.recipe.warmup * total
@@ -422,7 +278,7 @@ class FineTuning:
             state.best_score, state.best_step, state.best, state.since, state.bad = (
                 score,
                 state.step,
-                _copy(net, learned=bool(self.recipe.adapters)),
+                weights_of(net, learned=bool(self.recipe.adapters)),
                 0,
                 0,
             )
@@ -438,12 +294,12 @@ class FineTuning:
         """Score the held-out part, to choose weights and rate; larger is better."""
         labels, kind = self.train_.labels[self.val], self.train_.kind
         if self.recipe.watch == "log_loss":
-            return -_log_loss(labels, probabilities)
+            return -log_loss(labels, probabilities)
         name = PRIMARY[kind] if self.recipe.watch == "primary" else self.recipe.watch
         value = metrics.score(
             labels, probabilities, metrics.decided(probabilities, kind == "multilabel"), kind
         ).values[name]
-        return float(value) if np.isfinite(value) else -_log_loss(labels, probabilities)
+        return float(value) if np.isfinite(value) else -log_loss(labels, probabilities)
 
     def _stopped(self, state: State) -> bool:
         return (
@@ -463,15 +319,6 @@ class FineTuning:
             )
             return max(cheap, total // self.recipe.evaluations)
         return math.ceil(self.order.length / self.batch)
-
-    def _class_weights(self) -> torch.Tensor | None:
-        if self.train_.kind == "multilabel":
-            return None
-        counts = torch.bincount(self.labels, minlength=self.outputs).float()
-        weights = torch.where(
-            counts > 0, counts.sum() / counts.clamp(min=1), torch.zeros(()).to(counts)
-        )
-        return weights / weights[counts > 0].mean()
 
     def _linear_layer(
         self, encoder: nn.Module, solve: LinearLayer
@@ -494,29 +341,3 @@ class FineTuning:
         if not done:
             record |= {"net": net.state_dict(), "optimiser": optimiser.state_dict()}
         atomic_write.archive(file, lambda opened: torch.save(record, opened))
-
-
-def _copy(net: nn.Module, *, learned: bool = False) -> dict[str, torch.Tensor]:
-    """learned: without the weights that stay as they are."""
-    kept = {name for name, weight in net.named_parameters() if weight.requires_grad}
-    return copy.deepcopy(
-        {name: value for name, value in net.state_dict().items() if not learned or name in kept}
-    )
-
-
-def state_name(rank: int, rate: float, share: float) -> str:
-    """Name the file of a training in its folder."""
-    return f"{_called(rank, rate)}-{share:g}.pth"
-
-
-def _called(rank: int, rate: float) -> str:
-    """Name a choice as rows and files do."""
-    return f"{rate:g} rank {rank}" if rank else f"{rate:g}"
-
-
-def _log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Mean over the known labels, in nats."""
-    p = np.clip(probabilities.astype(float), 1e-7, 1 - 1e-7)
-    if labels.ndim == 1:
-        return float(-np.log(p[np.arange(len(labels)), labels]).mean())
-    return float(-np.nanmean(labels * np.log(p) + (1 - labels) * np.log(1 - p)))

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from medbench.models.finetune.loop import FineTuning, State
+from medbench.models.finetune.loop import FineTuning
 from medbench.models.finetune.network import optimiser_of
 from medbench.models.finetune.recipe import FineTuneRecipe
+from medbench.models.finetune.state import State
 from medbench.schema import Kind, Network, Train
 from medbench.system.precision import products
 
