@@ -29,7 +29,7 @@ from medbench.models.forward_pass import Division
 from medbench.models.fusion import FusionRecipe, fit_predict
 from medbench.models.fusion.draw_state import DrawState
 from medbench.models.logistic import lbfgs, spaces
-from medbench.models.pretrain import Position, checkpointing, loop
+from medbench.models.pretrain import Position, checkpointing, looks, loop
 from medbench.models.pretrain.lars import LARS
 from medbench.protocols import finetune, knn, linear
 from medbench.schema import Network, Train
@@ -317,7 +317,7 @@ def test_a_step_of_a_pretraining_waits_for_nothing(
     name: str, tmp_path: Path, gpu: Counts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = SMALL[name]
-    monkeypatch.setattr(loop, "_look", lambda training, step: None)
+    monkeypatch.setattr(looks, "look", lambda training, step: None)
     steps = steps_counted(monkeypatch, loop, "_step")
     cost = recipe.batch * recipe.views_an_image(16)
     made = train(
@@ -345,7 +345,7 @@ def test_a_resumed_pretraining_waits_for_nothing(
     tmp_path: Path, gpu: Counts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = SMALL["simclr"].having(views=24 * 16, lr=0.01)
-    monkeypatch.setattr(loop, "_look", lambda training, step: None)
+    monkeypatch.setattr(looks, "look", lambda training, step: None)
     monkeypatch.setattr(checkpointing, "SAVE_EVERY", -1.0)
     real = loop._step
 

@@ -33,6 +33,7 @@ from medbench.models.pretrain import (
     batches,
     checkpointing,
     fitted,
+    looks,
     loop,
     pretrain,
 )
@@ -303,7 +304,7 @@ def test_ten_steps_equal_a_plain_lightly_loop_on_the_same_views(
     start: dict[str, Any] = {}
     real = loop.views_of
     monkeypatch.setattr(loop, "views_of", lambda *a, **k: seen.append(real(*a, **k)) or seen[-1])
-    monkeypatch.setattr(loop, "_look", lambda training, step: None)
+    monkeypatch.setattr(looks, "look", lambda training, step: None)
 
     def objective(backbone: nn.Module, dim: int, recipe: Recipe) -> Objective:
         made = SMALL[name].objective(backbone, dim, recipe)  # type: ignore[misc]
@@ -415,7 +416,7 @@ def test_swav_on_paper_takes_the_steps_of_main_swav(
     start: dict[str, Any] = {}
     real = loop.views_of
     monkeypatch.setattr(loop, "views_of", lambda *a, **k: seen.append(real(*a, **k)) or seen[-1])
-    monkeypatch.setattr(loop, "_look", lambda training, step: None)
+    monkeypatch.setattr(looks, "look", lambda training, step: None)
     (paper,) = SWAV.recipes("", "paper", 10_000, "task")  # type: ignore[misc]
 
     def objective(backbone: nn.Module, dim: int, recipe: Recipe) -> Objective:

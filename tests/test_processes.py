@@ -29,7 +29,7 @@ import sys, time, warnings
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from medbench.models.pretrain import checkpointing, loop
+from medbench.models.pretrain import checkpointing, looks, loop
 from medbench.system.process_group import join
 from tests.fakes.pretraining import plain_encoder, small, train
 quiet = lambda: torch.nn.Sequential(*list(plain_encoder())[:-1])  # without dropout, which each process draws for itself
@@ -175,7 +175,7 @@ def test_looks_are_shared_and_are_those_of_one_process(tmp_path: Path) -> None:
         tmp_path,
         """
         seen = []
-        embedded = loop._embedded
+        embedded = looks.embedded
         def counted(training, encoder, chunks):
             ahead = training.data.plain
             object.__setattr__(training.data, "plain", lambda mine, device: seen.extend(mine) or ahead(mine, device))
@@ -183,7 +183,7 @@ def test_looks_are_shared_and_are_those_of_one_process(tmp_path: Path) -> None:
             object.__delattr__(training.data, "plain")
             print("share", len(seen), "of", len(chunks), tuple(found.shape))
             return found
-        loop._embedded = counted
+        looks.embedded = counted
         with group.watched():
             train(own.with_name("0"), [small("dino", steps=3)], quiet)
         """,

@@ -11,6 +11,7 @@ import pytest
 from medbench import stats
 from medbench.stats import intervals, label_curves, metrics, seed_variance
 from medbench.stats.estimates_batched import tails
+from medbench.stats.mean_ranks import mean_ranks
 
 #: scipy.stats.t.ppf(0.975, df)
 T = {(0.975, 2): 4.302652729749464, (0.975, 3): 3.182446305284263, (0.975, 49): 2.009575234489209}
@@ -689,3 +690,11 @@ def test_draws_and_pretrainings_are_two_sources() -> None:
     assert stats.linear_contrast([(1.0, both)]).parts[-1] == pytest.approx((0.09 / 3, 2))
     with pytest.raises(ValueError, match="not all draws"):
         stats.Sample(plain, resamples, 400, 2)
+
+
+def test_mean_ranks_are_those_of_scipy():
+    from scipy.stats import rankdata
+
+    rng = np.random.default_rng(0)
+    for values in (rng.integers(0, 5, 40) / 3, rng.random((30, 3)).round(1), np.zeros(1)):
+        assert (mean_ranks(values) == rankdata(values, axis=0)).all()

@@ -37,6 +37,7 @@ from medbench.report.leaderboard import only as picks
 from medbench.run.store import Store
 from medbench.schema import Note, ProgressCallback, Row, UserError
 from medbench.stats import metrics, number_format
+from medbench.stats.mean_ranks import mean_ranks
 from medbench.stats.metrics import METRICS
 from medbench.system.progress_listener import calling, report_progress
 
@@ -341,7 +342,4 @@ def _ranks(scores: np.ndarray) -> np.ndarray:
 
     So two methods' scores are on one scale.
     """
-    from scipy.stats import rankdata
-
-    ranked: np.ndarray = rankdata(scores, axis=0) / len(scores)
-    return ranked
+    return mean_ranks(scores) / len(scores)

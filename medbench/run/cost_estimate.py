@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 import numpy as np
 
 from medbench.models import features
+from medbench.models.pretrain import Recipe
 from medbench.run import trial_fits
 from medbench.run.fitting import RunContext
 from medbench.run.given_features import given_features
@@ -18,11 +20,12 @@ from medbench.run.plans import Plan
 from medbench.run.prepare import features_key, have_features, pretrained_folder, unit_encoder
 from medbench.run.store import Store
 from medbench.run.units import Unit
-from medbench.schema import Cell, Note, PlannedCell, Row, fingerprint
+from medbench.schema import Cell, Note, PlannedCell, Row, fingerprint, told
 from medbench.schema.methods import budgeted, is_quick
 from medbench.system import devices
 from medbench.system.precision import products
 
+log = logging.getLogger("medbench")
 #: Seconds of a view that is trained on, in those of an image that is embedded: forward, backward,
 #: making the views, looks. benchmarks/speed/time_left.py measures it.
 PASSES = 4.5
@@ -81,7 +84,8 @@ def costs(
         for part in unit.members or (unit,) if todo else ():
             to_train, images = _lacking(plan, unit, part, todo, device, counted)
             views, embedded = views + to_train, embedded + images
-            seconds += (PASSES * to_train + images) / speeds.of(part) if to_train + images else 0.0
+            seconds += images / speeds.of(part) if images else 0.0
+            seconds += speeds.training(part, tried=trials) if to_train else 0.0
         fused = bool(unit.members)
         solving = {
             planned: next((past[key] for key in _like(planned.cell, fused) if key in past), None)
@@ -163,6 +167,7 @@ class Speeds:
         self.plan, self.device = plan, devices.resolve(device)
         self._known: dict[str, float] = {}
         self._widths: dict[str, int] = {}
+        self._views: dict[str, float | None] = {}
 
     def of(self, part: Unit) -> float:
         """Return how many images a second a unit, or a member, embeds."""
@@ -174,6 +179,32 @@ class Speeds:
                 build, part.encoder, self.device, part.precision
             )
         return self._known[key]
+
+    def training(self, part: Unit, *, tried: bool) -> float:
+        """Return the seconds of a unit's pretraining: of steps that are tried, else by `PASSES`."""
+        return sum(
+            recipe.views * ((tried and self._tried(part, recipe)) or PASSES / self.of(part))
+            for recipe in part.recipes
+        )
+
+    def _tried(self, part: Unit, recipe: Recipe) -> float | None:
+        """Return the seconds of a view of one stage; None where it cannot be tried."""
+        if recipe.objective is None:
+            return None
+        from medbench.models.pretrain import training_trial
+
+        key = fingerprint(part.encoder.identity(), part.precision, recipe.settings())
+        if key not in self._views:
+            pooled = replace(part.encoder, readout="pool")
+            build = partial(unit_encoder, part, pooled, part.weights)
+            try:
+                self._views[key] = training_trial.seconds_a_view(
+                    build, pooled, recipe, self.device, part.precision, self.of(part)
+                )
+            except Exception as error:  # a run records it; here it is not known how long that takes
+                log.info("a step of %s could not be tried: %s", part.name, told(error))
+                self._views[key] = None
+        return self._views[key]
 
     def width(self, part: Unit) -> int:
         """Return how many numbers its encoder gives of an image."""

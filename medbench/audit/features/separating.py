@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from medbench.schema import Kind, Split, of_class
+from medbench.stats.mean_ranks import mean_ranks
 
 AUC = 0.99  # of a feature alone, one class against the rest, ties counted against it
 # chance at most that features which know nothing of the classes get a mark, all features and
@@ -115,12 +116,10 @@ def _inversions(values: np.ndarray, of: np.ndarray) -> list[tuple[int, int]]:
     sums of all features at once, where a tie is half a pair; the few that are left are counted by
     hand.
     """
-    from scipy.stats import rankdata
-
     n, m = int(of.sum()), int((~of).sum())
     likely: list[int] = []
     for start in range(0, values.shape[1], _BLOCK):
-        above = rankdata(values[:, start : start + _BLOCK], axis=0)[of].sum(0) - n * (n + 1) / 2
+        above = mean_ranks(values[:, start : start + _BLOCK])[of].sum(0) - n * (n + 1) / 2
         likely += (
             start + np.flatnonzero(np.minimum(above, n * m - above) <= (1 - AUC) * n * m)
         ).tolist()

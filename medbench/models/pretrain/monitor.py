@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from medbench.stats.mean_ranks import mean_ranks
+
 NEIGHBOURS = 20  # Wu et al. 2018 and the DINO code use 20 among others; cosine similarity
 NEAR_ONE = 1.1  # effective rank at which all embeddings point one way
 AT_CHANCE = 0.995  # of the loss of constant outputs
@@ -52,8 +54,6 @@ def knn_auc(
     bank (N, D), queries (M, D) float; labels (N,) and (M,) int, or (N, C) and (M, C) of 0, 1 and
     NaN, which votes for neither.
     """
-    from scipy.stats import rankdata
-
     bank, queries = (
         x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12) for x in (bank, queries)
     )
@@ -67,7 +67,7 @@ def knn_auc(
         vote, truth = vote[~np.isnan(truth)], truth[~np.isnan(truth)]
         positives = int(truth.sum())
         if 0 < positives < len(truth):
-            area = rankdata(vote)[truth == 1].sum() - positives * (positives + 1) / 2
+            area = mean_ranks(vote)[truth == 1].sum() - positives * (positives + 1) / 2
             areas.append(area / (positives * (len(truth) - positives)))
     return float(np.mean(areas)) if areas else None
 
