@@ -183,7 +183,7 @@ def test_a_worker_looks_at_held_work_ever_more_seldom(monkeypatch: pytest.Monkey
 
     jobs.take(["held", "free"], attempt)  # type: ignore[list-item]
     assert tried[:3] == ["held", "free", "held"] and tried.count("free") == 1
-    assert pauses == [0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
+    assert pauses == [0.05, 0.1, 0.2, 0.4, 0.5, 0.5, 0.5]
 
 
 def test_locks_of_several_files_are_had_together_or_not_at_all(tmp_path: Path) -> None:

@@ -10,9 +10,11 @@ import pytest
 
 from medbench import Grid, Store
 from medbench.models.finetune import MODERN, TRUONG2021_LINEAR, training_trial
+from medbench.models.pretrain import Recipe
+from medbench.models.pretrain import training_trial as pretraining_trial
 from medbench.run import cost_estimate, planning, trial_fits, wall_time
 from medbench.run.wall_time import Piece, makespan
-from medbench.schema import Kind
+from medbench.schema import Encoder, Kind
 from tests.fakes.finetuning import NETWORK, SHORT
 
 
@@ -129,3 +131,40 @@ def test_a_fine_tuning_tells_its_passes() -> None:
 def test_a_step_of_a_fine_tuning_is_tried(kind: Kind) -> None:
     took = training_trial.seconds_a_view(NETWORK, kind, 3, "cpu", recipe=SHORT)
     assert 0 < took < 5
+
+
+def test_steps_of_a_pretraining_that_nobody_made_here_are_tried(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cost_estimate.Speeds, "of", lambda self, part: 9.0)
+    grid = Grid(
+        tasks=(f"folder:{folder}",),
+        methods=("simclr",),
+        source="task",
+        encoders=("test_resnet",),
+        size=32,
+        labels=("100",),
+    )
+    plan, store = planning.plan(grid), Store(tmp_path / "out")
+    views = sum(recipe.views for recipe in plan.units[0].recipes)
+    (cost,) = cost_estimate.costs(plan, store, "cpu")
+    assert cost.seconds == pytest.approx((cost_estimate.PASSES * views + cost.to_embed) / 9.0)
+    asked = []
+
+    def tried(build: object, encoder: Encoder, recipe: Recipe, *given: object) -> float:
+        asked.append(recipe.views)
+        return real(build, encoder, recipe, *given)  # type: ignore[arg-type]
+
+    real = pretraining_trial.seconds_a_view
+    monkeypatch.setattr(pretraining_trial, "seconds_a_view", tried)
+    speeds = cost_estimate.Speeds(plan, "cpu")
+    (cost,) = cost_estimate.costs(plan, store, "cpu", speeds, trials=True)
+    assert asked == [views], "a stage once"
+    assert cost.seconds > cost.to_embed / 9.0 and set(speeds._views.values()) != {None}
+
+    def broken(*_: object) -> float:
+        raise ValueError("somebody else's code")
+
+    monkeypatch.setattr(pretraining_trial, "seconds_a_view", broken)
+    (cost,) = cost_estimate.costs(plan, store, "cpu", trials=True)
+    assert cost.seconds == pytest.approx((cost_estimate.PASSES * views + cost.to_embed) / 9.0)

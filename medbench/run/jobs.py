@@ -26,7 +26,7 @@ from medbench.schema import Cell, PlannedCell, fingerprint
 from medbench.system import locks
 
 #: Seconds between two looks at work that others hold, at first and at most.
-PAUSE, LONGEST = 0.05, 1.0
+PAUSE, LONGEST = 0.05, 0.5
 #: Held jobs in a row after which some are leapt over.
 LEAPS = 4
 
