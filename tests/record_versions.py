@@ -106,6 +106,7 @@ def entries() -> dict[str, tuple[object, list[Path]]]:
             features.EMBEDDING,
             [
                 ROOT / "models" / "features.py",
+                ROOT / "models" / "stage_sketches.py",
                 ROOT / "images" / "batching.py",
                 ROOT / "system" / "precision.py",
             ],

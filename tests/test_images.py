@@ -953,16 +953,16 @@ def test_features_need_no_reserved_space_either(cache, monkeypatch):
 def test_a_speed_is_that_of_the_same_device(cache, monkeypatch):
     import torch
 
-    from medbench.models import features
+    from medbench.models import encoder_speed, features
 
     encoder = Encoder("mean", "", "", 16, (0.0,) * 3, (1.0,) * 3, "bicubic")
     net = lambda: torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
     made = features.extract_features(
         pack(drawings(2), cache), net, encoder, "key", cache, device="cpu", precision="fp32"
     )
-    assert features.measured_speed(cache, encoder, "cpu") == made.images_per_second
+    assert encoder_speed.measured_speed(cache, encoder, "cpu") == made.images_per_second
     monkeypatch.setattr(features, "machine", lambda device: {"device": "another"})
-    assert features.measured_speed(cache, encoder, "cuda") is None
+    assert encoder_speed.measured_speed(cache, encoder, "cuda") is None
 
 
 def test_a_name_that_is_no_text_is_named(tmp_path, cache):

@@ -18,7 +18,7 @@ from fakes.pretraining import small, train
 from torch import nn
 
 from medbench import images
-from medbench.models import features
+from medbench.models import encoder_speed, features
 from medbench.protocols import finetune
 from medbench.run import planning
 from medbench.schema import Drawn, Encoder, Grid, UserError
@@ -83,7 +83,7 @@ def test_every_pass_of_an_encoder_is_as_the_precision_says(
     features.extract_features(
         pack, lambda: Noting(pooled, seen), encoder, "key", tmp_path, device="cpu", precision=name
     )
-    features.trial_speed(lambda: Noting(pooled, seen), encoder, "cpu", name)
+    encoder_speed.trial_speed(lambda: Noting(pooled, seen), encoder, "cpu", name)
     assert seen == [SAID[name]] * 3
     seen.clear()
     train(

@@ -27,7 +27,7 @@ from typing import Any
 import torch
 
 from medbench import Grid, Store
-from medbench.models import features
+from medbench.models import encoder_speed, features
 from medbench.models.finetune import training_trial
 from medbench.models.pretrain import recipe
 from medbench.models.pretrain import training_trial as pretraining_trial
@@ -71,7 +71,7 @@ def main() -> None:
     clock = SimpleNamespace(
         perf_counter=time.process_time, time=time.time, monotonic=time.monotonic
     )
-    for module in (features, trial_fits, fitting, training_trial, pretraining_trial):
+    for module in (encoder_speed, features, trial_fits, fitting, training_trial, pretraining_trial):
         vars(module)["time"] = clock
     chosen = [int(word) for word in sys.argv[1:]] or range(len(GRIDS))
     for name in (list(GRIDS)[place] for place in chosen):

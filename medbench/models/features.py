@@ -5,7 +5,6 @@ One pass serves every budget, seed and protocol.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -18,13 +17,14 @@ import numpy as np
 
 from medbench import images
 from medbench.models.encoder_checks import check_unchanged, tensor_digests
+from medbench.models.stage_sketches import stage_sketches
 from medbench.models.user_encoder import BESIDE
 from medbench.schema import Encoder, Method, UserError, Weights, checked, fingerprint, parsed
 from medbench.schema.ingredients import raised
-from medbench.stats.array_sketch import sketch, sketch_all
+from medbench.stats.array_sketch import sketch
 from medbench.system import atomic_write, locks
 from medbench.system.environment import machine
-from medbench.system.precision import autocast, kind, products
+from medbench.system.precision import kind
 from medbench.system.progress_listener import report_progress
 from medbench.system.row_checksums import DamagedArray, RowChecksums, crc32, record_of, seen_blocks
 
@@ -48,7 +48,7 @@ class Features:
     seconds: what computing them took, loading the encoder excluded.
 
     made_with: device and versions of the run that computed them, which may be an older one; None:
-    they were given. checks: what the stages before them gave, see `_checks`; {} where they were
+    they were given. checks: what the stages before them gave, see `stage_sketches`; {} where they were
     given, or are older than it.
     """
 
@@ -110,7 +110,7 @@ def _opened(folder: Path) -> Features | None:
     if not (folder / "about.json").exists():
         return None
     record = parsed((folder / "about.json").read_bytes())
-    checked(record, _ABOUT)
+    checked(record, RECORD)
     sums = record_of(record)
     if sums is None:
         array = np.load(folder / "features.npy", mmap_mode="c")
@@ -133,7 +133,7 @@ def _opened(folder: Path) -> Features | None:
     )
 
 
-_ABOUT: dict[str, Any] = {
+RECORD: dict[str, Any] = {
     "seconds": (int, float),
     "images_per_second": (int, float),
     "made_with": dict,
@@ -143,53 +143,6 @@ _ABOUT: dict[str, Any] = {
 def _discard(folder: Path, why: Exception) -> None:
     log.warning("the features in %s are damaged (%s): computing them again", folder, why)
     _remove(folder)
-
-
-def measured_speed(cache_dir: Path, encoder: Encoder, device: str) -> float | None:
-    """Return the images a second of the last embedding, None where there was none.
-
-    With this encoder and size on this device.
-    """
-    files = sorted(
-        (cache_dir / "features").glob("*/about.json"),
-        key=lambda file: file.stat().st_mtime,
-        reverse=True,
-    )
-    for file in files:
-        try:
-            record = parsed(file.read_bytes())
-            checked(record, _ABOUT)
-        except (ValueError, TypeError, FileNotFoundError):
-            continue  # told where it is needed
-        made = record.get("encoder"), record.get("size"), record["made_with"].get("device")
-        if made == (encoder.name, encoder.size, machine(device)["device"]):
-            return float(record["images_per_second"])
-    return None
-
-
-def trial_speed(
-    build: Callable[[], torch.nn.Module], encoder: Encoder, device: str, precision: str
-) -> float:
-    """Return how many black images a second one batch takes, after a batch to warm up."""
-    import torch
-
-    net = build().to(device).to(memory_format=torch.channels_last)
-    batch = torch.zeros(BATCH, 3, encoder.size, encoder.size, device=device).contiguous(
-        memory_format=torch.channels_last
-    )
-    with torch.inference_mode(), products(precision), autocast(device, precision):
-        net(batch).cpu()
-        start = time.perf_counter()
-        net(batch).cpu()
-    return BATCH / (time.perf_counter() - start)
-
-
-def width(build: Callable[[], torch.nn.Module], encoder: Encoder) -> int:
-    """Return the numbers that an encoder gives of an image."""
-    import torch
-
-    with torch.inference_mode():
-        return int(build()(torch.zeros(2, 3, encoder.size, encoder.size)).shape[1])
 
 
 def extract_features(
@@ -243,7 +196,7 @@ def _compute(
     division = Division()
     crc = crc32(out[:done]) if out is not None else 0
     counted_rows = done
-    checks, before = _checks(pack, net, encoder), tensor_digests(net)
+    checks, before = stage_sketches(pack, net, encoder, BATCH), tensor_digests(net)
     start = time.perf_counter() - seconds
     counted, counting = start, 0.0  # when, and how long it took
     report_progress(stage, done, total, "images")
@@ -341,38 +294,6 @@ def _check_repeats(
 def _remove(folder: Path) -> None:
     for name in ("about.json", "done.json", "features.npy"):
         (folder / name).unlink(missing_ok=True)
-
-
-def _checks(pack: images.Pixels, net: torch.nn.Module, encoder: Encoder) -> dict[str, Any]:
-    """Record what the stages before the features gave.
-
-    First 16 digits of the SHA-256 of the weights as they were loaded, and their sketch; sketches of
-    the first batch's pixels and of what enters the network, with its mean per channel. Equal hashes
-    of files do not prove these equal: code lies between.
-    """
-    import torch
-
-    digest = hashlib.sha256()
-    for name, value in net.state_dict().items():
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(
-            value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
-        )
-    first = np.arange(min(BATCH, len(pack)))
-    (batch,) = images.batches(pack, first, BATCH, "cpu", encoder.mean, encoder.std)
-    entering = batch.numpy()
-    means = [float(f"{value:.6g}") for value in entering.mean((0, 2, 3), dtype=np.float64)]
-    return {
-        "weights": digest.hexdigest()[:16],
-        "tensors": sketch_all(
-            value.detach().cpu().float().numpy()
-            for value in net.state_dict().values()
-            if value.is_floating_point()
-        ),
-        "pixels": sketch(pack.array[first]),
-        "input": sketch(entering),
-        "channel_means": means,
-    }
 
 
 def forward(

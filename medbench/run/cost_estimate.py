@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from medbench.models import features
+from medbench.models import encoder_speed
 from medbench.models.pretrain import Recipe
 from medbench.run import trial_fits
 from medbench.run.fitting import RunContext
@@ -173,9 +173,9 @@ class Speeds:
         """Return how many images a second a unit, or a member, embeds."""
         key = fingerprint(part.encoder.identity(), part.precision)  # whatever its weights
         if key not in self._known:
-            measured = features.measured_speed(self.plan.cache_dir, part.encoder, self.device)
+            measured = encoder_speed.measured_speed(self.plan.cache_dir, part.encoder, self.device)
             build = partial(unit_encoder, part, part.encoder, part.weights)
-            self._known[key] = measured or features.trial_speed(
+            self._known[key] = measured or encoder_speed.trial_speed(
                 build, part.encoder, self.device, part.precision
             )
         return self._known[key]
@@ -215,7 +215,7 @@ class Speeds:
                 self._widths[key] = given.shape[1]
             else:
                 build = partial(unit_encoder, part, part.encoder, part.weights)
-                self._widths[key] = features.width(build, part.encoder)
+                self._widths[key] = encoder_speed.width(build, part.encoder)
         return self._widths[key]
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from medbench.models import features
+from medbench.models import encoder_speed
 from medbench.run.cost_estimate import PASSES
 from medbench.run.jobs import sets_of
 from medbench.run.missing_cells import missing, needs_images
@@ -147,7 +147,7 @@ class TimeLeft:
                         sum(r.views for r in part.recipes),
                     )
                 speed = (
-                    features.measured_speed(plan.cache_dir, part.encoder, device)
+                    encoder_speed.measured_speed(plan.cache_dir, part.encoder, device)
                     if lacking or trains
                     else None
                 )
