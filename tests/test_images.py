@@ -961,7 +961,7 @@ def test_a_speed_is_that_of_the_same_device(cache, monkeypatch):
         pack(drawings(2), cache), net, encoder, "key", cache, device="cpu", precision="fp32"
     )
     assert encoder_speed.measured_speed(cache, encoder, "cpu") == made.images_per_second
-    monkeypatch.setattr(features, "machine", lambda device: {"device": "another"})
+    monkeypatch.setattr(encoder_speed, "machine", lambda device: {"device": "another"})
     assert encoder_speed.measured_speed(cache, encoder, "cuda") is None
 
 
