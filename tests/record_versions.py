@@ -132,7 +132,10 @@ def entries() -> dict[str, tuple[object, list[Path]]]:
                     "prepare",
                 )
             ]
-            + [ROOT / "data" / f"{name}.py" for name in ("task_data", "examples")],
+            + [
+                ROOT / "data" / f"{name}.py"
+                for name in ("task_data", "part_checks", "reader_answers", "examples")
+            ],
         ),
         "pretrain": (
             pretrain.VERSION,

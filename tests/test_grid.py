@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from medbench import Grid, UserError
-from medbench.data import task_data
+from medbench.data import part_checks, reader_answers, task_data
 from medbench.models import encoders
 from medbench.run import execution, labelled_subsets, planning, units
 from medbench.schema import Mark, Scores, Split, Task, registry
@@ -40,7 +40,7 @@ def part(labels: list[int] | np.ndarray, groups: list[str]) -> Split:
 
 
 def check(parts: dict[str, Split], task: Task = BASE, **allowed: bool) -> list[Mark]:
-    return task_data.check_parts(
+    return part_checks.check_parts(
         task, parts, "test", **{"allow_leak": False, "allow_partial": False, **allowed}
     )
 
@@ -128,7 +128,7 @@ def test_the_author_of_a_task_is_told_what_load_gave(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=r"line \d+: t: the train part has labels that are not 0 to 2"
     ):
-        task_data.tidy(BASE, "train", part([1, 2, 3], ["x", "y", "z"]))
+        reader_answers.tidy(BASE, "train", part([1, 2, 3], ["x", "y", "z"]))
     wrong = replace(
         BASE,
         load=lambda root: {"training": part([0, 1], ["x", "y"]), "test": part([0], ["z"])},
@@ -190,7 +190,7 @@ def test_what_fails_in_a_tasks_own_file_is_told_with_its_line(
     file.write_text(WRITTEN.format(line=line))
     task = replace(BASE, load=runpy.run_path(str(file))["load"])
     with pytest.raises(UserError, match=said) as caught:
-        task_data.tidy(task, "train", task_data.loaded(task, tmp_path)["train"])
+        reader_answers.tidy(task, "train", reader_answers.loaded(task, tmp_path)["train"])
     assert "\n" not in str(caught.value)
 
 
@@ -199,14 +199,14 @@ def test_a_reader_with_other_arguments_is_told_so(tmp_path: Path) -> None:
         UserError,
         match=r"test_grid\.py, line \d+: load of 't' failed: TypeError: .*takes 0 positional arguments",
     ):
-        task_data.loaded(replace(BASE, load=lambda: {}), tmp_path)  # type: ignore[arg-type]
+        reader_answers.loaded(replace(BASE, load=lambda: {}), tmp_path)  # type: ignore[arg-type]
 
 
 def test_what_fails_in_medbench_itself_stays_a_traceback(tmp_path: Path) -> None:
     """A reader that calls our code, where that breaks: its author can mend nothing."""
     with pytest.raises(AttributeError):
-        task_data.loaded(
-            replace(BASE, load=lambda root: task_data.tidy(None, "train", None)), tmp_path
+        reader_answers.loaded(
+            replace(BASE, load=lambda root: reader_answers.tidy(None, "train", None)), tmp_path
         )  # type: ignore[arg-type]
 
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from medbench.audit.dataset import checks
-from medbench.data import task_data
+from medbench.data import part_checks, reader_answers
 from medbench.schema import UserError, alike, registry
 from medbench.stats.metadata_levels import is_blank
 
@@ -206,10 +206,12 @@ def test_the_mark_of_what_was_allowed_stands_once(clinic: Callable[..., str]) ->
     task = registry.task(
         clinic("path,label,group", lambda i: f"{'ab'[i // 2 % 2]},{'P' if i % 2 else 'p '}{i // 2}")
     )
-    parts = {name: task_data.tidy(task, name, part) for name, part in task.load(Path()).items()}
+    parts = {
+        name: reader_answers.tidy(task, name, part) for name, part in task.load(Path()).items()
+    }
     (mark,) = [
         m
-        for m in task_data.check_parts(task, parts, "test", allow_leak=True, allow_partial=True)
+        for m in part_checks.check_parts(task, parts, "test", allow_leak=True, allow_partial=True)
         if "spelled" in m.text
     ]
     assert str(mark).startswith(
@@ -224,12 +226,14 @@ def test_bags_are_compared_too(clinic: Callable[..., str]) -> None:
             lambda i: f"{'ab'[i // 4 % 2]},g{i // 4},g{i // 4}-{'L' if i % 2 else 'l'}{i // 2 % 2}",
         )
     )
-    parts = {name: task_data.tidy(task, name, part) for name, part in task.load(Path()).items()}
+    parts = {
+        name: reader_answers.tidy(task, name, part) for name, part in task.load(Path()).items()
+    }
     with pytest.raises(
         UserError,
         match="20 bags look like another one that is spelled otherwise: 'g0-L0' and 'g0-l0'",
     ):
-        task_data.check_spellings(task, parts.values(), allow_leak=False)
+        part_checks.check_spellings(task, parts.values(), allow_leak=False)
 
 
 def test_ids_of_images_are_no_patients(tmp_path: Path) -> None:
@@ -238,7 +242,9 @@ def test_ids_of_images_are_no_patients(tmp_path: Path) -> None:
             (tmp_path / "d" / c).mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (4, 4), (i, ord(c), 0)).save(tmp_path / "d" / c / f"{name}.png")
     task = registry.task(f"folder:{tmp_path / 'd'}")
-    assert task_data.check_spellings(task, list(task.load(Path()).values()), allow_leak=False) == []
+    assert (
+        part_checks.check_spellings(task, list(task.load(Path()).values()), allow_leak=False) == []
+    )
 
 
 @pytest.mark.parametrize(

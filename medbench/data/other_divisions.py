@@ -18,7 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from medbench.data.task_data import loaded, locate, tidy
+from medbench.data.reader_answers import loaded, tidy
+from medbench.data.task_data import locate
 from medbench.schema import PARTS, Grid, Mark, Split, Task, UserError, join_parts, spelling
 from medbench.stats.metadata_levels import texts
 from medbench.stats.splits import MIN_HELD_OUT

@@ -5,10 +5,10 @@ Everything that could make a score too good or meaningless is refused or marked 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain, combinations
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,9 @@ import numpy as np
 from medbench import images
 from medbench.data.content_checks import check_content, plain_labels
 from medbench.data.examples import Examples, contents, examples_of, label_by_case
+from medbench.data.part_checks import check_parts
+from medbench.data.part_digest import part_digest
+from medbench.data.reader_answers import loaded, tidy
 from medbench.data.roots import data_roots as data_roots  # what opens data asks for them here
 from medbench.data.unlabelled import UnlabelledPool
 from medbench.schema import (
@@ -29,18 +32,12 @@ from medbench.schema import (
     Split,
     Task,
     UserError,
-    alike,
     fingerprint,
     join_parts,
     place_of,
     user_path,
-    visible,
-    written_by,
 )
-from medbench.stats import splits as sampling
 from medbench.stats.changed_labels import label_marks
-
-_PAIRS = 3  # of names, that a message shows
 
 
 @dataclass(frozen=True, eq=False)
@@ -273,189 +270,3 @@ def locate(task: Task, data: str | None, cache_dir: Path) -> tuple[Path | None, 
         if found is not None:
             return found, ""
     return None, f"was not found in {' or '.join(str(root) for root in data_roots(cache_dir))}"
-
-
-def check_parts(
-    task: Task, parts: Mapping[str, Split], target: str, *, allow_leak: bool, allow_partial: bool
-) -> list[Mark]:
-    """Check the parts of a task; return marks for what was allowed.
-
-    Raises UserError for a group in two parts, for one spelled in two ways, and for a class that
-    train or the target cannot show. A label of a multi-label task needs a positive and a negative
-    image.
-    """
-    marks = check_spellings(task, parts.values(), allow_leak=allow_leak)
-    for a, b in combinations(parts, 2):
-        torn = np.intersect1d(parts[a].groups, parts[b].groups)
-        if len(torn):
-            word = task.groups or "image"
-            if not allow_leak:
-                raise UserError(
-                    f"{word} '{torn[0]}' is in both {a} and {b} ({len(torn)} such {word}s): scores would be too high.",
-                    then="fix the split, or run with --allow-leak, which marks every table",
-                )
-            marks.append(Mark("leak", f"{len(torn)} {word}s are in both {a} and {b}"))
-    for part in ("train", target):
-        labels = parts[part].labels
-        shown = [shows(labels, c) for c in range(len(task.classes))]
-        absent = [name for name, there in zip(task.classes, shown, strict=True) if not there]
-        if absent:
-            if not allow_partial:
-                what = f"The {part} part of '{task.name}' has no image of class '{absent[0]}'" + (
-                    ", or none without it" if labels.ndim > 1 else ""
-                )
-                raise UserError(
-                    f"{what} ({len(absent)} of {len(task.classes)} classes).",
-                    then="add images, or run with --allow-partial, which leaves the class out of the means",
-                )
-            marks.append(Mark("absent", f"no image of {', '.join(absent)} in the {part} part"))
-    return marks
-
-
-def check_spellings(task: Task, parts: Collection[Split], *, allow_leak: bool) -> list[Mark]:
-    """Check for groups and bags of which two look like one.
-
-    Returns marks where that is allowed, else raises UserError.
-
-    One rule, whatever the parts are: nothing is joined and nothing is torn without a word. Two
-    spellings of one patient, taken as two, may stand in train and test; two patients, taken as one,
-    lose images to the wrong part and to intervals that count patients. No program can know which it
-    is (`007` and `7` are one number, and may be two people), and a table whose ids were read by two
-    programs has hundreds of them. So the user says it, in the table; `--allow-leak` takes them as
-    they are written, with a mark. Compared by `schema.alike`, as labels are. Not where an image is
-    its own group: ids of images are names of files.
-    """
-    marks = []
-    for word, of in (
-        (task.groups, "groups"),
-        (task.bags if task.bags != task.groups else None, "bags"),
-    ):
-        pairs = (
-            alike(name for part in parts for name in np.unique(getattr(part, of)).tolist())
-            if word
-            else []
-        )
-        if pairs:
-            shown = ", ".join(
-                f"{_seen(one)} and {_seen(other)}" for one, other in pairs[:_PAIRS]
-            ) + (" ..." if len(pairs) > _PAIRS else "")
-            looks = f"1 {word} looks" if len(pairs) == 1 else f"{len(pairs)} {word}s look"
-            what = f"{looks} like another one that is spelled otherwise: {shown}"
-            if not allow_leak:
-                raise UserError(
-                    f"{what}. Taken as two, images of one could stand in train and test.",
-                    then=f"spell each {word} in one way; let different ones differ by more than spaces, case, signs and zeros, or run with --allow-leak, which"
-                    " takes them as they are written and marks every table",
-                )
-            marks.append(Mark("leak", f"{what}; taken as they are written"))
-    return marks
-
-
-def _seen(name: str) -> str:
-    """Quote a name, with escapes where it holds what cannot be seen or told apart."""
-    return f"'{name}'" if name.isascii() and visible(name) == name else ascii(name)
-
-
-def loaded(task: Task, root: Path) -> dict[str, Split]:
-    """Return what a task's reader gives of the images in `root`.
-
-    Raises UserError that names the line of its file where it fails.
-    """
-    with written_by(task.load, f"load of '{task.name}'"):
-        parts = task.load(root)
-    if not isinstance(parts, Mapping) or not all(
-        isinstance(split, Split) for split in parts.values()
-    ):
-        given = (
-            type(parts).__name__
-            if not isinstance(parts, Mapping)
-            else f"a {type(next(iter(parts.values()), None)).__name__} as a part"
-        )
-        raise UserError(
-            f"{place_of(task.load)}: load gives {given}.",
-            allowed=['{"train": Split(...), "test": Split(...)}'],
-        )
-    return dict(parts)
-
-
-def tidy(task: Task, part: str, split: Split) -> Split:
-    """Return the part with the dtypes that `Split` promises.
-
-    Raises UserError, for the author of a task, where lengths, ids or labels do not fit.
-    """
-    n, multilabel = len(split.images), task.kind == "multilabel"
-
-    def wrong(what: str, *allowed: str) -> UserError:
-        return UserError(
-            f"{place_of(task.load)}: {task.name}: the {part} part has {what}.", allowed=allowed
-        )
-
-    labels = np.asarray(split.labels)
-    wanted = (
-        f"(N, {len(task.classes)}) numbers: 1, 0, NaN"
-        if multilabel
-        else f"(N,) whole numbers, 0 to {len(task.classes) - 1}"
-    )
-    if labels.dtype.kind not in "biuf":
-        text = "" if not labels.size else f" ({labels.flat[0]!r} is the first)"
-        raise wrong(f"labels that are no numbers{text}", wanted)
-    if labels.shape[1:] != ((len(task.classes),) if multilabel else ()):
-        raise wrong(f"labels of shape {labels.shape}", wanted)
-    ids, groups, bags = (
-        np.asarray(column, str) for column in (split.ids, split.groups, split.bags)
-    )
-    columns = {
-        "labels": labels,
-        "ids": ids,
-        "groups": groups,
-        "bags": bags,
-        **{name: np.asarray(column) for name, column in split.meta.items()},
-    }
-    for name, column in columns.items():
-        if column.ndim == 0 or len(column) != n:
-            raise wrong(f"{n} images, and {len(column) if column.ndim else 'no list of'} {name}")
-    if len(set(ids.tolist())) < n:
-        raise wrong("an id twice")
-    if not multilabel and not set(labels.tolist()) <= set(range(len(task.classes))):
-        raise wrong(f"labels that are not 0 to {len(task.classes) - 1}", wanted)
-    meta = {name: columns[name] for name in split.meta}
-    return Split(
-        split.images, ids, labels.astype(float if multilabel else np.int64), groups, bags, meta
-    )
-
-
-def shows(labels: np.ndarray, c: int) -> bool:
-    """Return whether an image is of class c; of a label (N, C), whether one is and one is not."""
-    return (
-        bool((labels == c).any())
-        if labels.ndim == 1
-        else bool((labels[:, c] == 1).any() and (labels[:, c] == 0).any())
-    )
-
-
-def part_digest(split: Split, content: Sequence[str], classes: int) -> dict[str, Any]:
-    """Summarise a part in a few words, see `TaskData.digests`.
-
-    content: what each image is. The order of images does not matter.
-    """
-    columns = {
-        "content": content,
-        "labels": plain_labels(split.labels),
-        "groups": split.groups.tolist(),
-    }
-    named = {
-        name: dict(zip(split.ids.tolist(), values, strict=True)) for name, values in columns.items()
-    }
-    return {
-        "images": len(split),
-        "classes": _counts(split.labels, classes),
-        "ids": sampling.ids_hash(split.ids)[:16],
-        **{name: fingerprint(values)[:16] for name, values in named.items()},
-    }
-
-
-def _counts(labels: np.ndarray, classes: int) -> list[int]:
-    counts: list[int] = (
-        np.bincount(labels, minlength=classes) if labels.ndim == 1 else (labels == 1).sum(0)
-    ).tolist()
-    return counts

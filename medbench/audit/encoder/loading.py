@@ -14,7 +14,7 @@ from torch import nn
 
 from medbench import images
 from medbench.audit.encoder.activations import reference_images
-from medbench.data import task_data
+from medbench.data import reader_answers, task_data
 from medbench.models import encoders, user_encoder, weights
 from medbench.models.hub import named, vision_tower
 from medbench.models.stated import NOTHING, Stated
@@ -84,7 +84,9 @@ def subject(
 def _of_task(name: str, root: str | None) -> list[np.ndarray]:
     task = registry.task(name)
     found, why = task_data.locate(task, root, images.cache_folder())
-    parts = task_data.loaded(task, found) if found else task.phantom() if task.phantom else None
+    parts = (
+        reader_answers.loaded(task, found) if found else task.phantom() if task.phantom else None
+    )
     if parts is None:
         raise UserError(
             f"The data of '{task.name}' ({task.data}) {why}, and it has no phantom.",

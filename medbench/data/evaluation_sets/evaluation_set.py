@@ -11,7 +11,8 @@ import numpy as np
 
 from medbench import images
 from medbench.data.examples import Examples, contents, examples_of
-from medbench.data.task_data import TaskData, part_digest
+from medbench.data.part_digest import part_digest
+from medbench.data.task_data import TaskData
 from medbench.images.corruptions.catalogue import Corruption
 from medbench.schema import IMAGE, Mark, Scores, Split, Task, fingerprint
 

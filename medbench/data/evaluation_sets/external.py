@@ -12,7 +12,9 @@ from medbench import images
 from medbench.data.content_checks import check_content
 from medbench.data.evaluation_sets.evaluation_set import VERSION, EvaluationSet, what_then
 from medbench.data.examples import in_cases_of, label_by_case
-from medbench.data.task_data import TaskData, check_spellings, data_roots, loaded, shows, tidy
+from medbench.data.part_checks import check_spellings, shows
+from medbench.data.reader_answers import loaded, tidy
+from medbench.data.task_data import TaskData, data_roots
 from medbench.schema import (
     CASE,
     NOTHING,

@@ -14,7 +14,7 @@ Images without a label lie in a folder `unlabelled/` beside the parts or the cla
 their split, where their label may be empty: in-domain pretraining alone sees them.
 
 Names of columns, classes, groups and bags are compared by `schema.spelling`: two spellings of one
-class are refused here, two of one patient by `task_data.check_parts`. Nothing is joined: only the
+class are refused here, two of one patient by `part_checks.check_parts`. Nothing is joined: only the
 person who made the table knows whether 007 and 7 are one patient.
 
 Parts that are missing: with nothing but `train` (or no parts at all) everything is split 70/10/20;
@@ -89,7 +89,7 @@ def open_folder(
     that means something, that of `class_order`. order: from least to most, by name, which says that
     they are ordinal, too. Where the split is made here, files of one size are read, to join copies.
     Raises UserError for what is wrong with names, labels and parts; torn groups and missing classes
-    are `task_data.check_parts`' job, as for every task, and pixels are looked at when images are
+    are `part_checks.check_parts`' job, as for every task, and pixels are looked at when images are
     packed.
     """
     place = existing_place(argument)
