@@ -205,6 +205,10 @@ def test_the_winner_is_named_by_held_out_scores_or_its_curve_is_lowered_by_its_l
     assert (
         made.first.curve.name == "b" and made.first.now == 0.82 and "held out inside" in made.chosen
     )
+    assert (
+        "of these a has the best, which medbench compare names: that one is for a report"
+        in made.chosen
+    )
     made = advise("t", [curve("a", [0.70, 0.75, 0.79, 0.83]), lines[1]], luck=0.01)
     assert (
         made.first.curve.name == "a"

@@ -36,6 +36,7 @@ from medbench.models.exported import (
     LinearHead,
     Parts,
     Tower,
+    listing,
     prediction,
     write,
 )
@@ -45,7 +46,7 @@ from medbench.models.exported.training_vectors import NeighbourHead, SupportHead
 from medbench.models.hub import vision_tower
 from medbench.models.hub.named import weights as named_weights
 from medbench.models.power_transform import Power
-from medbench.report import card_sections, clinical, leaderboard
+from medbench.report import card_sections, clinical, compare, leaderboard
 from medbench.report.clinical import draw_of
 from medbench.report.clinical.operating_points import operating_points as points_of
 from medbench.report.model_choice import choose
@@ -235,6 +236,7 @@ def test_the_folder_is_timms_too_and_its_card_says_what_it_is(
             "classes.json",
             "operating_points.json",
             "evidence.json",
+            "seen.safetensors",
             "typical.safetensors",
             "README.md",
         )
@@ -305,7 +307,7 @@ def test_support_vectors_decide_as_scikit_learns_do(classes: int) -> None:
     )
     again = SupportHead.of(head.arrays(), "multiclass", classes)
     new = rng.normal(size=(40, 5))
-    given, found = wanted.decision_function(new), again._decide(new)
+    given, found = wanted.decision_function(new), again.decide(new)
     np.testing.assert_allclose(found[:, 1] if classes == 2 else found, given, atol=1e-9)
     with pytest.raises(ValueError, match="counts"):
         SupportHead.of({**head.arrays(), "counts": np.full(classes, 99)}, "multiclass", classes)
@@ -680,13 +682,16 @@ def test_what_is_no_list_of_images_is_refused(tmp_path: Path) -> None:
         "none": "neither a folder",
     }.items():
         with pytest.raises(UserError, match=why):
-            prediction.listed(tmp_path / name)
+            listing.listed(tmp_path / name)
     (tmp_path / "linked" / "in").mkdir(parents=True)
     (tmp_path / "linked" / "in" / "a.png").touch()
     (tmp_path / "linked" / "back").symlink_to(tmp_path / "linked")
     (tmp_path / "linked" / "gone.png").symlink_to(tmp_path / "nothing")
     (tmp_path / "linked" / "notes.txt").touch()
-    assert [one.id for one in prediction.listed(tmp_path / "linked")] == ["gone.png", "in/a.png"]
+    assert [one.id for one in listing.listed(tmp_path / "linked").images] == [
+        "gone.png",
+        "in/a.png",
+    ]
 
 
 def test_the_choice_goes_by_held_out_scores_and_says_where_the_test_part_disagrees(
@@ -698,6 +703,10 @@ def test_the_choice_goes_by_held_out_scores_and_says_where_the_test_part_disagre
     assert (found.row.cell.method, found.row.cell.seed) == ("inside", 1)
     assert len(found.held_out) == 2 and "the test part disagrees: its best is outside" in " ".join(
         found.said
+    )
+    (start,) = (line for line in compare.sentences([store], None, 0.01) if "To start from" in line)
+    assert (
+        "To start from: inside, by scores held out" in start and "outside is the best of" in start
     )
     passed = choose(
         leaderboard.leaderboards(store),

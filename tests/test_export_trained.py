@@ -226,7 +226,7 @@ def test_a_poisoned_fusion_is_refused_in_one_line(tmp_path: Path) -> None:
 
 def pixels(seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
-    return rng.integers(0, 255, (32, 32, 3)).astype(np.uint8)
+    return rng.integers(0, 255, (64, 64, 3)).astype(np.uint8)
 
 
 def fused(place: Path) -> Path:

@@ -17,6 +17,7 @@ from test_export import exported, results  # noqa: F401
 
 from medbench import stats
 from medbench.models.exported.labelled import labelled
+from medbench.models.exported.seen_images import SeenImages, known, seen_images
 from medbench.report.clinical import LinePredictions, evidence
 from medbench.report.clinical.operating_points import operating_points
 from medbench.report.clinical.predictions import Draw
@@ -202,3 +203,52 @@ def test_several_labels_have_a_column_each(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("path,a b,c\nx.png,yes,0\n")
     with pytest.raises(UserError, match="line 2: 'a b' is 'yes'"):
         labelled(tmp_path / "a.csv", ("a b", "c"), "multilabel")
+
+
+def test_images_of_the_run_are_noticed_and_no_single_one_is_told() -> None:
+    rng = np.random.default_rng(0)
+    run, new = (list(rng.integers(0, 255, (n, 8, 8, 3)).astype(np.uint8)) for n in (700, 2000))
+    found = seen_images(run, len(run))
+    found = SeenImages.of(found.arrays())
+    assert all(map(found.match, run)) and 0.18 < found.share <= 0.25
+    others = sum(map(found.match, new))
+    assert 0.15 * len(new) < others < 0.3 * len(new) and known(others, len(new), found.share) == 0
+    for n in (100, 60):  # so many of a hundred
+        given = [*run[:n], *new[: 100 - n]]
+        assert abs(known(sum(map(found.match, given)), 100, found.share) - n) < 20
+    assert known(0, 0, 0.25) == known(9, 30, 0.25) == 0
+    # another salt: two exports of one run cannot be compared
+    assert (seen_images(run, len(run)).bits != found.bits).any()
+    for name, value in (
+        ("n", np.array([9])),
+        ("bits", np.zeros(2)),
+        ("salt", np.zeros(3, np.uint8)),
+    ):
+        with pytest.raises(ValueError, match=r"bits|seen images"):
+            SeenImages.of({**found.arrays(), name: value})
+
+
+def test_the_verdict_on_images_of_the_run_is_void(
+    folder: Path,
+    results: Path,  # noqa: F811
+    medbench: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    picked = ("--only", "method=supervised", "--only", "protocol=linear")
+    rows = [f"{file},{file.parent.name}" for file in sorted((folder / "test").rglob("*.png"))]
+    Path("run.csv").write_text("path,label\n" + "\n".join(rows) + "\n")
+    for more, verdict in (
+        ((), "Verdict: void. About 18 of these 18 images were in the run"),
+        (("--no-seen",), "Verdict: "),
+    ):
+        assert exported(medbench, folder, *picked, *more, out=f"model{len(more)}") == 0
+        card = Path(f"model{len(more)}/README.md").read_text()
+        assert (
+            ("`seen.safetensors` lets" in card)
+            == (not more)
+            == Path(f"model{len(more)}/seen.safetensors").exists()
+        )
+        capsys.readouterr()
+        assert medbench("validate", f"model{len(more)}", "run.csv", "--device", "cpu") == 0
+        said = capsys.readouterr().out
+        assert said.startswith(verdict) and ("Had they been new: " in said) == (not more)

@@ -23,7 +23,8 @@ from PIL import Image
 
 from medbench import Weights, build_encoder
 from medbench.models.exported import LinearHead, Parts, Tower, load, write
-from medbench.models.exported.prediction import listed, predict
+from medbench.models.exported.listing import listed
+from medbench.models.exported.prediction import predict
 from medbench.models.exported.typical import typical_of
 from medbench.models.features import BATCH
 from medbench.schema import Encoder
@@ -96,7 +97,7 @@ def main() -> None:
         for i in range(asked.images):
             few[i % 50].save(images / f"{i:06d}.jpg", quality=90)
         model(Path(place) / "model", asked.encoder, asked.size)
-        loaded, found = load(Path(place) / "model", "cpu"), listed(images)
+        loaded, found = load(Path(place) / "model", "cpu"), listed(images).images
         pixels = np.stack([loaded.decode(one.file) for one in found[:BATCH]])
         rounds = range(0, asked.images, BATCH)
         parts: dict[str, Callable[[], object]] = {

@@ -77,6 +77,13 @@ def export_command(
             help="Allow knn and svm, which store feature vectors of the patients' training images.",
         ),
     ] = False,
+    noticed: Annotated[
+        bool,
+        typer.Option(
+            "--seen/--no-seen",
+            help="Salted bits by which validate notices images of the run; they prove nothing of one image.",
+        ),
+    ] = True,
     device: Device = "auto",
 ) -> None:
     """Write one line as a model that medbench and timm load.
@@ -84,6 +91,7 @@ def export_command(
     The named one, or the best by scores held out inside the labelled subset.
     """
     from medbench.cli import screen
+    from medbench.models.exported.own_program import own_program
     from medbench.report.clinical import draw_of, evidence, read_predictions
     from medbench.report.clinical.class_metrics import check_shares
     from medbench.report.clinical.operating_points import operating_points
@@ -115,6 +123,7 @@ def export_command(
             *_asked(only, seed, shares),
             *(["--include-training-vectors"] if vectors else []),
             *(["--onnx"] if onnx else []),
+            *([] if noticed else ["--no-seen"]),
             "--out",
             out.name,
         ]
@@ -125,17 +134,20 @@ def export_command(
         points = operating_points(draw, about["classes"], about["kind"], **shares)
         answers = replace(read_predictions(choice.line), draws=[draw])
         seen = {"target": choice.board.target, **evidence(answers, points["points"])}
-        tried = min(model_folder.TRIED, len(made.saved))
+        tried, parts = min(model_folder.TRIED, len(made.saved)), made.parts(points, seen)
+        recipe = own_program(parts, onnx=onnx)
 
         def card(written: float, by_onnx: model_folder.OnnxDifferences | None) -> str:
             told = by_onnx.sentence if by_onnx else ""
             ran, unit = store.plan().commands, made.unit
             members = tuple(f"{one.method.name} {one.encoder.name}" for one in unit.members)
             how = (bool(made.fit.nets), unit.method.own_head, members)
-            making = Making(command, ran, made.difference, written, tried, told, *how)
+            making = Making(
+                command, ran, made.difference, written, tried, recipe, noticed, told, *how
+            )
             return model_card(choice, Seen(points, seen, answers, found), making)
 
-        written = model_folder.save(made, made.parts(points, seen), out, card, onnx=onnx)
+        written = model_folder.save(made, parts, out, card, onnx=onnx, seen=noticed)
     print(
         f"{choice.row.cell}: a probability differs by {made.difference:.2g} from the saved one, from the folder by {written:.2g}"
     )
@@ -237,6 +249,9 @@ def predict(
             help="torch, onnx (model.onnx, without torch), auto: torch where it is installed."
         ),
     ] = "auto",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an --out that is there.")
+    ] = False,
     device: Device = "auto",
 ) -> None:
     """Predict probabilities and a decision for each image.
@@ -245,14 +260,25 @@ def predict(
     """
     from medbench.cli import screen
     from medbench.models.exported import load
-    from medbench.models.exported.prediction import Asked, listed
+    from medbench.models.exported.listing import listed
+    from medbench.models.exported.prediction import Asked, check_target
     from medbench.models.exported.prediction import predict as predict_images
 
     outputs(out)
+    check_target(out, overwrite=overwrite)
     found = listed(images)
     loaded = load(model, device, runtime)
+    if found.passed_over:
+        print(found.passed_over, file=sys.stderr)
     with screen.Screen():
-        made = predict_images(loaded, model, found, out, asked=Asked(at, calibrated, coverage))
+        made = predict_images(
+            loaded,
+            model,
+            found.images,
+            out,
+            asked=Asked(at, calibrated, coverage),
+            overwrite=overwrite,
+        )
     for name, why in made.unread.items():
         print(f"{name} has no prediction: {why}", file=sys.stderr)
     resumed = f", {made.resumed} of them before" if made.resumed else ""
@@ -316,7 +342,7 @@ def validate(
         )
     for name, why in found.unread.items():
         print(f"{name} is left out: {why}", file=sys.stderr)
-    said, sheets = site_tables.verdict_sentences(made), site_tables.sheets(made)
+    said, sheets = site_tables.verdict_sentences(made, found.known), site_tables.sheets(made)
     put_records(
         [
             *({"table": "verdict", "text": line} for line in said),

@@ -39,13 +39,14 @@ DECODERS = {
     "dicom": 3,
     "other": 1,
 }
+BYTES = "the given bytes"  # what is said of an image that came without a file
 HEAD = 132  # bytes that tell the format
 _MAGIC = {"jpeg": b"\xff\xd8\xff", "png": b"\x89PNG\r\n\x1a\n", "bmp": b"BM"}
-_FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")  # MPO is found as JPEG
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")  # MPO is found as JPEG
 #: JPEGs much larger than asked for are decoded at 1/2, 1/4 or 1/8 by the inverse DCT itself, never
 #: below this multiple of the wanted size: Pillow documents `reducing_gap` 3.0 as close to
 #: indistinguishable from the full decode.
-_DRAFT_GAP = 3
+DRAFT_GAP = 3
 
 
 def decode(image: Image) -> np.ndarray:
@@ -80,17 +81,17 @@ def picture(image: Image, wanted: int | None = None) -> PIL.Image.Image:
     return pictures(image, [wanted])[0]
 
 
-def pictures(image: Image, wanted: Sequence[int | None]) -> list[PIL.Image.Image]:
+def pictures(image: Image | bytes, wanted: Sequence[int | None]) -> list[PIL.Image.Image]:
     """Return `picture` for each of these sizes (px; None: the full size).
 
-    The file is read once, and decoded once for those that take the same copy of it. Raises
-    UserError that names the file, where it cannot be read.
+    image: a file, what a file holds, or a drawing. It is read once, and decoded once for those that
+    take the same copy of it. Raises UserError that names the file, where it cannot be read.
     """
     if isinstance(image, Drawn):
         from PIL import Image as pillow
 
         return [pillow.fromarray(image.draw(image.seed))] * len(wanted)
-    data = _read(image)
+    data, name = (image, BYTES) if isinstance(image, bytes) else (_read(image), image)
     found: dict[object, PIL.Image.Image] = {}
     try:
         with warnings.catch_warnings():
@@ -103,9 +104,9 @@ def pictures(image: Image, wanted: Sequence[int | None]) -> list[PIL.Image.Image
                         _decode_dicom(data) if is_dicom(data) else _decode_pillow(data, size)
                     )
     except UserError as error:
-        raise UserError(f"{image}: {error}") from error
+        raise UserError(f"{name}: {error}") from error
     except Exception as error:  # decoders meet corrupt bytes with errors of every type
-        raise UserError(f"{image} is corrupt or truncated ({told(error)}).") from error
+        raise UserError(f"{name} is corrupt or truncated ({told(error)}).") from error
     return [found[copy] for copy in copies]
 
 
@@ -140,8 +141,8 @@ def _copy(data: bytes, wanted: int | None) -> tuple[int, int] | None:
 
     if wanted is None or format_of(data[:HEAD]) != "jpeg":
         return None
-    with Image.open(io.BytesIO(data), formats=_FORMATS) as im:
-        im.draft(im.mode, (wanted * _DRAFT_GAP, wanted * _DRAFT_GAP))
+    with Image.open(io.BytesIO(data), formats=FORMATS) as im:
+        im.draft(im.mode, (wanted * DRAFT_GAP, wanted * DRAFT_GAP))
         return im.size
 
 
@@ -200,7 +201,7 @@ def _decode_pillow(data: bytes, wanted: int | None, page: int | None = None) -> 
     # within 64 MB.
     PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
     try:
-        im = Image.open(io.BytesIO(data), formats=_FORMATS)
+        im = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError:
         raise UserError(
             f"it has more than {2 * MAX_PIXELS:,} pixels; at most {MAX_PIXELS:,} are read: cut it into tiles first."
@@ -229,7 +230,7 @@ def _decode_pillow(data: bytes, wanted: int | None, page: int | None = None) -> 
             im.seek(page)
             check_pixels(*im.size)
         if wanted and im.format in ("JPEG", "MPO"):
-            im.draft(im.mode, (wanted * _DRAFT_GAP, wanted * _DRAFT_GAP))
+            im.draft(im.mode, (wanted * DRAFT_GAP, wanted * DRAFT_GAP))
         _refuse_misread(im)
         if im.info.get("progressive"):
             check_scans(data)
@@ -237,7 +238,7 @@ def _decode_pillow(data: bytes, wanted: int | None, page: int | None = None) -> 
         deep = deep_colour.raw_name(im)
         im.load()
         if deep:
-            again = Image.open(io.BytesIO(data), formats=_FORMATS)
+            again = Image.open(io.BytesIO(data), formats=FORMATS)
             again.seek(page or 0)
             deep_colour.restored(im, deep, again)
         upright = ImageOps.exif_transpose(im)

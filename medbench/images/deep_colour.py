@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medbench.images.grey_levels import colour_bits, full_range, ramp
+from medbench.images.grey_levels import BRIGHT, colour_bits, full_range, ramp
 from medbench.schema import UserError
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def restored(im: PIL.ImageFile.ImageFile, raw: str, again: PIL.ImageFile.ImageFi
     from PIL import Image
 
     high = np.asarray(im)
-    if float(np.quantile(high[..., :3], 0.999, method="lower")) >= 128:  # all 16 bits are used
+    if float(np.quantile(high[..., :3], BRIGHT, method="lower")) >= 128:  # all 16 bits are used
         return
     # of planes Pillow gives the high bytes alone
     if raw.startswith("RGBa") or getattr(im, "tag_v2", {}).get(_PLANES, 1) == 2:

@@ -13,6 +13,8 @@ _WORDS = 1 << 16  # that two bytes can be
 _MOST_SCANS = 100  # of a progressive JPEG: encoders make 6 to 14, the hardest optimiser about 80
 # Pillow's own warning level: 256 MB of RGB; more is a bomb, or a slide that must be tiled
 MAX_PIXELS = 89_478_485
+#: Share of an image's values that its full range does not leave out; the few above are white.
+BRIGHT = 0.999
 
 
 def grey8(x: np.ndarray) -> np.ndarray:
@@ -32,12 +34,12 @@ def full_range(x: np.ndarray) -> tuple[float, float]:
     if not np.isfinite([low, high]).all():
         raise UserError("it holds pixels that are not finite numbers.")
     if low >= 0 and np.issubdtype(x.dtype, np.integer):
-        bright = float(np.quantile(x, 0.999, method="lower"))
+        bright = float(np.quantile(x, BRIGHT, method="lower"))
         return 0.0, float((1 << max(8, int(bright).bit_length())) - 1)
     return (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
 
 
-def colour_bits(x: np.ndarray, share: float = 0.999) -> int:
+def colour_bits(x: np.ndarray, share: float = BRIGHT) -> int:
     """Return how many bits the colour samples of 16-bit words use, at least 8.
 
     By the smallest full range that so large a share of them does not exceed.

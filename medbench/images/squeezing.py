@@ -9,7 +9,7 @@ import numpy as np
 
 from medbench.images import cropping
 from medbench.images.cropping import SQUASH
-from medbench.images.decoding import DECODERS, pictures
+from medbench.images.decoding import BYTES, DECODERS, pictures
 from medbench.images.hashing import ContentHash
 from medbench.schema import Image, UserError
 
@@ -56,8 +56,10 @@ def squeeze(image: Image, size: int, interpolation: str, crop: str = SQUASH) -> 
     return squeezed(image, [PackForm(size, interpolation, crop)])[0]
 
 
-def squeezed(image: Image, forms: Sequence[PackForm | PackPlace]) -> list[np.ndarray]:
+def squeezed(image: Image | bytes, forms: Sequence[PackForm | PackPlace]) -> list[np.ndarray]:
     """Return `squeeze` of an image to each of these forms; the file is read once.
+
+    image: a file, what a file holds, or a drawing.
 
     Raises UserError that names the file, where it cannot be read.
     """
@@ -68,5 +70,5 @@ def squeezed(image: Image, forms: Sequence[PackForm | PackPlace]) -> list[np.nda
             for form, source in zip(forms, sources, strict=True)
         ]
     except UserError as error:
-        raise UserError(f"{image}: {error}") from error
+        raise UserError(f"{BYTES if isinstance(image, bytes) else image}: {error}") from error
     return [np.asarray(one.convert("RGB")) for one in made]

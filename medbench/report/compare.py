@@ -34,6 +34,7 @@ from medbench.report.leaderboard import (
     standing,
 )
 from medbench.report.leaderboard import only as picks
+from medbench.report.model_choice import other_start
 from medbench.run.store import Store
 from medbench.schema import Note, ProgressCallback, Row, UserError
 from medbench.stats import metrics, number_format
@@ -120,6 +121,7 @@ def sentences(
                     *(mark for mark in board.about["marks"] if mark.kind in LOUD),
                     *external(board),
                     *class_notes(board, metric),
+                    *other_start(board, shown),
                 ]
             ),
             f"  Family: {family.words}. The 95 % intervals are for each difference alone."
@@ -324,10 +326,7 @@ def _permuted(
 
 
 def _on_shared_draws(*lines: LeaderboardEntry) -> list[list[tuple[Store, Row]]]:
-    """Of each line its rows, and where each lies.
-
-    Of the draws that all have, where these are two at least.
-    """
+    """Return each line's rows and where they lie, of shared draws where there are two at least."""
     shared = set.intersection(*({row.cell.seed for row in line.rows} for line in lines))
     each = [list(zip(line.stores, line.rows, strict=True)) for line in lines]
     return (

@@ -33,8 +33,9 @@ class Making:
     """Hold how a model was exported.
 
     command: without places. of_run: the folder's own commands. difference: of the new fit's
-    probabilities from the saved ones; written: of the folder's, on `tried` test images. by_onnx:
-    how far model.onnx is from it, in words.
+    probabilities from the saved ones; written: of the folder's, on `tried` test images. recipe:
+    how a program without medbench gets the same. noticed:
+    whether the folder knows images of the run. by_onnx: how far model.onnx is from it, in words.
     """
 
     command: str
@@ -42,6 +43,8 @@ class Making:
     difference: float
     written: float
     tried: int
+    recipe: Sequence[str] = ()
+    noticed: bool = False
     by_onnx: str = ""
     tuned: bool = False
     own_head: bool = False
@@ -75,12 +78,13 @@ def model_card(choice: ModelChoice, seen: Seen, making: Making) -> str:
         *_section("What it does", _task(choice)),
         *_section("What it was made of", _made_of(choice)),
         *_section("How to use it", _use(choice, making)),
+        *_section("Without medbench", making.recipe),
         *_section("How good it is", [*_quality(choice), "", *allowing_for_the_choice(choice)]),
         *_section("Operating points", _points(choice, seen, making)),
         *_section("Calibration", calibration_lines(seen.answers)),
         *_section("Whom it serves worse", subgroup_lines(seen.answers, str(board.about["metric"]))),
         *_section("Elsewhere", shift_lines(choice, seen.boards)),
-        *_section("What a user must know", _known(choice)),
+        *_section("What a user must know", _known(choice, making)),
         *_section("How it was made", _made(choice, making)),
     ]
     return "\n".join(parts)
@@ -172,12 +176,12 @@ def _use(choice: ModelChoice, making: Making) -> list[str]:
         "medbench validate FOLDER labelled.csv                     # is it as good on images of your own?",
         "```",
         "",
-        "A row holds a probability for each class, the decision and `unlike`: yes where an image is unlike the training images, so that its "
+        "A row holds a probability for each class, the decision (the most probable class; of two classes the second from 0.5 on, of several labels each from "
+        "0.5 on) and `unlike`: yes where an image is unlike the training images, so that its "
         "probabilities are not to be believed. `--at` decides by the thresholds below, several classes or none; `--calibrated` changes what is "
         "printed, not the decision; `--coverage` adds a set of classes. An image that cannot be read has an empty row, and the exit code is 3.",
         "",
-        f"In Python `medbench.load(FOLDER).predict_proba(files)`, a list of paths: it decodes and resizes them as for training, which another "
-        f"program does otherwise. {timms}",
+        f"In Python `medbench.load(FOLDER).predict_proba(files)`, a list of paths: it decodes and resizes them as for training. {timms}",
         "",
         f"{_seen(choice, making)} `head.safetensors` holds the classifier; there is no pickle.",
     ]
@@ -271,7 +275,7 @@ def _numbers(three: Sequence[float | None] | None, form: str = ".3f") -> str:
     return number_format.estimate_text(value, low, high, form)
 
 
-def _known(choice: ModelChoice) -> list[str]:
+def _known(choice: ModelChoice, making: Making) -> list[str]:
     """Write the marks of data and encoder (leaks, copies, shortcuts), and how it was chosen."""
     board = replace(choice.board, lines=[choice.line])
     kept = {
@@ -286,8 +290,14 @@ def _known(choice: ModelChoice) -> list[str]:
         if vectors
         else []
     )
+    noticed = (
+        "`seen.safetensors` lets `medbench validate` notice images of the run (all parts), which prove nothing: a bit for each, at a salted hash of "
+        "its pixels, among four times as many. Of other images more than a fifth match, too, so that a match proves nothing of one image, and no "
+        "picture can be made from it"
+    )
     texts = [
         *told,
+        *([noticed] if making.noticed else []),
         *map(str, notes(board)),
         *(str(mark) for mark in choice.board.about.get("audit", ())),
         *choice.said,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from medbench.report.leaderboard import Leaderboard, LeaderboardEntry, at_home
-from medbench.run.store import Store
+from medbench.run.store import NoPredictions, Store
 from medbench.schema import Cell, Kind, Row, UserError
 from medbench.stats import metrics
 from medbench.stats.metrics import METRICS
@@ -111,7 +111,8 @@ def _best(
     if there is not best:
         other = f"{board.called(there)} ({METRICS[metric].title} {sign * there.merit(metric):.3f} there, the exported {sign * best.merit(metric):.3f})"
         said.append(
-            f"the {board.target} part disagrees: its best is {other}. It was not asked: a choice by it would be too good"
+            f"the {board.target} part disagrees: its best is {other}. It was not asked: a choice by it would be too good. "
+            "medbench compare names it, for a report"
         )
     return ModelChoice(board, best, *_row(best, seed), held_out=known, said=said)
 
@@ -126,6 +127,29 @@ def _row(line: LeaderboardEntry, seed: int) -> tuple[Row, Store]:
         allowed=map(str, seeds),
         given=str(seed),
     )
+
+
+def other_start(board: Leaderboard, metric: str) -> list[str]:
+    """Say which line to start from where it is not the best of the scored set; [] where it is.
+
+    Of the finished lines at the largest budget, which all must have held-out scores.
+    """
+    lines = [line for line in board.at(board.budgets()[-1]) if line.complete]
+    lines = [line for line in lines if metric in line.plain and not np.isnan(line.merit(metric))]
+    try:
+        held = [held_out_score(line, metric, board.about["kind"]) for line in lines]
+    except NoPredictions:
+        return []
+    if len(lines) < 2 or np.isnan(held).any():
+        return []
+    start = lines[int(np.argmax(METRICS[metric].sign * np.array(held)))]
+    best = max(lines, key=lambda line: line.merit(metric))
+    if start is best:
+        return []
+    return [
+        f"To start from: {board.called(start)}, by scores held out inside the labelled images, as advise and export choose. "
+        f"{board.called(best)} is the best of these test images, which is for a report: a choice by it would be too good."
+    ]
 
 
 def held_out_score(line: LeaderboardEntry, metric: str, kind: Kind) -> float:

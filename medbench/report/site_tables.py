@@ -19,15 +19,19 @@ _TITLES = {
 }
 
 
-def verdict_sentences(found: SiteValidation) -> list[str]:
+def verdict_sentences(found: SiteValidation, known: int = 0) -> list[str]:
     """Write the verdict on a model at the user's site as sentences.
 
-    The first line answers; each further one names what else is not as on the card.
+    The first line answers; each further one names what else is not as on the card. known: about how
+    many of the images were in the run that the model comes from.
     """
     images, whole = found.here["images"], found.whole
     more = f": {whole.cases(images)}" if whole.word == "not decidable" else ""
-    said = [
-        f"Verdict: {whole.word}{more}. AUC {shown(whole.here)} on {images} images of yours, {shown(whole.card)} on the card; "
+    void = f"Verdict: void. About {known} of these {images} images were in the run that the model comes from, which prove nothing here: take new ones."
+    said = [void] if known else []
+    word = "Had they been new" if known else "Verdict"
+    said += [
+        f"{word}: {whole.word}{more}. AUC {shown(whole.here)} on {images} images of yours, {shown(whole.card)} on the card; "
         f"difference {_signed(whole)}, margin {found.margin:g}."
     ]
     worse = [name for name, one in found.classes.items() if one.word == "worse"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy as np
 from medbench.images.decoding import decode
 from medbench.models.exported import ExportedModel, NeighbourHead, Parts, load, write
 from medbench.models.exported.model import Pixels, forms_of
+from medbench.models.exported.seen_images import SeenImages, seen_images
 from medbench.run.prepare import task_pack
 from medbench.run.refit import Refit, apart_from
 from medbench.schema import Encoder, Image, UserError, check_writable
@@ -24,6 +25,7 @@ BATCHES, HALF = 1e-4, 100
 #: Of images whose nearest neighbours are as near but for rounding, which a graph breaks otherwise.
 OTHER_NEIGHBOUR = 0.02
 ONNX_BATCH = 32
+BLOCK = 256  # images read at a time
 TRIED = 512  # test images that the written folder is tried on
 
 
@@ -58,13 +60,16 @@ def save(
     card: Callable[[float, OnnxDifferences | None], str],
     *,
     onnx: bool = False,
+    seen: bool = True,
 ) -> float:
     """Write the folder, read it back and try it on test images; only then it gets its name.
 
-    card: from the largest difference of a probability, which is returned. Raises UserError for a
+    card: from the largest difference of a probability, which is returned. seen: with the bits by
+    which `validate` notices images of the run. Raises UserError for a
     folder that is there, and where the difference is more than rounding.
     """
     check_target(out)
+    parts = replace(parts, seen_images=_seen(made, parts)) if seen else parts
     out.parent.mkdir(parents=True, exist_ok=True)
     with (
         atomic_write.naming(out),
@@ -100,6 +105,14 @@ def _tried(made: Refit, model: ExportedModel) -> float:
     pixels = _first_pixels(made, model.parts)
     found, _ = model.score(pixels)
     return apart_from(found, made.saved[: len(found)])
+
+
+def _seen(made: Refit, parts: Parts) -> SeenImages:
+    """Return the bits of all images of the task, as the model sees them first."""
+    encoder = parts.seen[0]
+    pixels = task_pack(made.unit.data, encoder, made.plan.cache_dir).array
+    blocks = (pixels[i : i + BLOCK] for i in range(0, len(pixels), BLOCK))
+    return seen_images((one for block in blocks for one in np.asarray(block)), len(pixels))
 
 
 def _first_pixels(made: Refit, parts: Parts) -> Pixels:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ import numpy as np
 from medbench.models.power_transform import Power
 
 Arrays = dict[str, np.ndarray]
+BLOCK = 1024  # images scored at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +89,44 @@ class Components:
         return Components(
             np.zeros(width, bool), empty, 0.0, Power(*[empty] * 4), empty, np.zeros((0, 0))
         )
+
+
+class OnComponents(ABC):
+    """What `logreg` and `svm` share: softmax of decision values of the classes that were seen.
+
+    seen (S,): these classes, of n_classes.
+    """
+
+    transform: Components
+    seen: np.ndarray
+    n_classes: int
+
+    @property
+    def width(self) -> int:
+        return self.transform.width
+
+    @property
+    def possible(self) -> np.ndarray:
+        return np.isin(np.arange(self.n_classes), self.seen)
+
+    @abstractmethod
+    def decide(self, x: np.ndarray) -> np.ndarray:
+        """Return decision values (M, S) of components x (M, K)."""
+
+    def logits(self, values: np.ndarray) -> np.ndarray:
+        """Return what softmax takes of decision values (M, S)."""
+        return values
+
+    def score(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Score features (M, D) as `protocols.svm_logreg` does; the shapes are those of `Head`."""
+        from scipy.special import softmax
+
+        values = np.empty((len(features), len(self.seen)))
+        for i in range(0, len(features), BLOCK):
+            values[i : i + BLOCK] = self.decide(self.transform(features[i : i + BLOCK]))
+        probabilities = np.zeros((len(features), self.n_classes), np.float32)
+        probabilities[:, self.seen] = softmax(self.logits(values), axis=1)
+        return probabilities, self.seen[values.argmax(1)]
 
 
 POWER = ("exponents", "centre", "mean", "deviation")

@@ -21,6 +21,7 @@ from medbench.models.exported.layout import (
     MOST_MEMBERS,
     ONNX,
     POINTS,
+    SEEN,
     TYPICAL,
     VERSION,
     Tower,
@@ -155,7 +156,7 @@ def about_of(record: Any) -> Mapping[str, Any]:
 
 def _sums(about: Mapping[str, Any]) -> dict[str, Any]:
     """Which files it must name by their hash."""
-    more = [name for name in (TYPICAL, ONNX) if name in about["sha256"]]
+    more = [name for name in (TYPICAL, SEEN, ONNX) if name in about["sha256"]]
     models = [MODEL]
     if "members" in about:
         models = [f"{member_folder(i)}/{MODEL}" for i in range(about["members"])]

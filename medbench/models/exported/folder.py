@@ -6,6 +6,7 @@ model.safetensors      the encoder's weights, timm's names
 config.json            timm's `local-dir:` form with the preprocessing, and under "medbench" what scoring needs beside it
 member-1, member-2     of a fusion, a folder for each encoder with these two; its config.json holds "medbench" alone
 typical.safetensors    where the training images' features lie (`typical`); not there where they were too few
+seen.safetensors       bits by which `validate` notices images of the run (`seen_images`); where they were asked for
 head.safetensors       the classifier on the encoders' features (`head`)
 classes.json           the classes in the order of the probabilities, and the task's kind
 operating_points.json  thresholds and a temperature, chosen from held-out scores
@@ -34,6 +35,7 @@ from medbench.models.exported.layout import (
     MODEL,
     ONNX,
     POINTS,
+    SEEN,
     TYPICAL,
     VERSION,
     Parts,
@@ -42,6 +44,7 @@ from medbench.models.exported.layout import (
     check_member,
     member_folder,
 )
+from medbench.models.exported.seen_images import SeenImages
 from medbench.models.exported.typical import Typical
 from medbench.schema import UserError
 from medbench.system import atomic_write
@@ -56,11 +59,13 @@ def write(folder: Path, parts: Parts, card: str, *, onnx: bool = False) -> None:
     tensor_files.put_arrays(folder / HEAD, parts.head.arrays())
     if parts.typical is not None:
         tensor_files.put_arrays(folder / TYPICAL, parts.typical.arrays())
+    if parts.seen_images is not None:
+        tensor_files.put_arrays(folder / SEEN, parts.seen_images.arrays())
     if onnx:
         from medbench.models.exported.onnx_file import write_onnx
 
         write_onnx(folder / ONNX, parts)
-    files = [*(place + MODEL for place in places), HEAD, TYPICAL, ONNX]
+    files = [*(place + MODEL for place in places), HEAD, TYPICAL, SEEN, ONNX]
     about = {
         "version": VERSION,
         "protocol": parts.protocol,
@@ -195,11 +200,14 @@ def _read(
         classes, kind, learnt = config_files.classes_of(config_files.read_json(folder / CLASSES))
         points = config_files.points_of(config_files.read_json(folder / POINTS), classes)
         evidence = config_files.evidence_of(config_files.read_json(folder / EVIDENCE), classes)
-        typical = None
-        if TYPICAL in about["sha256"]:
-            check_file(folder / TYPICAL)
-            found = tensor_files.arrays(folder / TYPICAL, about["sha256"][TYPICAL])
-            typical = Typical.of(found)
+        sums = about["sha256"]
+        for name in (TYPICAL, SEEN):
+            if name in sums:
+                check_file(folder / name)
+        typical, seen = (
+            of(tensor_files.arrays(folder / name, sums[name])) if name in sums else None
+            for name, of in ((TYPICAL, Typical.of), (SEEN, SeenImages.of))
+        )
     parts = Parts(
         towers,
         nothing,
@@ -211,6 +219,7 @@ def _read(
         evidence,
         typical,
         joint,
+        seen,
         learnt,
     )
     return about, [config_files.arguments_of(config) for config in configs], parts

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 import numpy as np
 
 from medbench.models.exported import components
-from medbench.models.exported.components import Arrays, Components, expect
+from medbench.models.exported.components import Arrays, Components, OnComponents, expect
 from medbench.models.exported.trained_heads import (
     FUSED_NAMES,
     LAYER_NAMES,
@@ -29,8 +29,6 @@ from medbench.schema import Kind
 
 if TYPE_CHECKING:
     from medbench.models.logistic import Model
-
-BLOCK = 4096  # images scored at a time
 
 
 class Head(Protocol):
@@ -147,7 +145,7 @@ class LinearHead:
 
 
 @dataclass(frozen=True, eq=False)
-class ComponentHead:
+class ComponentHead(OnComponents):
     """`logreg`: a logistic regression on components.
 
     Coef (S, K), intercept (S,): decision values of the S classes `seen`.
@@ -160,26 +158,9 @@ class ComponentHead:
     seen: np.ndarray
     n_classes: int
 
-    @property
-    def width(self) -> int:
-        return self.transform.width
-
-    @property
-    def possible(self) -> np.ndarray:
-        return np.isin(np.arange(self.n_classes), self.seen)
-
-    def score(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Score features (M, D) as `protocols.svm_logreg` does; the shapes are those of `Head`."""
-        from scipy.special import softmax
-
-        values = np.empty((len(features), len(self.seen)))
-        for i in range(0, len(features), BLOCK):
-            values[i : i + BLOCK] = (
-                self.transform(features[i : i + BLOCK]) @ self.coef.T + self.intercept
-            )
-        probabilities = np.zeros((len(features), self.n_classes), np.float32)
-        probabilities[:, self.seen] = softmax(values, axis=1)
-        return probabilities, self.seen[values.argmax(1)]
+    def decide(self, x: np.ndarray) -> np.ndarray:
+        made: np.ndarray = x @ self.coef.T + self.intercept
+        return made
 
     def arrays(self) -> Arrays:
         """Return the head's own arrays, beside those of the transform."""

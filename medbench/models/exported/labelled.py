@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from medbench.models.exported.listing import Listed, listed
 from medbench.models.exported.model import ExportedModel
-from medbench.models.exported.prediction import Listed, listed, scored
+from medbench.models.exported.prediction import scored
+from medbench.models.exported.seen_images import known
 from medbench.schema import Kind, UserError, spelling
 from medbench.system.csv_rows import csv_rows
 from medbench.system.progress_listener import report_progress
@@ -42,13 +44,14 @@ class Labelled:
 class Answered:
     """Of the images that could be read: probabilities (M, C), decisions (M,) or (M, C).
 
-    unread: id -> why.
+    unread: id -> why. known: about how many were in the run that the model comes from.
     """
 
     of: Labelled
     probabilities: np.ndarray
     decisions: np.ndarray
     unread: Mapping[str, str]
+    known: int = 0
 
     @property
     def labels(self) -> np.ndarray:
@@ -67,7 +70,7 @@ def labelled(place: Path, classes: Sequence[str], kind: Kind) -> Labelled:
     """
     if not place.is_file() or place.suffix.lower() not in (".csv", ".tsv"):
         raise UserError(f"{place} is no CSV file.", then=FORM)
-    images = listed(place)
+    images = listed(place).images
     try:
         with place.open(encoding="utf-8-sig", newline="") as stream:
             rows = csv_rows(stream, "path")
@@ -151,4 +154,7 @@ def answered(model: ExportedModel, of: Labelled) -> Answered:
         [[name in rows[i]["decision"].split("|") for name in model.classes] for i in there]
     )
     decisions = chosen.astype(np.int64) if model.kind == "multilabel" else chosen.argmax(1)
-    return Answered(of.take(there), probabilities, decisions, unread)
+    seen = model.parts.seen_images
+    matches = sum(rows[i]["known"] for i in there)
+    in_the_run = 0 if seen is None else known(matches, len(there), seen.share)
+    return Answered(of.take(there), probabilities, decisions, unread, in_the_run)

@@ -10,17 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medbench.models.exported.head import Head
+from medbench.models.exported.seen_images import SeenImages
 from medbench.models.exported.typical import Typical
 from medbench.schema import Encoder, Kind, UserError
 
 if TYPE_CHECKING:
     import torch
 
-VERSION = 3  # of the folder's form
-MODEL, HEAD, TYPICAL, ONNX = (
+VERSION = 4  # of the folder's form
+MODEL, HEAD, TYPICAL, SEEN, ONNX = (
     "model.safetensors",
     "head.safetensors",
     "typical.safetensors",
+    "seen.safetensors",
     "model.onnx",
 )
 CONFIG, CLASSES, POINTS, EVIDENCE = (
@@ -34,7 +36,7 @@ CARD = "README.md"
 #: at 2 GiB.
 MOST = {
     **dict.fromkeys((CONFIG, CLASSES, POINTS, EVIDENCE), 8 << 20),
-    **{MODEL: 64 << 30, HEAD: 4 << 30, TYPICAL: 256 << 20, ONNX: 2 << 30},
+    **{MODEL: 64 << 30, HEAD: 4 << 30, TYPICAL: 256 << 20, SEEN: 256 << 20, ONNX: 2 << 30},
 }
 AGAIN = "medbench export writes such a folder"
 MOST_MEMBERS = 64
@@ -78,6 +80,7 @@ class Parts:
     evidence: Mapping[str, Any]
     typical: Typical | None = None
     joint: Encoder | None = None
+    seen_images: SeenImages | None = None
     learnt: tuple[bool, ...] = ()  # of classes.json; () before there is one
 
     @property

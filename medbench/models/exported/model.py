@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,13 +78,44 @@ class ExportedModel:
     def points(self) -> tuple[str, ...]:
         return (OWN, *self.parts.points["points"])
 
-    def decode(self, image: Path | str) -> Pixels:
-        """Decode an image file to (S, S, 3) uint8, squashed or cropped to the model's size.
+    def decode(self, image: Path | str | bytes) -> Pixels:
+        """Decode an image file, or what one holds, to (S, S, 3) uint8 of the model's size.
 
-        Of a fusion whose members see it at several sizes, a tuple of them. Raises UserError that names a file that cannot be read.
+        Of a fusion whose members see it at several sizes, a tuple of them. Raises UserError that
+        names a file that cannot be read.
         """
-        found = squeezed(Path(image), [PackForm(*form) for form in self.parts.forms])
+        file = image if isinstance(image, bytes) else Path(image)
+        found = squeezed(file, [PackForm(*form) for form in self.parts.forms])
         return found[0] if len(found) == 1 else tuple(found)
+
+    def _pixels_of(self, image: Any) -> Pixels:
+        """Return the pixels of one of the images of `predict_proba`. Raises UserError."""
+        if isinstance(image, Path | str | bytes):
+            return self.decode(image)
+        arrays = image if isinstance(image, tuple) else (image,)
+        shapes = [(size, size, 3) for size, *_ in self.parts.forms]
+        right = len(arrays) == len(shapes) and all(
+            isinstance(one, np.ndarray) and one.dtype == np.uint8 and one.shape == shape
+            for one, shape in zip(arrays, shapes, strict=True)
+        )
+        if not right:
+            told = " and ".join(map(_told, arrays)) or "nothing"
+            wanted = " and ".join("x".join(map(str, shape)) for shape in shapes)
+            raise UserError(
+                f"predict_proba was given {told}, which is no image file.",
+                allowed=["paths", "bytes of files", f"what decode gives ({wanted} uint8, RGB)"],
+                then="model.predict_proba([PATH, ...]): a file's own bytes decide how it is decoded and resized",
+            )
+        pixels: Pixels = image
+        return pixels
+
+    def knows(self, pixels: Pixels) -> bool:
+        """Return whether one image matches those of the run, as a fifth of others do.
+
+        pixels: what `decode` gives.
+        """
+        seen = self.parts.seen_images
+        return seen is not None and seen.match(forms_of(pixels)[0])
 
     def features(self, pixels: Pixels) -> np.ndarray:
         """Return (M, D) float32 of pixels (M, S, S, 3) uint8; of a fusion all members' features.
@@ -122,13 +153,15 @@ class ExportedModel:
         return found.probabilities, found.own
 
     def predict_proba(
-        self, images: Sequence[Path | str | Pixels], *, calibrated: bool = False
+        self, images: Iterable[Path | str | bytes | Pixels], *, calibrated: bool = False
     ) -> np.ndarray:
         """Return the probabilities of image files, or of decoded images.
 
         Parameters
         ----------
-        images : sequence of paths, or of what `decode` gives: (S, S, 3) uint8 arrays
+        images : paths, the bytes of image files, or what `decode` gives: (S, S, 3) uint8 arrays
+            In one list also side by side. Pictures of other libraries are refused: how a file is
+            decoded and resized moves its probabilities.
         calibrated : bool
             At the temperature that was fitted to held-out scores.
 
@@ -139,16 +172,18 @@ class ExportedModel:
         Raises
         ------
         UserError
-            For a file that cannot be read, and where there is no temperature.
+            For a file that cannot be read, for what is no image, and where there is no temperature.
         """
-        made = [np.zeros((0, len(self.classes)), np.float32)]
+        if isinstance(images, str | bytes | Path) or not isinstance(images, Iterable):
+            raise UserError(
+                f"predict_proba takes a list of images, and was given {_told(images)}.",
+                then="model.predict_proba([PATH])",
+            )
+        given, made = list(images), [np.zeros((0, len(self.classes)), np.float32)]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for i in range(0, len(images), BATCH):
-                pixels = pool.map(
-                    lambda image: self.decode(image) if isinstance(image, Path | str) else image,
-                    images[i : i + BATCH],
-                )
-                made.append(self.score(stacked(list(pixels)))[0])
+            for i in range(0, len(given), BATCH):
+                pixels = list(pool.map(self._pixels_of, given[i : i + BATCH]))
+                made.append(self.score(stacked(pixels))[0])
         found = np.concatenate(made)
         return self.calibrate(found) if calibrated else found
 
@@ -243,6 +278,16 @@ class ExportedModel:
             "|".join(name for name, is_one in zip(self.classes, row, strict=True) if is_one)
             for row in chosen
         ]
+
+
+def _told(image: Any) -> str:
+    """Say what somebody gave instead of an image."""
+    if isinstance(image, str | bytes | Path):
+        return "a single one"
+    shape, kind = getattr(image, "shape", None), getattr(image, "dtype", None)
+    if shape is None:
+        return f"{type(image).__module__}.{type(image).__name__}".removeprefix("builtins.")
+    return f"{type(image).__name__} of {'x'.join(map(str, shape)) or 'no shape'} {kind}"
 
 
 def forms_of(pixels: Pixels) -> tuple[np.ndarray, ...]:

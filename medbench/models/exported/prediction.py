@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import io
 import os
-import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -17,26 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from medbench.images import decoding, leftovers
-from medbench.images.hashing import check_names
 from medbench.models.exported.layout import CONFIG, POINTS
+from medbench.models.exported.listing import Listed
 from medbench.models.exported.model import OWN, ExportedModel, Pixels, stacked
 from medbench.models.features import BATCH
-from medbench.schema import UserError, csv_cell, fingerprint, parsed, spelling
+from medbench.schema import UserError, check_writable, csv_cell, fingerprint, parsed
 from medbench.schema.json_records import with_checksum
 from medbench.system import atomic_write, locks
-from medbench.system.csv_rows import check_text, csv_rows
 from medbench.system.progress_listener import report_progress
 
 Batch = list[Pixels | str]  # pixels, or why an image cannot be read
-
-
-@dataclass(frozen=True)
-class Listed:
-    """One image: what the predictions call it, and its file."""
-
-    id: str
-    file: Path
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,86 +62,6 @@ class Asked:
             model.quantile(self.coverage)
 
 
-def listed(place: Path) -> list[Listed]:
-    """List the images of a folder or a CSV file.
-
-    Of a folder sorted, named by their path in it; of a CSV file with a column `path`, from its own
-    folder on, named by its column `id` or as `path` says. Raises UserError where there are none, or
-    two have one name.
-    """
-    if place.is_dir():
-        found = _of_folder(place)
-    elif place.is_file() and place.suffix.lower() in (".csv", ".tsv"):
-        found = _of_csv(place)
-    else:
-        raise UserError(
-            f"{place} is neither a folder of images nor a CSV file.",
-            then="name a folder, or a .csv with a column 'path'",
-        )
-    check_names(str(one.file) for one in found)
-    if not found:
-        raise UserError(
-            f"{place} names no image.", allowed=[f"*{suffix}" for suffix in decoding.SUFFIXES]
-        )
-    names = [one.id for one in found]
-    if len(set(names)) < len(names):
-        double = next(name for i, name in enumerate(names) if name in names[:i])
-        raise UserError(
-            f"{place} names two images '{double}'.",
-            then="give each an id of its own in a column 'id'",
-        )
-    return found
-
-
-def _of_folder(place: Path) -> list[Listed]:
-    found = []
-    for folder, inner, names in leftovers.folders_below(place):
-        inner[:] = [name for name in inner if not leftovers.left_behind(name)]
-        files = (folder / name for name in names if not leftovers.left_behind(name))
-        found += [file for file in files if _is_image(file)]
-    return [Listed(file.relative_to(place).as_posix(), file) for file in sorted(found)]
-
-
-def _is_image(file: Path) -> bool:
-    """Tell whether a file is an image by its name or its first bytes.
-
-    Scanners name DICOM files without a suffix, or by a number. A link to nothing is an image that
-    cannot be read; a pipe or a socket is none, and opening it could wait for ever.
-    """
-    if file.exists() and not file.is_file():
-        return False
-    if re.fullmatch(r"(\.\d+)?", file.suffix) and file.is_file():
-        with file.open("rb") as stream:
-            return decoding.is_dicom(stream.read(decoding.HEAD))
-    return file.suffix.lower() in decoding.SUFFIXES
-
-
-def _of_csv(place: Path) -> list[Listed]:
-    check_text(place)
-    try:
-        with place.open(encoding="utf-8-sig", newline="") as stream:
-            rows = csv_rows(stream, "path")
-            header = list(map(spelling, next(rows.reader, [])))
-            if "path" not in header:
-                raise UserError(f"{place} has no column 'path'.", allowed=["path", "id"])
-            wanted, called = header.index("path"), header.index("id" if "id" in header else "path")
-            found = []
-            for row in rows.reader:
-                if len(row) != len(header) and row:
-                    raise UserError(
-                        f"{place}, line {rows.line}: {len(row)} cells under {len(header)} columns."
-                    )
-                if row and "\0" in row[wanted]:
-                    raise UserError(f"{place}, line {rows.line}: a path cannot hold a zero byte.")
-                if row:
-                    found.append(Listed(row[called], place.parent / row[wanted]))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(
-            f"{place} cannot be read as CSV ({error}).", then="save it as CSV in UTF-8"
-        ) from error
-    return found
-
-
 def predict(
     model: ExportedModel,
     folder: Path,
@@ -160,22 +69,19 @@ def predict(
     out: Path,
     *,
     asked: Asked | None = None,
+    overwrite: bool = False,
 ) -> Predictions:
     """Write `out`: id, a probability a class, decision, unlike, maybe set.
 
     An image that cannot be read has empty cells, and the others go on.
 
     folder: the model's. Beside `out` lies NAME.unfinished until all are done. Raises UserError for
-    an operating point or a temperature that the model does not have, OSError for a disk that is
-    full.
+    an operating point or a temperature that the model does not have, and for an `out` that is
+    there, unless `overwrite`; OSError for a disk that is full.
     """
     asked = asked or Asked()
     asked.check(model)
-    if out.exists() and not out.is_file():
-        raise UserError(
-            f"{out} is no file, beside which a killed prediction could lie.",
-            then="--out predictions.csv",
-        )
+    check_target(out, overwrite=overwrite)
     out.parent.mkdir(parents=True, exist_ok=True)
     unfinished = out.with_name(f"{out.name}.unfinished")
     with locks.locked(out.with_name(f"{out.name}.lock")):
@@ -201,6 +107,20 @@ def predict(
         {one.id: row["unread"] for one, row in zip(images, rows, strict=True) if "unread" in row},
         unlike,
     )
+
+
+def check_target(out: Path, *, overwrite: bool) -> None:
+    """Raise UserError for a file that is there, or that cannot be written."""
+    if out.exists() and not out.is_file():
+        raise UserError(
+            f"{out} is no file, beside which a killed prediction could lie.",
+            then="--out predictions.csv",
+        )
+    if out.exists() and not overwrite:
+        raise UserError(
+            f"{out} is there already.", then="--overwrite, or another file: --out predictions-2.csv"
+        )
+    check_writable(out.with_name(f"{out.name}.unfinished"), "name another place")
 
 
 def _key(model: ExportedModel, folder: Path, images: Sequence[Listed], asked: Asked) -> str:
@@ -300,11 +220,12 @@ def _of_batch(model: ExportedModel, batch: Batch, asked: Asked) -> list[dict[str
             else model.sets(found.probabilities, asked.coverage)
         )
         shown = model.calibrate(found.probabilities) if asked.calibrated else found.probabilities
-        each = zip(shown, decisions, found.unlike, sets, strict=True)
+        known = map(model.knows, pixels)
+        each = zip(shown, decisions, found.unlike, sets, known, strict=True)
         answers = iter(
             [
-                {"p": row.tolist(), "decision": word, "unlike": bool(far), "set": classes}
-                for row, word, far, classes in each
+                {"p": row.tolist(), "decision": word, "unlike": bool(far), "set": of, "known": seen}
+                for row, word, far, of, seen in each
             ]
         )
     return [{"unread": one} if isinstance(one, str) else next(answers) for one in batch]

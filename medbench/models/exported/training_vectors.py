@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from medbench.models.exported.components import Arrays, Components, expect
+from medbench.models.exported.components import Arrays, Components, OnComponents, expect
 from medbench.schema import Kind
 
 BLOCK = 256  # images scored at a time
@@ -115,7 +115,7 @@ class NeighbourHead:
 
 
 @dataclass(frozen=True, eq=False)
-class SupportHead:
+class SupportHead(OnComponents):
     """The head of `svm`.
 
     RBF support vectors (S, K) in components, of classes in the order of `seen`, counts (c,) of
@@ -134,32 +134,17 @@ class SupportHead:
     seen: np.ndarray
     n_classes: int
 
-    @property
-    def width(self) -> int:
-        return self.transform.width
+    def logits(self, values: np.ndarray) -> np.ndarray:
+        return self.sharpness * values
 
-    @property
-    def possible(self) -> np.ndarray:
-        return np.isin(np.arange(self.n_classes), self.seen)
-
-    def score(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Score features (M, D) as `protocols.svm_logreg` does; the shapes are those of `Head`."""
-        from scipy.special import softmax
-
-        values = np.zeros((len(features), len(self.seen)))
-        if len(self.vectors):
-            for i in range(0, len(features), BLOCK):
-                values[i : i + BLOCK] = self._decide(self.transform(features[i : i + BLOCK]))
-        probabilities = np.zeros((len(features), self.n_classes), np.float32)
-        probabilities[:, self.seen] = softmax(self.sharpness * values, axis=1)
-        return probabilities, self.seen[values.argmax(1)]
-
-    def _decide(self, x: np.ndarray) -> np.ndarray:
-        """Decision values (M, c).
+    def decide(self, x: np.ndarray) -> np.ndarray:
+        """Return decision values (M, c) of components (M, K).
 
         Of two classes 0 and the margin, of more the votes of each two, and their margins within a
         vote.
         """
+        if not len(self.vectors):
+            return np.zeros((len(x), len(self.seen)))
         squared = np.maximum(
             (x**2).sum(1)[:, None] - 2 * x @ self.vectors.T + (self.vectors**2).sum(1), 0
         )

@@ -321,6 +321,9 @@ def advise(
         first = max(able, key=lambda curve: curve.sign * curve.held_out)
         shown = first
         chosen = f"{first.name} was chosen among {len(able)} lines by scores held out inside the labelled images, not by the scores shown"
+        best = max(able, key=lambda curve: curve.sign * curve.scores[-1])
+        if best.scores[-1] != first.scores[-1]:
+            chosen += f"; of these {best.name} has the best, which medbench compare names: that one is for a report, to choose by it would be too optimistic"
     else:
         first = max(able, key=lambda curve: curve.sign * curve.scores[-1])
         shown = replace(first, luck=luck) if len(able) > 1 else first

@@ -1,0 +1,136 @@
+"""What `predict` and `predict_proba` are given: the right numbers, or one clear line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from test_bad_input import refused  # noqa: F401
+from test_export import answers, written
+
+import medbench as package
+from medbench import UserError
+from medbench.models.exported import ExportedModel
+
+Refused = Callable[..., str]
+Command = Callable[..., int]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> ExportedModel:
+    return package.load(written(tmp_path_factory.mktemp("a") / "model"), "cpu")
+
+
+def image(file: Path, seed: int = 0, size: tuple[int, int] = (700, 500)) -> Path:
+    few = np.random.default_rng(seed).integers(0, 255, (9, 7, 3)).astype(np.uint8)
+    Image.fromarray(few).resize(size, Image.Resampling.BICUBIC).save(file)
+    return file
+
+
+def test_paths_bytes_and_decoded_pixels_are_the_same_image(
+    model: ExportedModel, tmp_path: Path
+) -> None:
+    file = image(tmp_path / "a.jpg")
+    given = [file, str(file), file.read_bytes(), model.decode(file)]
+    found = model.predict_proba(given)
+    assert (found == found[0]).all() and found.shape == (4, 3)
+    np.testing.assert_array_equal(model.predict_proba(iter(given)), found)
+    assert model.predict_proba([]).shape == (0, 3)
+    with pytest.raises(UserError, match=r"^the given bytes: it is no image"):
+        model.predict_proba([b"nothing that is an image"])
+
+
+PIXELS = np.zeros((64, 64, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ([Image.new("RGB", (64, 64))], r"was given PIL\.Image\.Image, which is no image file"),
+        ([PIXELS / 255], r"ndarray of 64x64x3 float64"),
+        ([PIXELS.astype(np.int64)], r"ndarray of 64x64x3 int64"),
+        ([PIXELS[:32]], r"ndarray of 32x64x3 uint8"),
+        ([PIXELS[..., 0]], r"ndarray of 64x64 uint8"),
+        ([PIXELS.transpose(2, 0, 1)], r"ndarray of 3x64x64 uint8"),
+        ([np.zeros((64, 64, 4), np.uint8)], r"ndarray of 64x64x4 uint8"),
+        (PIXELS, r"ndarray of 64x3 uint8"),
+        (torch.zeros(1, 3, 64, 64), r"Tensor of 3x64x64 torch\.float32"),
+        ([(PIXELS, PIXELS)], r"64x64x3 uint8 and ndarray"),
+        ([PIXELS, None], r"given NoneType"),
+        (["gone.png", PIXELS], r"gone\.png cannot be read: No such file"),
+        ("a.png", r"takes a list of images, and was given a single one"),
+        (Path("a.png"), r"takes a list of images, and was given a single one"),
+        (None, r"takes a list of images, and was given NoneType"),
+    ],
+)
+def test_what_would_give_wrong_numbers_is_refused(
+    model: ExportedModel, given: Any, why: str
+) -> None:
+    with pytest.raises(UserError, match=why) as told:
+        model.predict_proba(given)
+    assert "\n" not in str(told.value)
+
+
+def test_files_that_are_no_images_are_counted_by_kind_and_named(
+    tmp_path: Path,
+    medbench: Command,
+    capsys: pytest.CaptureFixture[str],
+    refused: Refused,  # noqa: F811
+) -> None:
+    written(Path("model"))
+    images = Path("images")
+    (images / "in").mkdir(parents=True)
+    image(images / "a.png")
+    for name in ("b.gif", "in/c.gif", "notes.txt", "Thumbs.db", ".hidden", "scan"):
+        (images / name).write_bytes(b"GIF89a")
+    assert medbench("predict", "model", "images", "--out", "p.csv", "--device", "cpu") == 0
+    assert (
+        "4 files are passed over, no images by name: 2 .gif, 1 .txt, 1 no suffix; first b.gif\n"
+        in capsys.readouterr().err
+    )
+    assert list(answers(Path("p.csv"))) == ["a.png"]
+    (images / "a.png").unlink()
+    line = refused("predict", "model", "images", "--out", "q.csv")
+    assert line.startswith("images names no image (4 files are passed over, no images by name: 2 .")
+
+
+def test_predictions_that_are_there_are_not_overwritten(
+    tmp_path: Path,
+    medbench: Command,
+    refused: Refused,  # noqa: F811
+) -> None:
+    written(Path("model"))
+    Path("images").mkdir()
+    image(Path("images/a.png"))
+    asked = ("predict", "model", "images", "--out", "p.csv", "--device", "cpu")
+    Path("p.csv").write_text("mine")
+    assert (
+        refused(*asked)
+        == "p.csv is there already. Next: --overwrite, or another file: --out predictions-2.csv"
+    )
+    assert Path("p.csv").read_text() == "mine"
+    assert medbench(*asked, "--overwrite") == 0
+    assert list(answers(Path("p.csv"))) == ["a.png"]
+
+
+def test_a_folder_that_may_not_be_written_is_told_before_the_work(
+    refused: Refused,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Path("images").mkdir()
+    image(Path("images/a.png"))
+    Path("closed").mkdir()
+    allowed = os.access  # root may write everywhere
+    monkeypatch.setattr(
+        os, "access", lambda place, how: Path(place).name != "closed" and allowed(place, how)
+    )
+    line = refused("predict", "model", "images", "--out", "closed/p.csv")
+    assert "closed: Permission denied" in line
+    line = refused("predict", "model", "images", "--out", "images/a.png/p.csv")
+    assert "a.png: Not a directory" in line
