@@ -12,11 +12,13 @@ import pytest
 import torch
 from PIL import Image
 from test_bad_input import refused  # noqa: F401
-from test_export import answers, written
+from test_export import answering, answers, written
 
 import medbench as package
 from medbench import UserError
 from medbench.models.exported import ExportedModel
+from medbench.schema import DiskError
+from medbench.system.locks import locked
 
 Refused = Callable[..., str]
 Command = Callable[..., int]
@@ -134,3 +136,52 @@ def test_a_folder_that_may_not_be_written_is_told_before_the_work(
     assert "closed: Permission denied" in line
     line = refused("predict", "model", "images", "--out", "images/a.png/p.csv")
     assert "a.png: Not a directory" in line
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ("predict model twice.csv --out p.csv", "twice.csv has two columns 'path'."),
+        ("validate model label.csv", "label.csv has two columns 'label'."),
+        ("validate model gone.csv", "None of the 1 images can be read: gone.png cannot be read"),
+        ("validate model one.csv", "All images are of one group: no interval can be had."),
+        ("validate model one.csv --margin nan", "A margin lies between 0 and 1; given nan."),
+        ("predict model images --out p.csv --at sensitivity", "This model has no operating point"),
+        ("predict model images --out p.csv --coverage nan", "This model has no sets of classes"),
+        ("predict model images --out p.csv --runtime onnx", "model has no model.onnx."),
+        ("predict model pipe --out p.csv", "pipe is neither a folder of images nor a CSV file."),
+        ("predict model images --out pipe", "pipe is no file, beside which a killed prediction"),
+        ("export runs --out m --sensitivity 1.2", "A sensitivity lies between 0 and 1, both exclu"),
+        (
+            "compare runs --with more.csv",
+            "more.csv, line 202: id 'x' is not among the 200 scored i",
+        ),
+        ("compare runs --with images", "--with images is no file."),
+        ("clinical runs --prevalence nan", "A prevalence lies between 0 and 1, both excluded;"),
+        ("clinical runs --prevalence maybe=0.1", "--prevalence 'maybe=0.1' names no class."),
+        ("clinical model --prevalence 0.1", "model is not a results folder: it has no plan.json."),
+    ],
+)
+def test_what_is_wrong_is_one_line(
+    words: str,
+    line: str,
+    refused: Refused,  # noqa: F811
+) -> None:
+    written(Path("model"))
+    answering(Path("runs"), {"one": (0.2, 1.0)})
+    Path("images").mkdir()
+    image(Path("images/a.png"))
+    os.mkfifo("pipe")
+    Path("twice.csv").write_text("path,path\nimages/a.png,images/a.png\n")
+    Path("label.csv").write_text("path,Label,label\nimages/a.png,a,b\n")
+    Path("gone.csv").write_text("path,label\ngone.png,a\n")
+    Path("one.csv").write_text("path,label\nimages/a.png,a\n")
+    ids = [*map(str, range(200)), "x"]
+    Path("more.csv").write_text("id,no,yes\n" + "".join(f"{name},0.5,0.5\n" for name in ids))
+    assert refused(*words.split()).startswith(line)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no folder that takes no file")
+def test_a_lock_that_cannot_be_made_is_not_waited_for() -> None:
+    with pytest.raises(DiskError, match=r"/proc takes no new file"), locked("/proc/p.csv.lock"):
+        pass

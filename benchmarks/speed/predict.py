@@ -85,16 +85,20 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=112)
     parser.add_argument("--encoder", default="tf_efficientnet_lite0")
     parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument(
+        "--keep", type=Path, help="A folder for the images, made where it lacks some."
+    )
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
-        images = Path(place) / "images"
-        images.mkdir()
+        images = asked.keep or Path(place) / "images"
+        images.mkdir(exist_ok=True)
         rng = np.random.default_rng(0)
         few = [
             Image.fromarray(rng.integers(0, 255, (30, 40, 3)).astype(np.uint8)).resize((600, 450))
             for _ in range(50)
         ]
-        for i in range(asked.images):
+        for i in range(len(list(images.iterdir())), asked.images):
+            few[i % 50].putpixel((i % 600, i // 600), (i % 256, i // 256, 0))  # no file twice
             few[i % 50].save(images / f"{i:06d}.jpg", quality=90)
         model(Path(place) / "model", asked.encoder, asked.size)
         loaded, found = load(Path(place) / "model", "cpu"), listed(images).images
@@ -104,9 +108,11 @@ def main() -> None:
             "decoding": lambda: [loaded.decode(one.file) for one in found],
             "forward": lambda: [loaded.features(pixels[: len(found) - i]) for i in rounds],
             "predict": lambda: predict(
-                loaded, Path(place) / "model", found, Path(place) / "out.csv"
+                loaded, Path(place) / "model", found, Path(place) / "out.csv", overwrite=True
             ),
         }
+        if not asked.turns:
+            return
         turns = [{name: timed(work) for name, work in parts.items()} for _ in range(asked.turns)]
         least = {name: min(turn[name] for turn in turns) for name in parts}
         own = least["decoding"] + least["forward"]

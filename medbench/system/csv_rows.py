@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -46,6 +46,13 @@ def check_text(file: Path) -> None:
         kind = file_kinds.kind_of(stream.read(file_kinds.HEAD))
     if kind:
         raise UserError(f"{file.name} is no CSV file, but {kind}.", then="save it as CSV UTF-8")
+
+
+def check_once(file: Path, header: Sequence[str], names: Iterable[str]) -> None:
+    """Refuse two columns of one of these names. Raises UserError."""
+    double = next((name for name in names if header.count(name) > 1), None)
+    if double is not None:
+        raise UserError(f"{file} has two columns '{double:.80}'.", then="leave one of them out")
 
 
 def csv_rows(stream: TextIO, column: str) -> CsvRows:

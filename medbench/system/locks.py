@@ -71,6 +71,7 @@ def _lock(file: Path, timeout: float) -> BaseFileLock:
         marker = file.with_name(f"{file.name}.held")
         _tell_if_old(marker)
         return FileLock(marker, timeout=timeout)
+    _make(file)
     # a newer filelock would take such mere files where a file system has no locks
     choice: Any = {"fallback_to_soft": False} if hasattr(FileLock, "fallback_to_soft") else {}
     return FileLock(file, timeout=timeout, **choice)
@@ -90,6 +91,22 @@ def _tell_if_old(marker: Path) -> None:
             "%s has been held for %.0f minutes by %s. Where that has ended, delete the file",
             *(marker, age / 60, holder),
         )
+
+
+def _make(file: Path) -> None:
+    """Make a lock's file where it is missing: filelock tries for ever where none can be made.
+
+    Raises DiskError for a folder that takes no files, as /proc.
+    """
+    if file.exists() or not file.parent.is_dir():
+        return
+    try:
+        file.touch()
+    except FileNotFoundError as error:
+        raise DiskError(
+            f"{file.parent.absolute()} takes no new file ({error.strerror}).",
+            then="name another folder",
+        ) from error
 
 
 @contextmanager

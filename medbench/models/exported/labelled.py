@@ -15,7 +15,7 @@ from medbench.models.exported.model import ExportedModel
 from medbench.models.exported.prediction import scored
 from medbench.models.exported.seen_images import known
 from medbench.schema import Kind, UserError, spelling
-from medbench.system.csv_rows import csv_rows
+from medbench.system.csv_rows import check_once, csv_rows
 from medbench.system.progress_listener import report_progress
 
 FORM = "a CSV file with the columns path, label (several labels: a column of 0 and 1 for each) and maybe id and group, the patient"
@@ -80,6 +80,8 @@ def labelled(place: Path, classes: Sequence[str], kind: Kind) -> Labelled:
         raise UserError(
             f"{place} cannot be read as CSV ({error}).", then="save it as CSV in UTF-8"
         ) from error
+    wanted = ("label", "group", *map(spelling, classes))
+    check_once(place, list(map(spelling, header)), wanted)
     columns = {
         spelling(name): [row[i].strip() for _, row in table] for i, name in enumerate(header)
     }

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from medbench.images import decoding, leftovers
 from medbench.images.hashing import check_names
 from medbench.schema import UserError, spelling
-from medbench.system.csv_rows import check_text, csv_rows
+from medbench.system.csv_rows import check_once, check_text, csv_rows
 
 _KINDS = 4  # of files that are no images, which are named
 
@@ -116,6 +116,7 @@ def _of_csv(place: Path) -> list[Listed]:
             header = list(map(spelling, next(rows.reader, [])))
             if "path" not in header:
                 raise UserError(f"{place} has no column 'path'.", allowed=["path", "id"])
+            check_once(place, header, ("path", "id"))
             wanted, called = header.index("path"), header.index("id" if "id" in header else "path")
             found = []
             for row in rows.reader:

@@ -244,7 +244,7 @@ def check_shares(specificity: float, sensitivity: float) -> None:
         if not 0 < value < 1:
             raise UserError(
                 f"A {name} lies between 0 and 1, both excluded; given {value:g}.",
-                then=f"medbench clinical --{name} 0.9",
+                then=f"--{name} 0.9",
             )
 
 
