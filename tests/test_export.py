@@ -628,6 +628,13 @@ POISON: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda folder: os.truncate(folder / "model.safetensors", 1 << 41),
         "more than any exported model",
     ),
+    "seen of none": (
+        lambda folder: (
+            shutil.copy(folder / "head.safetensors", folder / "seen.safetensors"),
+            named(folder, "seen.safetensors"),
+        ),
+        "not those of seen images",
+    ),
     "typical of none": (
         lambda folder: (
             shutil.copy(folder / "head.safetensors", folder / "typical.safetensors"),

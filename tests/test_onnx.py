@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -202,6 +204,13 @@ def test_export_measures_it_and_says_so_on_the_card(
     )
     card = Path("model/README.md").read_text()
     assert "from 18 whole files, which it resizes itself" in card and " --onnx" in card
+    session: Any = package.load("model", runtime="onnx").session  # type: ignore[attr-defined]
+    kinds = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
+    for what, found in (("input", session.get_inputs()), ("output", session.get_outputs())):
+        said = re.findall(rf"^- {what} `(\w+)`: (\w+) \(N, (.*?)\)", card, re.MULTILINE)
+        assert [(one.name, kinds[one.type], len(one.shape) - 1) for one in found] == [
+            (name, kind, shape.count(",") + 1) for name, kind, shape in said
+        ]
 
 
 @pytest.mark.slow

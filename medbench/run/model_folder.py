@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from medbench.run.prepare import task_pack
 from medbench.run.refit import Refit, apart_from
 from medbench.schema import Encoder, Image, UserError, check_writable
 from medbench.system import atomic_write
+from medbench.system.progress_listener import report_progress
 
 #: Of a probability from the written folder on the same pixels, whose batches are others than those
 #: of the run; times in half precision.
@@ -111,8 +112,14 @@ def _seen(made: Refit, parts: Parts) -> SeenImages:
     """Return the bits of all images of the task, as the model sees them first."""
     encoder = parts.seen[0]
     pixels = task_pack(made.unit.data, encoder, made.plan.cache_dir).array
-    blocks = (pixels[i : i + BLOCK] for i in range(0, len(pixels), BLOCK))
-    return seen_images((one for block in blocks for one in np.asarray(block)), len(pixels))
+
+    def each() -> Iterator[np.ndarray]:
+        for i in range(0, len(pixels), BLOCK):
+            report_progress("noting images", i, len(pixels), "images")
+            yield from np.asarray(pixels[i : i + BLOCK])
+        report_progress("noting images", len(pixels), len(pixels), "images")
+
+    return seen_images(each(), len(pixels))
 
 
 def _first_pixels(made: Refit, parts: Parts) -> Pixels:
