@@ -23,6 +23,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from medbench.models.exported import config_files, tensor_files
 from medbench.models.exported.head import head_of
 from medbench.models.exported.layout import (
@@ -200,14 +202,9 @@ def _read(
         classes, kind, learnt = config_files.classes_of(config_files.read_json(folder / CLASSES))
         points = config_files.points_of(config_files.read_json(folder / POINTS), classes)
         evidence = config_files.evidence_of(config_files.read_json(folder / EVIDENCE), classes)
-        sums = about["sha256"]
-        for name in (TYPICAL, SEEN):
-            if name in sums:
-                check_file(folder / name)
-        typical, seen = (
-            of(tensor_files.arrays(folder / name, sums[name])) if name in sums else None
-            for name, of in ((TYPICAL, Typical.of), (SEEN, SeenImages.of))
-        )
+        found = _kept(folder, about["sha256"])
+        typical = Typical.of(found[TYPICAL]) if TYPICAL in found else None
+        seen = SeenImages.of(found[SEEN]) if SEEN in found else None
     parts = Parts(
         towers,
         nothing,
@@ -223,6 +220,16 @@ def _read(
         learnt,
     )
     return about, [config_files.arguments_of(config) for config in configs], parts
+
+
+def _kept(folder: Path, sums: Mapping[str, str]) -> dict[str, dict[str, np.ndarray]]:
+    """Return the arrays of the files that a folder may lack. Raises ValueError."""
+    found = {}
+    for name in (TYPICAL, SEEN):
+        if name in sums:
+            check_file(folder / name)
+            found[name] = tensor_files.arrays(folder / name, sums[name])
+    return found
 
 
 def _configs(
