@@ -151,7 +151,7 @@ def changed(place: int, **cells: str) -> Callable[[list[dict[str, str]]], list[d
 
 WRONG: dict[str, tuple[Callable[[list[dict[str, str]]], list[dict[str, str]]], str]] = {
     "missing": (lambda rows: rows[:-2], "lacks 2 of 240 scored images, first '0'"),
-    "unknown": (changed(1, id="x9"), "line 3: id 'x9' is none of the 240 scored images"),
+    "unknown": (changed(1, id="x9"), "line 3: id 'x9' is not among the 240 scored images"),
     "double": (lambda rows: [*rows, rows[0]], "line 242: id '239' stands there a second time"),
     "another set": (
         lambda rows: [{**row, "id": f"z{row['id']}"} for row in rows],

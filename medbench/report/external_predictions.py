@@ -291,7 +291,9 @@ def _order(table: _Table, scored: Sequence[str]) -> np.ndarray:
     unknown = [row for row, name in enumerate(ids) if name not in known]
     if unknown:
         others, are = (f" and {len(unknown) - 1} more", "are") if unknown[1:] else ("", "is")
-        what = f"id '{ids[unknown[0]]:.80}'{others} {are} not among the {len(scored)} scored images."
+        what = (
+            f"id '{ids[unknown[0]]:.80}'{others} {are} not among the {len(scored)} scored images."
+        )
         raise table.wrong(unknown[0], what, then=f"these images alone, named as '{scored[0]}'")
     missing = [name for name in scored if name not in place]
     if missing:
