@@ -38,30 +38,27 @@ import numpy as np
 from medbench import images
 from medbench.schema import (
     PARTS,
-    Kind,
     Mark,
     Split,
     Task,
     TaskFamily,
     Unlabelled,
     UserError,
-    alike,
     is_plain,
     spelling,
-    visible,
 )
 from medbench.stats import splits
-from medbench.stats.metadata_levels import is_blank, is_missing
+from medbench.stats.metadata_levels import is_missing
 from medbench.tasks._joined_groups import joined
-from medbench.tasks.folder.class_order import by_degree, by_name, is_number
+from medbench.tasks.folder.class_order import is_number
 from medbench.tasks.folder.csv_listing import MULTI, RESERVED, read_csv
 from medbench.tasks.folder.file_frames import with_frames
+from medbench.tasks.folder.listed_labels import labels_of
 from medbench.tasks.folder.listing import (
     UNLABELLED,
     Listing,
     existing_place,
     meant,
-    table_in,
     unlabelled_word,
     walk,
 )
@@ -70,7 +67,6 @@ VERSION = 1
 _ALL_PARTS = (0.7, 0.1, 0.2)
 _TEST_FROM_TRAIN = (0.8, 0.0, 0.2)
 _SPLIT_KEY = "folder 1"
-_TRUTH = {spelling("1"): 1.0, spelling("0"): 0.0, spelling("-1"): math.nan}
 _PATIENT = re.compile(r"patient|subject|person|^groups$|^mrn$|^pid$", re.IGNORECASE)
 #: What people write for a patient whom nobody knows, beside the words for missing values.
 _NOBODY = {"none", "missing", "?", "-", "--", ".", "anonymous", "anonymized", "anonymised"}
@@ -95,7 +91,7 @@ def open_folder(
     place = existing_place(argument)
     listing, unlabelled = _apart(listing_of(argument, frames))
     ordinal = ordinal or bool(order)
-    kind, classes, labels = _labels(listing, ordinal, order)
+    kind, classes, labels = labels_of(listing, ordinal, order)
     whole = _split(listing, labels)
     grouped = "group" in listing.columns
     part, shares = _given_parts(listing, whole)
@@ -221,77 +217,6 @@ def _apart(listing: Listing) -> tuple[Listing, Unlabelled | None]:
         else None
     )
     return listing.take(rest), Unlabelled(UNLABELLED, apart.images, np.array(apart.ids), groups)
-
-
-def _labels(
-    listing: Listing, ordinal: bool, order: Sequence[str]
-) -> tuple[Kind, tuple[str, ...], np.ndarray]:
-    """Kind, classes, and labels (N,) int64 or (N, C) float64 with NaN = uncertain."""
-    several = [name for name in listing.columns if name.startswith(MULTI)]
-    if several:
-        return "multilabel", *_multilabel(listing, several, ordinal)
-    texts = listing.columns["label"]
-    for text, line in zip(texts, listing.where, strict=True):
-        if is_blank(text):
-            raise UserError(
-                f"{line} has no label ('{text}').",
-                then="label it, or take it out; a class that is called so needs another name",
-            )
-    classes = by_name(list(set(texts)))
-    _check_apart(classes)
-    if len(classes) < (3 if ordinal else 2):
-        least = "three classes for an ordinal task" if ordinal else "two classes"
-        then = table_in(listing.root) if listing.where == listing.ids else None
-        raise UserError(
-            f"{listing.root.name} has {', '.join(classes)} alone; it takes at least {least}.",
-            then=then or None,
-        )
-    if ordinal:
-        classes = by_degree(classes, order)
-    number = {name: c for c, name in enumerate(classes)}
-    kind: Kind = "ordinal" if ordinal else "binary" if len(classes) == 2 else "multiclass"
-    return kind, classes, np.array([number[text] for text in texts], np.int64)
-
-
-def _multilabel(
-    listing: Listing, several: list[str], ordinal: bool
-) -> tuple[tuple[str, ...], np.ndarray]:
-    if ordinal:
-        raise UserError(
-            "An ordinal task has one label column; this one has several.",
-            then="run it without --ordinal and --order",
-        )
-    if len(several) == 1 or "label" in listing.columns:
-        raise UserError(
-            f"Either one column label, or two and more label:NAME; there is {', '.join(c for c in listing.columns if 'label' in c)}."
-        )
-    classes = tuple(name.removeprefix(MULTI) for name in several)
-    _check_apart(classes)
-    labels = np.array([_truths(name, listing) for name in several]).T
-    return classes, labels
-
-
-def _truths(name: str, listing: Listing) -> list[float]:
-    meant = {
-        text: math.nan if is_blank(text) else _TRUTH.get(spelling(text))
-        for text in set(listing.columns[name])
-    }
-    for text, line in zip(listing.columns[name], listing.where, strict=True):
-        if meant[text] is None:
-            raise UserError(
-                f"{line}: '{text}' in {name}.", allowed=["1", "0", "blank or -1 (uncertain)"]
-            )
-    return [value for text in listing.columns[name] if (value := meant[text]) is not None]
-
-
-def _check_apart(classes: Sequence[str]) -> None:
-    """Raise UserError for two classes that are one by their spelling."""
-    for one, other in alike(classes):
-        a, b = (name if visible(name) == name else ascii(name)[1:-1] for name in (one, other))
-        raise UserError(
-            f"The labels '{a}' and '{b}' look like one class.",
-            then="spell them alike, or give them names that differ by more",
-        )
 
 
 def _split(listing: Listing, labels: np.ndarray) -> Split:
