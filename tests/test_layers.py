@@ -137,6 +137,14 @@ def test_what_must_answer_at_once_imports_nothing_heavy(arguments: list[str]) ->
     assert loaded(CLI.format(arguments=arguments)) == set()
 
 
+@pytest.mark.parametrize("wrong", [["--task", "drem"], ["--encoder", "resnet51"]])
+def test_a_wrong_name_is_told_before_what_a_plan_needs_is_imported(wrong: list[str]) -> None:
+    asked = "\nprint(sorted({'rich', 'medbench.run.planning', 'medbench.run.execution'} & {*sys.modules}))"
+    code = CLI.format(arguments=["run", *wrong]) + asked
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 def test_import_medbench_is_light() -> None:
     assert loaded("import medbench") == set()
 

@@ -89,16 +89,21 @@ def run_command(
 
     Run it again to go on where it stopped.
     """
+    from medbench.run import study as studies
+    from medbench.run import validation
+
+    chosen = studies.load_study(study) if study is not None else None
+    grid = chosen.but(grid, given_fields(context)) if chosen else grid
+    # a plan does this again, and what a plan imports takes longer than a wrong name should
+    validation.resolve_grid(grid)
+
     from medbench.cli import screen
     from medbench.run import cost_estimate, missing_cells, planning, wall_time
-    from medbench.run import study as studies
     from medbench.run.engines import local, slurm
     from medbench.run.engines.sharding import Shard
     from medbench.run.store import Store
     from medbench.system.devices import check_device, divide_threads, resolve
 
-    chosen = studies.load_study(study) if study is not None else None
-    grid = chosen.but(grid, given_fields(context)) if chosen else grid
     places = local.devices_of(device, devices or "", workers or "")
     for place in dict.fromkeys(places):
         check_device(place, grid.precision)

@@ -38,6 +38,7 @@ _SAMPLE = 320  # images that these are found on
 _TREES, _LEAF = 4, 128
 _MATCHES = 3  # of a point in a leaf; the next one is what the leaf holds anyway
 _STEP = 64  # images, or leaves, at a time
+_CACHED = 2**13  # points, at a time
 
 
 def by_points(
@@ -56,7 +57,11 @@ def by_points(
         if len(points) <= _MATCHES:
             return []
         first, second, votes = _votes(points, owner, torch.from_numpy(groups))
-    order = np.argsort(-_standing_out(first, second, votes, n), kind="stable")
+    standing = _standing_out(first, second, votes, n)
+    # each image's own: of any other pair both images have had theirs before it comes
+    least = _nth(first, second, standing, n, neighbours)
+    few = np.flatnonzero((standing >= least[first]) | (standing >= least[second]))
+    order = few[np.argsort(-standing[few], kind="stable")]
     room = np.full(n, neighbours)
     found = []
     for i, j, value in zip(
@@ -74,16 +79,31 @@ def _standing_out(first: np.ndarray, second: np.ndarray, votes: np.ndarray, n: i
     More votes count for more. Of aligned images all have many votes with all, and a crop has few,
     but hardly any with others.
     """
-    owner, value = np.concatenate([first, second]), np.concatenate([votes, votes])
-    order = np.lexsort((-value, owner))
-    owner, value = (
-        np.concatenate([owner[order], [n, n]]),
-        np.concatenate([value[order], [0.0, 0.0]]),
-    )
-    at = np.searchsorted(owner, np.arange(n))
-    best, next_best = value[at], np.where(owner[at + 1] == np.arange(n), value[at + 1], 0.0)
+    best, next_best = (_nth(first, second, votes, n, place) for place in (1, 2))
     other = [np.where(votes >= best[side], next_best[side], best[side]) for side in (first, second)]
     found: np.ndarray = np.sqrt(votes) * votes / (1 + np.minimum(*other))
+    return found
+
+
+def _nth(
+    first: np.ndarray, second: np.ndarray, value: np.ndarray, n: int, place: int
+) -> np.ndarray:
+    """(n,) float32: the `place`-th highest value of each image's pairs, 0 where it has fewer.
+
+    value: (P,) float32, not negative, so that its bits have its order: one sort of integers.
+    """
+    bits = np.uint64(0xFFFFFFFF) - value.view(np.uint32)
+    key = np.concatenate([first, second]).astype(np.uint64) << np.uint64(32)
+    key[: len(bits)] |= bits
+    key[len(bits) :] |= bits
+    key.sort()
+    owner = np.arange(n, dtype=np.uint64)
+    at = np.searchsorted(key, owner << np.uint64(32)) + place - 1
+    there = at < len(key)
+    there[there] = key[at[there]] >> np.uint64(32) == owner[there]
+    found = np.zeros(n, np.float32)
+    left = (np.uint64(0xFFFFFFFF) - (key[at[there]] & np.uint64(0xFFFFFFFF))).astype(np.uint32)
+    found[there] = left.view(np.float32)
     return found
 
 
@@ -245,19 +265,45 @@ def _tree(points: torch.Tensor, random: torch.Generator) -> torch.Tensor:
     """
     import torch
 
-    m = len(points)
+    m, columns = points.shape
     depth = max(0, math.ceil(math.log2(m / _LEAF)))
     more = -m % 2**depth
-    nodes = torch.cat(
+    rows = torch.cat(
         [torch.randperm(m, generator=random), torch.randint(m, (more,), generator=random)]
-    )[None]
-    for _ in range(depth):
-        direction = torch.randn(len(nodes), points.shape[1], generator=random)
-        halves = [
-            (points[node].float() @ along[..., None])[..., 0].argsort(1)
-            for node, along in zip(
-                torch.split(nodes, _STEP), torch.split(direction, _STEP), strict=True
-            )
-        ]
-        nodes = nodes.gather(1, torch.cat(halves)).view(2 * len(nodes), -1)
-    return nodes
+    )
+    along = [torch.randn(2**level, columns, generator=random) for level in range(depth)]
+    # points of one part lie side by side, so that they are read one after another, and parts that
+    # fit into the processor's cache are halved to their leaves there
+    own = points[rows]
+    top = max(0, depth - math.floor(math.log2(_CACHED / _LEAF)))
+    for level in range(top):
+        parts = rows.view(2**level, -1), own.view(2**level, -1, columns)
+        for node, part, direction in zip(*parts, along[level], strict=True):
+            values = torch.cat([some.float() @ direction for some in part.split(_CACHED)])
+            order = _halved(values)
+            node.copy_(node[order])
+            part.copy_(part[order])
+    for number, (node, part) in enumerate(
+        zip(rows.view(2**top, -1), own.view(2**top, -1, columns), strict=True)
+    ):
+        near, order = part.float(), torch.arange(len(node))
+        for level in range(top, depth):
+            count = 2 ** (level - top)
+            directions = along[level][number * count : (number + 1) * count, :, None]
+            values = (near[order].view(count, -1, columns) @ directions)[..., 0]
+            half = torch.from_numpy(np.argpartition(values.numpy(), values.shape[1] // 2, axis=1))
+            order = order.view(count, -1).gather(1, half).flatten()
+        node.copy_(node[order])
+    return rows.view(2**depth, -1)
+
+
+def _halved(values: torch.Tensor) -> torch.Tensor:
+    """(M,) int64: first the places of the lower half of the values, then of the upper, in order."""
+    import torch
+
+    half = len(values) // 2
+    middle = np.partition(values.numpy(), half)[half]
+    lower = values < float(middle)
+    equal = (values == float(middle)).nonzero()[: half - int(lower.sum()), 0]
+    lower[equal] = True
+    return torch.cat([lower.nonzero()[:, 0], (~lower).nonzero()[:, 0]])

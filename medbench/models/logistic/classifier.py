@@ -14,7 +14,9 @@ import torch
 from medbench.models.logistic.fitting import ClassTargets, Fits
 from medbench.schema import Kind
 
-BLOCK = 4096  # images scored at a time
+#: Images scored at a time: a float64 copy of them stays in a CPU's cache, where all of its passes
+#: take a tenth of the time.
+BLOCK_VALUES = {"cpu": 2**18, "cuda": 2**23}
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,9 +77,10 @@ class Model:
         """Return (M, columns) float64 of images (M, D)."""
         place = self.fits.bias.device
         logits = torch.empty(len(images), len(self.columns), dtype=torch.float64, device=place)
-        for i in range(0, len(images), BLOCK):
-            block = torch.as_tensor(images[i : i + BLOCK], device=place)
-            logits[i : i + BLOCK] = self.fits.logits(block)[0].flatten(0, 1).T
+        step = max(1, BLOCK_VALUES[place.type] // max(1, images.shape[1]))
+        for i in range(0, len(images), step):
+            block = torch.as_tensor(images[i : i + step], device=place)
+            logits[i : i + step] = self.fits.logits(block)[0].flatten(0, 1).T
         found: np.ndarray = logits.cpu().numpy()
         return found
 

@@ -79,7 +79,8 @@ class Fits:
     def logits(self, features: torch.Tensor, part: int = 0) -> torch.Tensor:
         """Return (P, T, c, M) float64 of features (M, D), from the solutions of one part."""
         limit = float(self.limit[part])
-        x = ((features.double() - self.mean[part]) * self.scale[part]).clamp(-limit, limit)
+        x = features.to(torch.float64, copy=True).sub_(self.mean[part]).mul_(self.scale[part])
+        x.clamp_(-limit, limit)
         bias = self.bias[part]
         return (self.weight[part].flatten(0, 2) @ x.T).reshape(*bias.shape, len(features)) + bias[
             ..., None

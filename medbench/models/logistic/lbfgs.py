@@ -283,8 +283,9 @@ def _quasi_newton(
     dots = (torch.stack([moved, bent, u], 2) @ history.mT).double()
     for column, at in enumerate((slot, MEMORY + slot)):
         products[..., at] = products[:, :, at] = dots[:, :, column]
-    both = _orders(u.device)[slot]
-    ordered, on_u = products[:, :, both][..., both], dots[:, :, 2, both]
+    both, pairs, back = _orders(u.device)[slot]
+    ordered = products.flatten(2).index_select(2, pairs).view_as(products)
+    on_u = dots[:, :, 2].index_select(2, both)
     cross, bent_bent = ordered[:, :, :MEMORY, MEMORY:], ordered[:, :, MEMORY:, MEMORY:]
     curved = cross.diagonal(dim1=2, dim2=3)
     empty = curved <= 0
@@ -302,19 +303,24 @@ def _quasi_newton(
     first = torch.linalg.solve_triangular(
         upper.mT, right.masked_fill(empty, 0)[..., None], upper=False
     )[..., 0]
-    weights = torch.zeros_like(on_u)
-    weights[..., both] = torch.cat([first, -gamma * v[..., 0]], -1)
+    weights = torch.cat([first, -gamma * v[..., 0]], -1).index_select(2, back)
     return gamma.to(u.dtype) * u + (weights[:, :, None].to(u.dtype) @ history)[:, :, 0]
 
 
 @cache
-def _orders(device: torch.device) -> torch.Tensor:
-    """(MEMORY, 2 MEMORY) int64.
+def _orders(device: torch.device) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """For the slot that was written last, the slots of both kinds of pair, oldest first.
 
-    For the slot that was written last, the slots of both kinds of pair, oldest first.
+    Of each its slots (2 MEMORY,), their products in a flat matrix (4 MEMORY ** 2,), and the way
+    back (2 MEMORY,), int64.
     """
-    orders = [[(slot + 1 + i) % MEMORY for i in range(MEMORY)] for slot in range(MEMORY)]
-    return torch.tensor([order + [MEMORY + i for i in order] for order in orders], device=device)
+    orders = []
+    for slot in range(MEMORY):
+        order = [(slot + 1 + i) % MEMORY for i in range(MEMORY)]
+        both = torch.tensor([*order, *(MEMORY + i for i in order)], device=device)
+        pairs = (both[:, None] * 2 * MEMORY + both).flatten()
+        orders.append((both, pairs, both.argsort()))
+    return orders
 
 
 def _pick(value: torch.Tensor, kept: torch.Tensor, first: torch.Tensor) -> torch.Tensor:

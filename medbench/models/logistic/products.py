@@ -17,6 +17,7 @@ import torch
 
 SMALL = 2**17  # values of a matrix: below, a call costs more than it saves, and a batch is faster
 LARGE = 2**27  # values of all matrices, half a GiB: beyond, no second copy of them is made
+GRAM = 128  # rows of a Gram matrix that are computed together
 FULL = 4  # rows of MKL's float64 kernel: 3 take as long as 7, and 8 less than either
 
 
@@ -43,6 +44,19 @@ def product(rows: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
     if one_by_one(matrix):
         return _by_onednn(rows.flatten(0, -2), matrix).reshape(*rows.shape[:-1], -1)
     return rows @ matrix
+
+
+def gram(x: torch.Tensor) -> torch.Tensor:
+    """Multiply x (n, k) by its transpose: (n, n), of which eigh reads the lower triangle.
+
+    On a CPU nothing else is computed of it but the blocks on the diagonal: six tenths of the time.
+    """
+    if x.is_cuda:
+        return x @ x.T
+    found = x.new_zeros(len(x), len(x))
+    for i in range(0, len(x), GRAM):
+        torch.mm(x[i : i + GRAM], x[: i + GRAM].T, out=found[i : i + GRAM, : i + GRAM])
+    return found
 
 
 def one_by_one(matrices: torch.Tensor) -> bool:

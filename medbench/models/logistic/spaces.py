@@ -129,7 +129,7 @@ def rotate(
             basis,
             framed=framed,
         )
-    spread, left = spectrum.eigh(x @ x.T / len(x))
+    spread, left = spectrum.eigh(products.gram(x) / len(x))
     keep = spread > _RANK * spread[-1].clamp_min(_RANK)
     spread, left = spread[keep], left[:, keep]
     singular = (spread * len(x)).sqrt()

@@ -12,7 +12,7 @@ ORTHONORMAL = 1e-9  # largest entry of V'V - 1 in float64; LAPACK's is below 1e-
 
 
 def eigh(matrices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Compute torch.linalg.eigh of (..., n, n) float64.
+    """Compute torch.linalg.eigh of (..., n, n) float64, of which it reads the lower triangles.
 
     What a GPU gives is checked with one product: solutions are certified in the basis, so that a
     wrong one would be a wrong solution with a clean certificate. Where it is none, the CPU's LAPACK
