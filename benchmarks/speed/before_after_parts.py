@@ -1,19 +1,25 @@
 """One part of `before_after.py`, in the version of the code that PYTHONPATH names.
 
-    python benchmarks/speed/before_after_parts.py PART FILE.npz
+    python benchmarks/speed/before_after_parts.py linear|knn|fusion|scikit-learn FILE.npz
+    python benchmarks/speed/before_after_parts.py pack FOLDER
+    python benchmarks/speed/before_after_parts.py first FOLDER GRID.json
 
-Prints the CPU seconds of the work alone. It runs with every commit since fe542a5, so it takes names
-from where they lay then, too.
+Prints JSON: the CPU seconds of the work alone, the clock's, and what else was measured. It runs
+with every commit since fe542a5, so it takes names from where they lay then, too.
 """
 
 from __future__ import annotations
 
 import hashlib
 import inspect
+import json
+import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -80,24 +86,143 @@ def packed(folder: str) -> None:
         pack(files, hashes, 64, "bicubic", Path(cache), workers=1)
 
 
-def main() -> None:
-    part, file = sys.argv[1:]
-    torch.set_num_threads(1)
-    if part == "pack":
-        start = time.process_time()
-        packed(file)
-        print(time.process_time() - start)
+def by_scikit_learn(data: dict[str, np.ndarray], draws: list[np.ndarray]) -> None:
+    """Fit LogisticRegressionCV to every draw, warm: a fold's next penalty starts from its last."""
+    from sklearn.linear_model import LogisticRegressionCV
+
+    penalties = found("medbench.protocols.linear:PENALTIES")
+    folds = found(
+        "medbench.stats.splits:cross_validation",
+        "medbench.sampling:cross_validation",
+        "medbench.sampling.splits:cross_validation",
+    )
+    for draw in draws:
+        x, y = data["features"][draw], data["labels"][draw]
+        mean, deviation = x.mean(0), x.std(0)
+        scale = np.where(deviation > 0, 1 / np.where(deviation > 0, deviation, 1), 0)
+        model = LogisticRegressionCV(
+            Cs=[1 / (len(draw) * 0.8 * penalty) for penalty in reversed(penalties)],
+            cv=folds(y, data["groups"][draw], 5, True),
+            tol=1e-4,
+            max_iter=10_000,
+            scoring="neg_log_loss",
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of newer names, and of fits that reach max_iter
+            model.fit((x - mean) * scale, y).predict_proba((data["images"] - mean) * scale)
+
+
+def cpu() -> float:
+    """User + system seconds of this process and of those that it has ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
+
+
+class ByRows:
+    """The time left as it was told at fe542a5: as long for each row as for those so far."""
+
+    def __init__(self, plan: Any):
+        self.began, self.cells, self.done = cpu(), len(plan.cells), 0
+
+    def heard(self, _: object) -> None:
+        """Take what a stage reports: it told nothing of the time left."""
+
+    def row(self, _: object) -> None:
+        self.done += 1
+
+    def seconds(self) -> float | None:
+        if not self.done:
+            return None
+        return (cpu() - self.began) / self.done * (self.cells - self.done)
+
+
+@contextmanager
+def listening(heard: Callable[[object], None]) -> Iterator[None]:
+    """Hear every report of progress, where this version has that."""
+    try:
+        listen = import_module("medbench.system.progress_listener").listening
+    except ModuleNotFoundError:
+        yield
         return
-    with np.load(file) as stored:
-        data = {name: stored[name] for name in stored.files}
-    draws = [data[name] for name in sorted(data) if name.startswith("draw")]
-    work = fused if part == "fusion" else lambda *given: judged(part, *given)
-    few = {**data, "images": data["images"][:2]}
-    if part != "fusion":
-        work(few, draws[:1])  # the first call pays for starting
-    start = time.process_time()
+    with listen(heard):
+        yield
+
+
+def first(folder: str, asked: str) -> dict[str, float | None]:
+    """Run a grid, and tell when its first rows came and how right the time left was."""
+    grid = found("medbench:Grid")(
+        **{
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in json.loads(asked).items()
+        }
+    )
+    plan = found("medbench.run.planning:plan", "medbench.grid:plan")(grid)
+    out = Path(folder, "out")
+    try:
+        out = import_module("medbench.run.store").Store(out)
+        left = import_module("medbench.run.time_left").TimeLeft(plan, out, "cpu", clock=cpu)
+    except (ModuleNotFoundError, AttributeError):
+        left = ByRows(plan)
+    said: list[tuple[float, float | None]] = [(cpu(), left.seconds())]
+    rows: list[tuple[float, str]] = []
+
+    def heard(progress: object) -> None:
+        left.heard(progress)
+        said.append((cpu(), left.seconds()))
+
+    def row(one: Any) -> None:
+        left.row(one)
+        said.append((cpu(), left.seconds()))
+        rows.append((cpu(), one.cell.method))
+
+    with listening(heard):
+        found("medbench.run.execution:execute", "medbench.run:execute")(
+            plan, out, device="cpu", on_row=row
+        )
+    end = cpu()
+    second = next(when for when, method in rows if method != rows[0][1])
+    return {
+        "first row, s": rows[0][0],
+        "first board of two methods, s": second,
+        **{
+            f"time left told / taken at {s:.0%}": told_to_taken(said, s, end)
+            for s in (0.1, 0.25, 0.5)
+        },
+        "seconds": end,
+    }
+
+
+def told_to_taken(said: list[tuple[float, float | None]], share: float, end: float) -> float | None:
+    """Divide what was told last before a share of the run, less the time since, by what it took."""
+    now = share * end
+    when, told = [(0.0, None), *(one for one in said if one[0] <= now)][-1]
+    return None if told is None else max(told - (now - when), 0.0) / (end - now)
+
+
+def main() -> None:
+    part, file, *more = sys.argv[1:]
+    torch.set_num_threads(1)
+    if part == "first":
+        print(json.dumps(first(file, *more)))
+        return
+    draws: list[np.ndarray] = []
+    if part == "pack":
+        data: Any = file
+    else:
+        with np.load(file) as stored:
+            data = {name: stored[name] for name in stored.files}
+        draws = [data[name] for name in sorted(data) if name.startswith("draw")]
+    work: Callable[..., None] = {
+        "pack": lambda folder, _: packed(folder),
+        "fusion": fused,
+        "scikit-learn": by_scikit_learn,
+    }.get(part, lambda *given: judged(part, *given))
+    if part in ("linear", "knn"):
+        # the first call pays for starting
+        work({**data, "images": data["images"][:2]}, draws[:1])
+    start, clock = cpu(), time.perf_counter()
     work(data, draws)
-    print(time.process_time() - start)
+    print(json.dumps({"seconds": cpu() - start, "clock": time.perf_counter() - clock}))
 
 
 if __name__ == "__main__":

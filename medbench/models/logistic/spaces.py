@@ -16,6 +16,7 @@ SHARE = 2 / 3
 SAMPLE = 640  # rotated images, at least, of a framed space
 # of the weights of a part, there and back, in the search of a penalty: 90 to 150 evaluations
 ROTATIONS = 300
+ROWS = 3  # of weights: with fewer, a product takes as long, since reading the basis bounds it
 LARGE = (
     2**28
 )  # values: float64 copies of so many images, a few of them, fill a machine or a GPU; they are standardised and rotated in blocks
@@ -199,4 +200,5 @@ def framing(parts: Sequence[torch.Tensor], columns: int, outputs: int) -> int:
     to a solution.
     """
     fewest = min(map(len, parts))
-    return max(1, fewest // SAMPLE) if fewest > max(columns, ROTATIONS * outputs) else 0
+    rows = ROTATIONS * max(outputs, ROWS)
+    return max(1, fewest // SAMPLE) if fewest > max(columns, rows) else 0
