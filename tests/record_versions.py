@@ -128,6 +128,7 @@ def entries() -> dict[str, tuple[object, list[Path]]]:
                     "job_steps",
                     "scored_sets",
                     "fitting",
+                    "run_context",
                     "units",
                     "prepare",
                 )

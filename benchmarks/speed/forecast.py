@@ -42,6 +42,7 @@ from medbench.run import (
     wall_time,
 )
 from medbench.run.jobs import lacking
+from medbench.run.run_context import RunContext
 
 SMALL, VIEWS = "test_resnet.r160_in1k", 1000
 GRIDS: dict[str, dict[str, Any]] = {
@@ -102,7 +103,7 @@ def measure(name: str, grid: Grid, place: Path) -> None:
     )
 
 
-def observed(context: fitting.RunContext) -> tuple[list[wall_time.Piece], float, float]:
+def observed(context: RunContext) -> tuple[list[wall_time.Piece], float, float]:
     """The jobs of a run as pieces, by the CPU seconds that each took, and the sums of both parts."""
     needs: list[tuple[str, ...]] = []
     spent: dict[str, list[float]] = defaultdict(list)

@@ -31,8 +31,9 @@ import numpy as np
 from workers import images
 
 from medbench import Grid, Store
-from medbench.run import execution, fitting, job_steps, jobs, planning
+from medbench.run import execution, job_steps, jobs, planning
 from medbench.run.plans import Plan
+from medbench.run.run_context import RunContext
 from medbench.run.wall_time import Piece, makespan
 from medbench.schema import PlannedCell, Row
 
@@ -142,7 +143,7 @@ class Worker:
         me = os.getpid()
 
         def solve(
-            context: fitting.RunContext,
+            context: RunContext,
             job: jobs.Job,
             todo: Sequence[PlannedCell],
             on_row: Callable[[Row], None],
@@ -161,7 +162,7 @@ class Worker:
         job_steps.prepare = lambda context, job, todo: (context, job, todo)  # type: ignore[assignment, return-value]
         job_steps.solve = lambda _, context, job, todo, on_row: solve(context, job, todo, on_row)  # type: ignore[assignment, misc]
         self.tell(me, "here", born=born)
-        execution.work(fitting.RunContext(self.plan, Store(self.folder), "cpu"), lambda row: None)
+        execution.work(RunContext(self.plan, Store(self.folder), "cpu"), lambda row: None)
         used = resource.getrusage(resource.RUSAGE_SELF)
         self.tell(me, "over", counts=counts, cpu=used.ru_utime + used.ru_stime)
         os._exit(0)

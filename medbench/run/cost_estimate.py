@@ -12,12 +12,12 @@ import numpy as np
 from medbench.models import encoder_speed
 from medbench.models.pretrain import Recipe
 from medbench.run import trial_fits
-from medbench.run.fitting import RunContext
 from medbench.run.given_features import given_features
 from medbench.run.jobs import sets_of
 from medbench.run.missing_cells import missing, needs_images
 from medbench.run.plans import Plan
 from medbench.run.prepare import features_key, have_features, pretrained_folder, unit_encoder
+from medbench.run.run_context import RunContext
 from medbench.run.store import Store
 from medbench.run.units import Unit
 from medbench.schema import Cell, Note, PlannedCell, Row, fingerprint, told

@@ -12,7 +12,6 @@ from itertools import product
 from pathlib import Path
 
 from medbench.run import job_steps, run_log
-from medbench.run.fitting import RunContext
 from medbench.run.jobs import (
     LONGEST,
     Job,
@@ -27,6 +26,7 @@ from medbench.run.missing_cells import Work, lacking_work, needs_images
 from medbench.run.planning import plan as plan_grid
 from medbench.run.plans import Plan
 from medbench.run.prepare import have_features, task_pack
+from medbench.run.run_context import RunContext
 from medbench.run.run_log import log_file
 from medbench.run.scored_sets import restore_targets
 from medbench.run.store import Store

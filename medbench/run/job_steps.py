@@ -11,11 +11,12 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 from medbench.models.features import Features
-from medbench.run.fitting import PendingFit, RunContext, Saved, fit_and_score, pending_fits, scratch
+from medbench.run.fitting import PendingFit, Saved, fit_and_score, pending_fits, scratch
 from medbench.run.jobs import Job, sets_of
 from medbench.run.kept_weights import keep
 from medbench.run.missing_cells import missing
 from medbench.run.prepare import have_features, trained, unit_features
+from medbench.run.run_context import RunContext
 from medbench.run.scored_sets import save_target
 from medbench.run.store import Store
 from medbench.run.units import Unit

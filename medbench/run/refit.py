@@ -18,12 +18,13 @@ from medbench.models.finetune import FineTuneRecipe
 from medbench.models.hub.references import DOORS, is_hub
 from medbench.models.hub.timm_form import as_timm
 from medbench.protocols.finetune import fitted, recipe_of
-from medbench.run.fitting import PendingFit, RunContext, columns, training_of
+from medbench.run.fitting import PendingFit, columns, training_of
 from medbench.run.kept_weights import lay_out
 from medbench.run.planning import plan as plan_grid
 from medbench.run.plans import Plan
 from medbench.run.prepare import task_pack, trained, unit_encoder, unit_features
 from medbench.run.refitted_heads import HEADS, fused_head, tuned_head
+from medbench.run.run_context import RunContext
 from medbench.run.store import Store
 from medbench.run.units import Unit
 from medbench.schema import (

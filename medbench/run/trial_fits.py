@@ -16,8 +16,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from medbench.models.features import Features
-from medbench.run.fitting import PendingFit, RunContext, fit_and_score, pending_fits
+from medbench.run.fitting import PendingFit, fit_and_score, pending_fits
 from medbench.run.prepare import network
+from medbench.run.run_context import RunContext
 from medbench.run.units import Unit
 from medbench.schema import PlannedCell, Protocol, told
 

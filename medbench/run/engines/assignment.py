@@ -14,10 +14,10 @@ from pathlib import Path
 
 from medbench.run import execution, presence
 from medbench.run.engines.sharding import Shard
-from medbench.run.fitting import RunContext
 from medbench.run.jobs import Job
 from medbench.run.planning import plan
 from medbench.run.plans import Plan
+from medbench.run.run_context import RunContext
 from medbench.run.store import Store
 from medbench.schema import Grid, Row, UserError, fingerprint, told
 from medbench.system import devices

@@ -17,9 +17,9 @@ from typing import Any
 from medbench.run import execution, run_log
 from medbench.run.engines.assignment import Assignment, cells_hash, packed, telling_warnings
 from medbench.run.engines.sharding import Shard
-from medbench.run.fitting import RunContext
 from medbench.run.jobs import Job, jobs_of
 from medbench.run.plans import Plan
+from medbench.run.run_context import RunContext
 from medbench.run.store import Store
 from medbench.schema import DiskError, Grid, Progress, ProgressCallback, Row, UserError
 from medbench.system import child_process, fork_server, locks

@@ -19,10 +19,10 @@ from medbench.run import execution, job_steps, run_log, scored_sets
 from medbench.run.engines.assignment import telling_warnings
 from medbench.run.engines.contents import Desk, Elsewhere, files_of, made_of, packs_of
 from medbench.run.engines.local import Begun, Told
-from medbench.run.fitting import RunContext
 from medbench.run.jobs import Job, jobs_of, lacking
 from medbench.run.plans import Plan
 from medbench.run.prepare import task_pack
+from medbench.run.run_context import RunContext
 from medbench.run.store import Store
 from medbench.schema import PlannedCell, Progress, ProgressCallback, Row, UserError
 from medbench.system.progress_listener import (
