@@ -1,6 +1,7 @@
 """medbench: which pretrained encoder should a medical image classifier start from?
 
-And how few labels will do, can the difference be trusted? What the command line does, as functions:
+It also tells how few labels will do, and whether the difference be trusted? What the command line
+does, as functions:
 
     from pathlib import Path
     from medbench import Grid, Store, data, registry, run, table

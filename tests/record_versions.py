@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import importlib
 import json
-import pkgutil
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 
 import medbench
 from medbench import stats
@@ -22,9 +19,9 @@ from medbench.data import evaluation_sets
 from medbench.images import augment, decoding, squeezing
 from medbench.images.corruptions import catalogue
 from medbench.models import features, pretrain
-from medbench.models.user_encoder import tree_text
 from medbench.run import case_scores, ingredients
 from medbench.schema import registry
+from medbench.schema.own_code import tree_text
 from medbench.stats import metrics, splits
 
 ROOT = Path(medbench.__file__).parent
@@ -152,11 +149,11 @@ def entries() -> dict[str, tuple[object, list[Path]]]:
     kinds = {"tasks": registry.tasks, "methods": registry.methods, "protocols": registry.protocols}
     for kind, entry_of in kinds.items():
         for name, entry in entry_of().items():
-            found[f"{kind}/{name}"] = (entry.version, files_behind(_file_of(kind, entry)))
+            found[f"{kind}/{name}"] = (entry.version, files_behind(_file_of(kind, name)))
     for family in registry.families().values():
         found[f"tasks/{family.name}"] = (
-            getattr(_module_of("tasks", family), "VERSION", 1),
-            files_behind(_file_of("tasks", family)),
+            getattr(registry.module_of("tasks", family.name), "VERSION", 1),
+            files_behind(_file_of("tasks", family.name)),
         )
     return found
 
@@ -217,17 +214,8 @@ def _imports(file: Path) -> set[Path]:
     }
 
 
-def _module_of(folder: str, entry: object) -> ModuleType:
-    package = importlib.import_module(f"medbench.{folder}")
-    for info in pkgutil.iter_modules(package.__path__):
-        module = importlib.import_module(f"{package.__name__}.{info.name}")
-        if any(value is entry for value in vars(module).values()):
-            return module
-    raise LookupError(entry)
-
-
-def _file_of(folder: str, entry: object) -> Path:
-    return Path(str(_module_of(folder, entry).__file__))
+def _file_of(folder: str, name: str) -> Path:
+    return Path(str(registry.module_of(folder, name).__file__))
 
 
 @cache

@@ -291,6 +291,23 @@ def test_a_line_that_is_not_finished_and_one_of_another_unit_take_no_part(tmp_pa
     assert [line.curve.name for line in advice.lines] == ["a"]
 
 
+def test_budgets_that_are_counted_otherwise_are_said_to_be_left_out(
+    store: Store, tmp_path: Path
+) -> None:
+    """With `--labels 1/class,5/class,all` nothing said that the score with all labels stood on no
+    curve."""
+    made = Store(tmp_path / "classes")
+    made.create()
+    fill(made, rows("a", {"1/class": 0.7, "5/class": 0.8, "100%": 0.86}))
+    (advice,) = from_results(made)
+    assert advice.first.curve.sizes.tolist() == [3.0, 15.0]
+    (said,) = advice.notes
+    assert said.startswith("all labels is left out: ") and said.endswith("--labels 1,10,100")
+    assert said in advice.remarks
+    (whole,) = from_results(store)
+    assert whole.notes == ()
+
+
 def test_the_page_has_the_sentence_the_figure_and_the_table(store: Store) -> None:
     made = build_page([store])
     part = made[made.index('<section id="advice"') :].partition("</section>")[0]

@@ -641,6 +641,24 @@ def test_an_overlap_of_published_lists_is_named(
         assert np.asarray(picture).std() > 10, "it shows something"
 
 
+def test_the_exit_code_tells_ci_of_contradicting_labels(
+    lesions: list[Image.Image], tmp_path: Path, medbench: Callable[..., int]
+) -> None:
+    """Two copies in one part, of two labels: no leak, and yet no data to learn from."""
+    lines = ["path,label,split,group"]
+    for i, image in enumerate(lesions[:24]):
+        image.save(tmp_path / f"{i}.png")
+        lines.append(f"{i}.png,{i % 2},{'train' if i < 16 else 'test'},p{i}")
+    (tmp_path / "good.csv").write_text("\n".join(lines) + "\n")
+    assert medbench("audit", "folder:good.csv", "--fast") == 0
+    lesions[0].save(tmp_path / "again.png", compress_level=1)
+    (tmp_path / "two.csv").write_text("\n".join([*lines, "again.png,1,train,p99"]) + "\n")
+    assert medbench("audit", "folder:two.csv", "--fast", "--json", "two.json") == 1
+    found = json.loads((tmp_path / "two.json").read_text())["findings"]
+    assert "conflict" in {one["severity"] for one in found}
+    assert "leak" not in {one["severity"] for one in found}
+
+
 def test_a_folder_with_the_overlap_is_named_too(
     lesions: list[Image.Image], tmp_path: Path, medbench: Callable[..., int]
 ) -> None:

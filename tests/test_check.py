@@ -155,6 +155,27 @@ def test_every_status_and_their_order() -> None:
     ), "a new cell does not fail"
 
 
+def test_new_cells_pass_with_a_warning_and_an_edited_line_is_told_by_its_number(
+    tmp_path: Path,
+) -> None:
+    comparison = check.compare_rows(given(row(1)), given(row(1), row(9)), check.Repeatability())
+    said = "1 cell is new: without a reference nothing guards it"
+    assert any(f"warning: {said}" in str(part) for part in check.check_terminal(comparison))
+    assert check.github(comparison)[0].startswith(f"::warning title=medbench check: new::{said}")
+    same = check.compare_rows(given(row(1)), given(row(1)), check.Repeatability())
+    assert check.github(same) == [] and len(check.check_terminal(same)) == 1
+    lines = (
+        (Path(__file__).parents[1] / "results/smoke/rows.jsonl")
+        .read_text()
+        .splitlines(keepends=True)
+    )
+    edited = lines[1].replace('"value": 0.', '"value": 0.9', 1)
+    (tmp_path / "rows.jsonl").write_text(lines[0] + edited)
+    with pytest.raises(UserError, match=r"line 2, was changed after medbench wrote it") as told:
+        check.read_rows(tmp_path / "rows.jsonl")
+    assert "git restore" in str(told.value) and "--update" in str(told.value)
+
+
 def test_the_tolerance_is_the_measured_spread_doubled_and_one_decision() -> None:
     """An image of the rarest class (10) passes one of the other 90: 1 / (3 classes x 900)."""
     measured = check.Repeatability({"derm phantom random linear": {"auc": 0.01}})

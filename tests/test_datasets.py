@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import json
 import shutil
 import threading
 import zipfile
@@ -319,10 +320,25 @@ def test_what_a_person_must_do_is_said_step_by_step(
         "medbench data verify chexpert"
     )
     for name, task in registry.tasks().items():
-        if not task.downloads:
+        if not (task.downloads or task.code):
             steps = manage.steps(task, tmp_path)
             assert len(steps) >= 4 and any("http" in line for line in steps), name
             assert task.registration or name in ("marrow", "scin"), name
+
+
+def test_a_folder_of_some_tasks_lists_what_the_others_lack(
+    medbench: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """It stopped at the first task that was not there, with exit code 2."""
+    (tmp_path / "mine").mkdir()
+    assert medbench("data", "list", "--data", str(tmp_path / "mine"), "--json", "a.json") == 0
+    assert capsys.readouterr().out.count("missing") >= len(registry.tasks())
+    states = {one["state"] for one in json.loads((tmp_path / "a.json").read_text())}
+    assert states == {"missing"}
+    assert medbench("data", "list", "derm", "--data", str(tmp_path / "mine")) == 0
+    said = capsys.readouterr().out
+    assert f"missing: it is not in {tmp_path / 'mine'}: none of ham10000" in said
+    assert medbench("data", "list", "--data", str(tmp_path / "nowhere")) == 2
 
 
 def test_every_download_is_declared_soundly() -> None:

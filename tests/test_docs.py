@@ -7,11 +7,13 @@ import doctest
 import importlib
 import re
 import shlex
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from medbench.cli.options import command_line
+from medbench.schema import OPTIONS, Grid
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "AGENTS.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -56,7 +58,7 @@ def test_commands_and_options_that_a_page_shows_exist(page: Path) -> None:
             for parameter in command.params
             for flag in (*parameter.opts, *parameter.secondary_opts)
         } | {"--help"}
-        if not name or not set(options) <= known:
+        if not (name or options) or not set(options) <= known:
             unknown.append((line, sorted(set(options) - known)))
     assert not unknown
 
@@ -101,6 +103,24 @@ def test_python_of_the_pages_compiles() -> None:
         compile(block, "page", "exec")
 
 
+def grid_fields() -> str:
+    """The table of docs/grid.md: field, default, option and help of every field of `Grid`."""
+    kinds = {field.name: str(field.type) for field in fields(Grid)}
+    lines = ["| field | type | default | option | meaning |", "|---|---|---|---|---|"]
+    lines += [
+        f"| `{name}` | `{kinds[name]}` | `{getattr(Grid(), name)!r}` | `{option.flag}` | {option.help} |".replace(
+            " | None`", " or None`"
+        )
+        for name, option in OPTIONS.items()
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def test_every_field_of_a_grid_stands_on_its_page() -> None:
+    """`python tests/test_docs.py` writes the table anew."""
+    assert (ROOT / "docs" / "grid.md").read_text().endswith(f"\n\n{grid_fields()}")
+
+
 EXAMPLES = sorted(
     file.relative_to(ROOT) for file in ROOT.glob("medbench/**/*.py") if ">>>" in file.read_text()
 )
@@ -111,3 +131,8 @@ def test_examples_in_docstrings_hold(file: Path) -> None:
     module = importlib.import_module(".".join(file.with_suffix("").parts).removesuffix(".__init__"))
     found = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
     assert found.attempted and not found.failed
+
+
+if __name__ == "__main__":
+    page = ROOT / "docs" / "grid.md"
+    page.write_text(page.read_text().partition("| field |")[0] + grid_fields())

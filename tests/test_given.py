@@ -17,7 +17,7 @@ from trees.files import with_bit
 from medbench import Grid, Store, UserError
 from medbench.models import encoders, readout, user_encoder, weights
 from medbench.run import execution, planning, prepare
-from medbench.schema import READOUTS, Weights, registry
+from medbench.schema import READOUTS, Weights, own_code, registry
 
 Medbench = Callable[..., int]
 VIT = "test_vit"  # timm's own small ViT for tests: class token, 64 values, 6 blocks
@@ -177,7 +177,7 @@ def test_a_file_that_the_users_file_imports_is_part_of_it(
         return user_encoder.module_hash(encoder)
 
     first = now(1)
-    assert [file.name for file in user_encoder.imported(tmp_path / "mine.py")] == [
+    assert [file.name for file in own_code.imported(tmp_path / "mine.py")] == [
         "__init__.py",
         "__init__.py",
         "power.py",
@@ -432,3 +432,28 @@ def test_methods_serve_the_encoders_that_they_can(
         "'given' cannot serve 'tf_efficientnet_lite0', a timm encoder. Allowed:"
         in capsys.readouterr().err
     )
+
+
+@pytest.mark.parametrize(
+    ("body", "line", "said"),
+    [
+        ("torch.nn.Identity()", 3, r"mine\.py:net gave \(2, 3, 32, 32\) for two images of 32 px"),
+        ("torch.nn.Linear(1, 2)", 4, "mine.py:net failed: RuntimeError"),
+        ("'no module'", 3, "mine.py:net failed: TypeError: it returned a str"),
+        ("1 / 0", 4, "mine.py:net failed: ZeroDivisionError"),
+        ("missing", 4, "mine.py:net failed: NameError"),
+    ],
+)
+def test_the_author_of_an_encoder_is_told_file_and_line(
+    body: str, line: int, said: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        f"import torch\n\ndef net(size=32, mean=(0, 0, 0), std=(1, 1, 1)):\n    return {body}\n"
+    )
+    user_encoder.module.cache_clear()
+    with pytest.raises(UserError, match=rf"mine\.py, line \d: {said}") as told:
+        user_encoder.module(encoders.encoder(f"{file}:net"))
+    if "Linear" not in body:  # it fails in torch, behind the user's lines
+        assert f"line {line}: " in str(told.value)
+    assert "\n" not in str(told.value)

@@ -77,6 +77,14 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Grid
     return call
 
 
+def test_the_versions_are_told_in_one_line(
+    medbench: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert medbench("--version") == 0
+    line = r"medbench \S+( \(commit [0-9a-f]{7}\+?\))?, torch \S+, Python 3\.\d+\.\S+\n"
+    assert re.fullmatch(line, capsys.readouterr().out)
+
+
 def another(name: str, default: Any) -> Any:
     """A value of a field that is not its default."""
     if isinstance(default, bool):

@@ -2,8 +2,8 @@
 
 Everything it does is a function of the package. A file a group of commands.
 
-Exit codes: 0 done, 1 a check differs, 2 bad input (one line says what), 3 some cells failed, 130
-stopped by Ctrl-C.
+Exit codes: 0 done, 1 a check differs or an audit fails, 2 bad input (one line says what), 3 some
+cells failed, 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ def audit_command(
 ) -> None:
     """Find leaks, copies, contradicting labels and metadata that gives the label away.
 
-    Opens what run refuses. Exit code 1 for a leak.
+    Opens what run refuses. Exit code 1 for a leak, for contradicting labels, and for what run refuses.
     """
     from medbench import images as pictures
     from medbench.audit import dataset
@@ -116,5 +116,5 @@ def audit_command(
         from medbench.audit.dataset.duplicates_picture import draw_duplicates as draw
 
         print(f"{draw(report, subject, sheet)} of {len(report.pairs)} pairs in {sheet}")
-    if report.leaks:
+    if report.fails or subject.refused:
         raise typer.Exit(1)

@@ -213,7 +213,7 @@ def _tell(
     if junit_file:
         put(check.junit(comparison), junit_file)
     if annotate:
-        print("\n".join(check.github(comparison)), end="\n" if comparison.red else "")
+        print("".join(f"{line}\n" for line in check.github(comparison)), end="")
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Where a run computes: in this process, in several, as a SLURM array, on a Ray cluster.
 
-And `status`.
+It also holds `status`.
 """
 
 from __future__ import annotations

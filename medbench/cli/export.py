@@ -316,7 +316,7 @@ def validate(
 ) -> None:
     """Test whether the model is as good on your own labelled images as its card says.
 
-    And whether its thresholds are right there. Exit code 3 where images could not be read.
+    Also tests whether its thresholds are right there. Exit code 3 where images could not be read.
     """
     from medbench.cli import screen
     from medbench.models.exported import load

@@ -104,7 +104,7 @@ def takes_grid(*order: str, **helps: str) -> Callable[[Callable[..., None]], Cal
 def _parameter(name: str, help: str) -> inspect.Parameter:
     """Make a field a parameter that typer reads.
 
-    Of a tuple it is one text, or a list where its flag is repeated.
+    A tuple is one text, or a list where its flag is repeated.
     """
     kind, default = HINTS[name], getattr(DEFAULT, name)
     if _words(name):

@@ -1,4 +1,4 @@
-"""`list`, `doctor`, `cache`: what there is."""
+"""`list`, `doctor`, `cache`, `--version`: what there is."""
 
 from __future__ import annotations
 
@@ -10,6 +10,29 @@ from medbench.cli.grid_options import DEFAULT, Data, option_of
 from medbench.cli.json_output import Json, put_records
 from medbench.cli.options import app, outputs, split
 from medbench.schema import UserError
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from medbench.system.environment import version_line
+
+        print(version_line())
+        raise typer.Exit
+
+
+@app.callback()
+def medbench(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            help="Show the versions of medbench, torch and Python.",
+            callback=_version,
+            is_eager=True,
+        ),
+    ] = False,
+) -> None:
+    """Take the options that belong to no command."""
 
 
 @app.command("list")

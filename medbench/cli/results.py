@@ -81,11 +81,14 @@ def table_command(
     from medbench.cli import screen
     from medbench.report import leaderboard
     from medbench.report import methods_text as paper
+    from medbench.report.table_records import table_records
     from medbench.run.store import Store
 
     outputs(out, as_json)
     found = boards_from(asked_of(context, folder, only, beside, may_reference=True))
-    put_records(leaderboard.records(found) if as_json else [], as_json)
+    if as_json:
+        leaderboard.known_metric(found, metric)
+    put_records(table_records(found, metric) if as_json else [], as_json)
     if methods_text:
         said = paper.methods_text(found)
         if out and out.suffix == ".tex":

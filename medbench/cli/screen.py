@@ -69,7 +69,7 @@ class PlainConsole(Console):
 class Screen:
     """`with Screen(...) as screen` shows what is reported inside.
 
-    And each row of a run with on_row=screen.row. On a terminal everything is drawn in place.
+    Each row of a run is shown with on_row=screen.row. On a terminal everything is drawn in place.
     Elsewhere (a CI log) each stage prints when it begins and ends, and twice a minute in between;
     each row of a small run is a line, of a large one the first of each line of the leaderboard and
     a row now and then; each failure is. log=False: there are no such lines, of what takes seconds.
@@ -379,7 +379,7 @@ def _lines_table(costs: Sequence[Cost]) -> Table:
 def _weights(unit: Unit, alone: Mapping[str, str]) -> str:
     """Name a unit's weights.
 
-    Of a fusion the names of its members, where all of them are units of their own. alone: weights
+    For a fusion, the names of its members, where all of them are units of their own. alone: weights
     -> such a unit's method.
     """
     names = [alone.get(member.weights.identity) for member in unit.members]

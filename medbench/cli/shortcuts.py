@@ -51,7 +51,7 @@ def shortcuts(
 ) -> None:
     """Test whether scanner, site, view or sex can be read out of the features.
 
-    And whether an image's neighbours share them rather than its class.
+    Also tests whether an image's neighbours share them rather than its class.
     """
     from medbench.audit.features import report
     from medbench.cli import screen

@@ -123,7 +123,10 @@ def _label_in_words(label: Any, classes: Sequence[str]) -> str:
 
 
 def plain_labels(labels: np.ndarray) -> list[Any]:
-    """Return labels as JSON values; NaN (uncertain) as None."""
+    """Return labels as JSON values; NaN (uncertain) as None.
+
+    labels: (N,) int, or (N, C) float with NaN.
+    """
     plain: list[Any] = (
         labels if labels.ndim == 1 else np.where(np.isnan(labels), np.array(None), labels)
     ).tolist()

@@ -65,7 +65,9 @@ class TaskData:
     def identity(self) -> str:
         """What every score on this task depends on: its definition and its data."""
         task = self.task
-        return fingerprint(task.version, task.kind, task.classes, dict(task.settings), self.sha256)
+        return fingerprint(
+            task.stated_version, task.kind, task.classes, dict(task.settings), self.sha256
+        )
 
     @cached_property
     def pixels(self) -> dict[str, dict[str, int]]:
@@ -79,7 +81,7 @@ class TaskData:
     def pack_key(self, size: int, interpolation: str, crop: str = images.SQUASH) -> str:
         """`images.pack_key` of all images.
 
-        Of a million the list alone is 67 MB of text, and each look for features asks.
+        Of a million images the list alone is 67 MB of text, and each look for features asks.
         """
         form = size, interpolation, crop
         if form not in self._pack_keys:

@@ -158,7 +158,7 @@ def _check_interpretation(ds: pydicom.Dataset) -> None:
 def _check_size(ds: pydicom.Dataset, frame: int, frames: int) -> None:
     """Compare what the header declares with what is there.
 
-    Or with what the codec's own header says.
+    Also compares it with what the codec's own header says.
     """
     from pydicom.encaps import get_frame
     from pydicom.pixels.utils import get_expected_length

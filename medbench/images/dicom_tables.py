@@ -56,6 +56,8 @@ def colour8(x: np.ndarray, bits: int, share: float = 0.999) -> np.ndarray:
 
     Values below 256 alone are 8 bits, whatever the header says, and 16 is the size of a word, which
     many writers state whatever it holds: see `colour_bits`, and there for share.
+
+    x: (H, W, 3) integer; returns the same shape.
     """
     used = int(x.max()).bit_length()
     bits = colour_bits(x, share) if bits == 16 else 8 if used <= 8 < bits else max(bits, used)

@@ -1,6 +1,6 @@
 """From 16-bit and other grey levels to 8 bits.
 
-And how many pixels, and passes over them, an image may have.
+It also states how many pixels, and passes over them, an image may have.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ def full_range(x: np.ndarray) -> tuple[float, float]:
     """Return the values that become black and white, by the rule in `decode`.
 
     Raises UserError for values that are not finite.
+
+    x: (H, W), numbers of any type.
     """
     low, high = float(x.min()), float(x.max())
     if not np.isfinite([low, high]).all():
@@ -42,10 +44,12 @@ def full_range(x: np.ndarray) -> tuple[float, float]:
 def colour_bits(x: np.ndarray, share: float = BRIGHT) -> int:
     """Return how many bits the colour samples of 16-bit words use, at least 8.
 
-    By the smallest full range that so large a share of them does not exceed.
+    It goes by the smallest full range that so large a share of them does not exceed.
 
     16 where all are 8-bit values that were made wider, by 257 or 256: a dark picture of these is
     meant to be dark.
+
+    x: (H, W, 3) uint16.
     """
     if not (x % 257).any() or not (x & 255).any():
         return 16
@@ -53,7 +57,10 @@ def colour_bits(x: np.ndarray, share: float = BRIGHT) -> int:
 
 
 def ramp(x: np.ndarray, low: float, high: float) -> np.ndarray:
-    """uint8: 0 at `low` and below, 255 at `high` and above, linear between, rounded."""
+    """uint8: 0 at `low` and below, 255 at `high` and above, linear between, rounded.
+
+    x: (H, W), or any other shape, which is returned.
+    """
     # each word once: a float a pixel takes 16 times the memory of what comes out
     if x.dtype in (np.uint16, np.int16) and x.size > _WORDS:
         words = np.arange(_WORDS, dtype=np.uint16).view(x.dtype)

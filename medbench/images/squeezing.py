@@ -62,6 +62,8 @@ def squeezed(image: Image | bytes, forms: Sequence[PackForm | PackPlace]) -> lis
     image: a file, what a file holds, or a drawing.
 
     Raises UserError that names the file, where it cannot be read.
+
+    Each is (size, size, 3) uint8.
     """
     sources = pictures(image, [cropping.needed(form.size, form.crop) for form in forms])
     try:

@@ -1,6 +1,6 @@
 """The control: the architecture alone, as timm initialises it.
 
-But with its residual branches switched on. A pretrained encoder must beat it.
+Its residual branches are switched on. A pretrained encoder must beat it.
 """
 
 from __future__ import annotations

@@ -156,7 +156,7 @@ def _with_weights(
 ) -> Encoder:
     """Return the encoder with a checkpoint of the user's, or an official one.
 
-    And with the preprocessing that goes with it. crop: what timm declares of the encoder's tag.
+    It has the preprocessing that goes with it. crop: what timm declares of the encoder's tag.
     """
     kept = replace(encoder, kind="weights", file=file, trained_on=stated.trained_on)
     if not file.is_file():  # an official one says it later, with its weights

@@ -66,7 +66,7 @@ def feature_key(
 
     It changes the last bits.
     """
-    how = [method.name, method.version, dict(method.settings)]
+    how = [method.name, method.stated_version, dict(method.settings)]
     return fingerprint(
         *(
             "features",

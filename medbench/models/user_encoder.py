@@ -9,8 +9,7 @@ import ast
 import hashlib
 import importlib.util
 import os
-import sys
-import sysconfig
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from medbench.models.encoder_checks import broken_statistics, check_vectors
 from medbench.schema import Encoder, UserError, told
+from medbench.schema.own_code import file_hash, imported
 from medbench.system.contained_exit import exits_are_errors
 
 if TYPE_CHECKING:
@@ -41,19 +41,37 @@ def module(encoder: Encoder) -> torch.nn.Module:
             with _surroundings_kept():
                 answers = _answers(encoder, net)
     except UserError as error:
-        raise UserError(f"{encoder.name} failed: {error}") from error
+        raise UserError(f"{_place(encoder)}: {encoder.name} failed: {error}") from error
     except (
         Exception
     ) as error:  # somebody else's code can fail in every way; the message carries the reason
-        raise UserError(f"{encoder.name} failed: {told(error)}", then="fix the function") from error
+        raise UserError(
+            f"{_place(encoder, error)}: {encoder.name} failed: {told(error)}",
+            then="fix the function",
+        ) from error
     broken = broken_statistics(net)
     if broken:
         raise UserError(
             f"{encoder.name} has batch norms whose statistics are no numbers: {', '.join(broken[:3])}.",
             then="fix its weights",
         )
-    _judge(encoder, answers)
+    try:
+        _judge(encoder, answers)
+    except UserError as error:
+        raise UserError(f"{_place(encoder)}: {error}") from error
     return net
+
+
+def _place(encoder: Encoder, error: BaseException | None = None) -> str:
+    """Return "FILE, line N": where an error came from in the user's file, else its function."""
+    assert encoder.file is not None, "a function has a file"
+    steps = traceback.extract_tb(error.__traceback__) if error else []
+    lines = [step.lineno for step in steps if Path(step.filename) == encoder.file]
+    if not lines:
+        name = encoder.name.rpartition(":")[2]
+        body = ast.parse(encoder.file.read_bytes()).body
+        lines = [node.lineno for node in body if getattr(node, "name", "") == name] or [1]
+    return f"{encoder.file}, line {lines[-1]}"
 
 
 def check_answers(encoder: Encoder, net: torch.nn.Module) -> None:
@@ -168,7 +186,7 @@ def module_hash(encoder: Encoder) -> str:
     assert encoder.file is not None, "a function has a file"
     made = module(encoder)  # what it imports is known to Python from here on
     digest = hashlib.sha256(
-        "".join(_code(file) for file in (encoder.file, *imported(encoder.file))).encode()
+        "".join(file_hash(file) for file in (encoder.file, *imported(encoder.file))).encode()
     )
     for name, value in made.state_dict().items():
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
@@ -176,84 +194,3 @@ def module_hash(encoder: Encoder) -> str:
             value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
         )
     return digest.hexdigest()
-
-
-def _code(file: Path) -> str:
-    """SHA-256 of a Python file's syntax tree without its docstrings.
-
-    How a number is spelled does not count either: 1e-3 is 0.001.
-    """
-    tree = ast.parse(file.read_bytes())
-    for node in ast.walk(tree):
-        if (
-            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-            and ast.get_docstring(node) is not None
-        ):
-            node.body = node.body[1:]
-    return hashlib.sha256(tree_text(tree).encode()).hexdigest()
-
-
-def tree_text(node: object) -> str:
-    """Write a syntax tree as text that every Python writes alike.
-
-    `ast.dump` prints fields that only some versions have.
-    """
-    if isinstance(node, ast.AST):
-        fields = (
-            (name, value)
-            for name, value in ast.iter_fields(node)
-            if value is not None and value != [] and name != "kind"
-        )
-        return f"{type(node).__name__}({', '.join(f'{name}={tree_text(value)}' for name, value in fields)})"
-    if isinstance(node, list):
-        return f"[{', '.join(map(tree_text, node))}]"
-    return repr(node)
-
-
-def imported(file: Path) -> list[Path]:
-    """List the Python files that a file imports, and those that they import.
-
-    Sorted by the names of their modules; what is installed is left out: versions of packages stand
-    in a row's provenance.
-    """
-    found: dict[str, Path] = {}
-    waiting: list[tuple[Path, str]] = [(file, "")]
-    while waiting:
-        one, package = waiting.pop()
-        for name in _names(one, package) - set(found):
-            spec = getattr(sys.modules.get(name), "__spec__", None)
-            if spec is None or not spec.has_location or name.partition(".")[0] == "medbench":
-                continue
-            origin = Path(spec.origin).resolve()
-            if origin.suffix == ".py" and not _installed(origin):
-                found[name] = origin
-                waiting.append((origin, spec.parent))
-    return [found[name] for name in sorted(found)]
-
-
-def _names(file: Path, package: str) -> set[str]:
-    """Modules that a file's import statements may mean, packages above them included."""
-    names = set()
-    for node in ast.walk(ast.parse(file.read_bytes())):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            whole = (
-                importlib.util.resolve_name("." * node.level + (node.module or ""), package or None)
-                if node.level
-                else node.module or ""
-            )
-            names |= {whole, *(f"{whole}.{alias.name}" for alias in node.names)}
-    return {
-        ".".join(parts[: i + 1])
-        for parts in (name.split(".") for name in names)
-        for i in range(len(parts))
-    }
-
-
-def _installed(file: Path) -> bool:
-    places = {
-        Path(sysconfig.get_path(name)).resolve()
-        for name in ("stdlib", "platstdlib", "purelib", "platlib")
-    }
-    return any(place in file.parents for place in places)

@@ -42,7 +42,7 @@ def blocks(rows: int, columns: int, device: str = "cpu") -> list[slice]:
 def on_device(images: np.ndarray, device: str) -> np.ndarray | torch.Tensor:
     """Put the images (M, D) on a GPU, where they take less than a quarter of it.
 
-    Of its free memory; else as they are.
+    It is a quarter of the free memory; else they stay as they are.
     """
     import torch
 
@@ -53,5 +53,5 @@ def on_device(images: np.ndarray, device: str) -> np.ndarray | torch.Tensor:
 
 
 def sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Send a small tensor of the CPU to the device; a training step does not wait for it."""
+    """Send a small tensor, of any shape, to the device; a training step does not wait for it."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor

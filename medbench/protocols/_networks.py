@@ -83,6 +83,8 @@ def batches(n: int, batch: int, steps: int, generator: torch.Generator) -> Itera
     """Yield `steps` index arrays into n examples.
 
     All of them, or `batch` without replacement until too few are left.
+
+    Each is (batch,) int64.
     """
     import torch
 

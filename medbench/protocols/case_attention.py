@@ -114,6 +114,8 @@ def case_attention(
     """Scores of every target, draw after draw.
 
     See `Protocol`. Raises UserError on features that are not finite.
+
+    draws: (n,) int64 each, of cases.
     """
     check_finite(
         {"training": train.features, **{name: bags.images for name, bags in targets.items()}}

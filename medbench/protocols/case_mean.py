@@ -26,6 +26,8 @@ def case_mean(
     """Scores of every target, draw after draw.
 
     See `Protocol`. Raises UserError on features that are not finite.
+
+    draws: (n,) int64 each, of cases.
     """
     assert train.case is not None, "a protocol that judges cases is told of them"
     means = replace(train, features=_means(Bags(train.features, train.case)), case=None)

@@ -54,6 +54,8 @@ def fitted(
     """Train on the i-th of the draws that `train` is for, inside the loop's `settings_of`.
 
     chosen: rank and rate, where they need not be searched.
+
+    draw: (n,) int64, its places in the pool.
     """
     from medbench.models.finetune.tuned import tuned
 

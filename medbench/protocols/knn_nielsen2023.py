@@ -28,6 +28,8 @@ def knn_nielsen2023(
     """Scores of every target, draw after draw.
 
     See `Protocol`. Raises UserError on features that are not finite.
+
+    targets: name -> (M, D). draws: (n,) int64 each.
     """
     import numpy as np
     from sklearn.neighbors import KNeighborsClassifier

@@ -85,6 +85,8 @@ def fitted(train: Train, draws: Sequence[np.ndarray]) -> Iterator[tuple[Model, H
     """Yield what `evaluate` scores with, and the held-out probabilities, draw after draw.
 
     Raises UserError for features that are not finite.
+
+    draws: (n,) int64 each.
     """
     import torch
 
@@ -189,7 +191,9 @@ def learn_with_folds(
 ) -> tuple[Model, list[tuple[np.ndarray, np.ndarray, Model]]]:
     """Learn as this protocol does, and return its folds, too.
 
-    Of each its training and held-out positions and the model by which the penalty was chosen.
+    A fold is its training and held-out positions and the model by which the penalty was chosen.
+
+    features: (N, D). labels: (N,) int, or (N, C) float with NaN. groups: (N,).
     """
     import numpy as np
 

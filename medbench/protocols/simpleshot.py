@@ -70,6 +70,8 @@ def simpleshot(
     """Scores of every target, draw after draw.
 
     See `Protocol`. Raises UserError on features that are not finite.
+
+    targets: name -> (M, D). draws: (n,) int64 each.
     """
     check_finite({"training": train.features, **targets})
     shift = train.features.mean(0, dtype="float64")
@@ -167,7 +169,7 @@ def _shifted(features: np.ndarray, shift: np.ndarray, device: str) -> torch.Tens
 def _squared_length(images: torch.Tensor, mean: torch.Tensor, shift: np.ndarray) -> torch.Tensor:
     """Return what a distance from the centre is held against: (N,).
 
-    Of images (N, D) and their centre, both shifted.
+    The images are (N, D) and their centre (D,), both shifted.
     """
     return images.square().sum(1) + mean.square().sum() + float(shift @ shift)
 

@@ -142,6 +142,8 @@ def logreg_fitted(train: Train, draws: Sequence[np.ndarray]) -> Iterator[Classif
     """Yield what `logreg` scores with, draw after draw.
 
     Raises UserError on features that are not finite.
+
+    draws: (n,) int64 each.
     """
     return _fitted(train, draws, regression, LOGREG_ARGUMENTS, calibrate=False)
 
@@ -150,6 +152,8 @@ def svm_fitted(train: Train, draws: Sequence[np.ndarray]) -> Iterator[Classifier
     """Yield what `svm` scores with, draw after draw.
 
     Raises UserError on features that are not finite.
+
+    draws: (n,) int64 each.
     """
     return _fitted(train, draws, support_vectors, SVM_ARGUMENTS, calibrate=True)
 
@@ -356,6 +360,8 @@ def fitted(model: Any, images: np.ndarray, labels: np.ndarray) -> Any:
     """Fit the model and return it.
 
     Many classes of few images are no regression, as scikit-learn suspects aloud above 20 images.
+
+    images: (n, D). labels: (n,).
     """
     with warnings.catch_warnings():
         warnings.filterwarnings(

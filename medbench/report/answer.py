@@ -259,7 +259,7 @@ def _nearest(
 ) -> tuple[LeaderboardEntry, Bottleneck] | None:
     """Return the line, not significantly worse than the best, that needs least more to be so.
 
-    And what limits it. ties: with their `sources`.
+    The second value is what limits it. ties: with their `sources`.
     """
     found = []
     for line, chance in ties.items():
@@ -273,7 +273,7 @@ def _nearest(
 def sources(found: PairedLines, lines: Sequence[LeaderboardEntry], a: int, b: int) -> list[Source]:
     """Return where the chance of the difference of two of the lines comes from.
 
-    And how many there are of each source.
+    Also says how many there are of each source.
     """
     both = lines[a], lines[b]
     draws = [{planned.cell.seed for planned in line.planned} for line in both]

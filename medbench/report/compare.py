@@ -35,6 +35,7 @@ from medbench.report.leaderboard import (
 )
 from medbench.report.leaderboard import only as picks
 from medbench.report.model_choice import other_start
+from medbench.report.table_records import note_records
 from medbench.run.store import Store
 from medbench.schema import Note, ProgressCallback, Row, UserError
 from medbench.stats import metrics, number_format
@@ -102,28 +103,24 @@ def sentences(
     every = standing(picks(leaderboards(*stores), only) if only else leaderboards(*stores))
     known_metric(every, metric)
     said = answers(every, metric)
-    for board in every:
+    for board, answer in zip(every, list(said), strict=True):
         shown = board.shown(metric)
         group = board.about["groups"] or "image"
         short = pairs(board, shown) > MOST and not every_pair
         found = compare(board, shown, margin, n_permutations, family=family)
-        if judged is not None:
-            judged += [_record(board, shown, family, pair) for pair in found]
+        limits = [
+            *picked(board),
+            *(mark for mark in board.about["marks"] if mark.kind in LOUD),
+            *external(board),
+            *class_notes(board, metric),
+            *(Note("remark", line) for line in other_start(board, shown)),
+        ]
         lower = (
             "; sign reversed, so that + is better" if not METRICS[shown].higher_is_better else ""
         )
         said += [
             f"{board.title}: {shown}, margin {margin:g}{lower}",
-            *(
-                f"  {line}"
-                for line in [
-                    *picked(board),
-                    *(mark for mark in board.about["marks"] if mark.kind in LOUD),
-                    *external(board),
-                    *class_notes(board, metric),
-                    *other_start(board, shown),
-                ]
-            ),
+            *(f"  {line}" for line in limits),
             f"  Family: {family.words}. The 95 % intervals are for each difference alone."
             if found
             else "  No two finished lines have equal labels: nothing to compare. Next: medbench run with another method, into the same folder",
@@ -140,9 +137,11 @@ def sentences(
                 else f" Permuted over {group}s: p {stats.format_p(pair.p_permuted)} (uncorrected)."
             )
             first, second = names(board, pair.first, pair.second)
-            said.append(
-                f"  {pair.first.cell.labels}: {pair.verdict.sentence(first, second, group)}{alone(pair)}{beside}"
-            )
+            sentence = f"{pair.first.cell.labels}: {pair.verdict.sentence(first, second, group)}{alone(pair)}{beside}"
+            said.append(f"  {sentence}")
+            if judged is not None:
+                words = {"sentence": sentence, "notes": note_records(limits), "answer": answer}
+                judged.append({**_record(board, shown, family, pair), **words})
         said += [
             f"  {line}"
             for line in label_savings(

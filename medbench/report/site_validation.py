@@ -143,16 +143,20 @@ class Answers(Protocol):
     """What a model said of a user's images (`models.exported.labelled.Answered`)."""
 
     @property
-    def probabilities(self) -> np.ndarray: ...
+    def probabilities(self) -> np.ndarray:
+        """(M, C) in [0, 1]."""
 
     @property
-    def decisions(self) -> np.ndarray: ...
+    def decisions(self) -> np.ndarray:
+        """(M,), or (M, C) of 0 and 1."""
 
     @property
-    def labels(self) -> np.ndarray: ...
+    def labels(self) -> np.ndarray:
+        """(M,) int, or (M, C) float with NaN."""
 
     @property
-    def groups(self) -> np.ndarray: ...
+    def groups(self) -> np.ndarray:
+        """(M,), whose images are drawn together."""
 
 
 def of_answers(
@@ -248,7 +252,7 @@ def validate(
 def _right(answers: LinePredictions, name: str, point: str) -> Numbers:
     """Return the threshold that has the share of a point on these images.
 
-    And the 95 % of it over resampled groups.
+    Also returns its 95 % interval over resampled groups.
     """
     rule, _, text = point.partition("-")
     choose = least_for_sensitivity if rule == "sensitivity" else above_for_specificity

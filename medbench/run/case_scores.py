@@ -1,6 +1,6 @@
 """What a protocol answers of the examples that are scored.
 
-Of images as it is; of cases all images together, or the mean of its images' scores.
+For images as it is; for cases all images together, or the mean of its images' scores.
 
 A protocol that judges cases gets their images. Any other learns from each image of a labelled case
 with the case's label, and scores each image; a case's probability is the mean of its images', and

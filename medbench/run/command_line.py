@@ -18,7 +18,7 @@ _DEFAULT = Grid()
 def command(grid: Grid) -> str:
     """`medbench run --task derm ...`: tasks, labels and seeds, then what differs from the default.
 
-    Of a path the last name stays.
+    A path is shown by its last name.
 
     >>> command(Grid(tasks=("folder:/home/ann/moles",), methods=("given",), weights="/home/ann/best.pth", data="/data"))
     'medbench run --task folder:moles --labels 1,10,100 --seeds auto --methods given --weights

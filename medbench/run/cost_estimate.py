@@ -129,7 +129,7 @@ def _lacking(
 class Tried:
     """Seconds of cells that no row tells of, see `trial_fits`.
 
-    Of units that differ in weights alone one is tried.
+    Where units differ in weights alone, one is tried.
     """
 
     def __init__(self, plan: Plan, store: Store, device: str, speeds: Speeds):

@@ -83,7 +83,7 @@ def _data(task: Task, grid: Grid, cache_dir: Path, say: Callable[[str], None]) -
 def _weights(method: Method, encoder: Encoder, grid: Grid, cache_dir: Path) -> Iterator[Weights]:
     """Give the weights that a method starts from with an encoder.
 
-    Of a fusion, those of its members.
+    For a fusion, those of its members.
     """
     if method.fusion:
         for member in method.fusion.members:

@@ -152,6 +152,8 @@ def training_of(
     """Return what the protocol may learn from, of images.
 
     See `case_scores` for cases.
+
+    arrays: of each member (N, D), or pixels (N, S, S, 3).
     """
     data, pool = unit.data, unit.data.pool
     return Train(

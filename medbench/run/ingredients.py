@@ -31,10 +31,10 @@ def ingredients(unit: Unit, protocol: Protocol) -> dict[str, Any]:
     return {
         "code": list(FROZEN),
         "data": unit.data.identity,
-        "method": [method.version, dict(method.settings), unit.weights.identity],
+        "method": [method.stated_version, dict(method.settings), unit.weights.identity],
         "encoder": unit.encoder.identity(),
         "protocol": [
-            protocol.version,
+            protocol.stated_version,
             dict(protocol.settings),
             unit.data.task.modality if protocol.needs == "images" else "",
         ],

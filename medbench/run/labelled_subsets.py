@@ -109,6 +109,8 @@ def shares_said(
     """Say what the percentages hold of each class beside their share of the images.
 
     subsets: as of `labelled_subsets`.
+
+    Each subset is (n,) int64 into the pool.
     """
     classes, labels = data.task.classes, data.examples["train"].split.labels
     drawn: dict[str, list[Held]] = {}
@@ -132,6 +134,8 @@ def whole_said(
     """Say which budgets ask for more than there is, so that they come to all images.
 
     subsets: as of `labelled_subsets`.
+
+    Each subset is (n,) int64 into the pool.
     """
     there = {budget for budget, _ in subsets}
     more = [str(budget) for budget in budgets if budget not in there and budget != ALL]

@@ -16,7 +16,7 @@ from medbench.run.store import Damaged, NoPredictions, Store
 from medbench.schema import PlanFile, Row, UserError, fingerprint
 from medbench.stats import splits
 from medbench.stats.array_sketch import distance, sketch
-from medbench.stats.metrics import METRICS
+from medbench.stats.metrics import metric
 from medbench.system import atomic_write
 
 _ROUNDING = 1e-5  # of float32, in which scores are saved
@@ -146,7 +146,7 @@ def _are_its_own(arrays: Mapping[str, np.ndarray], row: Row) -> bool:
     return len(names) == len(arrays["resamples"]) and all(
         _is_among(values, row.metrics[name]["value"])
         for name, values in zip(names, arrays["resamples"], strict=True)
-        if name in row.metrics and not METRICS[name].grows_by_chance
+        if name in row.metrics and not metric(name).grows_by_chance
     )
 
 

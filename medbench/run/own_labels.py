@@ -69,10 +69,10 @@ def own_curves(
 ) -> OwnCurves:
     """Measure the learning curves of a grid's lines inside the images of its one task.
 
-    Of its methods, encoders and protocols. Every image of the task is labelled, whatever part it
-    stands in. metric: None: the task's primary one. progress(stage, done, total): called while it
-    works. Raises UserError for everything that `run.plan` refuses, and for what has no features,
-    too few images, or no class that can be held out.
+    The lines are its methods, encoders and protocols. Every image of the task is labelled, whatever
+    part it stands in. metric: None: the task's primary one. progress(stage, done, total): called
+    while it works. Raises UserError for everything that `run.plan` refuses, and for what has no
+    features, too few images, or no class that can be held out.
     """
     devices.check_device(device, grid.precision)
     _check_protocols(grid.protocols)
@@ -173,7 +173,7 @@ def curve_inside(
 ) -> tuple[ScoredCurve, np.ndarray]:
     """Measure the curve of labelled images with features (N, D), by cross-validation.
 
-    And the last score on resamples of their groups, (R,).
+    Also returns the last score on resamples of their groups, (R,).
     """
     fold = splits.held_out_fold(images.labels, images.groups, divided=True)
     count = [1 if parse_budget(share) == ALL else draws for share in SHARES]
@@ -229,7 +229,7 @@ def auc_within_folds(
 ) -> Any:
     """Compute the AUC of `metrics.score` over pairs of images that one model scored.
 
-    Of each class, all such pairs count once; then the mean over classes.
+    In each class, all such pairs count once; then the mean over classes.
 
     Pairs across folds compare two models. Each knows a little less of the class that its fold holds
     more of, so that they stand in the wrong order: on 60 images of HAM10000 the AUC of all pairs

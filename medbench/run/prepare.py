@@ -195,7 +195,7 @@ def unit_features(
 ) -> tuple[features.Features, ...]:
     """Return the frozen features of a unit whose weights are on disk.
 
-    Of each member, for a fusion. target: of that set's images, not of the task's.
+    For a fusion, of each member. target: of that set's images, not of the task's.
     """
     if unit.members:
         return tuple(
@@ -240,7 +240,7 @@ def unit_encoder(unit: Unit, encoder: Encoder, weights: Weights) -> torch.nn.Mod
 def have_features(plan: Plan, unit: Unit, device: str, target: EvaluationSet | None = None) -> bool:
     """Return whether a unit's features were given, or lie in the cache.
 
-    Of the target's images, where one is given.
+    These are of the target's images, where one is given.
     """
     if unit.members:
         return all(have_features(plan, member, device, target) for member in unit.members)
@@ -273,7 +273,7 @@ def features_key(unit: Unit, device: str, target: EvaluationSet | None = None) -
 def network(unit: Unit) -> Network:
     """Return what training end to end needs of a unit whose weights are on disk.
 
-    Of a fusion, its members side by side with its own head.
+    For a fusion, its members stand side by side with its own head.
     """
     encoder, modality = unit.encoder, unit.data.task.modality
     if not unit.members:

@@ -145,8 +145,8 @@ def _changed(file: Path) -> float:
 def working(folder: Path) -> list[Working]:
     """Return the workers that are alive.
 
-    Of one whose lock cannot be asked for from here, by its signs of life. What dead ones left is
-    removed.
+    One whose lock cannot be asked for from here is judged by its signs of life. What dead ones left
+    is removed.
     """
     found = []
     for file in sorted((folder / ".workers").glob("*.json")):

@@ -261,7 +261,10 @@ def _tuned(
 
 
 def apart_from(found: np.ndarray, saved: np.ndarray) -> float:
-    """Return the largest difference of a probability."""
+    """Return the largest difference of a probability.
+
+    found, saved: (M, C).
+    """
     if found.shape != saved.shape:
         return float("inf")
     return float(np.abs(found.astype(float) - saved).max())

@@ -108,6 +108,8 @@ def fused_head(
     """Train a fusion's own head over frozen members, for the first draw that `train` is for.
 
     Its scores of the features `target` are made on the device, as the run made them.
+
+    draw: (n,) int64. target: (M, D), the members' features side by side.
     """
     from medbench.models.fusion.draw_state import score_target
     from medbench.models.fusion.loop import fitted, pool_of

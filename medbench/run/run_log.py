@@ -1,6 +1,6 @@
 """run.log: what was done when.
 
-And the whole traceback of a cell that failed, in a file beside the rows.
+It also holds the whole traceback of a cell that failed, in a file beside the rows.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ log = logging.getLogger("medbench")
 class _PlainFormatter(logging.Formatter):
     """Names of images and classes give no order to the terminal that shows the file.
 
-    And begin no line of their own.
+    They begin no line of their own.
     """
 
     def formatMessage(self, record: logging.LogRecord) -> str:
@@ -48,7 +48,7 @@ class _LogFile(logging.FileHandler):
 def log_file(file: Path) -> Iterator[None]:
     """Write what is logged inside to the file, too.
 
-    But for what another process has written there and told.
+    Leaves out what another process has written there and told.
     """
     handler = _LogFile(file, encoding="utf-8", delay=True)
     handler.setFormatter(_PlainFormatter("%(asctime)s %(process)d %(levelname)s %(message)s"))

@@ -62,7 +62,10 @@ def check_scores(arrays: Arrays) -> None:
 
 
 def check_resamples(values: np.ndarray | None) -> None:
-    """Raise ValueError for other than numbers, a row per metric."""
+    """Raise ValueError for other than numbers, a row per metric.
+
+    values: (metrics, R) float.
+    """
     _check({} if values is None else {"resamples": values}, "resamples", 2, "f")
 
 

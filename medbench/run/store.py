@@ -215,6 +215,8 @@ class Store(StoredResults):
         False if another run was faster: its scores and its row stay.
 
         The scores are on the disk before the folder is locked: many processes wait for that lock.
+
+        arrays: as `StoredResults.scores` returns them.
         """
         content = fast_npz.dumped(arrays)
         with (

@@ -129,8 +129,9 @@ class StoredResults:
     ) -> list[OlderRows]:
         """Return rows of planned cells that were made otherwise than the plan asks.
 
-        By what differs; () where a row or a plan is too old to say. plan, rows: the folder's own
-        where they are not at hand. A cell that has a row of its own fingerprint is not counted.
+        They are counted by what differs; () where a row or a plan is too old to say. plan, rows:
+        the folder's own where they are not at hand. A cell that has a row of its own fingerprint is
+        not counted.
         """
         plan, rows = plan or self.plan(), self.rows() if rows is None else rows
         lacking = {entry.cell: entry for entry in plan.cells if entry.fingerprint not in rows}
@@ -237,7 +238,10 @@ class StoredResults:
         return arrays
 
     def arrays(self, row: Row) -> dict[str, np.ndarray]:
-        """Return all that is kept of a row: `scores`, or its resamples alone."""
+        """Return all that is kept of a row: `scores`, or its resamples alone.
+
+        Resamples are (metrics, R) float32.
+        """
         file = self.folder / scores_file(row.fingerprint)
         with _reading(file, _SCORES_AGAIN):
             return fast_npz.arrays(file)
@@ -279,6 +283,8 @@ class StoredResults:
 
         Bags, and meta_COLUMN for each column of its metadata, are there where they were saved
         (older folders have neither). Raises UserError where it is not there.
+
+        Each is (M,), but labels of a multi-label task, (M, C).
         """
         place = self._target_file(name)
         try:

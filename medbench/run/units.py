@@ -181,7 +181,7 @@ def _pretrained(
             pretrain.VERSION,
             1,
             method.name.partition(":")[0],
-            method.version,
+            method.stated_version,
             grid.precision,
         ],  # its views stand in the recipes
         [start.identity, replace(encoder, readout="pool").identity(), pretrain_seed],
@@ -226,7 +226,7 @@ def _fused(
             m.method.name,
             m.encoder.identity(),
             m.weights.identity,
-            *([m.method.version] if m.method.version > 1 else []),
+            *([m.method.stated_version] if m.method.stated_version != 1 else []),
         ]
         for m in members
     ]

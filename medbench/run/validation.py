@@ -37,6 +37,7 @@ from medbench.schema import (
     user_path,
 )
 from medbench.schema.methods import BUDGETS, FEWEST_VIEWS, MOST_VIEWS, stated_views
+from medbench.stats.added_metrics import try_added
 from medbench.system.precision import PRECISIONS
 
 _KINDS = {
@@ -347,6 +348,7 @@ def _tasks(grid: Grid, protocols: Sequence[Protocol]) -> list[Task]:
     for name in _distinct("task", grid.tasks):
         task = registry.task(name, **grid.reading)
         _check_protocols(task, protocols)
+        try_added(task.kind)
         if task.name in (other.name for other in found):
             raise UserError(
                 f"Two tasks of this run are called '{task.name}'.",

@@ -70,7 +70,7 @@ class UserError(Exception):
 def _shortened(text: str) -> str:
     """Shorten a text that nobody reads to its end.
 
-    And take out the middle of a word that no path or name is as long as.
+    Also takes out the middle of a word that no path or name is as long as.
     """
     text = _WORD.sub(lambda word: f"{word[0][:80]}...{word[0][-20:]}", text)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 500]} ... {text[-500:]}"

@@ -43,7 +43,7 @@ def raised(touched: Mapping[str, int]) -> list[dict[str, int]]:
 def later(default: Any) -> Any:
     """Declare a field that was added after the first committed rows: see `stated`.
 
-    Of `Cell`, `Encoder`, `Recipe` or `Crop`.
+    It is a field of `Cell`, `Encoder`, `Recipe` or `Crop`.
     """
     return field(default=default, metadata={"later": True})
 

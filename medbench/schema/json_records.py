@@ -1,6 +1,6 @@
 """What a JSON record of a file that people copy, edit and merge must hold.
 
-And the checksum at its end.
+It has a checksum at its end.
 """
 
 from __future__ import annotations

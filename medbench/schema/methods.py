@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from medbench.schema.grid import fingerprint
 from medbench.schema.ingredients import later, stated
+from medbench.schema.own_code import stated_version
 from medbench.schema.protocols import Scores, Train
 from medbench.schema.split import Split
 
@@ -213,6 +214,13 @@ class Method:
     encoders: tuple[str, ...] = ("timm",)  # the kinds of encoder it can serve
     citation: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
+    # hash of the file that holds it, where medbench does not ship it; the registry fills it in
+    code: str = ""
+
+    @property
+    def stated_version(self) -> int | str:
+        """What its identity says of it: the version, and the code of a user's own file."""
+        return stated_version(self.version, self.code)
 
     @property
     def own_head(self) -> bool:
@@ -224,12 +232,12 @@ class Method:
 class Fusion:
     """A method that joins the frozen features of several others.
 
-    By a trained head (Truong et al. 2021) or side by side. choose("swav+dino") -> the same method
-    with other members; raises UserError. evaluate: as a protocol's, for the protocol `linear`;
-    `Train.widths` says which columns are whose. None: every protocol judges the columns of all
-    members as it judges those of one encoder. head(widths, outputs) -> nn.Module, (B, sum(widths))
-    -> (B, outputs): what `finetune` trains together with the members. None: a linear layer, as for
-    one encoder.
+    It joins them by a trained head (Truong et al. 2021) or side by side. choose("swav+dino") -> the
+    same method with other members; raises UserError. evaluate: as a protocol's, for the protocol
+    `linear`; `Train.widths` says which columns are whose. None: every protocol judges the columns
+    of all members as it judges those of one encoder. head(widths, outputs) -> nn.Module, (B,
+    sum(widths)) -> (B, outputs): what `finetune` trains together with the members. None: a linear
+    layer, as for one encoder.
     """
 
     members: tuple[Member, ...]

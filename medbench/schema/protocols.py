@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from medbench.schema.own_code import stated_version
 from medbench.schema.tasks import Kind
 
 if TYPE_CHECKING:
@@ -170,3 +171,10 @@ class Protocol:
     divides: bool = True  # is the labelled subset divided, into folds or by holding images out?
     passes: Callable[[int], tuple[float, float]] | None = None
     trial: Callable[[Network, Kind, int, str], float] | None = None
+    # hash of the file that holds it, where medbench does not ship it; the registry fills it in
+    code: str = ""
+
+    @property
+    def stated_version(self) -> int | str:
+        """What its identity says of it: the version, and the code of a user's own file."""
+        return stated_version(self.version, self.code)

@@ -1,16 +1,36 @@
 """Finds what can be named: walks a folder and collects its constants.
 
-Adding a task, a method or a protocol is adding one file.
+Adding a task, a method or a protocol is adding one file. The code of a file that medbench does not
+ship is part of the identity of its entries, so that an edit makes new features and rows.
 """
 
 from __future__ import annotations
 
+import ast
 import importlib
 import pkgutil
+from collections import Counter
+from dataclasses import replace
 from functools import cache
-from typing import Any
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
 
 from medbench.schema import Method, Protocol, Task, TaskFamily, UserError, user_path
+from medbench.schema.own_code import code_hash, imported
+
+#: The files that medbench ships. Their entries are known by their versions, which a test compares
+#: with the code (`tests/test_versions.py`). A new entry that is to be shipped is named here with
+#: its first committed rows; until then its code is part of its identity.
+SHIPPED = {
+    "tasks": "chexpert derm endoscopy folder isic2019 lymph marrow medmnist nih14 pad_ufes phantoms "
+    "pneumonia retina scin",
+    "methods": "barlow byol concat dino dvme lejepa mae micle mocov3 random_init simclr supervised "
+    "supervised_adapted_bn swav user_supplied vicreg",
+    "protocols": "case_attention case_mean finetune knn knn_nielsen2023 linear lora mlp simpleshot "
+    "svm_logreg",
+}
+Entry = TypeVar("Entry", Task, TaskFamily, Method, Protocol)
 
 
 def tasks() -> dict[str, Task]:
@@ -39,7 +59,8 @@ def task(name: str, **reading: Any) -> Task:
     reading = {option: value for option, value in reading.items() if value}
     head, colon, argument = name.partition(":")
     if colon and head in families():
-        return families()[head].open(argument, **reading)
+        family = families()[head]
+        return _by_code(family.open(argument, **reading), family.code)
     if name in tasks():
         if reading:
             what = f"--{next(iter(reading))} describes a folder of your own; task '{name}' is what it is."
@@ -67,7 +88,7 @@ def method(name: str) -> Method:
         return methods()[name]
     entry = methods().get(head) if colon else None
     if entry and entry.augmented:
-        return entry.augmented(entry, members)
+        return _by_code(entry.augmented(entry, members), entry.code)
     fusion = entry.fusion if entry else None
     if fusion:
         chosen = fusion.choose(members)
@@ -78,7 +99,8 @@ def method(name: str) -> Method:
                     f"'{member.method}' cannot be a member of '{head}': it is a fusion itself.",
                     then="medbench list methods",
                 )
-        return chosen
+        assert entry is not None
+        return _by_code(chosen, entry.code)
     raise _unknown("method", name, list(methods()))
 
 
@@ -89,20 +111,73 @@ def protocol(name: str) -> Protocol:
     raise _unknown("protocol", name, list(protocols()))
 
 
+def module_of(folder: str, name: str) -> ModuleType:
+    """Return the module of `tasks`, `methods` or `protocols` that defines the entry of that name.
+
+    Raises LookupError.
+    """
+    for module, value in _constants(folder):
+        if value.name == name:
+            return module
+    raise LookupError(name)
+
+
 @cache
 def _collect(folder: str, type_: type[Any]) -> dict[str, Any]:
-    package = importlib.import_module(f"medbench.{folder}")
     found: dict[str, Any] = {}
+    for module, value in _constants(folder):
+        if isinstance(value, type_):
+            if value.name in found:
+                raise ValueError(
+                    f"{module.__name__} defines a second {type_.__name__.lower()} named '{value.name}'"
+                )
+            found[value.name] = _by_code(value, _code(folder, module))
+    return found
+
+
+def _constants(folder: str) -> list[tuple[ModuleType, Any]]:
+    """List each entry once, with the module that defines it, not one that imports it."""
+    package = importlib.import_module(f"medbench.{folder}")
+    named = []
     for info in sorted(pkgutil.iter_modules(package.__path__), key=lambda info: info.name):
         if info.name.startswith("_"):  # a helper of the entries
             continue
         module = importlib.import_module(f"{package.__name__}.{info.name}")
-        for value in vars(module).values():
-            if isinstance(value, type_) and found.setdefault(value.name, value) is not value:
-                raise ValueError(
-                    f"{module.__name__} defines a second {type_.__name__.lower()} named '{value.name}'"
-                )
-    return found
+        named += [
+            (module, name, value)
+            for name, value in vars(module).items()
+            if isinstance(value, Task | TaskFamily | Method | Protocol)
+        ]
+    times = Counter(id(value) for _, _, value in named)
+    defined: dict[int, tuple[ModuleType, Any]] = {}
+    for module, name, value in named:
+        if times[id(value)] == 1 or name not in _imports(module):
+            defined.setdefault(id(value), (module, value))
+    return list(defined.values())
+
+
+def _imports(module: ModuleType) -> set[str]:
+    """Names that a module's import statements bind."""
+    tree = ast.parse(Path(str(module.__file__)).read_bytes())
+    statements = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    return {alias.asname or alias.name for node in statements for alias in node.names}
+
+
+def _code(folder: str, module: ModuleType) -> str:
+    """Hash the code of a file that medbench does not ship, and of what it imports; else ""."""
+    package, _, name = module.__name__.rpartition(".")
+    if name in SHIPPED[folder].split():
+        return ""
+    file = Path(str(module.__file__))
+    inside = module.__name__ if file.name == "__init__.py" else package
+    beside = sorted(set(file.parent.glob("*.py")) - {file}) if inside != package else []
+    entries = tuple(f"medbench.{kind}." for kind in SHIPPED)
+    return code_hash([file, *beside, *imported(file, inside, entries)])[:16]
+
+
+def _by_code(entry: Entry, code: str) -> Entry:
+    """Make the hash of its file a part of an entry's identity."""
+    return replace(entry, code=code) if code else entry
 
 
 def _unknown(what: str, name: str, allowed: list[str]) -> UserError:

@@ -108,8 +108,8 @@ def _written(number: str) -> str:
 def alike(names: Iterable[str]) -> list[tuple[str, str]]:
     """Return pairs of different names that are one by `spelling`.
 
-    Or that differ in zeros before a number alone (`P007`, `P7`). Names of one length do not count
-    as padded: hashes (`a01b1`, `a1b01`) are not.
+    Names that differ in zeros before a number alone (`P007`, `P7`). Names of one length do not
+    count as padded: hashes (`a01b1`, `a1b01`) are not.
 
     >>> alike(["7", "P7", "007", "P007", "8"])
     [('007', '7'), ('P007', 'P7')]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from medbench.schema.notes import Mark
+from medbench.schema.own_code import stated_version
 from medbench.schema.split import Split, Unlabelled
 
 Kind = Literal["binary", "multiclass", "ordinal", "multilabel"]
@@ -159,6 +160,13 @@ class Task:
     # by the name of the task whose images they are
     shifts: Mapping[str, Shift] = field(default_factory=dict)
     unlabelled: Unlabelled | None = None  # that lie beside its labelled ones
+    # hash of the file that holds it, where medbench does not ship it; the registry fills it in
+    code: str = ""
+
+    @property
+    def stated_version(self) -> int | str:
+        """What its identity says of it: the version, and the code of a user's own file."""
+        return stated_version(self.version, self.code)
 
     @property
     def metric(self) -> str:
@@ -180,3 +188,4 @@ class TaskFamily:
     usage: str
     title: str
     open: Callable[..., Task]
+    code: str = ""  # as of a task

@@ -67,7 +67,7 @@ def label_cases(labels: np.ndarray, case: np.ndarray, rule: CaseRule) -> CaseLab
 def _extremes(labels: np.ndarray, case: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the lowest and the highest label among the images of each case.
 
-    Of a label that no image knows, inf and -inf.
+    For a label that no image knows, inf and -inf.
     """
     n = case.max() + 1
     ends = (np.inf, -np.inf) if labels.ndim == 2 else (labels.max(), labels.min())

@@ -187,7 +187,7 @@ class Estimate:
 def beyond(gap: np.ndarray, variance: np.ndarray, df: np.ndarray) -> np.ndarray:
     """Return the one-sided p at which the interval's half width is `gap` (L,) >= 0.
 
-    Of several sources of chance: variances > 0 and degrees of freedom (P, L).
+    There are several sources of chance: variances > 0 and degrees of freedom (P, L).
     """
     from scipy.special import stdtr, stdtrit
 
@@ -312,7 +312,8 @@ def _by_seeds(
 ) -> tuple[int, dict[_Seeds, tuple[np.ndarray, np.ndarray]]]:
     """How many groups the terms' one test set has.
 
-    And of each source of chance and its seeds the weighted sums, plain and on resamples.
+    Also returns, for each source of chance and its seeds, the weighted sums, plain and on
+    resamples.
     """
     shapes = {(sample.resamples.shape[1], sample.groups) for _, sample in terms}
     if len(shapes) != 1:

@@ -172,7 +172,7 @@ def of_biased_means(
     """Return the intervals of `of_means` for numbers >= 0 that chance makes larger, as an ECE.
 
     A resample doubles the chance that a value holds, and all percentiles may lie above the value
-    (Roelofs et al. 2022, arXiv:2012.08668).
+    (Roelofs et al. 2022, arXiv:2012.08668). Arguments have its shapes: as `of_means` takes them.
 
     What chance adds to the square is nearly a number, and a resample adds it once more, so that
     their difference is free of it. Hence the basic interval of the square (Davison & Hinkley 1997,

@@ -130,7 +130,7 @@ def area(curve: Sequence[tuple[float, Sample]]) -> Estimate:
 def _weights_between(points: Sequence[tuple[float, Sample]], where: np.ndarray) -> np.ndarray:
     """Return the weight of each of B points in the curve's value at `where`: (L, B + 1).
 
-    And -1 for a reference.
+    The last is -1, for a reference.
     """
     at = np.log([n for n, _ in points])
     return np.column_stack(

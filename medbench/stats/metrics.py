@@ -9,13 +9,18 @@ here draws a random number.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from medbench.schema import Kind
+from medbench.schema import Kind, UserError, written_by
+from medbench.schema.errors import place_of
+from medbench.schema.own_code import code_hash, imported
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,43 @@ class Metric:
     of_counts: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray] | None = None
 
     @property
+    def code(self) -> str:
+        """Hash (16 digits) of the file that computes an added metric; "" of medbench's own.
+
+        A row keeps it, so that a table sees that a row's value is another definition's.
+        """
+        return _code_behind(self.of_counts) if self.of_counts else ""
+
+    def counted(self, hits: np.ndarray, support: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+        """Return (r,) float64 of an added metric from counts (Q, K, r), as `of_counts` takes them.
+
+        Raises UserError with file and line where that function fails or gives anything else.
+        """
+        assert self.of_counts, "medbench's own metrics are computed by `score`"
+        r = hits.shape[-1]
+        with written_by(self.of_counts, f"metric '{self.name}'"):
+            given = self.of_counts(hits, support, predicted)
+        values = np.asarray(given) if isinstance(given, np.ndarray | np.generic | float) else None
+        wrong = (
+            type(given).__name__
+            if values is None
+            else f"{values.shape} of {values.dtype}"
+            if values.shape != (r,) or values.dtype.kind not in "fiub"
+            else self._beyond(values)
+        )
+        if wrong:
+            raise UserError(
+                f"{place_of(self.of_counts)}: metric '{self.name}' gave {wrong} for {r} resamples.",
+                allowed=[f"({r},) floats from {self.low:g} to {self.high:g}, NaN where undefined"],
+                then="fix that file",
+            )
+        return np.asarray(values, float)
+
+    def _beyond(self, values: np.ndarray) -> str:
+        beyond = values[(values < self.low - _ROUNDING) | (values > self.high + _ROUNDING)]
+        return f"{beyond[0]:g}" if len(beyond) else ""
+
+    @property
     def range(self) -> tuple[float, float]:
         """(low, high), which an interval does not leave."""
         return self.low, self.high
@@ -50,6 +92,12 @@ class Metric:
     def sign(self) -> float:
         """1, or -1 where lower is better."""
         return 1.0 if self.higher_is_better else -1.0
+
+
+@cache
+def _code_behind(function: Callable[..., np.ndarray]) -> str:
+    file = Path(inspect.getsourcefile(function) or __file__)
+    return code_hash([file, *imported(file)])[:16]
 
 
 _ALL = (
@@ -68,13 +116,14 @@ ECE_BINS = 15
 #: Elements of one chunk of weights. The cumulative sums of a chunk of this size stay in the
 #: second-level cache.
 _CHUNK = 200_000
+_ROUNDING = 1e-9  # by which an added metric may leave its range
 _NARROWEST = 40  # columns; below this numpy's cost a row outweighs the cache
 
 
 def metric(name: str) -> Metric:
     """Return the metric of that name.
 
-    Of an unknown one, as in rows of a newer medbench or of `clinical`'s calibration, its name
+    For an unknown one, as in rows of a newer medbench or of `clinical`'s calibration, its name
     alone.
     """
     return METRICS.get(name) or Metric(name, name)
@@ -85,7 +134,7 @@ def metric_names(kind: Kind) -> tuple[str, ...]:
 
     Weighted kappa needs classes in an order.
 
-    >>> metric_names("binary")
+    >>> metric_names("binary")[:6]
     ('accuracy', 'balanced_accuracy', 'auc', 'f1', 'kappa', 'ece')
     """
     return tuple(
@@ -172,8 +221,8 @@ def score(
         if kind == "ordinal":
             part["weighted_kappa"] = _weighted_kappa(support[0], predicted[0], squares)
         for name in metric_names(kind):
-            if added := METRICS[name].of_counts:
-                part[name] = added(hits, support, predicted)
+            if METRICS[name].of_counts:
+                part[name] = METRICS[name].counted(hits, support, predicted)
         part["ece"] = ratio(np.abs(gaps).sum(0), support.sum((0, 1)))
         integers = np.ascontiguousarray(chunk, np.int32)
         aucs = np.stack([_auc(integers, *ranking) for ranking in rankings])
@@ -188,6 +237,21 @@ def score(
         whole = {name: values[0].item() for name, values in whole.items()}
     counted = whole.pop("auc_classes")
     return Result(whole, counted)
+
+
+def class_counts(
+    labels: np.ndarray, decisions: np.ndarray, classes: int, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return hits, support and predicted, each (Q, K, R) float64: what `Metric.of_counts` takes.
+
+    labels (N,) or (N, C), decisions and weights (N, R) as `score` takes them; classes: C.
+    """
+    several = labels.ndim == 2
+    truth, decided = (labels.T, decisions.T) if several else (labels[None], decisions[None])
+    k = 2 if several else classes
+    sums = _counted(truth, decided, k)[:, :-1].T @ weights.astype(np.float64)
+    hits, support, predicted = sums.reshape(3, len(truth), k, -1)
+    return hits, support, predicted
 
 
 def decided(probabilities: np.ndarray, multilabel: bool) -> np.ndarray:

@@ -32,6 +32,8 @@ def row_metrics(
     for name, value in plain.values.items():
         low, high = interval(resampled.values[name])
         values[name] = {"value": _number(value), "low": _number(low), "high": _number(high)}
+        if code := metrics.METRICS[name].code:
+            values[name]["code"] = code
     values["auc"]["classes"] = plain.auc_classes  # over how many the mean was taken
     return values, resampled.values
 

@@ -32,6 +32,8 @@ def beyond_groups(
     each, joint (`from_groups`): what groups make of one seed, on average, and of the seeds' mean.
     What they make of the difference of two seeds shows in the spread too: (each - joint) S / (S -
     1) of it, and is taken off.
+
+    Each is a number, or they are arrays (L,) of one shape.
     """
     own = (each - joint) * seeds / (seeds - 1)
     part: Numbers = (spread - np.maximum(own, 0.0)) / seeds  # type: ignore[assignment]  # numbers give numbers

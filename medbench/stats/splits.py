@@ -168,7 +168,7 @@ def held_out_fold(
 def _kept(labels: np.ndarray) -> np.ndarray:
     """(n, K) bool, what a training part must have.
 
-    Of exclusive classes each, of several labels the positives of each, then the negatives.
+    For exclusive classes each, for several labels the positives of each, then the negatives.
     """
     return (
         class_matrix(labels) > 0
@@ -198,10 +198,10 @@ def validation_part(
 ) -> np.ndarray:
     """Return what of a labelled subset is held out to stop a training: (n,) bool.
 
-    And to choose its rate, by `held_out`. requested: images that the subset's budget asks for.
-    Nothing is held out where `share` of these are fewer than `MIN_HELD_OUT`: one answer for all
-    draws of a budget. Of a label of several, both values stay among the others where both are
-    there. None: a subset without a budget. Nothing where the part would hold fewer than
+    It also chooses the rate. It is made by `held_out`. requested: images that the subset's budget
+    asks for. Nothing is held out where `share` of these are fewer than `MIN_HELD_OUT`: one answer
+    for all draws of a budget. Of a label of several, both values stay among the others where both
+    are there. None: a subset without a budget. Nothing where the part would hold fewer than
     `MIN_HELD_OUT` images, or one class alone; multi-label: where a label would lose a value among
     the others, or none would have both in the part.
     """
@@ -324,7 +324,10 @@ def class_groups(labels: np.ndarray, groups: np.ndarray, classes: int) -> list[i
 
 
 def ids_hash(ids: Sequence[str] | np.ndarray) -> str:
-    """Return 64 hex digits that name a set of images: SHA-256 of the sorted ids, one a line."""
+    """Return 64 hex digits that name a set of images: SHA-256 of the sorted ids, one a line.
+
+    ids: (N,) str.
+    """
     return hashlib.sha256("\n".join(sorted(map(str, ids))).encode()).hexdigest()
 
 

@@ -125,7 +125,7 @@ def sync(file: Path) -> None:
 def remove_abandoned(*folders: Path) -> None:
     """Remove what killed writes left in these folders.
 
-    Of a process of this machine that is gone; of any other, after a day.
+    Those of a process of this machine go once it is gone; those of any other, after a day.
     """
     for folder in folders:
         for entry in os.scandir(folder) if folder.is_dir() else ():

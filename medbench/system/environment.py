@@ -16,7 +16,7 @@ from typing import Any
 def machine(device: str) -> dict[str, Any]:
     """Return the device in words and its kind (cpu, cuda), package versions, and the commit.
 
-    Of medbench's source, where it is a checkout.
+    The commit is of medbench's source, where it is a checkout.
     """
     import torch
 
@@ -32,6 +32,13 @@ def machine(device: str) -> dict[str, Any]:
         },
         "commit": _commit(),
     }
+
+
+def version_line() -> str:
+    """Return `medbench 0.1.0 (commit 1a2b3c4), torch 2.5.1, Python 3.11.9`; torch is not loaded."""
+    commit = _commit()
+    where = f" (commit {commit[:7]}{'+' * commit.endswith('+')})" if commit else ""
+    return f"medbench {_version('medbench')}{where}, torch {_version('torch')}, Python {platform.python_version()}"
 
 
 def _version(package: str) -> str:

@@ -1,7 +1,8 @@
 """Uncompressed .npz files, written with a checksum of the whole.
 
-And read without numpy's own reader, which spends ten times as long on a file of a few kilobytes:
-tables read thousands. Files of an older medbench have the checksums of their members alone.
+They are read without numpy's own reader, which spends ten times as long on a file of a few
+kilobytes: tables read thousands. Files of an older medbench have the checksums of their members
+alone.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def dumped(arrays: Mapping[str, np.ndarray]) -> bytes:
 
 
 def array(raw: bytes) -> np.ndarray:
-    """Read a .npy file's array, read-only.
+    """Read a .npy file's array, of any shape, read-only.
 
     numpy's format 1.0: ten bytes, a header that ends the line, the numbers.
     """
@@ -41,8 +42,8 @@ def array(raw: bytes) -> np.ndarray:
 def _entries(tail: bytes) -> Iterator[tuple[bytes, bool, int, int, int]]:
     """Yield name, compressed, checksum, bytes and offset of each member of a .npz file.
 
-    By the directory at its end (PKWARE's APPNOTE 6.3, sections 4.3.12 and 4.3.16); none where
-    `tail` does not hold it.
+    It goes by the directory at its end (PKWARE's APPNOTE 6.3, sections 4.3.12 and 4.3.16); none
+    where `tail` does not hold it.
     """
     end = tail.rfind(b"PK\5\6")
     at = end - _u32(tail, end + 12) if end >= 0 else -1

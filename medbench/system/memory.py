@@ -13,7 +13,7 @@ _WORDS = ("out of memory", "not enough memory", "can't allocate memory", "STATUS
 def ran_out(error: BaseException) -> bool:
     """Return whether an error says that memory, of a GPU or of the machine, did not suffice.
 
-    Of the same input another time, or elsewhere, it may.
+    Another time, or elsewhere, it may suffice for the same input.
     """
     import torch
 

@@ -84,7 +84,10 @@ class RowChecksums:
         return np.memmap(file, np.dtype(self.dtype), mode, len(header), self.shape)  # type: ignore[call-overload,no-any-return]
 
     def check(self, array: np.ndarray) -> None:
-        """Raise DamagedArray for rows that are others."""
+        """Raise DamagedArray for rows that are others.
+
+        array: (N, ...), of the shape that was recorded.
+        """
         found = self.of(array, self.rows).crc32
         wrong = [i for i, (a, b) in enumerate(zip(found, self.crc32, strict=True)) if a != b]
         if wrong:
@@ -92,7 +95,10 @@ class RowChecksums:
 
 
 def crc32(rows: np.ndarray, before: int = 0) -> int:
-    """Compute the checksum of rows. before: the checksum of the rows before these."""
+    """Compute the checksum of rows. before: the checksum of the rows before these.
+
+    rows: (n, ...).
+    """
     return zlib.crc32(np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data, before)
 
 

@@ -69,6 +69,7 @@ class SideStream:
         return len(self.moving)
 
     def send(self, block: torch.Tensor) -> None:
+        """Begin to move a block (n, ...) to the device."""
         import torch
 
         if self.stream is None:
@@ -83,6 +84,8 @@ class SideStream:
         """Return the block that was sent first.
 
         The device waits for it, the host does not.
+
+        It is (n, ...), as it was sent.
         """
         import torch
 
@@ -114,6 +117,7 @@ class Fetched:
             self.arrived.record(torch.cuda.current_stream(values.device))
 
     def array(self) -> np.ndarray:
+        """Wait for the copy, and return it, (n, ...)."""
         if self.arrived is not None:
             self.arrived.synchronize()
         found: np.ndarray = self.host.numpy()

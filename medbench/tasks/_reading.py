@@ -104,6 +104,8 @@ def metadata(
     """Return short name -> the column, of those of `columns` that are there.
 
     `columns`: short name -> column name; `age` as a number, in years.
+
+    Each column is (N,), a value an image.
     """
     found = {short: rows[name] for short, name in columns.items() if name in rows}
     return {**found, "age": numbers(rows[age])} if age in rows else found
@@ -141,7 +143,7 @@ def values(column: np.ndarray, meaning: Mapping[str, float], file: Path) -> np.n
 def files(root: Path, folders: Sequence[str], task: str) -> dict[str, Path]:
     """Return file name without suffix -> image file.
 
-    Of those in `root/folder` for each of `folders` ("" is `root`), not deeper. A folder may be
+    It looks in `root/folder` for each of `folders` ("" is `root`), not deeper. A folder may be
     missing, but not all of them. Raises UserError.
     """
     first_existing(root, folders, task)
@@ -156,7 +158,7 @@ def files(root: Path, folders: Sequence[str], task: str) -> dict[str, Path]:
 def is_image(name: str) -> bool:
     """Whether a file is an image, by its suffix.
 
-    And not by what systems leave: macOS a `._name.jpg` beside each image, a network disk its
+    What systems leave is none: macOS a `._name.jpg` beside each image, a network disk its
     thumbnails.
     """
     return name.lower().endswith(IMAGE_SUFFIXES) and not leftovers.left_behind(name)
@@ -203,7 +205,10 @@ def require_images(
 
 
 def once(ids: np.ndarray, file: Path) -> np.ndarray:
-    """Return the ids, each of which occurs once. Raises UserError."""
+    """Return the ids, each of which occurs once. Raises UserError.
+
+    ids: (N,) str.
+    """
     names, counts = np.unique(ids, return_counts=True)
     if len(names) < len(ids):
         raise UserError(f"{file} lists '{names[counts > 1][0]}' twice.", then="download it again")

@@ -43,7 +43,7 @@ def make(
     The sd of what its resamples do apart from the test set's noise.
     """
     cell = Cell(task, data, method, "imagenet", "net", "pool", 64, 0, "linear", labels, seed)
-    n = {"1%": 1, "10%": 7, "100%": 70}[labels]
+    n = {"1%": 1, "10%": 7, "100%": 70, "1/class": 3, "5/class": 15}[labels]
     provenance = {
         **{"weights": f"{method} weights", "trained_on": [], "precision": "fp32", "target": "none"},
         **{"marks": [], "budget": None, "member_weights": [], "device_kind": "cpu"},

@@ -233,7 +233,10 @@ def given_away(columns: Sequence[ColumnAuc]) -> list[DatasetFinding]:
 
 
 def blank(subject: Subject, rows: np.ndarray) -> list[DatasetFinding]:
-    """Report the images of a single colour (`rows`), and whether they are of one class."""
+    """Report the images of a single colour (`rows`), and whether they are of one class.
+
+    rows: (n,) int, their places in the subject.
+    """
     if not len(rows):
         return []
     parts = Counter(subject.parts[rows].tolist())

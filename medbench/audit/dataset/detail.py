@@ -41,6 +41,7 @@ class Detail(NamedTuple):
     seen: torch.Tensor
 
     def at(self, rows: torch.Tensor) -> Detail:
+        """Return the details of the images at `rows`, (n,) int64."""
         return Detail(self.values[rows], self.seen[rows])
 
 
@@ -77,6 +78,10 @@ def picture_of(grey: torch.Tensor) -> torch.Tensor:
 
 
 def detail_of(grey: torch.Tensor, seen: torch.Tensor, band: tuple[float, float]) -> Detail:
+    """Return the local contrast of grey images (n, 1, s, s) between two scales of blur.
+
+    seen: (n, 1, s, s), 1 where there is a picture. band: the two scales, in pixels.
+    """
     fine, coarse = band
     x = _clipped(blur(grey, fine) - blur(grey, coarse))
     contrast = blur(x * x, 2 * coarse).sqrt()
@@ -92,6 +97,7 @@ def _clipped(x: torch.Tensor) -> torch.Tensor:
 
 
 def resized(x: torch.Tensor, size: int) -> torch.Tensor:
+    """Resize (n, c, s, s) to (n, c, size, size), antialiased."""
     from torch.nn import functional
 
     return (
@@ -104,6 +110,7 @@ def resized(x: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def blur(x: torch.Tensor, sigma: float) -> torch.Tensor:
+    """Blur (..., s, s) by a Gaussian of `sigma` pixels."""
     kernel = _smoothing(x.shape[-1], sigma)
     return kernel @ x @ kernel.T
 

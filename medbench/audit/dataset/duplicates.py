@@ -250,7 +250,7 @@ class _Judge:
     def verdicts(self, threshold: Threshold) -> dict[tuple[int, int], tuple[float, str]]:
         """Judge each pair at this size: its likeness and kind.
 
-        Of a pair in doubt one image may be nearly as much like a third one: then many pictures of
+        In a pair in doubt one image may be nearly as much like a third one: then many pictures of
         this data set are alike in that way, and it is no more than possible.
         """
         high = threshold.on_the_way(_IN_DOUBT[1])

@@ -1,8 +1,8 @@
 """The nearest of N codes of 63 bits to each image, without comparing all pairs.
 
-By Hamming distance. Multi-index hashing (Norouzi, Punjani & Fleet 2012,
-doi:10.1109/CVPR.2012.6248043): codes are cut into m chunks. Of two codes that differ in at most
-m w + c bits, one of the chunks 0 to c differs in at most w, or one of the others in less than w. So
+Distances are Hamming's. Multi-index hashing (Norouzi, Punjani & Fleet 2012,
+doi:10.1109/CVPR.2012.6248043): codes are cut into m chunks. Of two codes that differ in at most m w
++ c bits, one of the chunks 0 to c differs in at most w, or one of the others in less than w. So
 codes that share a chunk are looked up, then those one bit away in a chunk, and so on. Each step
 makes one more bit sure, and what is sure is given at once: whoever needs the nearest alone stops
 there. An image whose neighbours are sure is done. Where looking up would take longer than
@@ -101,9 +101,9 @@ class _Chunks:
 class Search:
     """Of each image the k nearest of other groups, at most `far` bits away.
 
-    Of equally near ones those with the lowest number. ways: (W, N, 63) bool, the codes of N images
-    in W ways; an image is as far from another as the nearest of its ways is from the other's first.
-    groups: (N,) int.
+    Among equally near ones, those with the lowest number. ways: (W, N, 63) bool, the codes of N
+    images in W ways; an image is as far from another as the nearest of its ways is from the other's
+    first. groups: (N,) int.
     """
 
     def __init__(self, ways: np.ndarray, groups: np.ndarray, k: int, far: int):

@@ -71,6 +71,7 @@ class Search(NamedTuple):
     fit: torch.Tensor
 
     def at(self, rows: torch.Tensor) -> Search:
+        """Return the search of the pairs at `rows`, (n,) int64."""
         return Search(*(part[rows] for part in self))
 
 

@@ -75,6 +75,11 @@ class DatasetReport:
     def leaks(self) -> tuple[DatasetFinding, ...]:
         return tuple(finding for finding in self.findings if finding.severity == "leak")
 
+    @property
+    def fails(self) -> bool:
+        """Whether a check should fail: a leak, or labels that contradict each other."""
+        return any(finding.severity in ("leak", "conflict") for finding in self.findings)
+
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
 

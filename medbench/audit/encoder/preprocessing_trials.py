@@ -40,6 +40,8 @@ def try_preprocessings(
 
     Then, unless it must be cheap, the other order and the other interpolations for the best of
     them.
+
+    images: (H, W, 3) uint8 each.
     """
     affine = {STATED: (encoder.mean, encoder.std), **KNOWN}
     if {"mean", "std"} <= set(declared):

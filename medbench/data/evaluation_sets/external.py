@@ -152,7 +152,9 @@ def shifted(data: TaskData, other: Task, shift: Shift, grid: Grid) -> Evaluation
         kept_hashes,
     )
     bags = [split.bags.tolist()] if data.by == CASE else []
-    identity = fingerprint("shifted", VERSION, other.version, classes, fingerprint(*content, *bags))
+    identity = fingerprint(
+        "shifted", VERSION, other.stated_version, classes, fingerprint(*content, *bags)
+    )
     foreign, unseen = (
         [name for name in names if name not in having]
         for names, having in ((task.classes, classes), (classes, shown))

@@ -104,7 +104,7 @@ def _rows(task: Task, parts: Mapping[str, Split], n: int) -> list[tuple[str, str
 def _masks(labels: np.ndarray, n_classes: int) -> list[np.ndarray]:
     """(N,) bool of each class.
 
-    Of a multi-label task of each label, and of images where all labels are 0.
+    For a multi-label task, of each label, and of images where all labels are 0.
     """
     return [
         *(of_class(labels, c) for c in range(n_classes)),

@@ -229,7 +229,7 @@ def _refuse_others(tree: Path, place: Path, task: Task) -> None:
 def _merge(source: Path, target: Path) -> None:
     """Move a tree to where it belongs.
 
-    By one rename where nothing is there yet, else file by file, a rename each.
+    It takes one rename where nothing is there yet, else file by file, a rename each.
     """
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)

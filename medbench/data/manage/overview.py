@@ -11,11 +11,18 @@ from rich.table import Table
 from rich.text import Text
 
 from medbench.data import task_data
-from medbench.schema import Task
+from medbench.schema import Task, user_path
 
 
 def state(task: Task, root: str | None, cache_dir: Path) -> tuple[str, Path | None, str]:
-    """Return ("found" | "partial" | "missing" | "phantom", folder or None, why)."""
+    """Return ("found" | "partial" | "missing" | "phantom", folder or None, why).
+
+    A folder that holds the data of other tasks is no error here. Raises UserError for what is no
+    folder.
+    """
+    named = user_path(root) if root and root != "phantom" else None
+    if named is not None and named.is_dir() and task.find(named) is None:
+        return "missing", None, f"is not in {root}: none of {', '.join(task.folders)} is there"
     place, why = task_data.locate(task, root, cache_dir)
     if place is None:
         return ("phantom" if root == "phantom" else "missing"), None, why

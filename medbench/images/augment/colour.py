@@ -21,6 +21,8 @@ def constant(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
     """Return the numbers on a device, float32.
 
     They are copied there once in the life of the process.
+
+    Returns (n,) for n values.
     """
     import torch
 
@@ -48,7 +50,10 @@ def mixing(drawn: Parameters, step: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def blend(view: torch.Tensor, matrix: torch.Tensor, fade: torch.Tensor) -> torch.Tensor:
-    """Apply a step of `mixing`."""
+    """Apply a step of `mixing`.
+
+    view: (n, 3, s, s) in [0, 1]; matrix: (n, 3, 3); fade: (n,).
+    """
     import torch
 
     b, _, s, _ = view.shape
@@ -87,6 +92,7 @@ def grayed(view: torch.Tensor) -> torch.Tensor:
 
 
 def solarised(view: torch.Tensor) -> torch.Tensor:
+    """Invert what is at least half as bright as can be, of (n, 3, s, s) in [0, 1]."""
     import torch
 
     return torch.where(view >= 0.5, 1 - view, view)

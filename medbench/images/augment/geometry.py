@@ -110,8 +110,8 @@ def grid(x: torch.Tensor, y: torch.Tensor, m: torch.Tensor) -> torch.Tensor:
 def sampled(pixels: torch.Tensor, places: torch.Tensor, s: int) -> torch.Tensor:
     """Sample views (B, 3, s, s) of pixels (B, S, 3 * S).
 
-    By one bilinear sampling at `grid` places, of which several make a pixel; black outside the
-    image.
+    It takes one bilinear sampling at `grid` places, of which several make a pixel; black outside
+    the image.
     """
     from torch.nn import functional
 

@@ -206,10 +206,10 @@ def finetune_views(modality: str = "") -> tuple[Crop, ...]:
 def truong2021_views(modality: str = "") -> tuple[Crop, ...]:
     """Return one view of Truong et al. 2021: a crop of 224 of 256 pixels, and flips.
 
-    Or a rotation, by modality; patches of histology are flipped alone. Which modality has which,
-    and how far it turns, is NOT STATED. Ours: films turn by 10 degrees, for a mirrored chest is
-    none; the others flip, upside down where there is no up. The crop is cut from an image of the
-    encoder's size, where theirs is cut from one of 256 pixels.
+    In place of flips, a rotation by modality; patches of histology are flipped alone. Which
+    modality has which, and how far it turns, is NOT STATED. Ours: films turn by 10 degrees, for a
+    mirrored chest is none; the others flip, upside down where there is no up. The crop is cut from
+    an image of the encoder's size, where theirs is cut from one of 256 pixels.
     """
     side = 1.0 if modality == "histology" else 224 / 256
     view = Crop(

@@ -92,7 +92,7 @@ def radius(crop: Crop, s: int) -> int:
 
 
 def taken(drawn: Parameters, index: torch.Tensor | slice) -> Parameters:
-    """Return the drawn parameters of the views at `index`."""
+    """Return the drawn parameters of the views at `index`, (n,) int64 or a slice."""
     return Parameters(**{one.name: getattr(drawn, one.name)[index] for one in fields(drawn)})
 
 

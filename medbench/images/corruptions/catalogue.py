@@ -23,12 +23,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 from medbench.schema import UserError, fingerprint
+from medbench.schema.own_code import code_hash, imported
 
 VERSION = 1  # raise it with every change of a pixel
 LEVELS = 5
 ALL = "all"
+#: The functions that medbench ships, known by `VERSION`. Of any other the code of the file counts.
+SHIPPED = (
+    "gaussian_noise speckle_noise shot_noise impulse_noise disc_blur gaussian_blur motion_blur "
+    "pixelate jpeg scale contrast gamma saturation stain vignette"
+)
 
 
 @dataclass(frozen=True)
@@ -46,7 +54,16 @@ class Corruption:
 
     def identity(self, level: int) -> str:
         """Return what makes the pixels, beside the image and its id."""
-        return fingerprint("corruption", VERSION, self.how, self.strengths[level - 1], self.grey)
+        code = [] if self.how in SHIPPED.split() else [_code_of_transforms()]
+        return fingerprint(
+            "corruption", VERSION, self.how, self.strengths[level - 1], self.grey, *code
+        )
+
+
+@cache
+def _code_of_transforms() -> str:
+    file = Path(__file__).with_name("transforms.py")
+    return code_hash([file, *imported(file)])
 
 
 _BRIGHTER = ("brighter", "scale", (1.1, 1.2, 1.3, 1.4, 1.5))

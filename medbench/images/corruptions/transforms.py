@@ -45,23 +45,36 @@ def corrupt(pixels: np.ndarray, ids: np.ndarray, corruption: Corruption, level: 
 
 
 def gaussian_noise(values: Floats, deviation: float, seeds: np.ndarray, channels: int) -> Floats:
+    """Add normal noise of that standard deviation.
+
+    values: (n, s, s, 3) float in [0, 1]; seeds: (n,).
+    """
     return values + deviation * _normal(seeds, values.shape[1], channels)
 
 
 def speckle_noise(values: Floats, deviation: float, seeds: np.ndarray, channels: int) -> Floats:
-    """Add noise in proportion to the value."""
+    """Add noise in proportion to the value.
+
+    values: (n, s, s, 3) float in [0, 1]; seeds: (n,).
+    """
     noisy: Floats = values * (1 + deviation * _normal(seeds, values.shape[1], channels))
     return noisy
 
 
 def shot_noise(values: Floats, photons: float, seeds: np.ndarray, channels: int) -> Floats:
-    """Add the noise of so many photons at full brightness; Poisson is taken for normal."""
+    """Add the noise of so many photons at full brightness; Poisson is taken for normal.
+
+    values: (n, s, s, 3) float in [0, 1]; seeds: (n,).
+    """
     noisy: Floats = values + np.sqrt(values / photons) * _normal(seeds, values.shape[1], channels)
     return noisy
 
 
 def impulse_noise(values: Floats, share: float, seeds: np.ndarray, channels: int) -> Floats:
-    """Make that share of the values black or white."""
+    """Make that share of the values black or white.
+
+    values: (n, s, s, 3) float in [0, 1]; seeds: (n,).
+    """
     drawn = _uniform(seeds, values.shape[1], channels)
     return np.where(drawn < share / 2, 0.0, np.where(drawn > 1 - share / 2, 1.0, values))
 
@@ -70,6 +83,8 @@ def disc_blur(values: Floats, radius: float, seeds: np.ndarray, channels: int) -
     """Blur as a lens out of focus does: take the mean over a disc.
 
     radius: as a share of the side. Airy's transform of a disc.
+
+    values: (n, s, s, 3) float in [0, 1]; seeds: (n,).
     """
     from scipy.special import j1
 
@@ -81,7 +96,10 @@ def disc_blur(values: Floats, radius: float, seeds: np.ndarray, channels: int) -
 
 
 def gaussian_blur(values: Floats, sigma: float, seeds: np.ndarray, channels: int) -> Floats:
-    """sigma: as a share of the side."""
+    """sigma: as a share of the side.
+
+    values: (n, s, s, 3) float in [0, 1]; seeds: (n,).
+    """
     return _filtered(
         values,
         lambda fy, fx, side: np.exp(-2 * (np.pi * sigma * side) ** 2 * (fy**2 + fx**2))[None],
@@ -93,6 +111,8 @@ def motion_blur(values: Floats, length: float, seeds: np.ndarray, channels: int)
     """Average along a line of that share of the side.
 
     Each image has a direction of its own, up to 45 degrees off the horizontal.
+
+    values: (n, s, s, 3) float in [0, 1]; seeds: (n,).
     """
     angle = (_uniform(seeds, 1, 1).ravel() - 0.5) * np.pi / 2
 
@@ -104,7 +124,10 @@ def motion_blur(values: Floats, length: float, seeds: np.ndarray, channels: int)
 
 
 def pixelate(values: Floats, share: float, seeds: np.ndarray, channels: int) -> Floats:
-    """Replace pixels by squares of one colour: that share of the pixels a side."""
+    """Replace pixels by squares of one colour: that share of the pixels a side.
+
+    values: (n, s, s, 3) float in [0, 1]; seeds: (n,).
+    """
     side = values.shape[1]
     few = max(2, round(share * side))
     edges = np.arange(few + 1) * side / few
@@ -118,7 +141,10 @@ def pixelate(values: Floats, share: float, seeds: np.ndarray, channels: int) -> 
 
 
 def jpeg(values: Floats, quality: float, seeds: np.ndarray, channels: int) -> Floats:
-    """Write and read each image as JPEG by Pillow, with its own subsampling of colours."""
+    """Write and read each image as JPEG by Pillow, with its own subsampling of colours.
+
+    values: (n, s, s, 3) float in [0, 1]; seeds: (n,).
+    """
     from PIL import Image
 
     out = np.empty_like(values)
@@ -130,23 +156,37 @@ def jpeg(values: Floats, quality: float, seeds: np.ndarray, channels: int) -> Fl
 
 
 def scale(values: Floats, factor: float, seeds: np.ndarray, channels: int) -> Floats:
+    """Multiply the values.
+
+    values: (n, s, s, 3) float in [0, 1]; seeds: (n,).
+    """
     return values * factor
 
 
 def contrast(values: Floats, factor: float, seeds: np.ndarray, channels: int) -> Floats:
-    """Change the contrast around the image's mean grey."""
+    """Change the contrast around the image's mean grey.
+
+    values: (n, s, s, 3) float in [0, 1]; seeds: (n,).
+    """
     mean = (values @ GREY).mean((1, 2))[:, None, None, None]
     spread: Floats = mean + factor * (values - mean)
     return spread
 
 
 def gamma(values: Floats, power: float, seeds: np.ndarray, channels: int) -> Floats:
+    """Raise the values to a power.
+
+    values: (n, s, s, 3) float in [0, 1]; seeds: (n,).
+    """
     brighter: Floats = values**power
     return brighter
 
 
 def saturation(values: Floats, factor: float, seeds: np.ndarray, channels: int) -> Floats:
-    """Move each pixel away from its own grey."""
+    """Move each pixel away from its own grey.
+
+    values: (n, s, s, 3) float in [0, 1]; seeds: (n,).
+    """
     grey = (values @ GREY)[..., None]
     coloured: Floats = grey + factor * (values - grey)
     return coloured
@@ -156,6 +196,8 @@ def stain(values: Floats, share: float, seeds: np.ndarray, channels: int) -> Flo
     """Add that share of the one stain, and take it from the other.
 
     Which of haematoxylin and eosin, by the image's id.
+
+    values: (n, s, s, 3) float in [0, 1]; seeds: (n,).
     """
     unmix = np.linalg.inv(STAINS / np.linalg.norm(STAINS, axis=1, keepdims=True))
     mix = np.linalg.inv(unmix)
@@ -169,6 +211,8 @@ def vignette(values: Floats, radius: float, seeds: np.ndarray, channels: int) ->
     """Darken the images outside a circle around the middle.
 
     radius: as a share of half the diagonal; the edge is soft over a twentieth of that.
+
+    values: (n, s, s, 3) float in [0, 1]; seeds: (n,).
     """
     at = (np.arange(values.shape[1]) + 0.5) / values.shape[1] * 2 - 1
     distance = np.hypot(at[:, None], at) / np.sqrt(2)
@@ -229,7 +273,8 @@ def _seed(how: str, name: str) -> int:
 def _uniform(seeds: np.ndarray, side: int, channels: int) -> Floats:
     """Return (B, side, side, channels) uniform numbers in (0, 1), from each seed.
 
-    By SplitMix64 (Steele, Lea & Flood 2014), so that no image's numbers hang on another's.
+    They come from SplitMix64 (Steele, Lea & Flood 2014), so that no image's numbers hang on
+    another's.
     """
     n = side * side * channels
     z = seeds[:, None] + np.arange(1, n + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)

@@ -65,7 +65,7 @@ def is_one(file: Path) -> bool:
 def content_hash(file: Path) -> str:
     """Return the SHA-256 of a checkpoint file.
 
-    Of the index of a checkpoint of TensorFlow, of its data files, too.
+    For the index of a checkpoint of TensorFlow, its data files count, too.
     """
     own = sha256(file)
     return (

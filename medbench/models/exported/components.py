@@ -107,6 +107,7 @@ class OnComponents(ABC):
 
     @property
     def possible(self) -> np.ndarray:
+        """Which classes it can decide for, (C,) bool."""
         return np.isin(np.arange(self.n_classes), self.seen)
 
     @abstractmethod

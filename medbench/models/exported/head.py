@@ -49,7 +49,8 @@ class Head(Protocol):
     def possible(self) -> np.ndarray:
         """(C,) bool: the classes that can have a probability; all of several labels."""
 
-    def score(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
+    def score(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Score features (N, D) float32: probabilities (N, C) float32, and decisions (N,) or (N, C)."""
 
     def arrays(self) -> Arrays: ...
 
@@ -67,6 +68,7 @@ class LinearHead:
 
     @property
     def possible(self) -> np.ndarray:
+        """Which classes it can decide for, (C,) bool."""
         base = self.model.base
         found = np.isin(np.arange(len(base)), self.model.columns) | (base > 0)
         return np.ones(2, bool) if len(base) == 1 else found
@@ -159,6 +161,7 @@ class ComponentHead(OnComponents):
     n_classes: int
 
     def decide(self, x: np.ndarray) -> np.ndarray:
+        """Return decision values (M, S) of components x (M, K)."""
         made: np.ndarray = x @ self.coef.T + self.intercept
         return made
 

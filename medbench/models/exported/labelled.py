@@ -55,10 +55,12 @@ class Answered:
 
     @property
     def labels(self) -> np.ndarray:
+        """Labels of the answered images, (N,) int, or (N, C) float with NaN."""
         return self.of.labels
 
     @property
     def groups(self) -> np.ndarray:
+        """Groups of the answered images, (N,)."""
         return self.of.groups
 
 

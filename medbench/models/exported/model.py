@@ -239,7 +239,7 @@ class ExportedModel:
     def check_point(self, point: str) -> None:
         """Raise UserError for an operating point that the model does not have.
 
-        Or that has no threshold for a class.
+        The same where it has no threshold for a class.
         """
         if point not in self.points:
             raise UserError(
@@ -291,7 +291,10 @@ def _told(image: Any) -> str:
 
 
 def forms_of(pixels: Pixels) -> tuple[np.ndarray, ...]:
-    """Return the pixels at each of the sizes."""
+    """Return the pixels at each of the sizes.
+
+    Each is (N, S, S, 3) uint8, S its size.
+    """
     return pixels if isinstance(pixels, tuple) else (pixels,)
 
 

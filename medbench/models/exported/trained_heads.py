@@ -36,6 +36,7 @@ class LayerHead:
 
     @property
     def possible(self) -> np.ndarray:
+        """Which classes it can decide for, (C,) bool: all."""
         return np.ones(len(self.bias), bool)
 
     def score(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -88,6 +89,7 @@ class FusedHead:
 
     @property
     def possible(self) -> np.ndarray:
+        """Which classes it can decide for, (C,) bool."""
         return self.usable | self.several
 
     def score(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -56,6 +56,7 @@ class NeighbourHead:
 
     @property
     def possible(self) -> np.ndarray:
+        """Which classes it can decide for, (C,) bool."""
         several = self.labels.ndim == 2
         return np.isin(np.arange(self.n_classes), self.labels) | several
 
@@ -135,12 +136,13 @@ class SupportHead(OnComponents):
     n_classes: int
 
     def logits(self, values: np.ndarray) -> np.ndarray:
+        """Return logits (M, c) of decision values (M, c)."""
         return self.sharpness * values
 
     def decide(self, x: np.ndarray) -> np.ndarray:
         """Return decision values (M, c) of components (M, K).
 
-        Of two classes 0 and the margin, of more the votes of each two, and their margins within a
+        For two classes 0 and the margin, for more the votes of each two, and their margins within a
         vote.
         """
         if not len(self.vectors):

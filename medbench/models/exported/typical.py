@@ -70,7 +70,10 @@ class Typical:
         return beyond
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return the arrays that a folder keeps: the components float32, the rest float64."""
+        """Return the arrays that a folder keeps: the components float32, the rest float64.
+
+        mean and scale are (D,), variances (K,), components (K, D).
+        """
         own = {
             name: np.asarray(getattr(self, name), float) for name in ("mean", "scale", "variances")
         }

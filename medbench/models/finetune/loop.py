@@ -291,7 +291,10 @@ class FineTuning:
             state.cooling, state.bad = self.recipe.cooldown, 0
 
     def score(self, probabilities: np.ndarray) -> float:
-        """Score the held-out part, to choose weights and rate; larger is better."""
+        """Score the held-out part, to choose weights and rate; larger is better.
+
+        probabilities: (n, C) in [0, 1], of the n held-out images.
+        """
         labels, kind = self.train_.labels[self.val], self.train_.kind
         if self.recipe.watch == "log_loss":
             return -log_loss(labels, probabilities)

@@ -37,7 +37,10 @@ def class_weights(labels: torch.Tensor, classes: int) -> torch.Tensor:
 
 
 def log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Return the mean over the known labels, in nats."""
+    """Return the mean over the known labels, in nats.
+
+    labels: (N,) int, or (N, C) float with NaN. probabilities: (N, C) in [0, 1].
+    """
     p = np.clip(probabilities.astype(float), 1e-7, 1 - 1e-7)
     if labels.ndim == 1:
         return float(-np.log(p[np.arange(len(labels)), labels]).mean())

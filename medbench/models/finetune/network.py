@@ -59,7 +59,7 @@ def freeze_but(encoder: nn.Module, names: Collection[str]) -> None:
 def train_mode(net: Net, recipe: FineTuneRecipe) -> None:
     """Set the network to training.
 
-    But the encoder, or its batch statistics, stay as they are where the recipe says so.
+    The encoder, or its batch statistics, stay as they are where the recipe says so.
     """
     net.train()
     net.encoder.train(not recipe.frozen)

@@ -54,7 +54,7 @@ def normalised(
 ) -> Iterator[torch.Tensor]:
     """Yield batches (B, 3, S, S) float32, as the network takes them.
 
-    Of pixels (M, S, S, 3) uint8, or of those at `rows`.
+    pixels: (M, S, S, 3) uint8; rows: which of them, or all.
     """
     rows = np.arange(len(pixels)) if rows is None else rows
     return (

@@ -78,8 +78,8 @@ class FineTuneRecipe:
     def passes(self, images: int) -> tuple[float, float]:
         """Return the views that a fit to so many images trains on, and the images that it embeds.
 
-        Of a training that does not end early, and of an encoder without attention. Where the
-        encoder is frozen a view that is trained on is one that is embedded.
+        They hold for a training that does not end early, and for an encoder without attention.
+        Where the encoder is frozen a view that is trained on is one that is embedded.
         """
         from medbench.stats.splits import MIN_HELD_OUT
 

@@ -31,7 +31,8 @@ def fine_tune(
 ) -> dict[str, Scores]:
     """Return the scores of every target by the network trained on the images at `draw`.
 
-    See `FineTuneRecipe` for what is done, and `tuned`.
+    See `FineTuneRecipe` for what is done, and `tuned`. targets: name -> (M, S, S, 3) uint8. draw:
+    (n,) int64.
     """
     with settings_of(train):
         return tuned(train, draw, seed, folder, recipe, linear_layer, requested).scores(targets)

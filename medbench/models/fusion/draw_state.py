@@ -69,6 +69,11 @@ class DrawState:
         ]
 
     def images(self, pool: Sequence[torch.Tensor], which: torch.Tensor) -> list[torch.Tensor]:
+        """Return the standardised features of some of the draw's images.
+
+        pool: of each member (N, D). which: (n,) int64, places in the draw. Returns (n, D) of each
+        member.
+        """
         rows = self.rows[which]
         return self.standard([x[rows] for x in pool])
 
@@ -95,7 +100,10 @@ class DrawState:
     def model(
         self, pool: Sequence[torch.Tensor], outputs: int, tokens: Tokens, recipe: FusionRecipe
     ) -> Head:
-        """Return the untrained head of this draw's seed, or the best one once there is one."""
+        """Return the untrained head of this draw's seed, or the best one once there is one.
+
+        pool: of each member (N, D).
+        """
         import torch
 
         from medbench.models.fusion.attention_head import Head
@@ -131,6 +139,8 @@ class DrawState:
         """Compute the primary metric on the held-out images, larger is better.
 
         Where it is not defined there, minus the loss.
+
+        logits: (n, outputs), of the n held-out images.
         """
         import torch
 
@@ -262,6 +272,8 @@ def score_held_out(model: Head, learner: DrawState, pool: Sequence[torch.Tensor]
     """Score the validation part, which chose the rate and the weights.
 
     A label of which one value was seen is NaN.
+
+    pool: of each member (N, D).
     """
     import torch
 
@@ -283,6 +295,10 @@ def score_held_out(model: Head, learner: DrawState, pool: Sequence[torch.Tensor]
 
 
 def attention_map(model: Head, learner: DrawState, pool: Sequence[torch.Tensor]) -> np.ndarray:
+    """Return what each member's features take of each other's, mean over a draw's images.
+
+    (members, members) float64 in [0, 1], rows sum to 1. pool: of each member (N, D).
+    """
     import torch
 
     whole = torch.arange(len(learner.rows), device=learner.rows.device)

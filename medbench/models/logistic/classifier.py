@@ -35,6 +35,7 @@ class Pool:
     basis: torch.Tensor | None
 
     def target(self) -> tuple[ClassTargets, np.ndarray]:
+        """Encode its labels (N,) or (N, C), see `encode`."""
         return encode(self.labels, self.kind, str(self.features.device))
 
 
@@ -87,7 +88,7 @@ class Model:
     def score(self, images: np.ndarray | torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Return probabilities (M, C) float64 and decisions (M,), multi-label (M, C), int64.
 
-        Of images (M, D), which may lie on the device already.
+        The images are (M, D), which may lie on the device already.
         """
         logits = self.logits(images)
         out = np.tile(self.base, (len(images), 1))
@@ -107,6 +108,8 @@ def encode(labels: np.ndarray, kind: Kind, device: str = "cpu") -> tuple[ClassTa
     """Encode labels; return what the engine solves for and its classes (or labels).
 
     It has a column for those present, or with both values known.
+
+    labels: (N,) int, or (N, C) float with NaN. The columns are (K,) int64.
     """
     if kind == "multilabel" or kind == "binary":
         matrix = np.asarray(labels, float).reshape(len(labels), -1)

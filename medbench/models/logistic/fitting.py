@@ -33,6 +33,7 @@ class ClassTargets:
     softmax: bool
 
     def take(self, rows: torch.Tensor) -> ClassTargets:
+        """Return the targets of the images at `rows`, (n,) int64."""
         return ClassTargets(self.values[..., rows], self.known[..., rows], self.softmax)
 
     @property
@@ -91,7 +92,10 @@ class Fits:
         return Fits(*(getattr(self, name)[part : part + 1] for name in self.__dataclass_fields__))
 
     def take(self, columns: torch.Tensor, softmax: bool) -> Fits:
-        """Return the fits of some classes, or of some labels with what is certified of them."""
+        """Return the fits of some classes, or of some labels with what is certified of them.
+
+        columns: (k,) int64.
+        """
         if softmax:
             return replace(self, weight=self.weight[..., columns, :], bias=self.bias[..., columns])
         of_labels = ("weight", "bias", "iterations", "gradient", "largest", "gap", "bias_gradient")
@@ -207,8 +211,8 @@ def pack(
 ) -> tuple[Problems, list[Space]]:
     """Return parts as problems without members yet, padded to `rows` images and `columns`.
 
-    And the spaces without their images, which the problems hold from here on: spaces that are made
-    one after another are never there twice.
+    Also returns the spaces without their images, which the problems hold from here on: spaces that
+    are made one after another are never there twice.
     """
     coming = iter(spaces)
     space = next(coming)
@@ -278,6 +282,10 @@ def unpack(
     iterations: torch.Tensor,
     penalties: int,
 ) -> Fits:
+    """Return what was solved as fits of each part.
+
+    w: (B, K, c, q), the bias last. iterations: (B, K).
+    """
     w, gradient = settle_bias(problems, w)
     size, members, classes = w.shape[:3]
     weight = torch.stack([s.weight(w[b, ..., : len(s.spread)]) for b, s in enumerate(spaces)])

@@ -349,6 +349,8 @@ def settle_bias(problems: Problems, w: torch.Tensor) -> tuple[torch.Tensor, torc
     """Take at most three Newton steps on the bias alone, kept where they help: w, its gradient.
 
     Makes the duality gap exact.
+
+    w: (B, K, c, q), the bias last.
     """
     gradient = problems.evaluate(w)[1]
     rounding = 8 * torch.finfo(w.dtype).eps

@@ -60,7 +60,10 @@ def gram(x: torch.Tensor) -> torch.Tensor:
 
 
 def one_by_one(matrices: torch.Tensor) -> bool:
-    """Say whether each of such matrices is multiplied by a call of its own, without a copy."""
+    """Say whether each of such matrices is multiplied by a call of its own, without a copy.
+
+    matrices: (..., n, m).
+    """
     return (
         matrices.device.type == "cpu"
         and matrices.dtype == torch.float32

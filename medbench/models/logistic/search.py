@@ -70,7 +70,7 @@ def lowest(losses: Mapping[int, float], tie: float) -> int:
 def start_from(solved: Mapping[int, torch.Tensor], i: int) -> torch.Tensor | None:
     """Extrapolate a solution at penalty i on the line through two that are solved.
 
-    Those around it, else the two next to it.
+    Those around it, else the two next to it. solved: penalty -> weights, all of one shape.
     """
     stronger, weaker = (
         sorted(j for j in solved if j > i),
@@ -327,6 +327,8 @@ def padded(features: torch.Tensor, parts: Sequence[torch.Tensor]) -> tuple[int, 
     """Return how many images and columns the problems of such parts have.
 
     The columns follow from the padded images: a block's parts have one shape.
+
+    features: (N, D). parts: (n,) int64 each.
     """
     most, columns = max(map(len, parts)), features.shape[1]
     rows = aligned(most) if most <= FEW[features.device.type] else -(-most // ALIGNED) * ALIGNED

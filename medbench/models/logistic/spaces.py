@@ -198,6 +198,8 @@ def framing(parts: Sequence[torch.Tensor], columns: int, outputs: int) -> int:
 
     It pays where each has more images than columns, and than rows of weights to rotate on the way
     to a solution.
+
+    parts: (n,) int64 each.
     """
     fewest = min(map(len, parts))
     rows = ROTATIONS * max(outputs, ROWS)

@@ -85,5 +85,8 @@ def _batched(pairs: np.ndarray, groups: np.ndarray, batch: int) -> np.ndarray:
 
 
 def largest_batch(bags: np.ndarray, groups: np.ndarray, *, paired: bool) -> int:
-    """Return the most images, or bags of different groups, that a batch can hold."""
+    """Return the most images, or bags of different groups, that a batch can hold.
+
+    bags, groups: (N,), of the training images.
+    """
     return len(np.unique(groups)) if paired else len(bags)

@@ -47,7 +47,7 @@ class Data:
 def positions_of(pairs: np.ndarray, part: slice, paired: bool) -> list[np.ndarray]:
     """Return the positions in Data.index of the images of the members `part` of a batch (B, 2).
 
-    Of both sides if paired.
+    Paired members have both sides.
     """
     return [pairs[part, side] for side in ((0, 1) if paired else (0,))]
 

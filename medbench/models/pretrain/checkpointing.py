@@ -65,7 +65,10 @@ class DistributedContext:
             )
 
     def mean(self, value: torch.Tensor) -> float:
-        """Return the mean of a value over the processes."""
+        """Return the mean of a value over the processes.
+
+        value: one number, of shape ().
+        """
         if self.size > 1:
             value = value.clone()
             distributed.all_reduce(value)

@@ -1,6 +1,6 @@
 """Losses as lightly computes them, bit for bit on a CPU.
 
-But without a mask as an index, for which a GPU is waited for, forward and backward.
+They do without a mask as an index, for which a GPU is waited for, forward and backward.
 """
 
 from __future__ import annotations

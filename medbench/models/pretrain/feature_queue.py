@@ -34,6 +34,8 @@ class Queue(nn.Module):
         """Return this process's share for each view.
 
         All processes together bring the whole queue.
+
+        Each is (share, D).
         """
         share = DistributedContext.here().share(self.stored.shape[1])
         return [view[share] for view in self.stored]

@@ -1,6 +1,6 @@
 """The weights that a pretraining starts from.
 
-Or, for the source `imagenet`, an official checkpoint of the method itself.
+For the source `imagenet` it is an official checkpoint of the method itself.
 """
 
 from __future__ import annotations

@@ -22,7 +22,10 @@ _LOOK_SHARE, _LOOK_MOST = 25, 2_500
 def log_steps(
     training: Training, step: int, pairs: np.ndarray, losses: Sequence[torch.Tensor]
 ) -> None:
-    """Write a line of the history for the last steps. Raises watch.Collapsed."""
+    """Write a line of the history for the last steps. Raises monitor.Collapsed.
+
+    pairs: (B, 2) of the last step's images. losses: one number each.
+    """
     stage, seen = training.stage, training.seen
     features = training.objective.features
     assert features is not None, "a step has been made"
@@ -53,7 +56,7 @@ def note(training: Training, steps: int, record: dict[str, Any]) -> None:
 def look(training: Training, step: int) -> None:
     """Embed a few images with the exported encoder as it is now: rank, kNN.
 
-    And the loss on held-out images, each with views of its own.
+    Also the loss on held-out images, each with views of its own.
     """
     stage, data, objective, device = (
         training.stage,

@@ -27,7 +27,7 @@ _STUCK = 200
 class Collapsed(RuntimeError):
     """The encoder gives every image the same embedding.
 
-    Or the loss never left that of constant outputs, or is no number.
+    It is also raised where the loss never left that of constant outputs, or is no number.
     """
 
 

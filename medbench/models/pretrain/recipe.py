@@ -114,6 +114,8 @@ def fitted(recipe: Recipe, bags: np.ndarray, groups: np.ndarray) -> Recipe:
     Any other recipe stays as it is. Rates of LARS go with the batch, as the papers' codes have it.
     Those of AdamW are our own, and the same for every batch. Several processes may round the batch
     further.
+
+    bags, groups: (N,), of the training images.
     """
     if not recipe.paired:
         return recipe

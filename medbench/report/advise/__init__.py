@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from medbench.report.advise.advice import BEYOND, MORE, Advice, LineAdvice, advise
-from medbench.report.advise.curves import curves_of, luck
+from medbench.report.advise.curves import curves_of, left_out, luck
 from medbench.report.leaderboard import Leaderboard, at_home, known_metric, leaderboards
 from medbench.run.store import Store
 from medbench.schema import UserError
@@ -69,7 +69,14 @@ def from_boards(
         check_asked(shown, target, more)
         if curves := curves_of(board.own, shown):
             made.append(
-                advise(board.title, curves, target=target, more=more, luck=luck(board.own, shown))
+                advise(
+                    board.title,
+                    curves,
+                    target=target,
+                    more=more,
+                    luck=luck(board.own, shown),
+                    notes=left_out(board.own, shown),
+                )
             )
     return made
 

@@ -283,7 +283,7 @@ class Advice:
     def remarks(self) -> list[str]:
         """What stands below the table.
 
-        Of each line what a reader must know, how the first was chosen, and what the numbers are.
+        For each line what a reader must know, how the first was chosen, and what the numbers are.
         """
         said: dict[str, list[str]] = {}
         for line in self.lines:
@@ -329,7 +329,7 @@ def advise(
         shown = replace(first, luck=luck) if len(able) > 1 else first
         taken = (
             f", so its curve is lowered by {luck:.3f} to correct for the choice"
-            if len(able) > 1
+            if len(able) > 1 and luck >= 0.0005
             else ""
         )
         chosen = (

@@ -38,6 +38,32 @@ def lines_of(board: Leaderboard, metric: str) -> list[LeaderboardEntry]:
     return [_nested(lines)[-1] for lines in found.values()]
 
 
+def left_out(board: Leaderboard, metric: str) -> list[str]:
+    """Say which finished budgets stand on no curve, as their labels are counted otherwise.
+
+    [] where all do.
+    """
+    found: dict[str, list[LeaderboardEntry]] = {}
+    for line in board.lines:
+        if metric in line.plain and not np.isnan(line.plain[metric]).any():
+            found.setdefault(line.name, []).append(line)
+    used = {parse_budget(_nested(lines)[-1].cell.labels).unit for lines in found.values()}
+    other = list(
+        dict.fromkeys(
+            line.cell.labels
+            for lines in found.values()
+            for line in lines
+            if parse_budget(line.cell.labels).unit not in used
+        )
+    )
+    if not other:
+        return []
+    names = ["all labels" if one == "100%" else one for one in other]
+    said = f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} left out: a curve counts labels in one way, and more budgets were counted in another"
+    then = "1,10,100" if "100%" in other else ",".join(other)
+    return [f"{said}. The other curve: medbench run --labels {then}"]
+
+
 def _nested(lines: Sequence[LeaderboardEntry]) -> list[LeaderboardEntry]:
     units: dict[str, list[LeaderboardEntry]] = {}
     for line in lines:

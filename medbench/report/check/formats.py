@@ -57,7 +57,18 @@ def check_terminal(comparison: Comparison, *, explained: bool = False) -> list[R
             parts.append(f"... and {len(shown) - SHOWN} more; --json FILE has them all")
     if explained:
         parts += [clean(line) for line in explanations(comparison)]
-    return [*parts, clean(summary(comparison))]
+    return [*parts, *map(clean, _unguarded(comparison)), clean(summary(comparison))]
+
+
+def _unguarded(comparison: Comparison) -> list[str]:
+    """Warn of cells that pass because nothing is known of them; [] where there are none."""
+    count = comparison.counts.get("new", 0)
+    if not count:
+        return []
+    cells = f"{count} cell{'s are' if count != 1 else ' is'} new"
+    return [
+        f"warning: {cells}: without a reference nothing guards {'them' if count != 1 else 'it'} before medbench check ... --update"
+    ]
 
 
 def explanations(comparison: Comparison) -> list[str]:
@@ -164,7 +175,7 @@ def junit(comparison: Comparison) -> str:
 
 
 def github(comparison: Comparison) -> list[str]:
-    """Write workflow commands that show each failed cell beside its line of the reference."""
+    """Write workflow commands: each failed cell beside its line of the reference, and new ones."""
     red = [finding for finding in comparison.findings if finding.status in RED]
     lines = []
     for finding in red[: ANNOTATIONS - 1] if len(red) > ANNOTATIONS else red:
@@ -177,7 +188,8 @@ def github(comparison: Comparison) -> list[str]:
         lines.append(f"::error {properties}::{_escape(f'{_name(finding)}: {_sentence(finding)}')}")
     if len(red) > ANNOTATIONS:
         lines.append(f"::error title=medbench check::{_escape(summary(comparison))}")
-    return lines
+    new = [line.removeprefix("warning: ") for line in _unguarded(comparison)]
+    return [*lines, *(f"::warning title=medbench check: new::{_escape(line)}" for line in new)]
 
 
 def clean(text: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from medbench.run.store import Store
-from medbench.schema import Cell, Row, UserError, checked, parsed
+from medbench.schema import Cell, ChecksumError, Row, UserError, checked, parsed
 from medbench.stats.array_sketch import PROJECTIONS
 
 
@@ -69,15 +69,23 @@ def read_rows(
     )
 
 
+#: A line that is taken out would leave its cell without a reference.
+_AGAIN = "git restore {0}, or make it anew: medbench check STUDY.py --against {0} --update"
+
+
 def _row(file: Path, number: int, line: str) -> Row:
     try:
         row = Row.from_json(parsed(line))
         _check_sketches(row.provenance)
         return row
+    except ChecksumError as error:
+        raise UserError(
+            f"{file}, line {number}, was changed after medbench wrote it: its numbers and its checksum do not belong together.",
+            then=_AGAIN.format(file),
+        ) from error
     except (ValueError, TypeError) as error:
         raise UserError(
-            f"{file}, line {number}, is not a row of medbench ({error}).",
-            then="fix or remove that line",
+            f"{file}, line {number}, is not a row of medbench ({error}).", then=_AGAIN.format(file)
         ) from error
 
 

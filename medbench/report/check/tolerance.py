@@ -117,7 +117,7 @@ def row_key(row: Row) -> str:
 def decision_step(row: Row, metric: str) -> float:
     """Return what one decision changes a metric by at most, to leading order.
 
-    Of an image of the rarest class that is scored (n of N, C classes).
+    The decision is of an image of the rarest class that is scored (n of N, C classes).
 
     accuracy 1/N; balanced accuracy 1/(Cn); f1 2/(Cn), since 2h / (support + predicted) gains a hit
     and a prediction; kappa 2/(N - m), m of the largest class, where nearly all are decided to be of

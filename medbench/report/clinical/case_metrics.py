@@ -76,7 +76,7 @@ def case_records(
 def case_notes(found: Cases, group: str = "bag") -> list[str]:
     """Say what a case is, what becomes of cases of several labels, and what is left out.
 
-    Of which group a case is; left out on both sides.
+    Also says of which group a case is, and what is left out on both sides.
     """
     several = found.answers.kind == "multilabel"
     said = [f"A case is the images of one {group}, its probability their mean."]

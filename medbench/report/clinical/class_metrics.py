@@ -188,7 +188,7 @@ def _reference(
 ) -> stats.ReferenceVariance | None:
     """Return what is known of the variance of one class's metric.
 
-    Of a share, and of its AUC; None of others.
+    It is known of a share, and of its AUC; None for others.
     """
     if metric in trials:
         return stats.reference("accuracy", (trials[metric],), trials[metric])

@@ -1,6 +1,6 @@
 """One class against the rest on a set and all its resamples at once.
 
-And thresholds, which are chosen elsewhere than they are used.
+Also thresholds, which are chosen elsewhere than they are used.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ def agreements(
     """Compute the same of several decisions on the same images at once.
 
     At little more than the cost of one.
+
+    positive: (M,) bool. decisions: (M,) bool each. weights: (M, R) integers.
     """
     kind = np.float32 if int(weights.max(initial=0)) * len(weights) < _EXACT else np.float64
     parts = np.stack(
@@ -102,8 +104,8 @@ def above_for_specificity(positive: np.ndarray, scores: np.ndarray, specificity:
 def least_for_sensitivity(positive: np.ndarray, scores: np.ndarray, sensitivity: float) -> float:
     """Return the threshold t at which "scores >= t is positive" has at least that sensitivity.
 
-    And the largest specificity on these images. It is the score of a positive. NaN with fewer than
-    1 / (1 - sensitivity) positives. Shapes as above.
+    Among these it has the largest specificity on these images. It is the score of a positive. NaN
+    with fewer than 1 / (1 - sensitivity) positives. positive: (M,) bool; scores: (M,) in [0, 1].
     """
     found = np.sort(scores[positive])[::-1]
     if len(found) * (1 - sensitivity) < 1 - 1e-9:

@@ -77,7 +77,7 @@ class LinePredictions:
     def each(self) -> Iterator[int]:
         """Return the classes that are reported.
 
-        Of a binary task the second alone, as the first is its mirror image.
+        For a binary task the second alone, as the first is its mirror image.
         """
         yield from [1] if self.kind == "binary" else range(len(self.classes))
 

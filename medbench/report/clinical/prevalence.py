@@ -135,7 +135,7 @@ def net_benefit_records(
 ) -> list[dict[str, Any]]:
     """List the net benefit at each threshold probability of CURVE.
 
-    Of deciding by the probabilities, moved to the prevalence, and of treating all.
+    It is that of deciding by the probabilities, moved to the prevalence, and of treating all.
 
     benefit, low, high, all; nobody is treated: 0. The odds of a probability are moved by the odds
     of the prevalence over those of the labelled subset (of the scored set where nothing was held

@@ -48,7 +48,9 @@ def bands(name: str, column: np.ndarray) -> np.ndarray | None:
 def order(name: str, column: np.ndarray) -> list[str]:
     """List the subgroups in the order of a table.
 
-    Of numbers from small to large, of words the largest first; unknown last.
+    Numbers go from small to large, words by the largest first; unknown last.
+
+    column: (M,), a value an image.
     """
     found = metadata_levels.read_levels(name, column)
     size = np.bincount(found.codes[found.codes >= 0], minlength=len(found.values))
@@ -214,7 +216,7 @@ def _shows(part: LinePredictions, c: int) -> bool:
 def _value(part: LinePredictions, draw: Draw, metric: str, classes: list[int]) -> np.ndarray:
     """Compute the metric on a part of the images: (1 + R,).
 
-    Of these classes alone where it is a mean over classes.
+    It is over these classes alone where it is a mean over classes.
     """
     if metric not in _MEANS:
         whole: np.ndarray = metrics.score(

@@ -32,10 +32,10 @@ _WORLDS = 200  # in which the probabilities are right; two hundred know their me
 def fit_temperature(draw: Draw, kind: Kind) -> float:
     """Fit the temperature T with the lowest log-loss on the held-out scores.
 
-    Of the labelled subset, within RANGE; NaN where there are fewer than 20 images or one class
-    alone. Several labels an image share one T, as single ones have too few positives. Probabilities
-    become softmax(log p / T), of each label sigmoid(logit p / T) (Guo et al. 2017, section 4.2): no
-    decision for the most probable class changes.
+    They are those of the labelled subset, and T is within RANGE; NaN where there are fewer than 20
+    images or one class alone. Several labels an image share one T, as single ones have too few
+    positives. Probabilities become softmax(log p / T), of each label sigmoid(logit p / T) (Guo et
+    al. 2017, section 4.2): no decision for the most probable class changes.
     """
     if draw.held is None or draw.held_labels is None or len(draw.held) < MIN_HELD_OUT:
         return float("nan")

@@ -61,7 +61,7 @@ def draw_figures(
     def drawn(kind: str) -> tuple[list[Path], list[tuple[str, str]]] | str:
         """Files of one kind, and (name, what it says) of those that do not show all.
 
-        Or why there are none.
+        Says why, where there are none.
         """
         try:
             drawings = KINDS[kind](boards if kind == "shift" else home, metric, width)

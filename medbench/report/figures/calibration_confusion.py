@@ -204,7 +204,7 @@ def _calibrations(
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return confidences in [0, 1] and whether the answers were right.
 
-    Of all draws one after another, as `metrics.score` takes them for `ece`; then the same after
+    All draws stand one after another, as `metrics.score` takes them for `ece`; then the same after
     each draw's temperature, where every draw has one.
     """
     kind, draws = board.about["kind"], [clinical.draw_of(scores) for scores in _scores(line)]

@@ -197,7 +197,7 @@ def _subgroups(records: Records, who: str, metric: str) -> Html | None:
 def calibration_section(boards: Sequence[Leaderboard], metric: str | None) -> Html | None:
     """Show reliability curves of the lines with the most labels.
 
-    And calibration before and after temperature scaling of the best.
+    Also shows calibration before and after temperature scaling of the best.
     """
     drawn, tables = reliability_section(boards, metric), []
     chosen = best_entries(boards, metric)[:DETAILED]

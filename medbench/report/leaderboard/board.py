@@ -93,6 +93,11 @@ def known_metric(found: Sequence[Leaderboard], metric: str | None) -> None:
         raise UserError(f"Unknown metric '{metric}'.", allowed=METRICS, given=metric)
     for board in found:
         available = sorted({name for line in board.lines for name in line.plain})
+        if any(metric in line.lacking for line in board.lines) and metric not in available:
+            raise UserError(
+                f"The rows of '{board.title}' were made before {metric}, or by other code of it, and without their predictions it cannot be computed.",
+                then="medbench table of the folder that the run itself wrote",
+            )
         if available and metric not in available:
             raise UserError(f"No metric '{metric}' here.", allowed=available, given=metric)
 

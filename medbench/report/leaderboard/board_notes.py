@@ -248,7 +248,7 @@ def _pairs(rows: Sequence[Row]) -> list[Note]:
 
 
 def _lacking(board: Leaderboard, rows: Sequence[Row]) -> list[Note]:
-    """Lines that failed, and classes without an image.
+    """Lines that failed, metrics that cannot be computed, and classes without an image.
 
     A table is published: a reason names files, and not where they lie (run.log does).
     """
@@ -259,6 +259,12 @@ def _lacking(board: Leaderboard, rows: Sequence[Row]) -> list[Note]:
         )
         for line in board.lines
         if line.reasons
+    ]
+    why = "made before it, or by other code of it, and shared without the predictions that it needs"
+    without = [name for line in board.lines for name in line.lacking]
+    found += [
+        Note("remark", f"{name}: {without.count(name)} of {len(board.lines)} lines lack it: {why}.")
+        for name in dict.fromkeys(without)
     ]
     classes = len(board.about["classes"])
     absent = {row.metrics["auc"].get("classes") for row in rows} - {None, classes}
@@ -276,7 +282,7 @@ def _lacking(board: Leaderboard, rows: Sequence[Row]) -> list[Note]:
 def weights_in_words(rows: Sequence[Row]) -> dict[str, str]:
     """`weights` of each provenance -> what a table says of them.
 
-    Of a fusion the names of its members, where their weights stand beside it.
+    For a fusion, the names of its members, where their weights stand beside it.
     """
     of: dict[str, set[str]] = {}
     for row in rows:

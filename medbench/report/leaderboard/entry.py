@@ -12,8 +12,9 @@ from medbench import stats
 from medbench.report.leaderboard.class_groups import UNKNOWN, ClassGroups
 from medbench.report.leaderboard.class_scores import ClassScores, class_scores
 from medbench.report.leaderboard.degenerate import Degenerate, of_rows
-from medbench.run.store import Store
-from medbench.schema import Cell, PlannedCell, Row, UserError
+from medbench.run.store import NoPredictions, Store
+from medbench.schema import Cell, Kind, PlannedCell, Row, UserError
+from medbench.stats.added_metrics import added_values, stale
 from medbench.stats.metrics import METRICS
 
 AXES = ("method", "source", "encoder", "readout", "size", "protocol")
@@ -35,7 +36,8 @@ class SignificanceMark:
 class LeaderboardEntry:
     """One line of a leaderboard: the planned cells that differ in seeds alone, and their rows.
 
-    groups: in the scored set.
+    groups: in the scored set. kind: of the task, whose metrics a row may lack: those that were
+    added, or changed, since it was made are computed of its saved scores.
     """
 
     cell: Cell  # of the first seed
@@ -45,6 +47,7 @@ class LeaderboardEntry:
     stores: Sequence[Store]  # where each row lies
     groups: int
     class_groups: ClassGroups = UNKNOWN
+    kind: Kind = "binary"
     _resamples: dict[str, np.ndarray] = field(
         default_factory=dict, init=False, repr=False
     )  # metric -> (S, R) float32, of what was asked for
@@ -82,10 +85,46 @@ class LeaderboardEntry:
         """
         if not self.complete:
             return {}
-        return {
+        saved = {
             name: np.array([_nan(row.metrics[name]["value"]) for row in self.rows])
             for name in self.rows[0].metrics
+            if name in METRICS and name not in self._newer  # one that is gone has no range
         }
+        made = {
+            name: np.array([of_row[name][0] for of_row in self._added])
+            for name in (self._newer if self._added else ())
+        }
+        return {**saved, **made}
+
+    @cached_property
+    def _newer(self) -> list[str]:
+        """The metrics that a row lacks, or has by other code."""
+        return list(
+            dict.fromkeys(name for row in self.rows for name in stale(self.kind, row.metrics))
+        )
+
+    @cached_property
+    def _added(self) -> list[dict[str, tuple[float, np.ndarray]]]:
+        """Of each row its newer metrics, computed; [] where predictions were not shared."""
+        if not self._newer:
+            return []
+        try:
+            return [
+                added_values(
+                    self._newer,
+                    store.target(str(row.provenance["target"])),
+                    store.scores(row),
+                    len(next(iter(store.resamples(row).values()))),
+                )
+                for row, store in zip(self.rows, self.stores, strict=True)
+            ]
+        except NoPredictions:
+            return []
+
+    @property
+    def lacking(self) -> list[str]:
+        """The newer metrics that cannot be computed, as predictions were not shared."""
+        return self._newer if self.complete and self._newer and not self._added else []
 
     def merit(self, metric: str) -> float:
         """Return the mean over seeds of a complete line, turned round where lower is better."""
@@ -133,6 +172,11 @@ class LeaderboardEntry:
     def load(self, metrics: Collection[str]) -> None:
         """Read the resamples of these metrics, once, each file in one go."""
         lacking = [metric for metric in metrics if metric not in self._resamples]
+        made = [metric for metric in lacking if metric in self._newer]
+        self._resamples.update(
+            {metric: np.stack([of_row[metric][1] for of_row in self._added]) for metric in made}
+        )
+        lacking = [metric for metric in lacking if metric not in made]
         if lacking:
             read = [
                 store.resamples(row, lacking)
@@ -207,7 +251,7 @@ def summarise(lines: Sequence[LeaderboardEntry], metrics: Collection[str]) -> No
 def shown_axes(lines: Iterable[LeaderboardEntry]) -> list[str]:
     """Return the method, and every axis on which the lines differ.
 
-    Of somebody else's predictions no axis is known.
+    For somebody else's predictions no axis is known.
     """
     cells = [line.cell for line in lines if not line.cell.external]
     found = [

@@ -82,7 +82,7 @@ def leaderboards(*stores: Store, beside: Sequence[Store] = ()) -> list[Leaderboa
                 then="medbench table of each folder alone",
             )
         found.setdefault(key[:4], []).append(
-            _line(list(cells.values()), rows, failures, about[key[:4]]["parts"][key[2]][1])
+            _line(list(cells.values()), rows, failures, about[key[:4]], key[2])
         )
     counted = {
         key: class_groups(
@@ -184,7 +184,8 @@ def _line(
     cells: Sequence[PlannedCell],
     rows: Mapping[str, tuple[Row, Store]],
     failures: Mapping[str, str],
-    groups: int,
+    about: Mapping[str, Any],
+    target: str,
 ) -> LeaderboardEntry:
     cells = sorted(cells, key=lambda planned: (planned.cell.pretrain_seed, planned.cell.seed))
     done = [rows[planned.fingerprint] for planned in cells if planned.fingerprint in rows]
@@ -199,7 +200,8 @@ def _line(
         [row for row, _ in done],
         reasons,
         [store for _, store in done],
-        groups,
+        about["parts"][target][1],
+        kind=about["kind"],
     )
 
 

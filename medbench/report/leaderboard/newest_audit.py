@@ -20,8 +20,9 @@ LOUD = ("leak", "partial", "conflict")
 def with_newest_audit(about: Mapping[str, Any], rows: Iterable[Row]) -> Mapping[str, Any]:
     """Return `about` of a scored set, with the newest audit's marks and findings.
 
-    Of its task's images, which its rows name. A full audit takes the place of what the run's own
-    said; one by hashes adds to it, as the run's may have been a deeper one on another machine.
+    The audit is of its task's images, which its rows name. A full audit takes the place of what the
+    run's own said; one by hashes adds to it, as the run's may have been a deeper one on another
+    machine.
     """
     digests = next((row.provenance["parts"] for row in rows if row.provenance.get("parts")), None)
     if (

@@ -212,8 +212,8 @@ def _by_labels(
 ) -> list[Mapping[str, str]]:
     """From few labels to many.
 
-    By the share of the largest budget, so that 1 % of a large task stands before 100 % of a small
-    one.
+    They go by their share of the largest budget, so that 1 % of a large task stands before 100 % of
+    a small one.
     """
     most: dict[str, int] = {}
     for _, line in lines:
@@ -311,8 +311,8 @@ def tasks_by_lines(
 ) -> tuple[list[Leaderboard], list[str], np.ndarray]:
     """Return (boards, line names, scores (T, K)) at one budget, higher is better.
 
-    Of the boards which have the budget, and the lines that are complete on all of them. shown: the
-    metric of each board.
+    The boards are those which have the budget, the lines those that are complete on all of them.
+    shown: the metric of each board.
     """
     having = [board for board in shown if board.at(budget)]
     values = [

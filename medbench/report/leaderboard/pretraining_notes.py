@@ -13,8 +13,8 @@ from medbench.stats.metrics import METRICS
 def pretraining_notes(board: Leaderboard, metric: str) -> list[Note]:
     """Name both standard deviations of each complete line that was pretrained more than once.
 
-    Of a pretraining: of its mean over draws. Of a draw: inside one pretraining, the mean over
-    pretrainings of the variance, and its root. [] where no line has several.
+    That of a pretraining is of its mean over draws. Of a draw: inside one pretraining, the mean
+    over pretrainings of the variance, and its root. [] where no line has several.
     """
     said = []
     for budget in board.budgets():

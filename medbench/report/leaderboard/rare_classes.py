@@ -1,6 +1,6 @@
 """What is said of classes above a table.
 
-Of which too few groups are there, which one the best line finds least of, and whose decisions hang
+It says which have too few groups, which one the best line finds least of, and whose decisions hang
 little on the image.
 """
 
@@ -55,7 +55,7 @@ def rare_classes(board: Leaderboard) -> dict[str, dict[str, int]]:
 def _counts(board: Leaderboard) -> Mapping[str, Sequence[int]]:
     """Part -> groups of each class.
 
-    Of the training part, where its classes are these, and of the scored set.
+    The parts are the training part, where its classes are these, and of the scored set.
     """
     asked = ("train", board.target)
     given: Mapping[str, Sequence[int]] = board.about.get("class_groups") or {}

@@ -19,7 +19,7 @@ STUDIES = ("derm-standard", "derm")
 def reference_stores() -> list[Store]:
     """Open the reference results.
 
-    Of the installed package, else of the repository that medbench runs from.
+    They are those of the installed package, else of the repository that medbench runs from.
 
     Raises UserError where neither has them.
     """

@@ -1,6 +1,6 @@
 """What is the best of a leaderboard at each budget, and what ties with it.
 
-And the numbers of many lines, worked out side by side.
+Also the numbers of many lines, worked out side by side.
 """
 
 from __future__ import annotations

@@ -143,7 +143,8 @@ def terminal(
 def _on_screen(board: Leaderboard, metric: str) -> list[LeaderboardEntry]:
     """Return the lines that a screen shows, in their order.
 
-    Of more than `SCREEN` the best `BEST` at each budget, and every line without a number.
+    Where there are more than `SCREEN`, the best `BEST` at each budget, and every line without a
+    number.
     """
     if len(board.lines) <= SCREEN:
         return list(board.lines)

@@ -49,7 +49,10 @@ class ScoredCurve:
         return bool((np.abs(self.best - self.scores) <= NONE).all())
 
     def predicted(self, at: np.ndarray | None = None) -> Prediction:
-        """Predict the curve; see `predict`."""
+        """Predict the curve; see `predict`.
+
+        at: (m,) numbers of labels.
+        """
         low, high = metric_of(self.metric).range
         best, worst = (high, low) if self.sign > 0 else (low, high)
         scores = np.clip(self.scores - self.sign * self.luck, low, high)

@@ -52,6 +52,8 @@ def noise_of(n: np.ndarray, last: np.ndarray | float, of: Constants) -> np.ndarr
     """Return the variance that a draw makes of a log error at n labels.
 
     last: the log error of the largest size.
+
+    n: (m,) numbers of labels; returns (m,).
     """
     variance: np.ndarray = (of.noise * n**-of.decay * np.exp(-of.tilt * last)) ** 2
     return variance
@@ -67,8 +69,8 @@ def posterior(
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Return location and scale (C, H) of log errors at sizes `at`, and the degrees of freedom.
 
-    Of C curves. sizes, errors, noise: (C, K): labels in rising order, log errors, and the variances
-    of their draws. at, noise_at: (C, H): labels, and what a draw makes there.
+    There are C curves. sizes, errors, noise: (C, K): labels in rising order, log errors, and the
+    variances of their draws. at, noise_at: (C, H): labels, and what a draw makes there.
     """
     x, new = np.log(sizes / sizes[:, -1:]), np.log(at / sizes[:, -1:])
     unit = np.exp(-of.tilt * errors[:, -1:])
@@ -100,6 +102,8 @@ def factor(times: np.ndarray, of: Constants, *, decided: bool) -> np.ndarray:
     """Return what the half width is multiplied by at so many times the labels.
 
     Between the horizons on log(n), beyond them the nearest. decided: of a metric of decisions.
+
+    times: (m,); returns (m,).
     """
     horizons, values = np.array(of.factors_decided if decided else of.factors).T
     found: np.ndarray = np.interp(np.log(np.maximum(times, 1.0)), np.log(horizons), values)

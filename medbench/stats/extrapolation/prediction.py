@@ -204,8 +204,8 @@ def _checked(
 def labels_for(prediction: Prediction, target: float) -> tuple[float, float, float]:
     """Return the labels at which a prediction first reaches a score: (value, low, high).
 
-    Of a prediction over a grid its middle, its better end, and its worse end. inf: not within the
-    grid. The first size of the grid where it is reached from the start.
+    They are those of the prediction's middle, its better end, and its worse end over a grid. inf:
+    not within the grid. The first size of the grid where it is reached from the start.
     """
     up = prediction.best > prediction.worst
     better, worse = (prediction.high, prediction.low) if up else (prediction.low, prediction.high)
@@ -221,7 +221,7 @@ def labels_for(prediction: Prediction, target: float) -> tuple[float, float, flo
 def crossing(one: Prediction, other: Prediction) -> float:
     """Return the labels from which on `other`, which is behind at first, is ahead.
 
-    By the middles; inf. Not where both are predicted. Of two grids.
+    It goes by the middles of two predictions over grids; inf where it is not ahead on both.
     """
     start, end = max(one.at[0], other.at[0]), min(one.at[-1], other.at[-1])
     if start >= end:

@@ -16,7 +16,7 @@ FALLS = 1.645
 def steepness(sizes: np.ndarray, errors: np.ndarray, noise: np.ndarray) -> np.ndarray:
     """Return by how many of its standard errors log(error) falls with log(n): (C,).
 
-    Of curves (C, K) whose draws have the variance `noise` (C, K).
+    The curves are (C, K), whose draws have the variance `noise` (C, K).
     """
     x, weight = np.log(sizes), 1 / noise
     centred = x - (weight * x).sum(1, keepdims=True) / weight.sum(1, keepdims=True)

@@ -220,7 +220,7 @@ def _write(
 def _teller(stage: str, total: int | None) -> Callable[..., None]:
     """told(bytes that came, done=False) reports whole megabytes, once for each.
 
-    Of a file whose size no server says, how many there are so far.
+    For a file whose size no server says, how many there are so far.
     """
     last, whole = -1, -(-total >> 20) if total is not None else 0
 

@@ -71,7 +71,7 @@ Key = tuple[float, ...]
 def by_name(classes: Sequence[str]) -> tuple[str, ...]:
     """Order classes that have no order of their own.
 
-    By their numbers where all are numbers, else by their names.
+    They go by their numbers where all are numbers, else by their names.
     """
     return tuple(
         sorted(sorted(classes), key=float) if all(map(is_number, classes)) else sorted(classes)

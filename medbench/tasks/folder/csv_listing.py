@@ -78,7 +78,7 @@ def read_csv(file: Path) -> Listing:
 def _check_images(ids: Sequence[str], where: Sequence[str]) -> None:
     """Raise UserError for rows that name what a system left.
 
-    And for an image and one that was made of it, both listed.
+    The same for an image and one that was made of it, both listed.
     """
     left = [
         (line, name)

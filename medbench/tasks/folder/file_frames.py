@@ -1,6 +1,6 @@
 """Frames of files instead of the files.
 
-Of each that holds several so many, evenly, one bag and one group.
+From each that holds several so many are taken, evenly: one bag and one group.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from medbench.tasks.folder.listing import Listing
 def with_frames(listing: Listing, wanted: int) -> Listing:
     """Return the listing with `FILE#NUMBER` for each frame that is taken, counted from 0.
 
-    And a row's own columns for all of its frames. Frames of a file are a bag, where the table has
-    none, and never in two groups. Raises UserError for a file whose header cannot be read.
+    It has a row's own columns for all of its frames. Frames of a file are a bag, where the table
+    has none, and never in two groups. Raises UserError for a file whose header cannot be read.
     """
     taken = {
         name: frames.evenly(n, wanted)

@@ -218,7 +218,7 @@ def _lesions(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
     """(64, 64) each: blood >= 0, hard exudates and cotton wool in [0, 1].
 
-    And how uneven the veins are.
+    The last is how uneven the veins are.
     """
     s = FAINTEST + (1 - FAINTEST) * ill.random()
     blood, fat, wool = (np.zeros((SIZE, SIZE)) for _ in range(3))

@@ -1,0 +1,243 @@
+"""A user's own code: an edit makes new features and rows, prose does not."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fakes.results import study
+
+from medbench import Grid, UserError
+from medbench.images.corruptions import catalogue, transforms
+from medbench.models import features
+from medbench.report import leaderboard
+from medbench.run import planning
+from medbench.run.merge import merge
+from medbench.run.store import Store
+from medbench.schema import registry
+from medbench.stats import added_metrics, metrics
+
+METHOD = """
+from medbench import Method
+from medbench.methods.simclr import SIMCLR  # whose constant stays that file's
+from medbench.schema import Weights
+
+def weights(encoder, source, pretrain_seed, cache_dir):
+    return Weights("mine", "0" * 64, (), None)
+
+def encoder(encoder, weights, pretrain_seed):
+    from medbench.methods._helper import POWER
+    return POWER
+
+MINE = Method("mine", 1, "Mine", ("none",), weights=weights, encoder=encoder)
+"""
+PROTOCOL = """
+from medbench import Protocol
+MINE = Protocol("mine", 1, "Mine", ("binary", "multiclass"), lambda train, targets, draws: iter(()), False)
+"""
+TASK = """
+from dataclasses import replace
+from medbench.tasks.derm import DERM
+MINE = replace(DERM, name="mine")
+"""
+
+
+@pytest.fixture
+def put(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """put(kind, file, text): a file in the folder of its kind, of which the registry knows anew."""
+    for kind in registry.SHIPPED:
+        package = importlib.import_module(f"medbench.{kind}")
+        (tmp_path / kind).mkdir()
+        monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path / kind)])
+
+    def write(kind: str, file: str, text: str) -> None:
+        (tmp_path / kind / file).write_text(text)
+        sys.modules.pop(f"medbench.{kind}.{file.removesuffix('.py')}", None)
+        importlib.invalidate_caches()
+        registry._collect.cache_clear()
+
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    yield write
+    for file in tmp_path.glob("*/*.py"):
+        sys.modules.pop(f"medbench.{file.parent.name}.{file.stem}", None)
+    registry._collect.cache_clear()
+
+
+def test_every_file_that_is_named_as_shipped_is_there_and_known_by_its_version() -> None:
+    for kind, files in registry.SHIPPED.items():
+        folder = Path(str(importlib.import_module(f"medbench.{kind}").__file__)).parent
+        assert all((folder / f"{n}.py").exists() or (folder / n).is_dir() for n in files.split()), (
+            kind
+        )
+    for entry in (registry.method("simclr"), registry.method("dvme:swav+dino")):
+        assert entry.stated_version == entry.version
+    assert {entry.code for entry in registry.tasks().values() if entry.name != "films"} == {""}
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"), [("tasks", TASK), ("methods", METHOD), ("protocols", PROTOCOL)]
+)
+def test_an_edit_of_a_users_entry_is_another_entry(
+    kind: str, text: str, put: Callable[..., None]
+) -> None:
+    def version(code: str) -> int | str:
+        put(kind, "mine.py", code)
+        found: Any = getattr(registry, kind)()["mine"]
+        return found.stated_version
+
+    put("methods", "_helper.py", "POWER = 1\n")
+    first = version(text)
+    assert str(first).partition(" ")[2].startswith("of code ")
+    assert version(f'"""Mine."""\n\n# why\n{text}') == first
+    assert version(text.replace("MINE =", "MORE = 1\nMINE =")) != first
+    assert version(text.replace(", 1,", ", 2,")) != first or kind == "tasks"
+    if kind == "methods":  # a helper of the same folder that is imported inside a function
+        put("methods", "_helper.py", "POWER = 2\n")
+        assert version(text) != first
+        assert registry.module_of("methods", "simclr").__name__ == "medbench.methods.simclr"
+        assert registry.method("simclr").code == ""
+
+
+def test_an_edit_makes_new_features_and_new_cells_of_its_own_alone(
+    put: Callable[..., None], tmp_path: Path
+) -> None:
+    def planned(method: str, protocol: str) -> tuple[set[str], set[str], str]:
+        put("methods", "mine.py", method.replace("from medbench.methods.simclr import SIMCLR", ""))
+        put("protocols", "mine.py", protocol)
+        grid = Grid(
+            methods=("supervised", "mine"),
+            protocols=("knn", "mine"),
+            labels=("10",),
+            seeds=1,
+            data="phantom",
+            source="auto",
+        )
+        plan = planning.plan(grid)
+        unit = next(unit for unit in plan.units if unit.method.name == "mine")
+        key = features.feature_key(
+            "pack", unit.encoder, unit.weights, unit.method, unit.precision, "cpu"
+        )
+        own = {p.fingerprint for p in plan.cells if "mine" in (p.cell.method, p.cell.protocol)}
+        return own, {p.fingerprint for p in plan.cells} - own, key
+
+    put("methods", "_helper.py", "POWER = 1\n")
+    before = planned(METHOD, PROTOCOL)
+    after = planned(METHOD.replace("return POWER", "return POWER + 1"), PROTOCOL)
+    assert len(before[0]) == 3 and before[1] and before[1] == after[1]
+    assert len(before[0] & after[0]) == 1, "supervised under the own protocol stays"
+    assert before[2] != after[2]
+    other = planned(METHOD, PROTOCOL.replace("iter(())", "iter([])"))
+    assert len(before[0] & other[0]) == 1, "the own method under knn stays"
+
+
+def test_what_two_runs_share_is_told_apart_by_the_version(put: Callable[..., None]) -> None:
+    """`medbench table` and `check` say of older rows what moved."""
+    from medbench.schema.ingredients import differences
+
+    then, now = {"method": ["1 of code ab", "x"]}, {"method": ["1 of code cd", "x"]}
+    assert [str(one) for one in differences(then, now)] == [
+        "method version 1 of code ab -> 1 of code cd"
+    ]
+
+
+def test_a_users_corruption_is_known_by_its_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert set(transforms.KINDS) >= set(catalogue.SHIPPED.split())
+    own = catalogue.Corruption("salt", "salt", (0.1,) * 5)
+    shipped = catalogue.Corruption("noise", "gaussian_noise", (0.1,) * 5)
+    before = own.identity(1), shipped.identity(1)
+    monkeypatch.setattr(catalogue, "_code_of_transforms", lambda: "another")
+    assert own.identity(1) != before[0] and shipped.identity(1) == before[1]
+
+
+def negatives(hits: np.ndarray, support: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    return metrics.ratio(hits[0, 0], support[0, 0])
+
+
+def positives(hits: np.ndarray, support: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    return metrics.ratio(hits[0, 1], support[0, 1])
+
+
+def test_a_metric_that_is_added_later_is_computed_of_saved_scores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = study(tmp_path / "out")
+
+    def shown(of: Store) -> dict[str, tuple[float, float, float]]:
+        (board,) = leaderboard.leaderboards(of)
+        leaderboard.known_metric([board], "specificity")
+        found = {line.name + line.cell.labels: line.summary("specificity") for line in board.lines}
+        return {name: (one.mean, one.low, one.high) for name, one in found.items()}
+
+    def add(function: Callable[..., np.ndarray]) -> None:
+        made = metrics.Metric("specificity", "specificity", of_counts=function)
+        monkeypatch.setitem(metrics.METRICS, "specificity", made)
+
+    with pytest.raises(UserError, match="Unknown metric 'specificity'"):
+        shown(store)
+    add(negatives)
+    first = shown(store)
+    row = next(iter(store.rows().values()))
+    target, scores = store.target(row.provenance["target"]), store.scores(row)
+    by_hand = (scores["decisions"][target["labels"] == 0] == 0).mean()
+    value, _ = added_metrics.added_values(["specificity"], target, scores, 200)["specificity"]
+    assert value == pytest.approx(by_hand)
+    assert all(low < mean < high for mean, low, high in first.values())
+    assert "| specificity" in leaderboard.markdown(store)
+    add(positives)
+    monkeypatch.setattr(metrics, "_code_behind", lambda function: "edited")
+    assert shown(store) != first
+    merged = tmp_path / "shared"
+    merge([store.folder], merged, predictions=False)
+    assert "specificity: 6 of 6 lines lack it" in leaderboard.markdown(Store(merged))
+    with pytest.raises(UserError, match="were made before specificity, or by other code"):
+        shown(Store(merged))
+    # rows of a metric that is no longer there are shown without it
+    monkeypatch.delitem(metrics.METRICS, "specificity")
+    assert "specificity" not in leaderboard.markdown(store)
+
+
+def test_a_row_keeps_the_code_of_an_added_metric(monkeypatch: pytest.MonkeyPatch) -> None:
+    from medbench import stats
+    from medbench.stats.row_metrics import row_metrics
+
+    added = metrics.Metric("specificity", "specificity", of_counts=negatives)
+    monkeypatch.setitem(metrics.METRICS, "specificity", added)
+    labels = np.array([0, 1, 0, 1])
+    weights = stats.group_weights(labels, 20)
+    values, _ = row_metrics(labels, np.full((4, 2), 0.5), labels, "binary", weights)
+    assert values["specificity"]["code"] == added.code and "code" not in values["accuracy"]
+    assert added_metrics.stale("binary", values) == []
+    assert added_metrics.stale("binary", {**values, "specificity": {"code": "x"}}) == [
+        "specificity"
+    ]
+
+
+@pytest.mark.parametrize("kind", ["binary", "multilabel"])
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (lambda hits, support, predicted: 0.5, r"gave \(\) of float64 for 3 resamples"),
+        (lambda hits, support, predicted: hits, r"gave \(\d, 2, 3\) of float64 for 3"),
+        (lambda hits, support, predicted: None, "gave NoneType for 3"),
+        (lambda hits, support, predicted: [0.5] * 3, "gave list for 3"),
+        (lambda hits, support, predicted: np.full(3, 1.5), r"gave 1\.5 for 3"),
+        (lambda hits, support, predicted: np.array(["a"] * 3), r"gave \(3,\) of <U1"),
+        (lambda hits, support, predicted: hits[9], "failed: IndexError: index 9"),
+        (lambda hits: hits, "failed: TypeError"),
+    ],
+)
+def test_the_author_of_a_metric_is_told_file_and_line_at_plan_time(
+    function: Callable[..., Any], said: str, kind: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = metrics.Metric("wrong", "wrong", of_counts=function)
+    monkeypatch.setitem(metrics.METRICS, "wrong", wrong)
+    with pytest.raises(
+        UserError, match=rf"test_own_code\.py, line \d+: metric 'wrong' {said}"
+    ) as told:
+        added_metrics.try_added(kind)
+    assert "fix that file" in str(told.value) and "\n" not in str(told.value)
