@@ -112,7 +112,7 @@ def refused(
         ([""], r"re:'' is not a study, which is a Python file with a constant GRID"),
         (
             ["--methods", "dvme:random@+supervised"],
-            r"re:'random@' in 'random@\+supervised' is no member\. Allowed: swav\+dino",
+            r"re:'random@' in 'random@\+supervised' is not a member\. Allowed: swav\+dino",
         ),
         (
             ["--size", "7"],
@@ -348,11 +348,11 @@ def test_a_csv_that_is_wrong(
         (b"", "list.csv needs the columns path and label (or label:NAME, several); it is empty."),
         (
             b"PK\x03\x04" + bytes(99),
-            "list.csv is no CSV file, but a zip archive, as Excel's workbooks are. Next: save it as CSV UTF-8",
+            "list.csv is not a CSV file, but a zip archive, as Excel's workbooks are. Next: save it as CSV UTF-8",
         ),
         (
             b"<!DOCTYPE html><html></html>",
-            "list.csv is no CSV file, but a web page: a download went wrong. Next: save it as CSV UTF-8",
+            "list.csv is not a CSV file, but a web page: a download went wrong. Next: save it as CSV UTF-8",
         ),
     ],
 )
@@ -610,7 +610,7 @@ def test_a_cache_that_cannot_be_written(
         (
             "plan.json",
             {"tasks": {"t|T|test": ABOUT | {"classes": []}}},
-            r"plan\.json is not a plan .*classes are no texts",
+            r"plan\.json is not a plan .*classes are not texts",
         ),
         (
             "plan.json",
@@ -662,7 +662,7 @@ def test_a_cache_that_cannot_be_written(
         (
             "rows.jsonl",
             {"chosen": {"penalty": float("nan")}},
-            r"rows\.jsonl, line 1, is not JSON \(NaN is no number of JSON\)",
+            r"rows\.jsonl, line 1, is not JSON \(NaN is not a number of JSON\)",
         ),
         (
             "rows.jsonl",

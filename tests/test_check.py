@@ -306,7 +306,7 @@ def test_pretraining_and_pixels_and_old_rows_are_judged_by_what_they_tell() -> N
     then = row(provenance={"pretraining": [{"method": "simclr"}]})
     finding = compared(then, with_auc(row(provenance={**trained, **moved}), 0.7))
     assert finding.explanation and finding.explanation.parts == ("weights",), (
-        "its last bits alone are no evidence, its features are"
+        "its last bits alone are not evidence, its features are"
     )
     measured = check.Repeatability({"derm phantom random linear": {"features": 0.2}})
     assert compared(then, row(provenance={**trained, **moved}), measured).status == "same"
@@ -630,7 +630,7 @@ def test_the_command(
     again = write(tmp_path / "again.jsonl", row(0, seconds=1.1), row(1, seconds=1.2))
     measured = ("check", "--against", str(new), "--measure", "--rows", str(now), "--rows")
     assert medbench(*measured, str(now)) == 2
-    assert "A copy is no second run." in capsys.readouterr().err
+    assert "A copy is not a second run." in capsys.readouterr().err
     assert medbench(*measured, str(again)) == 0
     kept = tmp_path / "other" / "repeatability.json"
     assert "auc low" in kept.read_text()

@@ -82,9 +82,7 @@ def test_a_word_that_is_no_word_of_the_others_scale_is_named() -> None:
 
     The example that is shown keeps the order of the others, and says that it is an example.
     """
-    said = (
-        "No retinopathy, Mild, Severe, Proliferative are of a scale, and moderat is no word of it"
-    )
+    said = "No retinopathy, Mild, Severe, Proliferative are of a scale, and moderat is not a word of it"
     with pytest.raises(UserError) as caught:
         by_degree(("Mild", "moderat", "Proliferative", "No retinopathy", "Severe"))
     assert said in str(caught.value) and str(caught.value).endswith(
@@ -103,7 +101,7 @@ def test_an_order_that_is_named_comes_before_what_is_known() -> None:
     for order, what in (
         (
             ("none", "midl"),
-            r"--order names 'midl', which is no class\. Allowed: .*Did you mean 'mild'\?",
+            r"--order names 'midl', which is not a class\. Allowed: .*Did you mean 'mild'\?",
         ),
         (("none", "mild", "None"), r"--order names 'none' twice"),
         (
@@ -165,7 +163,7 @@ def test_words_without_a_scale_are_refused_before_anything_is_read(
         given = ["--task", task, *SHORT] if name == "run" else [task]
         assert medbench(*name.split(), *given, "--order", "leicht,mittel,heavy") == 2
         assert (
-            "--order names 'heavy', which is no class. Allowed: leicht, mittel, schwer"
+            "--order names 'heavy', which is not a class. Allowed: leicht, mittel, schwer"
             in "".join(capsys.readouterr())
         )
     assert medbench("run", "--task", task, "--ordinal", *SHORT) == 2

@@ -146,7 +146,7 @@ def test_a_crop_is_read_back_as_it_was_written(text: str) -> None:
         assert str(crop_of(crop)) == crop
     row = {"identity": {"encoder": {"crop": "center 256 floor"}}}
     assert [crop_in(one).name for one in (row, {})] == ["center crop of 256 px", ""]
-    with pytest.raises(ValueError, match="is no crop"):
+    with pytest.raises(ValueError, match="is not a crop"):
         crop_of(text)
 
 

@@ -208,7 +208,7 @@ def test_what_is_missing_is_added_and_a_persons_file_is_not_replaced(
             r"labeled.zip cannot be fetched \(the server answered 404 Not Found\).*or by hand: download hyper-kvasir",
         ),
         ("size", r"split.csv is \d[\d,]* bytes, not the published"),
-        ("broken", r"0\.labeled\.zip is no zip archive, or a broken one"),
+        ("broken", r"0\.labeled\.zip is not a zip archive, or a broken one"),
         ("escape", r"would write outside its folder: '\.\./\.\./evil'"),
         ("changed", r"The bytes of http.*labeled.zip have changed: SHA-256 .* first seen as"),
     ],
@@ -619,7 +619,7 @@ def datasets_rows(task: Task, parts: dict) -> list:
     [
         (["get", "dermm"], "Unknown task 'dermm'"),
         (["verify", "chexpert"], "Next: medbench data get chexpert"),
-        (["get", "derm", "--data", "phantom"], "--data phantom is no folder"),
+        (["get", "derm", "--data", "phantom"], "--data phantom is not a folder"),
         (["show", "derm", "-n", "99"], "-n 99 is out of range"),
     ],
 )

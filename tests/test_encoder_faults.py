@@ -146,13 +146,13 @@ def test_a_child_process_ends_as_it_must() -> None:
     [
         (
             "made.norm.running_var[1] = float('inf')",
-            r"batch norms whose statistics are no numbers: norm\.running_var",
+            r"batch norms whose statistics are not numbers: norm\.running_var",
         ),
         (
             "made.norm.running_mean[0] = float('nan')",
-            r"statistics are no numbers: norm\.running_mean",
+            r"statistics are not numbers: norm\.running_mean",
         ),
-        ("made.norm.running_var[2] = -1.0", r"statistics are no numbers: norm\.running_var"),
+        ("made.norm.running_var[2] = -1.0", r"statistics are not numbers: norm\.running_var"),
     ],
 )
 def test_batch_norms_of_a_function_with_statistics_that_are_no_numbers(
@@ -176,7 +176,7 @@ def test_batch_norms_of_a_file_with_statistics_that_are_no_numbers(
         match=r"w\.pth does not fit test_resnet: 1 (not finite|negative variances) \(bn1\.running_var\)",
     ):
         weights.own(encoders.encoder("test_resnet.r160_in1k", weights=file), tmp_path)
-    with pytest.raises(UserError, match=r"statistics are no numbers: bn1\.running_var"):
+    with pytest.raises(UserError, match=r"statistics are not numbers: bn1\.running_var"):
         weights.build_encoder(
             encoders.encoder("test_resnet.r160_in1k"), Weights("w", "0" * 64, (), file), 0
         )
@@ -368,6 +368,6 @@ def test_what_is_no_error_but_ends_python_is_told(tmp_path: Path) -> None:
         "def net(size=32, mean=(0, 0, 0), std=(1, 1, 1)):\n    raise GeneratorExit\n"
     )
     with pytest.raises(
-        UserError, match="it raised GeneratorExit, which is no error but ends Python"
+        UserError, match="it raised GeneratorExit, which is not an error but ends Python"
     ):
         user_encoder.module(encoders.encoder(f"{tmp_path}/mine.py:net", None))

@@ -647,7 +647,7 @@ POISON: dict[str, tuple[Callable[[Path], object], str]] = {
             (folder / "typical.safetensors").write_bytes(pickle.dumps(_Evil())),
             named(folder, "typical.safetensors"),
         ),
-        "typical.safetensors is no safetensors file",
+        "typical.safetensors is not a safetensors file",
     ),
     "sets": (
         changed("operating_points.json", lambda c: c["sets"].update({"2": 0.5})),

@@ -170,7 +170,7 @@ WRONG: dict[str, tuple[Callable[[list[dict[str, str]]], list[dict[str, str]]], s
     ),
     "decision": (
         changed(0, decision="maybe"),
-        "line 2: decision 'maybe' is no class. Allowed: no, yes",
+        "line 2: decision 'maybe' is not a class. Allowed: no, yes",
     ),
     "two decisions": (changed(0, decision="no|yes"), r"line 2: decision 'no\|yes' names 2 classes"),
     "no class": (

@@ -64,7 +64,9 @@ def test_draws_that_two_lines_share_are_paired() -> None:
     one = paired_lines([three, five])
     assert one.value[0, 1] == pytest.approx(0.05) and one.draws[0, 1] == 0
     apart = stats.Sample(three.plain, three.resamples, GROUPS, draws=(7, 8, 9))
-    assert stats.paired_difference(apart, five).error > 0.025, "other labelled images are no pair"
+    assert stats.paired_difference(apart, five).error > 0.025, (
+        "other labelled images are not a pair"
+    )
     both = paired_lines([apart, five])
     assert both.estimate(0, 1).error == pytest.approx(
         stats.paired_difference(apart, five).error, rel=1e-6

@@ -357,10 +357,10 @@ def test_a_bomb_is_stopped_while_it_is_written(
             8,
             6,
             64,
-            r"x.zip is no zip archive, or a broken one \(NotImplementedError: strong encryption",
+            r"x.zip is not a zip archive, or a broken one \(NotImplementedError: strong encryption",
         ),
         # names said to be UTF-8
-        (9, 7, 8, r"x.zip is no zip archive, or a broken one \(UnicodeDecodeError"),
+        (9, 7, 8, r"x.zip is not a zip archive, or a broken one \(UnicodeDecodeError"),
     ],
 )
 def test_a_zip_that_python_cannot_read(

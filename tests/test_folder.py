@@ -214,7 +214,7 @@ def test_other_files_are_left_out_and_counted(tree):
     task = open_task(root)
     assert sum(sizes(task).values()) == 4
     assert (
-        Mark("remark", "3 files that are no images were left out (.txt, no suffix)") in task.marks
+        Mark("remark", "3 files that are not images were left out (.txt, no suffix)") in task.marks
     )
 
 

@@ -133,7 +133,7 @@ def test_slices_of_a_volume_are_turned_to_the_patient_and_scaled_together(
         )
         assert top[0, 0, 0] == 100 and top.astype(int).sum() == 300, "front is up, left is left"
     (tmp_path / f"bad{suffix}").write_bytes(b"nothing")
-    with pytest.raises(UserError, match=r"bad\.nii.* is no NIfTI volume that can be read"):
+    with pytest.raises(UserError, match=r"bad\.nii.* is not a NIfTI volume that can be read"):
         frames.count(tmp_path / f"bad{suffix}")
     flat = tmp_path / f"series{suffix}"
     nibabel.save(nibabel.Nifti1Image(np.stack([volume, volume], 3), np.eye(4)), flat)

@@ -169,7 +169,7 @@ def load(root):
         ("return {'train': ids}", r"mine\.py, line 5: load gives a ndarray as a part"),
         (
             "labels = np.array(['polyp', 'ulcer'])",
-            r"mine\.py, line 5: t: the train part has labels that are no numbers \(.*polyp.*0 to 2",
+            r"mine\.py, line 5: t: the train part has labels that are not numbers \(.*polyp.*0 to 2",
         ),
         (
             "labels = np.eye(2)",

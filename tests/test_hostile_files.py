@@ -279,7 +279,7 @@ def test_a_device_is_written_to_and_stays(tmp_path: Path) -> None:
     assert pipe.is_fifo() and list(tmp_path.iterdir()) == [pipe]
     with pytest.raises(
         UserError,
-        match=r"pipe is no file, beside which a killed prediction could lie\. Next: --out predictions\.csv",
+        match=r"pipe is not a file, beside which a killed prediction could lie\. Next: --out predictions\.csv",
     ):
         prediction.predict(SimpleNamespace(check_point=str), tmp_path, [], pipe)  # type: ignore[arg-type]
 
@@ -412,7 +412,7 @@ def test_a_working_folder_that_is_gone(
 
 EDITS: list[tuple[str, str, Callable[[np.ndarray], np.ndarray], str]] = [
     ("targets", "labels", lambda a: a + 7, r"probabilities of 2 classes"),
-    ("targets", "labels", lambda a: a - 1, "labels are no whole numbers from 0"),
+    ("targets", "labels", lambda a: a - 1, "labels are not whole numbers from 0"),
     ("targets", "labels", lambda a: a[:, None], r"several labels an image|2 classes"),
     ("targets", "labels", lambda a: a.astype(complex), r"labels are complex128 \(240,\)"),
     ("targets", "groups", lambda a: a[:-1], r"groups are int64 \(239,\), of 240"),
@@ -427,7 +427,7 @@ EDITS: list[tuple[str, str, Callable[[np.ndarray], np.ndarray], str]] = [
         "probabilities of 4 classes, and the scored set has 2",
     ),
     ("scores", "decisions", lambda a: a.astype(str), "decisions are <U21"),
-    ("scores", "decisions", lambda a: a + 2, "decisions are no whole numbers from 0 to 1"),
+    ("scores", "decisions", lambda a: a + 2, "decisions are not whole numbers from 0 to 1"),
     ("scores", "resamples", lambda a: a[0], r"resamples are float32 \(200,\)"),
     ("scores", "metrics", lambda a: a[:-1], r"metrics are <U17 \(5,\), of 6"),
 ]

@@ -350,7 +350,7 @@ def test_truncated_files_are_named(save, name, keep):
     ("data", "reason"),
     [
         (b"", "is empty"),
-        (b"patient list", "is no image"),
+        (b"patient list", "is not an image"),
         (b"\xff\xd8\xff" + bytes(50), "no image"),
     ],
 )

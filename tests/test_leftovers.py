@@ -215,7 +215,7 @@ def test_a_folder_of_masks_is_no_class(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.new("RGB", (4, 4)).save(tmp_path / name)
     with pytest.raises(
-        UserError, match=r"masks is no class: its images are called as those of 'images'"
+        UserError, match=r"masks is not a class: its images are called as those of 'images'"
     ):
         registry.task(f"folder:{tmp_path}")
     assert no_class(

@@ -54,7 +54,7 @@ def test_bands_of_numbers() -> None:
     ages = read_levels("Patient age", np.array([19, 20, 39.5, 61, 80, 101, 5, np.nan]))
     assert ages.values == ("< 20", "20-39", "60-79", "80+") and ages.cut == "20 years"
     assert read_levels("percentage", np.arange(80.0)).cut == "its quarters", (
-        "age stands in it, and is no word of it"
+        "age stands in it, and is not a word of it"
     )
     assert read_levels("nothing", np.full(3, np.nan)).values == ()
 

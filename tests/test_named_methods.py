@@ -466,7 +466,7 @@ def test_mae_is_refused_for_what_is_no_plain_vit(
     assert medbench(*ASKED, "--methods", "mae", "--out", str(tmp_path / "out")) == 2
     said = capsys.readouterr().err
     assert (
-        "Method 'mae' cannot serve 'derm' with tf_efficientnet_lite0: it is no plain ViT" in said
+        "Method 'mae' cannot serve 'derm' with tf_efficientnet_lite0: it is not a plain ViT" in said
         and "Traceback" not in said
     )
     assert not (tmp_path / "out").exists()

@@ -64,7 +64,7 @@ def test_every_kind_in_every_format(many: list[leaderboard.Leaderboard], tmp_pat
     for file in (file for file in files if file.suffix == ".png"):
         assert round(Image.open(file).width / 300, 2) in style.WIDTHS.values(), file
     svg = (tmp_path / "curves.svg").read_text()
-    assert "sim$clr" in svg, "text stays text, and dollars are no mathematics"
+    assert "sim$clr" in svg, "text stays text, and dollars are not mathematics"
 
 
 def test_attention_is_drawn_from_the_rows_of_a_fusion(

@@ -44,7 +44,7 @@ def test_paths_bytes_and_decoded_pixels_are_the_same_image(
     assert (found == found[0]).all() and found.shape == (4, 3)
     np.testing.assert_array_equal(model.predict_proba(iter(given)), found)
     assert model.predict_proba([]).shape == (0, 3)
-    with pytest.raises(UserError, match=r"^the given bytes: it is no image"):
+    with pytest.raises(UserError, match=r"^the given bytes: it is not an image"):
         model.predict_proba([b"nothing that is an image"])
 
 
@@ -54,7 +54,7 @@ PIXELS = np.zeros((64, 64, 3), np.uint8)
 @pytest.mark.parametrize(
     ("given", "why"),
     [
-        ([Image.new("RGB", (64, 64))], r"was given PIL\.Image\.Image, which is no image file"),
+        ([Image.new("RGB", (64, 64))], r"was given PIL\.Image\.Image, which is not an image file"),
         ([PIXELS / 255], r"ndarray of 64x64x3 float64"),
         ([PIXELS.astype(np.int64)], r"ndarray of 64x64x3 int64"),
         ([PIXELS[:32]], r"ndarray of 32x64x3 uint8"),
@@ -150,13 +150,13 @@ def test_a_folder_that_may_not_be_written_is_told_before_the_work(
         ("predict model images --out p.csv --coverage nan", "This model has no sets of classes"),
         ("predict model images --out p.csv --runtime onnx", "model has no model.onnx."),
         ("predict model pipe --out p.csv", "pipe is neither a folder of images nor a CSV file."),
-        ("predict model images --out pipe", "pipe is no file, beside which a killed prediction"),
+        ("predict model images --out pipe", "pipe is not a file, beside which a killed prediction"),
         ("export runs --out m --sensitivity 1.2", "A sensitivity lies between 0 and 1, both exclu"),
         (
             "compare runs --with more.csv",
             "more.csv, line 202: id 'x' is not among the 200 scored i",
         ),
-        ("compare runs --with images", "--with images is no file."),
+        ("compare runs --with images", "--with images is not a file."),
         ("clinical runs --prevalence nan", "A prevalence lies between 0 and 1, both excluded;"),
         ("clinical runs --prevalence maybe=0.1", "--prevalence 'maybe=0.1' names no class."),
         ("clinical model --prevalence 0.1", "model is not a results folder: it has no plan.json."),

@@ -172,7 +172,7 @@ def test_h5_files_that_are_packed_or_of_another_shape(tmp_path: Path) -> None:
     ):
         lymph.load(root)
     x.write_bytes(b"no h5")
-    with pytest.raises(UserError, match=r"is no HDF5 file with a data set 'x'"):
+    with pytest.raises(UserError, match=r"is not an HDF5 file with a data set 'x'"):
         lymph.load(root)
     packed.replace(x)
     with h5py.File(y, "w") as file:

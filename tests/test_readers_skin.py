@@ -84,7 +84,7 @@ def test_scin_says_what_a_label_should_be(tmp_path: Path) -> None:
     root = skin.make_scin(tmp_path)
     file = root / "scin_labels.csv"
     file.write_text(file.read_text().replace("{'Impetigo': 0.3, 'Eczema': 0.7}", "Eczema"))
-    with pytest.raises(UserError, match="'Eczema' is no dict of condition and weight"):
+    with pytest.raises(UserError, match="'Eczema' is not a dict of condition and weight"):
         scin.load(root)
 
 

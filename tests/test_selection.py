@@ -50,7 +50,7 @@ def test_it_keeps_what_is_named_and_says_of_how_many(store: Store) -> None:
         board.task for board in leaderboard.only(leaderboard.leaderboards(store), ("task=task1",))
     ] == ["task1"]
     whole = leaderboard.only(leaderboard.leaderboards(store), ("labels=10%,all",))
-    assert [board.selection for board in whole] == [None, None], "all lines are no selection"
+    assert [board.selection for board in whole] == [None, None], "all lines are not a selection"
 
 
 def test_a_name_with_a_comma_is_one(tmp_path: Path) -> None:

@@ -190,7 +190,7 @@ def test_the_command_reads_labels_and_names_what_it_cannot(
     Path("mine.csv").write_text("\n".join(["path,label", f"{images[0]},mle"]))
     assert medbench("validate", "model", "mine.csv", "--device", "cpu") == 2
     assert (
-        "line 2: label 'mle' is no class of the model. Allowed: akiec, mel, nv. Did you mean 'mel'?"
+        "line 2: label 'mle' is not a class of the model. Allowed: akiec, mel, nv. Did you mean 'mel'?"
         in capsys.readouterr().err
     )
 

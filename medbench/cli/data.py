@@ -88,7 +88,7 @@ def data_get(
         )
     if data == "phantom":
         raise UserError(
-            "--data phantom is no folder.", then=f"medbench data get {task} --data FOLDER"
+            "--data phantom is not a folder.", then=f"medbench data get {task} --data FOLDER"
         )
     root = user_path(data) if data else cache / "data"
     for place in [root] if data else task_data.data_roots(cache):

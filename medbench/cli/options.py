@@ -165,7 +165,7 @@ def asked_of(
     for file in files:
         if not file.is_file():
             raise UserError(
-                f"--with {file} is no file.", allowed=["FILE.csv", REFERENCE], given=str(file)
+                f"--with {file} is not a file.", allowed=["FILE.csv", REFERENCE], given=str(file)
             )
     place = context.with_resource(tempfile.TemporaryDirectory())
     return Asked(*joined(stores, files, only or [], Path(place)), reference)

@@ -52,7 +52,7 @@ def tidy(task: Task, part: str, split: Split) -> Split:
     )
     if labels.dtype.kind not in "biuf":
         text = "" if not labels.size else f" ({labels.flat[0]!r} is the first)"
-        raise wrong(f"labels that are no numbers{text}", wanted)
+        raise wrong(f"labels that are not numbers{text}", wanted)
     if labels.shape[1:] != ((len(task.classes),) if multilabel else ()):
         raise wrong(f"labels of shape {labels.shape}", wanted)
     ids, groups, bags = (

@@ -122,7 +122,7 @@ def crop_of(text: str) -> Crop:
         right = bool(crop.side) or mode == SQUASH
         if right and max(crop.fill) <= 255 and str(crop) == text:
             return crop
-    raise ValueError(f"{text!r:.60} is no crop")
+    raise ValueError(f"{text!r:.60} is not a crop")
 
 
 def crop_in(provenance: Mapping[str, Any]) -> Crop:

@@ -217,7 +217,7 @@ def _decode_pillow(data: bytes, wanted: int | None, page: int | None = None) -> 
                 f"it is {kind}, whatever its name says; JPEG, PNG, TIFF, BMP, WebP and DICOM are read."
             ) from None
         raise UserError(
-            "it is no image, or its header is corrupt (JPEG, PNG, TIFF, BMP, WebP and DICOM are read)."
+            "it is not an image, or its header is corrupt (JPEG, PNG, TIFF, BMP, WebP and DICOM are read)."
         ) from None
     with im:
         check_pixels(*im.size)

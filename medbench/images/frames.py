@@ -114,7 +114,9 @@ def _read_volume(file: str, _state: tuple[int, int]) -> tuple[np.ndarray, tuple[
         image: Any = nibabel.as_closest_canonical(nibabel.load(file))
         volume = np.asarray(image.dataobj, np.float32)
     except Exception as error:
-        raise UserError(f"{file} is no NIfTI volume that can be read ({told(error)}).") from error
+        raise UserError(
+            f"{file} is not a NIfTI volume that can be read ({told(error)})."
+        ) from error
     if volume.ndim != 3 or not volume.size:
         raise UserError(
             f"{file} holds an array of {volume.ndim} axes: a volume has three.",

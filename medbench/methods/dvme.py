@@ -73,7 +73,7 @@ def parse(text: str, name: str = "dvme") -> tuple[Member, ...]:
         encoder, slash, readout = rest.partition("/")
         if not method or (at and not encoder) or (slash and not readout):
             raise UserError(
-                f"'{part.strip()}' in '{text}' is no member.",
+                f"'{part.strip()}' in '{text}' is not a member.",
                 allowed=["swav+dino", "METHOD[@ENCODER[/READOUT]]+..."],
                 then=f"{name}:swav+dino",
             )

@@ -154,7 +154,7 @@ def _refuses(pool: Split, encoder: Encoder) -> str:
     """
     patch = kept(_patch_size, encoder.architecture)
     if patch is None:
-        return "it is no plain ViT (as vit_small_patch16_224 is), and only such a one can leave patches out"
+        return "it is not a plain ViT (as vit_small_patch16_224 is), and only such a one can leave patches out"
     if encoder.size % patch or encoder.size < 2 * patch:
         return f"{encoder.size} pixels do not divide into patches of {patch} of which a quarter can be kept"
     return ""

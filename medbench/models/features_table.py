@@ -266,7 +266,7 @@ def _refuse_others(file: Path, rest: pd.DataFrame, columns: Sequence[str], calle
 
     others = [name for name in rest if name not in columns]
     if others or not columns:
-        what = f"{file.name}: {_listed(others)} {'is no feature' if len(others) == 1 else 'are no features'}: {called}."
+        what = f"{file.name}: {_listed(others)} {'is not a feature' if len(others) == 1 else 'are not features'}: {called}."
         raise UserError(
             what if others else f"{file.name} holds ids alone.", allowed=ALLOWED, then=_THEN
         )
@@ -295,7 +295,7 @@ def _stacked(file: Path, ids: Sequence[str], column: pd.Series[Any]) -> np.ndarr
     rows = [np.asarray(value if value is not None else ()) for value in column]
     for name, row in zip(ids, rows, strict=True):
         if row.shape != rows[0].shape or row.ndim != 1 or row.dtype.kind not in "iuf":
-            what = f"{file.name}: the list of '{name}' in '{column.name}' is no list of {rows[0].size} numbers, as the first is."
+            what = f"{file.name}: the list of '{name}' in '{column.name}' is not a list of {rows[0].size} numbers, as the first is."
             raise UserError(what, allowed=ALLOWED)
     return np.stack(rows)
 

@@ -57,7 +57,7 @@ class Readout(nn.Module):
             return torch.cat([prefix[:, 0] for _, prefix in blocks], 1)
         tokens = model.forward_features(images)
         if not isinstance(tokens, torch.Tensor) or tokens.ndim not in (3, 4):
-            raise NoReadout("this model's last layer is no map and no row of tokens")
+            raise NoReadout("this model's last layer is neither a map nor a row of tokens")
         if self.readout != "mean" and (tokens.ndim == 4 or not has_cls):
             raise NoReadout("this model has no class token")
         if tokens.ndim == 4:

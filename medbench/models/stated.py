@@ -126,7 +126,7 @@ def beside(file: Path) -> tuple[Preprocessing | None, str]:
         try:
             about = parsed(config.read_bytes())
             if not isinstance(about, dict):
-                raise ValueError("it is no table of names and values")
+                raise ValueError("it is not a table of names and values")
             return read(about), name
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             if name == "config.json":

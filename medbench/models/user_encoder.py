@@ -52,7 +52,7 @@ def module(encoder: Encoder) -> torch.nn.Module:
     broken = broken_statistics(net)
     if broken:
         raise UserError(
-            f"{encoder.name} has batch norms whose statistics are no numbers: {', '.join(broken[:3])}.",
+            f"{encoder.name} has batch norms whose statistics are not numbers: {', '.join(broken[:3])}.",
             then="fix its weights",
         )
     try:

@@ -170,7 +170,7 @@ def build_encoder(encoder: Encoder, weights: Weights, seed: int, **options: Any)
     module: torch.nn.Module = readout.with_readout(model, encoder.readout).eval()
     if broken := broken_statistics(module):  # of a file that timm reads, or of a pretraining
         raise UserError(
-            f"The weights of {weights.name} hold batch norms whose statistics are no numbers: {', '.join(broken[:3])}."
+            f"The weights of {weights.name} hold batch norms whose statistics are not numbers: {', '.join(broken[:3])}."
         )
     return module
 

@@ -377,7 +377,7 @@ def _decisions(
         if unknown:
             raise table.wrong(
                 row,
-                f"decision '{unknown[0]:.40}' is no class.",
+                f"decision '{unknown[0]:.40}' is not a class.",
                 allowed=list(classes),
                 given=unknown[0],
             )

@@ -103,7 +103,7 @@ def _check(arrays: Arrays, name: str, ndim: int, kinds: str, n: int | None = Non
 def _check_values(name: str, values: np.ndarray, low: float, high: float) -> None:
     """Whole numbers from low to high, or NaN, which is unknown."""
     if ((values < low) | (values > high) | ((values % 1 != 0) & (values == values))).any():
-        raise ValueError(f"{name} are no whole numbers from {low:g} to {high:g}")
+        raise ValueError(f"{name} are not whole numbers from {low:g} to {high:g}")
 
 
 def _what(array: np.ndarray) -> str:

@@ -170,7 +170,7 @@ def _check_division(grid: Grid) -> None:
             date.fromisoformat(grid.split_by_date)
         except ValueError:
             raise UserError(
-                f"'{grid.split_by_date}' is no day.",
+                f"'{grid.split_by_date}' is not a day.",
                 allowed=["2024-01-31"],
                 then="medbench run --split-by-date 2024-01-31",
             ) from None

@@ -13,7 +13,7 @@ from typing import Any
 
 
 def _refused(constant: str) -> None:
-    raise ValueError(f"{constant} is no number of JSON")
+    raise ValueError(f"{constant} is not a number of JSON")
 
 
 _DECODER = json.JSONDecoder(parse_constant=_refused)  # `json.loads` would make one a line

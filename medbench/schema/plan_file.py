@@ -111,7 +111,7 @@ def _check_about(about: Any, target: str) -> None:
     if about.get("cases", "same") not in CASE_RULES.values():
         raise ValueError(f"cases is {about['cases']!r:.60}")
     if not about["classes"] or not all(isinstance(text, str) for text in about["classes"]):
-        raise TypeError("classes are no texts")
+        raise TypeError("classes are not texts")
     if not all(map(is_plain, [about["title"], *about["classes"]])):
         raise ValueError("title and classes hold control characters")
     if not all(

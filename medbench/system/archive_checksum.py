@@ -45,7 +45,7 @@ def add(file: Path) -> None:
     with file.open("r+b") as stream:
         stream.seek(-_DIRECTORY_END, 2)
         if not _bare(stream.read()):
-            raise ValueError(f"{file} is no zip archive without a comment")
+            raise ValueError(f"{file} is not a zip archive without a comment")
         stream.seek(-2, 2)
         stream.write(_COMMENT.to_bytes(2, "little") + _MARK)
         stream.flush()

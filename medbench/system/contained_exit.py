@@ -50,7 +50,7 @@ def exits_are_errors() -> Iterator[None]:
         raise
     except BaseException as ending:  # GeneratorExit, or a class of the user's own, which no one that expects errors would see
         raise ExitCalled(
-            f"it raised {type(ending).__name__}, which is no error but ends Python.",
+            f"it raised {type(ending).__name__}, which is not an error but ends Python.",
             then="raise an Exception",
         ) from ending
     finally:

@@ -45,7 +45,7 @@ def check_text(file: Path) -> None:
     with file.open("rb") as stream:
         kind = file_kinds.kind_of(stream.read(file_kinds.HEAD))
     if kind:
-        raise UserError(f"{file.name} is no CSV file, but {kind}.", then="save it as CSV UTF-8")
+        raise UserError(f"{file.name} is not a CSV file, but {kind}.", then="save it as CSV UTF-8")
 
 
 def check_once(file: Path, header: Sequence[str], names: Iterable[str]) -> None:

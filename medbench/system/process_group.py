@@ -120,7 +120,7 @@ def join(device: str) -> ProcessGroup:
         return ProcessGroup(device)
     lacking = [name for name in _NEEDED if name not in os.environ]
     if lacking:
-        what = f"WORLD_SIZE is {processes}, and {', '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} not set: this is no process of torchrun's."
+        what = f"WORLD_SIZE is {processes}, and {', '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} not set: this is not a process of torchrun's."
         raise UserError(what, then=_ALONE)
     import torch
 

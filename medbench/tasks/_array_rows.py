@@ -38,7 +38,9 @@ def from_npz(file: Path, members: Sequence[str], md5: str, again: str) -> list[l
     if not all((folder / "images.npy").exists() for folder in folders):
         _check_md5(file, md5, again)
         with archive_errors.reading(
-            lambda why: UserError(f"{file} is no archive of MedMNIST's kind ({why}).", then=again)
+            lambda why: UserError(
+                f"{file} is not an archive of MedMNIST's kind ({why}).", then=again
+            )
         ):
             for folder, member in zip(folders, members, strict=True):
                 _unpack(file, member, folder)
@@ -71,7 +73,7 @@ def h5_values(file: Path, member: str) -> Any:
         return _h5(str(file), member)
     except (OSError, KeyError) as error:
         raise UserError(
-            f"{file} is no HDF5 file with a data set '{member}' ({error}).",
+            f"{file} is not an HDF5 file with a data set '{member}' ({error}).",
             then="download and unpack it again",
         ) from error
 

@@ -100,7 +100,7 @@ def _class(text: str, file: Path) -> int:
         name = max(weights, key=weights.__getitem__)
     except (ValueError, SyntaxError, TypeError) as error:
         raise UserError(
-            f"{file}: weighted_skin_condition_label '{text[:60]}' is no dict of condition and weight."
+            f"{file}: weighted_skin_condition_label '{text[:60]}' is not a dict of condition and weight."
         ) from error
     return CLASSES.index(name) if name in CONDITIONS else len(CONDITIONS)
 

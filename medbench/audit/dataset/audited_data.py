@@ -208,7 +208,7 @@ def _lines(file: Path) -> list[dict[str, str]]:
         ]
     except (UnicodeDecodeError, OSError) as error:
         raise UserError(
-            f"{file} is no list of paths ({type(error).__name__}).",
+            f"{file} is not a list of paths ({type(error).__name__}).",
             then="one path a line, or a .csv with a column path",
         ) from error
 

@@ -86,7 +86,7 @@ def _bytes(content: list[np.ndarray], entry: dict[int, list[Any]]) -> bytes:
 def _entries(table: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Every key of a LevelDB table with its value."""
     if len(table) < _FOOTER or struct.unpack("<Q", table[-8:])[0] != MAGIC:
-        raise ValueError("it is no index of a TensorFlow checkpoint")
+        raise ValueError("it is not an index of a TensorFlow checkpoint")
     footer, at = table[-_FOOTER:], 0
     places = []
     for _ in range(4):  # of the meta index, which is not needed, and of the index

@@ -150,7 +150,7 @@ def about_of(record: Any) -> Mapping[str, Any]:
     _only(about["sha256"], _sums(about), f"{CONFIG} sha256")
     _check_words(about, {"head": tuple(HEADS), "precision": ("fp32", "tf32", "bf16")})
     if not is_plain(about["protocol"]) or len(about["protocol"]) > 60:
-        raise ValueError("protocol is no name")
+        raise ValueError("protocol is not a name")
     return about
 
 

@@ -71,7 +71,7 @@ def labelled(place: Path, classes: Sequence[str], kind: Kind) -> Labelled:
     know.
     """
     if not place.is_file() or place.suffix.lower() not in (".csv", ".tsv"):
-        raise UserError(f"{place} is no CSV file.", then=FORM)
+        raise UserError(f"{place} is not a CSV file.", then=FORM)
     images = listed(place).images
     try:
         with place.open(encoding="utf-8-sig", newline="") as stream:
@@ -106,7 +106,7 @@ def _single(
     for line, word, c in zip(lines, columns["label"], found, strict=True):
         if c is None:
             raise UserError(
-                f"{place}, line {line}: label '{word:.60}' is no class of the model.",
+                f"{place}, line {line}: label '{word:.60}' is not a class of the model.",
                 allowed=list(classes),
                 given=word,
             )

@@ -102,7 +102,7 @@ class ExportedModel:
             told = " and ".join(map(_told, arrays)) or "nothing"
             wanted = " and ".join("x".join(map(str, shape)) for shape in shapes)
             raise UserError(
-                f"predict_proba was given {told}, which is no image file.",
+                f"predict_proba was given {told}, which is not an image file.",
                 allowed=["paths", "bytes of files", f"what decode gives ({wanted} uint8, RGB)"],
                 then="model.predict_proba([PATH, ...]): a file's own bytes decide how it is decoded and resized",
             )

@@ -113,7 +113,7 @@ def check_target(out: Path, *, overwrite: bool) -> None:
     """Raise UserError for a file that is there, or that cannot be written."""
     if out.exists() and not out.is_file():
         raise UserError(
-            f"{out} is no file, beside which a killed prediction could lie.",
+            f"{out} is not a file, beside which a killed prediction could lie.",
             then="--out predictions.csv",
         )
     if out.exists() and not overwrite:

@@ -80,7 +80,7 @@ def arrays(file: Path, wanted: str) -> dict[str, np.ndarray]:
     try:
         found: dict[str, np.ndarray] = load_file(file)
     except SafetensorError as error:
-        raise ValueError(f"{file.name} is no safetensors file ({error})") from error
+        raise ValueError(f"{file.name} is not a safetensors file ({error})") from error
     check_sum(file, wanted)
     return found
 
@@ -127,7 +127,7 @@ def network(file: Path, encoder: Encoder, options: dict[str, Any], wanted: str) 
         with safe_open(file, "pt") as opened:
             there = {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        raise ValueError(f"{file.name} is no safetensors file ({error})") from error
+        raise ValueError(f"{file.name} is not a safetensors file ({error})") from error
     if expected != there:
         both = {*expected, *there}
         wrong = sorted(name for name in both if expected.get(name) != there.get(name))
@@ -141,7 +141,7 @@ def network(file: Path, encoder: Encoder, options: dict[str, Any], wanted: str) 
     net = with_readout(model, encoder.readout).eval()
     if broken := broken_statistics(net):
         raise ValueError(
-            f"{file.name} has batch norms whose statistics are no numbers ({broken[0]})"
+            f"{file.name} has batch norms whose statistics are not numbers ({broken[0]})"
         )
     return net
 

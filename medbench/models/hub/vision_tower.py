@@ -56,7 +56,7 @@ def build(encoder: Encoder, weights: Weights, pretrain_seed: int = 0) -> nn.Modu
         raise UserError(what, then=f"see {reference.page}, or {named.FUNCTION}") from error
     if broken := broken_statistics(net):
         raise UserError(
-            f"The weights of {reference} hold batch norms whose statistics are no numbers: {', '.join(broken[:3])}."
+            f"The weights of {reference} hold batch norms whose statistics are not numbers: {', '.join(broken[:3])}."
         )
     return net
 

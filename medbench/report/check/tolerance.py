@@ -213,7 +213,7 @@ def _refuse_copies(runs: Sequence[Given]) -> None:
         if 2 * len(same) >= max(len(shared), 1):
             what = f"{other.file} is a copy of {one.file}: {len(same)} of {len(shared)} rows took the same times on the same machine."
             raise UserError(
-                f"{what} A copy is no second run.",
+                f"{what} A copy is not a second run.",
                 then="run the study again, into a folder of its own",
             )
 

@@ -98,7 +98,7 @@ def by_degree(classes: Sequence[str], order: Sequence[str] = ()) -> tuple[str, .
         return found.pop()
     shown = ", ".join(sorted(classes))
     known, unknown = _of_a_scale(classes)
-    why = "they are no numbers, and no scale that medbench knows"
+    why = "they are not numbers, and no scale that medbench knows"
     if found:
         why = "their numbers say one, their words another"
     elif unknown:
@@ -123,7 +123,9 @@ def _as_named(classes: Sequence[str], order: Sequence[str]) -> tuple[str, ...]:
     unknown = next((name for name in order if spelling(name) not in called), None)
     if unknown is not None:
         raise UserError(
-            f"--order names '{unknown}', which is no class.", allowed=sorted(classes), given=unknown
+            f"--order names '{unknown}', which is not a class.",
+            allowed=sorted(classes),
+            given=unknown,
         )
     named = [called[spelling(name)] for name in order]
     twice = next((name for name in named if named.count(name) > 1), None)

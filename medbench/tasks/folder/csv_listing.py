@@ -162,7 +162,7 @@ def _relative(paths: Sequence[str], where: Sequence[str]) -> list[str]:
         if not path.parts:
             raise UserError(f"{line} has no path.")
         if path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", text):
-            what = f"{line}: '{text}' is no relative path that stays in the CSV's folder."
+            what = f"{line}: '{text}' is not a relative path that stays in the CSV's folder."
             raise UserError(
                 what, then="put the CSV file above its images, with paths relative to it"
             )

@@ -190,7 +190,7 @@ class _Seen:
             )
         if self.ignored:
             found.append(
-                f"{self.ignored.total()} files that are no images were left out ({', '.join(sorted(self.ignored))})"
+                f"{self.ignored.total()} files that are not images were left out ({', '.join(sorted(self.ignored))})"
             )
         return [*(Mark("remark", text) for text in found), *called_masks(self.unsure)]
 
@@ -214,7 +214,7 @@ def _check_classes(
     }
     wrong = leftovers.no_class({label: list(names) for label, names in inside.items()})
     if wrong:
-        what = f"{place / wrong[0]} is no class: its images are called as those of '{wrong[1]}', and were made of them."
+        what = f"{place / wrong[0]} is not a class: its images are called as those of '{wrong[1]}', and were made of them."
         raise UserError(
             what, then=f"move {wrong[0]} out of {place.name}, or rename it where it is a class"
         )
