@@ -94,13 +94,13 @@ def answers(file: Path) -> dict[str, dict[str, str]]:
 
 
 def saved(line: str) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The scores of one line's row, and its scored ids."""
+    """The scores of one line's row on the test part, and its scored ids."""
     method, protocol = line.split()
     store = Store("runs/mine")
     (row,) = (
         row
         for row in store.rows().values()
-        if (row.cell.method, row.cell.protocol) == (method, protocol)
+        if (row.cell.method, row.cell.protocol, row.cell.target) == (method, protocol, "test")
     )
     return store.scores(row), store.target(str(row.provenance["target"]))["ids"].tolist()
 
@@ -568,11 +568,11 @@ def named(folder: Path, name: str) -> None:
 POISON: dict[str, tuple[Callable[[Path], object], str]] = {
     "pickle": (
         lambda folder: (folder / "model.safetensors").write_bytes(pickle.dumps(_Evil())),
-        "no safetensors file",
+        "not a safetensors file",
     ),
     "pickled head": (
         lambda folder: (folder / "head.safetensors").write_bytes(pickle.dumps(_Evil())),
-        "no safetensors file",
+        "not a safetensors file",
     ),
     "link": (linked("model.safetensors"), "is a link"),
     "linked words": (linked("classes.json"), "is a link"),

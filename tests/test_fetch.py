@@ -388,11 +388,11 @@ def test_a_broken_archive_leaves_nothing(tmp_path: Path, kind: str) -> None:
         content = bytearray(gzip.compress(BODY)[:-5000])
     file.write_bytes(content)
     with pytest.raises(
-        UserError, match=rf"x is no {kind} archive, or a broken one .*download it again"
+        UserError, match=rf"x is not a {kind} archive, or a broken one .*download it again"
     ):
         download.unpack(file, kind, tmp_path / "out")
     file.write_bytes(b"<html>no</html>")
-    with pytest.raises(UserError, match=rf"x is no {kind} archive"):
+    with pytest.raises(UserError, match=rf"x is not a {kind} archive"):
         download.unpack(file, kind, tmp_path / "out")
     assert names(tmp_path) == ["x"]
 

@@ -351,7 +351,7 @@ def test_truncated_files_are_named(save, name, keep):
     [
         (b"", "is empty"),
         (b"patient list", "is not an image"),
-        (b"\xff\xd8\xff" + bytes(50), "no image"),
+        (b"\xff\xd8\xff" + bytes(50), "is not an image"),
     ],
 )
 def test_files_that_are_no_images_are_named(tmp_path, data, reason):

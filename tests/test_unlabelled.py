@@ -114,9 +114,10 @@ def test_copies_and_images_of_test_patients_are_left_out_and_counted(
         (f"u{i}.png" for i in range(20, 200)), key=lambda name: int(name[1:-4])
     )
     (mark,) = [mark for mark in simclr.marks if "without labels" in mark.text]
-    assert "180 images without labels, too (unlabelled; 86 % of its images" in mark.text
+    assert "180 images without labels (unlabelled; 86 % of its images" in mark.text
     assert (
-        "left out: 10 copies of validation and test images, 10 images of their groups" in mark.text
+        "left out: 10 copies of validation and test images, 10 images of groups of the validation"
+        in mark.text
     )
     assert not [mark for mark in supervised.marks if "without labels" in mark.text]
     assert "and 180 unlabelled (86 %, " in simclr.weights.name
@@ -276,6 +277,11 @@ def test_isic_2020_is_read_with_its_patients(
     message = r"has no column of images and one of patients\. Allowed: image_name, patient_id"
     with pytest.raises(UserError, match=message):
         pool("patient")
+    other.write_bytes(b"image,patient\nISIC_3,caf\xe9\n")
+    with pytest.raises(UserError, match="UTF-8"):
+        pool("patient")
+    other.rename(roots / "test.csv").write_text("id_code,diagnosis\nx,1\n")
+    pool("patient")  # another data set's
 
 
 @pytest.mark.slow

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import dataclass
 from pathlib import Path
 
-from medbench.schema import UserError
+from medbench.schema import UserError, told
 from medbench.system.csv_rows import check_text, csv_rows
+
+#: Names that other data sets' tables have, too.
+COMMON = ("train.csv", "test.csv")
 
 
 @dataclass(frozen=True)
@@ -25,28 +29,43 @@ class Owners:
     def read(self, place: Path) -> dict[str, str]:
         """Return image, without its suffix -> owner; {} where no table is there.
 
-        Raises UserError for a table that does not hold what it should.
+        A file of a `COMMON` name beside the pool's folder counts only with the columns. Raises UserError for a table in the folder that does not hold what it should, and for one
+        that cannot be read.
         """
         found: dict[str, str] = {}
         for group in self.tables:
-            here = [file for name in group for file in (place / name, place.parent / name)]
-            file = next((one for one in here if one.is_file()), None)
-            if file is not None:
-                found |= self._table(file)
+            here = (file for name in group for file in (place / name, place.parent / name))
+            for file in filter(Path.is_file, here):
+                table = self._table(file)
+                if table is not None:
+                    found |= table
+                    break
+                if file.parent == place or file.name not in COMMON:
+                    raise UserError(
+                        f"{file} has no column of images and one of {self.word}s.",
+                        allowed=[", ".join(pair) for pair in self.columns],
+                        then="download it again, or move it away",
+                    )
         return found
 
-    def _table(self, file: Path) -> dict[str, str]:
+    def _table(self, file: Path) -> dict[str, str] | None:
+        """Read a table; None where it lacks the columns."""
+        try:
+            return self._rows(file)
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise UserError(
+                f"{file} cannot be read as a CSV file in UTF-8 ({told(error)}).",
+                then="download it again, or move it away",
+            ) from None
+
+    def _rows(self, file: Path) -> dict[str, str] | None:
         check_text(file)
         with file.open(newline="", encoding="utf-8-sig") as stream:
             rows = csv_rows(stream, self.columns[0][0]).reader
             header = [name.strip() for name in next(rows, [])]
             both = next((pair for pair in self.columns if set(pair) <= set(header)), None)
             if both is None:
-                raise UserError(
-                    f"{file} has no column of images and one of {self.word}s.",
-                    allowed=[", ".join(pair) for pair in self.columns],
-                    then="download it again, or move it away",
-                )
+                return None
             image, owner = map(header.index, both)
             wide = (row for row in rows if len(row) > max(image, owner))
             return {row[image].strip(): row[owner].strip() for row in wide if row[owner].strip()}

@@ -103,11 +103,14 @@ class UnlabelledPool:
     def mark(self, labelled: int) -> Mark:
         """Say what a table must say of weights that have seen it beside so many labelled images."""
         share = 100 * len(self) / (len(self) + labelled)
-        said = f"in-domain pretraining saw {len(self):,} images without labels, too ({', '.join(self.names)}; {share:.0f} % of its images"
+        said = f"in-domain pretraining also saw {len(self):,} images without labels ({', '.join(self.names)}; {share:.0f} % of its images"
         also = f", and of images of {', '.join(self.away)}" if self.away else ""
         said += f"; {self.sha256[:12]}); left out: {self.copies:,} copies of validation and test images{also}"
         if self.grouped:
-            return Mark("unlabelled", f"{said}, {self.patients:,} images of their {self.word}s")
+            return Mark(
+                "unlabelled",
+                f"{said}, {self.patients:,} images of {self.word}s of the validation and test parts",
+            )
         whose = f"{self.owners}s, and no {self.word}" if self.owners else f"no {self.word}"
         return Mark(
             "unlabelled",

@@ -134,7 +134,7 @@ class Tried:
 
     def __init__(self, plan: Plan, store: Store, device: str, speeds: Speeds):
         self.context, self.speeds = RunContext(plan, store, device), speeds
-        self._known: dict[tuple[object, ...], float] = {}
+        self._known: dict[tuple[object, ...], float | None] = {}
 
     def seconds(self, unit: Unit, todo: Sequence[PlannedCell]) -> dict[PlannedCell, float | None]:
         """Return the seconds of each cell; None of one that cannot be tried.
@@ -150,13 +150,14 @@ class Tried:
             if needs_images(self.context.plan, todo):
                 image = sum(1 / self.speeds.of(part) for part in parts)
                 found |= trial_fits.of_pixels(self.context, unit, todo, image)
-            self._known.update({self._key(unit, one): took for one, took in found.items()})
+            # what cannot be tried is not tried again for the next weights
+            self._known |= {self._key(unit, one): found.get(one) for one in todo}
         return {planned: self._known.get(self._key(unit, planned)) for planned in todo}
 
     def _key(self, unit: Unit, planned: PlannedCell) -> tuple[object, ...]:
         sizes = [(part.encoder.name, part.encoder.size) for part in unit.members or (unit,)]
         cell = planned.cell
-        own = unit.method.name if unit.method.own_head else ""
+        own = unit.method.name if unit.members else cell.readout
         return (cell.task, own, *sizes, cell.protocol, cell.labels, cell.seed, cell.target)
 
 
@@ -290,6 +291,8 @@ def longer_pretraining(plan: Plan, rows: Iterable[Row]) -> list[Note]:
         return []
     seen = max(sum(recipe.views for recipe in part.recipes) for part in quick)
     views = max(budgeted("standard", len(part.data.learnt_from[0])) for part in quick)
+    if views <= seen:
+        return []
     pace = float(np.median(list(paces.values())))
     text = (
         f"{seen:,} views a method show the machinery, not what a method can do. --pretrain standard sees {views:,}: about "

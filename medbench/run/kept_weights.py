@@ -26,13 +26,21 @@ def kept_file(cache_dir: Path, fingerprint: str, device: str) -> Path:
     return cache_dir / FOLDER / f"{fingerprint}-{kind(device)}" / "weights.pth"
 
 
-def keep(cache_dir: Path, row: Row, scratch: Path, device: str) -> None:
-    """Move what a fit left in its scratch folder to where it is kept."""
+def keep(cache_dir: Path, fingerprint: str, row: Row, scratch: Path, device: str) -> None:
+    """Keep what a fit left in its scratch folder, where it stays for a run that is killed.
+
+    fingerprint: of the row on the task's own part. row: any row of the fit, on whatever set.
+    """
     left = scratch / _of_training(row)
     if left.is_file():
-        kept = kept_file(cache_dir, row.fingerprint, device)
+        kept = kept_file(cache_dir, fingerprint, device)
         kept.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(left, kept)
+        new = kept.with_name(f"{kept.name}.{os.getpid()}")
+        try:
+            os.link(left, new)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(left, new)
+        os.replace(new, kept)
 
 
 def lay_out(cache_dir: Path, row: Row, scratch: Path, device: str) -> bool:
@@ -75,7 +83,10 @@ def kept_note(units: Iterable[Unit], protocols: Iterable[Protocol], cache_dir: P
         if draws:
             members = unit.members or (unit,)
             total += len(draws) * sum(_bytes(member.encoder) for member in members)
-    text = f"the weights of {files} fine-tuned networks are kept in {cache_dir / FOLDER}: about {total / 1e6:,.0f} MB"
+    text = (
+        f"the weights of fine-tuned networks are kept in {cache_dir / FOLDER} as their rows are made: "
+        f"at most {files} files, {total / 1e6:,.0f} MB"
+    )
     return Note("remark", text)
 
 

@@ -152,9 +152,9 @@ def narrowed(grid: Grid, cell: Cell) -> Grid:
         readouts=(cell.readout,),
         # others have not seen them
         unlabelled=grid.unlabelled if trains else (),
-        # no copy of their images was among them
-        shifts=grid.shifts if trains and grid.unlabelled else (),
+        shifts=(),
         corruptions=(),
+        levels=Grid.levels,
         keep_weights=False,
     )
 
@@ -276,11 +276,20 @@ def _planned(grids: Sequence[Grid], row: Row) -> tuple[Plan, Unit, PlannedCell]:
     Raises UserError with what differs where it does in none.
     """
     why: list[str] = []
-    for i, grid in enumerate(grids):
+    asked = [narrowed(grid, row.cell) for grid in grids]
+    if _trains(registry.method(row.cell.method)):
+        # weights that saw unlabelled images saw no copy of a shift's: its images count where there
+        # were copies, and only there
+        asked += [
+            replace(one, shifts=grid.shifts)
+            for one, grid in zip(asked, grids, strict=True)
+            if grid.shifts
+        ]
+    for i, grid in enumerate(asked):
         try:
-            plan = plan_grid(narrowed(grid, row.cell))
+            plan = plan_grid(grid)
         except UserError:
-            if i + 1 < len(grids) or why:
+            if i + 1 < len(asked) or why:
                 continue  # another command of the folder may have made the row
             raise
         for unit in plan.units:

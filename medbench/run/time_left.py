@@ -128,9 +128,12 @@ class TimeLeft:
         counted: set[str] = set()  # a fusion's members are often units of their own
         for unit, cells in todo:
             for part in unit.members or (unit,) if cells else ():
+                solved = [
+                    one for one in cells if plan.protocols[one.cell.protocol].needs == "features"
+                ]
                 lacking = [
                     target
-                    for target in sets_of(plan, unit, cells)
+                    for target in (sets_of(plan, unit, solved) if solved else ())
                     if not have_features(plan, part, device, target)
                 ]
                 folder = pretrained_folder(plan, part, device)

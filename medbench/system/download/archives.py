@@ -60,7 +60,7 @@ def unpack(archive: Path, kind: str, into: Path, stage: str = "", *, nested: boo
     try:
         with archive_errors.reading(
             lambda why: UserError(
-                f"{archive.name} is no {kind} archive, or a broken one ({why}).", then=then
+                f"{archive.name} is not a {kind} archive, or a broken one ({why}).", then=then
             )
         ):
             _fill(archive, kind, into, report_megabytes(stage))

@@ -102,7 +102,7 @@ def by_degree(classes: Sequence[str], order: Sequence[str] = ()) -> tuple[str, .
     if found:
         why = "their numbers say one, their words another"
     elif unknown:
-        why = f"{', '.join(known)} are of a scale, and {', '.join(unknown)} {'are' if len(unknown) > 1 else 'is'} no word of it"
+        why = f"{', '.join(known)} are of a scale, and {', '.join(unknown)} {'are not words' if len(unknown) > 1 else 'is not a word'} of it"
     what = f"The order of the classes {shown} cannot be told: {why}."
     raise UserError(
         what,
