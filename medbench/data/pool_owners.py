@@ -29,8 +29,8 @@ class Owners:
     def read(self, place: Path) -> dict[str, str]:
         """Return image, without its suffix -> owner; {} where no table is there.
 
-        A file of a `COMMON` name beside the pool's folder counts only with the columns. Raises UserError for a table in the folder that does not hold what it should, and for one
-        that cannot be read.
+        A file of a `COMMON` name beside the pool's folder counts only with the columns. Raises
+        UserError for any other table without them, and for one that cannot be read.
         """
         found: dict[str, str] = {}
         for group in self.tables:
