@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 from medbench.models.features import Features
+from medbench.protocols.finetune import recipe_of
 from medbench.run.fitting import PendingFit, Saved, fit_and_score, pending_fits, scratch
 from medbench.run.jobs import Job, sets_of
 from medbench.run.kept_weights import keep
@@ -142,14 +143,17 @@ def _save_rows(
     context: RunContext, fit: PendingFit, rows: Iterator[Saved], on_row: Callable[[Row], None]
 ) -> None:
     folder = scratch(context, fit)
+    protocol = context.plan.protocols[fit.first.cell.protocol]
+    keeps = context.plan.keep_weights and recipe_of(protocol) is not None
     for row, arrays in rows:
+        if keeps:  # before the row is there: a run that is killed between them makes it again
+            keep(context.plan.cache_dir, fit.first.fingerprint, row, folder, context.device)
+            keeps = False
         if context.store.add(row, arrays):
             log.info("row %s", row.cell)
             on_row(row)
         else:
             log.info("another process made the row meanwhile: %s", row.cell)
-        if context.plan.keep_weights and row.fingerprint == fit.first.fingerprint:
-            keep(context.plan.cache_dir, row, folder, context.device)
     # its rows are on disk: nothing to go on from
     shutil.rmtree(folder, ignore_errors=True)
 
