@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import medbench
+from medbench.schema.registry import SHIPPED
 
 ROOT = Path(medbench.__file__).parent
 ARRAY = re.compile(r"\b(ndarray|Tensor|Floats)\b")
@@ -43,6 +44,9 @@ def test_functions_of_arrays_name_their_shapes() -> None:
     the class says it."""
     lacking = []
     for file in sorted(ROOT.rglob("*.py")):
+        kind = file.parent.name if file.parent.parent == ROOT else ""
+        if kind in SHIPPED and file.stem not in SHIPPED[kind] and file.stem[0] != "_":
+            continue  # a user's own
         for node in public(ast.parse(file.read_text(encoding="utf-8")).body):
             arguments = (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
             stated = [one.annotation for one in arguments] + [node.returns]

@@ -28,22 +28,22 @@ from medbench.methods.simclr import SIMCLR  # whose constant stays that file's
 from medbench.schema import Weights
 
 def weights(encoder, source, pretrain_seed, cache_dir):
-    return Weights("mine", "0" * 64, (), None)
+    return Weights("own-trial", "0" * 64, (), None)
 
 def encoder(encoder, weights, pretrain_seed):
-    from medbench.methods._helper import POWER
+    from medbench.methods._own_helper import POWER
     return POWER
 
-MINE = Method("mine", 1, "Mine", ("none",), weights=weights, encoder=encoder)
+MINE = Method("own-trial", 1, "Mine", ("none",), weights=weights, encoder=encoder)
 """
 PROTOCOL = """
 from medbench import Protocol
-MINE = Protocol("mine", 1, "Mine", ("binary", "multiclass"), lambda train, targets, draws: iter(()), False)
+MINE = Protocol("own-trial", 1, "Mine", ("binary", "multiclass"), lambda train, targets, draws: iter(()), False)
 """
 TASK = """
 from dataclasses import replace
 from medbench.tasks.derm import DERM
-MINE = replace(DERM, name="mine")
+MINE = replace(DERM, name="own-trial")
 """
 
 
@@ -76,7 +76,7 @@ def test_every_file_that_is_named_as_shipped_is_there_and_known_by_its_version()
         )
     for entry in (registry.method("simclr"), registry.method("dvme:swav+dino")):
         assert entry.stated_version == entry.version
-    assert {entry.code for entry in registry.tasks().values() if entry.name != "films"} == {""}
+    assert {entry.code for entry in registry.tasks().values() if entry.name == "derm"} == {""}
 
 
 @pytest.mark.parametrize(
@@ -86,18 +86,18 @@ def test_an_edit_of_a_users_entry_is_another_entry(
     kind: str, text: str, put: Callable[..., None]
 ) -> None:
     def version(code: str) -> int | str:
-        put(kind, "mine.py", code)
-        found: Any = getattr(registry, kind)()["mine"]
+        put(kind, "own_trial.py", code)
+        found: Any = getattr(registry, kind)()["own-trial"]
         return found.stated_version
 
-    put("methods", "_helper.py", "POWER = 1\n")
+    put("methods", "_own_helper.py", "POWER = 1\n")
     first = version(text)
     assert str(first).partition(" ")[2].startswith("of code ")
     assert version(f'"""Mine."""\n\n# why\n{text}') == first
     assert version(text.replace("MINE =", "MORE = 1\nMINE =")) != first
     assert version(text.replace(", 1,", ", 2,")) != first or kind == "tasks"
     if kind == "methods":  # a helper of the same folder that is imported inside a function
-        put("methods", "_helper.py", "POWER = 2\n")
+        put("methods", "_own_helper.py", "POWER = 2\n")
         assert version(text) != first
         assert registry.module_of("methods", "simclr").__name__ == "medbench.methods.simclr"
         assert registry.method("simclr").code == ""
@@ -107,25 +107,29 @@ def test_an_edit_makes_new_features_and_new_cells_of_its_own_alone(
     put: Callable[..., None], tmp_path: Path
 ) -> None:
     def planned(method: str, protocol: str) -> tuple[set[str], set[str], str]:
-        put("methods", "mine.py", method.replace("from medbench.methods.simclr import SIMCLR", ""))
-        put("protocols", "mine.py", protocol)
+        put(
+            "methods",
+            "own_trial.py",
+            method.replace("from medbench.methods.simclr import SIMCLR", ""),
+        )
+        put("protocols", "own_trial.py", protocol)
         grid = Grid(
-            methods=("supervised", "mine"),
-            protocols=("knn", "mine"),
+            methods=("supervised", "own-trial"),
+            protocols=("knn", "own-trial"),
             labels=("10",),
             seeds=1,
             data="phantom",
             source="auto",
         )
         plan = planning.plan(grid)
-        unit = next(unit for unit in plan.units if unit.method.name == "mine")
+        unit = next(unit for unit in plan.units if unit.method.name == "own-trial")
         key = features.feature_key(
             "pack", unit.encoder, unit.weights, unit.method, unit.precision, "cpu"
         )
-        own = {p.fingerprint for p in plan.cells if "mine" in (p.cell.method, p.cell.protocol)}
+        own = {p.fingerprint for p in plan.cells if "own-trial" in (p.cell.method, p.cell.protocol)}
         return own, {p.fingerprint for p in plan.cells} - own, key
 
-    put("methods", "_helper.py", "POWER = 1\n")
+    put("methods", "_own_helper.py", "POWER = 1\n")
     before = planned(METHOD, PROTOCOL)
     after = planned(METHOD.replace("return POWER", "return POWER + 1"), PROTOCOL)
     assert len(before[0]) == 3 and before[1] and before[1] == after[1]
@@ -169,51 +173,51 @@ def test_a_metric_that_is_added_later_is_computed_of_saved_scores(
 
     def shown(of: Store) -> dict[str, tuple[float, float, float]]:
         (board,) = leaderboard.leaderboards(of)
-        leaderboard.known_metric([board], "specificity")
-        found = {line.name + line.cell.labels: line.summary("specificity") for line in board.lines}
+        leaderboard.known_metric([board], "found_share")
+        found = {line.name + line.cell.labels: line.summary("found_share") for line in board.lines}
         return {name: (one.mean, one.low, one.high) for name, one in found.items()}
 
     def add(function: Callable[..., np.ndarray]) -> None:
-        made = metrics.Metric("specificity", "specificity", of_counts=function)
-        monkeypatch.setitem(metrics.METRICS, "specificity", made)
+        made = metrics.Metric("found_share", "found_share", of_counts=function)
+        monkeypatch.setitem(metrics.METRICS, "found_share", made)
 
-    with pytest.raises(UserError, match="Unknown metric 'specificity'"):
+    with pytest.raises(UserError, match="Unknown metric 'found_share'"):
         shown(store)
     add(negatives)
     first = shown(store)
     row = next(iter(store.rows().values()))
     target, scores = store.target(row.provenance["target"]), store.scores(row)
     by_hand = (scores["decisions"][target["labels"] == 0] == 0).mean()
-    value, _ = added_metrics.added_values(["specificity"], target, scores, 200)["specificity"]
+    value, _ = added_metrics.added_values(["found_share"], target, scores, 200)["found_share"]
     assert value == pytest.approx(by_hand)
     assert all(low < mean < high for mean, low, high in first.values())
-    assert "| specificity" in leaderboard.markdown(store)
+    assert "| found_share" in leaderboard.markdown(store)
     add(positives)
     monkeypatch.setattr(metrics, "_code_behind", lambda function: "edited")
     assert shown(store) != first
     merged = tmp_path / "shared"
     merge([store.folder], merged, predictions=False)
-    assert "specificity: 6 of 6 lines lack it" in leaderboard.markdown(Store(merged))
-    with pytest.raises(UserError, match="were made before specificity, or by other code"):
+    assert "found_share: 6 of 6 lines lack it" in leaderboard.markdown(Store(merged))
+    with pytest.raises(UserError, match="were made before found_share, or by other code"):
         shown(Store(merged))
     # rows of a metric that is no longer there are shown without it
-    monkeypatch.delitem(metrics.METRICS, "specificity")
-    assert "specificity" not in leaderboard.markdown(store)
+    monkeypatch.delitem(metrics.METRICS, "found_share")
+    assert "found_share" not in leaderboard.markdown(store)
 
 
 def test_a_row_keeps_the_code_of_an_added_metric(monkeypatch: pytest.MonkeyPatch) -> None:
     from medbench import stats
     from medbench.stats.row_metrics import row_metrics
 
-    added = metrics.Metric("specificity", "specificity", of_counts=negatives)
-    monkeypatch.setitem(metrics.METRICS, "specificity", added)
+    added = metrics.Metric("found_share", "found_share", of_counts=negatives)
+    monkeypatch.setitem(metrics.METRICS, "found_share", added)
     labels = np.array([0, 1, 0, 1])
     weights = stats.group_weights(labels, 20)
     values, _ = row_metrics(labels, np.full((4, 2), 0.5), labels, "binary", weights)
-    assert values["specificity"]["code"] == added.code and "code" not in values["accuracy"]
+    assert values["found_share"]["code"] == added.code and "code" not in values["accuracy"]
     assert added_metrics.stale("binary", values) == []
-    assert added_metrics.stale("binary", {**values, "specificity": {"code": "x"}}) == [
-        "specificity"
+    assert added_metrics.stale("binary", {**values, "found_share": {"code": "x"}}) == [
+        "found_share"
     ]
 
 
