@@ -24,7 +24,7 @@ def table_records(found: Sequence[Leaderboard], metric: str | None = None) -> li
     -------
     list of dict
         The columns of leaderboard.csv. mark: the sign that the table prints beside the judged
-        metric, "*" the best, "=" not told from it, "?" too few groups to say, "" worse; None for
+        metric, "*" the best, "=" not significantly worse, "?" too few groups, "" worse; None for
         the other metrics. p: of the difference to the best, corrected, in [0, 1]. notes, answer:
         what is printed of the line's board, in the same words; answer is None for corrupted images
         and common classes.
