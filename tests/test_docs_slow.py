@@ -39,7 +39,7 @@ SMALLER = {
 ELSEWHERE = (
     *("cuda:", "study.py --shard", "merge part1", "mine.pth", "mine.py:net", "features:vectors"),
     *("export runs/mine", "predict model", "theirs.csv", "advise FOLDER", "--hold-out-by"),
-    *("--split-by-date", "show endoscopy"),
+    *("--split-by-date", "show endoscopy", "--rows A", "--task films"),  # test_extending_slow
     *("hf:", "hf-hub:", "open_clip:", "data get", "data verify", "--engine", "fetch", "status"),
 )
 SMALL = ["--methods", "random,supervised", "--size", "32", "--seeds", "2"]
