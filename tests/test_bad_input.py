@@ -297,6 +297,20 @@ def test_table_refuses_a_folder_without_a_plan(refused: Callable[..., str], tmp_
     )
 
 
+def test_a_folder_that_does_not_exist_is_said_so_and_only_folders_are_suggested(
+    refused: Callable[..., str], tmp_path: Path
+) -> None:
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report.png").touch()
+    place = tmp_path / "repor"
+    # the absolute path is in the message once as given, once as where it would lie
+    said = (
+        f"{place} does not exist: no 'repor' in {tmp_path}. Allowed: report. Did you mean 'report'?"
+    )
+    for command in (["table"], ["compare"], ["status"], ["advise"], ["merge", "--out", "c"]):
+        assert refused(*command, str(place)).endswith(said), command
+
+
 def test_an_empty_folder(refused: Callable[..., str], tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert (

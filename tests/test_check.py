@@ -492,7 +492,7 @@ def test_it_is_told_how_many_labels_changed(kind: str) -> None:
         assert finding.explanation is not None
         return finding.explanation.text
 
-    assert told(1) == "the labels of the task are others (about 1 of 2000 labels)"
+    assert told(1) == "the task's labels changed (about 1 of 2000 labels)"
     for n in (5, 40, 150):
         found = int(re.findall(r"about (\d+) of 2000", told(n))[0])
         assert abs(found - n) < 3 * (n / 3) ** 0.5 + 1, (n, found)
@@ -507,9 +507,7 @@ def test_of_older_rows_the_classes_tell_how_many_labels_changed_at_least() -> No
         row(), row(provenance={"parts.all.labels": "e", "parts.all.classes": [7, 32, 61]})
     )
     assert finding.explanation is not None
-    assert (
-        finding.explanation.text == "the labels of the task are others (at least 3 of 100 labels)"
-    )
+    assert finding.explanation.text == "the task's labels changed (at least 3 of 100 labels)"
 
 
 @pytest.mark.parametrize(

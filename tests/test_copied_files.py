@@ -65,7 +65,9 @@ def test_copies_stand_in_one_part_whatever_they_are_called(clinic: Path) -> None
     task = registry.task(f"folder:{clinic}")
     part = part_of(task)
     assert all(part[one] == part[other] for one, other in pairs)
-    what = "40 images are byte for byte another one: copies are one group, so that the split parts none"
+    what = (
+        "40 images are exact copies of another. Copies share a group, so they are in the same part."
+    )
     assert Mark("remark", what) in task.marks
     names = np.array(sorted(part))
     alone = splits.partition(
@@ -100,7 +102,7 @@ def test_patients_who_share_a_file_are_one_and_it_is_said(clinic: Path) -> None:
     (said,) = [mark.text for mark in task.marks if mark.kind == "look"]
     assert (
         said
-        == "21 groups became 19, as images of two are copies of each other ('p0' and 'p9'): are these one patient?"
+        == "21 groups became 19, because 'p0' and 'p9' share an identical image: are they one patient?"
     )
 
 
@@ -119,7 +121,7 @@ def test_without_copies_nothing_changes_and_files_of_different_sizes_are_not_rea
     task = registry.task(f"folder:{clinic}")
     assert read == []
     assert all(split.groups.tolist() == split.ids.tolist() for split in task.load(Path()).values())
-    assert not any("byte for byte" in mark.text for mark in task.marks)
+    assert not any("exact cop" in mark.text for mark in task.marks)
 
 
 SHORT = ("--methods", "random", "--labels", "100", "--size", "32", "--seeds", "1", "--no-audit")
@@ -131,11 +133,11 @@ def test_a_run_goes_through_where_medbench_splits_and_is_refused_where_a_person_
     copied(clinic, *[(f"a/{i:02d}.bmp", f"a/x{i:02d}.bmp") for i in range(0, 30, 2)])
     assert medbench("run", "--task", "folder:clinic", *SHORT) == 0
     assert (
-        "folder:clinic: 15 images are byte for byte another one: copies are one group"
+        "folder:clinic: 15 images are exact copies of another. Copies share a group"
         in capsys.readouterr().err
     )
     assert (
-        "15 images are byte for byte another one"
+        "15 images are exact copies of another"
         in Path("runs/folder-clinic/leaderboard.md").read_text()
     )
     for part, names in (("train", "a/0*"), ("train", "b/0*"), ("test", "a/x0*"), ("test", "b/1*")):

@@ -155,7 +155,7 @@ def test_the_plan_shows_the_draws_of_each_line_and_what_they_cost(
     ]
     assert medbench(*asked, "--seeds", "2") == 0
     *_, answer, _, _ = capsys.readouterr().out.splitlines()
-    assert answer.endswith("There is no other line to compare it with."), (
+    assert answer.endswith("No other line was run."), (
         "the run ends in its answer, before where its files are and what is next"
     )
     rows = [json.loads(line) for line in Path("out/rows.jsonl").read_text().splitlines()]
@@ -189,9 +189,9 @@ def test_the_plan_says_what_it_would_cost_to_speak_of_methods(
     images = len(units["random"].data.hashes)
     seconds = 2 * (cost_estimate.PASSES * views + 4 * images) / 1000
     rows = 2 * sum(len(units[name].cells) for name in units if name != "supervised")
-    assert "said of random, simclr, swav, dino, dvme is said of these weights" in note.text, (
-        "the fusion's members are counted once"
-    )
+    assert (
+        "results for random, simclr, swav, dino, dvme hold for one set of weights" in note.text
+    ), "the fusion's members are counted once"
     assert (
         f"take about {seconds:,.0f} s more to pretrain and embed, and {rows:,} more rows to solve."
         in note.text

@@ -155,7 +155,7 @@ def test_the_number_of_cases_is_what_halves_need() -> None:
     assert found.word == "not decidable" and found.more == pytest.approx(
         (0.1 / 0.0346) ** 2 - 1, rel=0.1
     )
-    assert "no number of cases" in against([0.80, 0.7, 0.9], [0.80, 0.7, 0.9], 0.05).cases(100)
+    assert "cannot settle it" in against([0.80, 0.7, 0.9], [0.80, 0.7, 0.9], 0.05).cases(100)
     assert (
         against([None, None, None], [0.8, 0.7, 0.9], 0.05).cases(9)
         == "too few cases for an interval"

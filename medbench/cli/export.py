@@ -256,7 +256,7 @@ def predict(
 ) -> None:
     """Predict probabilities and a decision for each image.
 
-    Killed, the same command goes on. Exit code 3 where images could not be read.
+    If interrupted, run the same command again to continue. Exit code 3 where images could not be read.
     """
     from medbench.cli import screen
     from medbench.models.exported import load

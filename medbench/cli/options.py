@@ -206,14 +206,10 @@ def processes_for(found: Sequence[Leaderboard]) -> int:
 
 
 def stores_of(folders: list[Path]) -> list[Store]:
-    from medbench.run.store import Store
+    from medbench.run.store import Store, check_results_folder
 
     for folder in folders:
-        if not (folder / "plan.json").is_file():
-            raise UserError(
-                f"{folder} is not a results folder: it has no plan.json.",
-                then="medbench run --out FOLDER",
-            )
+        check_results_folder(folder)
     stores = [Store(folder) for folder in folders]
     for store in stores:
         if not store.plan().cells:

@@ -87,7 +87,7 @@ def run_command(
 ) -> None:
     """Compare pretraining methods over tasks and label budgets, and write a leaderboard.
 
-    Run it again to go on where it stopped.
+    Run it again to continue.
     """
     from medbench.run import study as studies
     from medbench.run import validation

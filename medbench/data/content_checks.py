@@ -45,7 +45,12 @@ def check_content(
         for part, i in places[1:]
     )
     marks = (
-        [Mark("conflict", f"{n} images are byte for byte another one with another label")]
+        [
+            Mark(
+                "conflict",
+                f"{n} {'images are exact copies' if n != 1 else 'image is an exact copy'} of another one with another label",
+            )
+        ]
         if n
         else []
     )

@@ -85,12 +85,11 @@ class Answer:
         summary = self.best[0].summary(self.metric)
         at = f" at {self._last}" if self._alone and self.since != self._last else ""
         said = f"{estimate_text(summary.mean, summary.low, summary.high)}{at}"
-        # too few groups to say how lucky a winner is
-        if self.lines == 1 or math.isnan(self.corrected):
+        corrected = number_text(self.corrected)
+        # too few groups to say how lucky a winner is, or luck that rounding hides
+        if self.lines == 1 or math.isnan(self.corrected) or corrected == number_text(self.score):
             return said
-        return (
-            f"{said}, or {number_text(self.corrected)} corrected for the choice among {self.lines}"
-        )
+        return f"{said}, or {corrected} corrected for the choice among {self.lines}"
 
     def _others(self) -> str:
         """Write which lines are significantly worse than the best, and which are not."""
@@ -122,7 +121,7 @@ class Answer:
             return [self._bottleneck(), *weights]
         if weights:
             return weights
-        return ["There is no other line to compare it with"] if self.lines == 1 else []
+        return ["No other line was run"] if self.lines == 1 else []
 
     def _once(self) -> str:
         """Name the methods whose weights were made once, so that nothing follows for the method."""

@@ -237,7 +237,7 @@ def _uncertainty(boards: Sequence[Leaderboard], cited: _Cited) -> str:
     return (
         f"The primary metric is {metrics}. Intervals (95\\,\\%) take test {groups} (bootstrap, 1,000 resamples of whole {groups}, "
         f"{by_groups}) and {by_seeds}, {joined}; differences between methods are paired on the same test images and draws, "
-        f"the variances between draws of all pairs steady one another{steadied}, and each method is tested against the best of its budget, "
+        f"variance estimates between draws are pooled across pairs{steadied}, and each method is tested against the best of its budget, "
         f"corrected by step-down max-T{corrected}."
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -84,11 +85,10 @@ def _ranking(found: SiteValidation) -> Sheet:
 
 
 def _compared(one: Against, found: SiteValidation) -> list[str]:
-    word = (
-        one.word
-        if one.word != "not decidable"
-        else f"not decidable: {one.cases(found.here['images'])}"
-    )
+    word: str = one.word
+    # of what no number of cases decides, the sentence above the table says why
+    if word == "not decidable" and not math.isinf(one.more):
+        word += f": {one.cases(found.here['images'])}"
     return [shown(one.here), shown(one.card), _signed(one), word]
 
 
@@ -118,14 +118,14 @@ def _points(found: SiteValidation) -> list[Sheet]:
         "class",
         "point",
         "threshold",
-        "right here",
+        "threshold that fits here",
         "",
         "here",
         "card",
         "difference",
         "verdict",
     ]
-    note = "right here: the threshold that has the share of the point on your images. It fits them; use it only after a look at further ones."
+    note = "Threshold that fits here: the threshold that has the share of the point on your images. Chosen on them: test it on further images before use."
     return [_sheet("At the shipped thresholds", header, body, [note])] if body else []
 
 

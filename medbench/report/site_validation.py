@@ -46,7 +46,7 @@ class Against:
         if math.isnan(self.more):
             return "too few cases for an interval"
         if math.isinf(self.more):
-            return "no number of cases here would decide it: the card's own interval is too wide"
+            return "the card's own result is too uncertain; more images from you cannot settle it"
         return f"about {float(f'{max(self.more * images, 1):.2g}'):,.0f} more cases would decide it"
 
 

@@ -265,7 +265,7 @@ def more_pretrainings(plan: Plan, speeds: Speeds) -> list[Note]:
     more, rows = SEEDS - 1, sum(len(unit.cells) for unit in drawn)
     methods = ", ".join(dict.fromkeys(unit.method.name for unit in drawn))
     text = (
-        f"One pretraining seed: what is said of {methods} is said of these weights, not of the method. {SEEDS} seeds (--pretrain-seeds {SEEDS}) would "
+        f"One pretraining seed: results for {methods} hold for one set of weights only. {SEEDS} seeds (--pretrain-seeds {SEEDS}) would "
         f"take about {more * each:,.0f} s more to pretrain and embed, and {more * rows:,} more rows to solve."
     )
     return [Note("chance", text)]

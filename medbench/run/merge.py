@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from medbench.run import saved_arrays
-from medbench.run.store import Damaged, NoPredictions, Store
+from medbench.run.store import Damaged, NoPredictions, Store, check_results_folder
 from medbench.schema import PlanFile, Row, UserError, fingerprint
 from medbench.stats import splits
 from medbench.stats.array_sketch import distance, sketch
@@ -89,11 +89,7 @@ def _check_folders(folders: Sequence[Path], out: Path) -> None:
         raise UserError(f"{out} cannot be merged into itself.", then="medbench merge A B --out C")
     settings: dict[tuple[object, ...], tuple[str, Path]] = {}
     for folder in (*folders, *([out] if (out / "plan.json").is_file() else [])):
-        if not (folder / "plan.json").is_file():
-            raise UserError(
-                f"{folder} is not a results folder: it has no plan.json.",
-                then="medbench run --out FOLDER",
-            )
+        check_results_folder(folder)
         plan = Store(folder).plan()
         for planned in plan.cells:
             c = planned.cell

@@ -17,10 +17,12 @@ metric resamples alone: nothing of a single image.
 from __future__ import annotations
 
 import logging
+import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,11 +35,38 @@ from medbench.run.stored_results import (
     StoredResults,
     scores_file,
 )
-from medbench.schema import Cell, PlanFile, PlannedCell, Row, UserError, check_writable
+from medbench.schema import (
+    Cell,
+    PlanFile,
+    PlannedCell,
+    Row,
+    UserError,
+    check_writable,
+    no_such_path,
+)
 from medbench.system import atomic_write, fast_npz, locks
 
-__all__ = ["Damaged", "Judged", "NoPredictions", "OlderRows", "Store", "lines_judged"]
+__all__ = [
+    "Damaged",
+    "Judged",
+    "NoPredictions",
+    "OlderRows",
+    "Store",
+    "check_results_folder",
+    "lines_judged",
+]
 log = logging.getLogger("medbench")
+
+
+def check_results_folder(folder: Path) -> None:
+    """Raise UserError where no results lie in `folder`, or where it does not exist."""
+    if not folder.exists():
+        raise no_such_path(folder, Path(os.path.abspath(folder)))
+    if not (folder / "plan.json").is_file():
+        raise UserError(
+            f"{folder} is not a results folder: it has no plan.json.",
+            then="medbench run --out FOLDER",
+        )
 
 
 def _line(cell: Cell) -> Cell:

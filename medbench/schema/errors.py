@@ -152,6 +152,25 @@ def user_path(text: str) -> Path:
     return path
 
 
+def no_such_path(
+    given: object, place: Path, kept: Callable[[Path], bool] = Path.is_dir
+) -> UserError:
+    """Say that `place`, an absolute path, does not exist, with what lies where its path ends.
+
+    kept: which entries there are suggested.
+    """
+    while not place.parent.is_dir():
+        place = place.parent
+    beside = [
+        one.name for one in sorted(place.parent.iterdir()) if one.name[0] != "." and kept(one)
+    ]
+    return UserError(
+        f"{given} does not exist: no '{place.name}' in {place.parent}.",
+        allowed=beside,
+        given=place.name,
+    )
+
+
 def check_writable(place: Path, then: str, *, folder: bool = False) -> None:
     """Check that a file or folder can be made at `place`, without making anything.
 

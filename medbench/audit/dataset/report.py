@@ -17,9 +17,7 @@ from medbench.schema import Mark, csv_cell
 Severity = Literal["leak", "conflict", "look", "note"]
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 _EXAMPLES = 5
-BY_HASHES = (
-    "copies were looked for by hashes alone: cropped, padded or squeezed ones are not found so"
-)
+BY_HASHES = "only hashes were compared: cropped, padded or squeezed copies are not found"
 PAIR_COLUMNS = (
     "image",
     "other",

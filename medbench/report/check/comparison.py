@@ -159,7 +159,7 @@ def _finding(then: Row, now: Row, repeatability: Repeatability, line: int) -> Ce
     another = [text for part, text in row_differences(then, now) if part in ("data", "split")]
     kind = other_kind(then.provenance, now.provenance) if beyond else []
     if another or kind:
-        reason = "another experiment than the reference's: " + "; ".join(another or kind)
+        reason = "not the same experiment as the reference: " + "; ".join(another or kind)
         return CellFinding(
             then.cell,
             "not comparable",

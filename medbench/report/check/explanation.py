@@ -159,7 +159,7 @@ def _data(
     ]
     same = all(whole[name] == now_whole[name] for name in known)
     if moved:
-        what = {"content": "the images", "labels": "the labels"}
+        what = {"content": "images", "labels": "labels"}
         count = (
             f" ({now_whole['images']} images, were {whole['images']})"
             if whole["images"] != now_whole["images"]
@@ -168,7 +168,7 @@ def _data(
         if not count and "labels" in moved and whole.get("ids") == now_whole.get("ids"):
             count = _how_many(whole, now_whole)
         found.append(
-            ("data", f"{' and '.join(what[name] for name in moved)} of the task are others{count}")
+            ("data", f"the task's {' and '.join(what[name] for name in moved)} changed{count}")
         )
     elif not both and a.get("data_sha256") != b.get("data_sha256"):
         found.append(("data", "the data's hash is another: images, labels, groups or parts"))
@@ -180,7 +180,7 @@ def _data(
         found.append(
             (
                 "data",
-                "the task's version or settings are others; images, labels and parts are the same",
+                "the task's version or settings changed; images, labels and parts are the same",
             )
         )
     for name in (
@@ -192,7 +192,7 @@ def _data(
             and one.get("ids") == other.get("ids")
             and any(one.get(c) != other.get(c) for c in ("content", "labels"))
         ):
-            found.append(("data", f"images or labels of {name} are others"))
+            found.append(("data", f"images or labels of {name} changed"))
         elif one.get("ids") != other.get("ids"):
             found.append(
                 (

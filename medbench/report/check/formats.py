@@ -99,7 +99,7 @@ def summary(comparison: Comparison) -> str:
         f" (largest difference: {closest:.2f} of its tolerance)" if closest is not None else ""
     )
     how = f"tolerance: spread over {comparison.measured} environments" if comparison.measured else (
-        "tolerance: one image's decision, for no repeatability was measured (medbench check --measure)"
+        "tolerance: one image's decision, because repeatability was not measured (medbench check --measure)"
     )  # fmt: skip
     return f"{'FAILED' if comparison.red else 'passed'}: {len(comparison.findings)} cells against {comparison.reference.file}: {counts}{largest}; {how}"
 

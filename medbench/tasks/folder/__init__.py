@@ -324,12 +324,15 @@ def _copies_joined(listing: Listing, whole: Split, pool: np.ndarray) -> tuple[Sp
     if not pairs:
         return whole, []
     groups = joined(whole.ids, whole.groups, pairs)
-    what = f"{len(pairs)} images are byte for byte another one: copies are one group, so that the split parts none"
+    counted = (
+        "1 image is an exact copy" if len(pairs) == 1 else f"{len(pairs)} images are exact copies"
+    )
+    what = f"{counted} of another. Copies share a group, so they are in the same part."
     marks = [Mark("remark", what)]
     before, after = (len(np.unique(names)) for names in (whole.groups, groups))
     if "group" in listing.columns and after < before:
         one, other = next((a, b) for a, b in _groups_of(whole, pairs) if a != b)
-        what = f"{before} groups became {after}, as images of two are copies of each other ('{one}' and '{other}'): are these one patient?"
+        what = f"{before} groups became {after}, because '{one}' and '{other}' share an identical image: are they one patient?"
         marks.append(Mark("look", what))
     return replace(whole, groups=groups), marks
 

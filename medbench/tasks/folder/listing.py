@@ -15,7 +15,17 @@ from pathlib import Path
 
 from medbench.images import decoding, frames, leftovers
 from medbench.images.hashing import check_names
-from medbench.schema import PARTS, Drawn, FilesBelow, Image, Mark, UserError, spelling, user_path
+from medbench.schema import (
+    PARTS,
+    Drawn,
+    FilesBelow,
+    Image,
+    Mark,
+    UserError,
+    no_such_path,
+    spelling,
+    user_path,
+)
 
 UNLABELLED = "unlabelled"  # a folder, or a split, of images without labels
 _CALLED = {
@@ -83,20 +93,15 @@ def existing_place(argument: str) -> Path:
         )
     place = Path(os.path.abspath(user_path(argument)))
     check_names([str(place)])
-    if place.is_dir() or (place.is_file() and place.suffix.lower() in (".csv", ".tsv")):
+    if _may_be_a_task(place):
         return place
     if place.exists():
         raise UserError(f"{argument} is neither a folder nor a .csv or .tsv file.")
-    while not place.parent.is_dir():
-        place = place.parent
-    beside = sorted(
-        entry.name for entry in place.parent.iterdir() if not entry.name.startswith(".")
-    )
-    raise UserError(
-        f"{argument} does not exist: no '{place.name}' in {place.parent}.",
-        allowed=beside,
-        given=place.name,
-    )
+    raise no_such_path(argument, place, _may_be_a_task)
+
+
+def _may_be_a_task(place: Path) -> bool:
+    return place.is_dir() or (place.is_file() and place.suffix.lower() in (".csv", ".tsv"))
 
 
 def walk(root: Path, *, volumes: bool = False) -> Listing:
