@@ -105,12 +105,10 @@ def test_python_of_the_pages_compiles() -> None:
 
 def grid_fields() -> str:
     """The table of docs/grid.md: field, default, option and help of every field of `Grid`."""
-    kinds = {field.name: str(field.type) for field in fields(Grid)}
+    kinds = {field.name: str(field.type).replace(" | ", " or ") for field in fields(Grid)}
     lines = ["| field | type | default | option | meaning |", "|---|---|---|---|---|"]
     lines += [
-        f"| `{name}` | `{kinds[name]}` | `{getattr(Grid(), name)!r}` | `{option.flag}` | {option.help} |".replace(
-            " | None`", " or None`"
-        )
+        f"| `{name}` | `{kinds[name]}` | `{getattr(Grid(), name)!r}` | `{option.flag}` | {option.help} |"
         for name, option in OPTIONS.items()
     ]
     return "\n".join(lines) + "\n"
