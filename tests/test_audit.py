@@ -520,6 +520,18 @@ def test_a_pair_stands_out_by_what_its_images_share_with_no_other() -> None:
     assert found[3] == pytest.approx(2 * 4 / 1), "of 3, which has no other"
 
 
+def test_points_are_halved_at_the_median_until_they_fill_leaves() -> None:
+    random = torch.Generator().manual_seed(0)
+    points = torch.randn(30_000, 4, generator=random).half()
+    leaves = local_points._tree(points, random)
+    assert leaves.shape == (256, 118)
+    assert len(leaves.unique()) == 30_000
+    spread = points[leaves].float().var(1).mean()
+    assert spread < 0.2, "those of a leaf lie together"
+    values = torch.tensor([2.0, 1, 1, 3, 1, 0])
+    assert local_points._halved(values).tolist() == [1, 2, 5, 0, 3, 4]
+
+
 def test_a_disc_is_a_point_and_a_line_is_none() -> None:
     y, x = np.mgrid[:64, :64]
     grey = torch.from_numpy(

@@ -326,6 +326,20 @@ def test_scores_depend_on_neither_the_other_images_nor_the_other_draws_and_repea
     assert again["a"].chosen == second["a"].chosen and again["a"].extra == second["a"].extra
 
 
+def test_a_draw_that_fills_its_block_alone_is_rotated_once(monkeypatch):
+    x, y, groups = _drawn(60, 20, 3, 31)
+    rotated = []
+    rotate = search.rotate
+    monkeypatch.setattr(search, "rotate", lambda *given: rotated.append(0) or rotate(*given))
+    list(linear.evaluate(_train(x, y, groups), {"a": x}, [np.arange(60)]))
+    assert len(rotated) == linear.MAX_FOLDS + 1
+
+
+def test_a_gram_matrix_is_what_eigh_reads_of_a_product():
+    x = torch.randn(300, 40, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    torch.testing.assert_close(products.gram(x).tril(), (x @ x.T).tril())
+
+
 SAME = {
     "small, of several shapes": (
         lambda: _drawn(300, 40, 4, 20, skew=2.0),

@@ -9,9 +9,11 @@ CPU seconds, and the exponent between the smallest and the largest set.
 First the near hashes alone: of unrelated images, and of films, whose bits mostly are those of one
 anatomy (two agree in three of four, as in real chest films). The search for copies takes pairs,
 nearest first, until `Effort.patience` are none, so that many are taken here; "all near" takes all
-four of each image, which is what a search does that does not know when to stop. Then every stage of
-`duplicates.near` but decoding, on noise of one spectrum of which one image in a hundred is a
-mirrored copy.
+four of each image, which is what a search does that does not know when to stop. Then the votes of
+points, drawn without any that are alike, 128 an image. Then every stage of `duplicates.near` but
+decoding, on noise of one spectrum of which one image in a hundred is a mirrored copy.
+
+MEASURED
 """
 
 from __future__ import annotations
@@ -25,9 +27,10 @@ from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
+import torch
 from scipy import ndimage
 
-from medbench.audit.dataset import candidate_pairs, duplicates
+from medbench.audit.dataset import candidate_pairs, duplicates, local_points
 from medbench.images.squeezing import squeeze
 from medbench.system.progress_listener import calling
 
@@ -60,6 +63,20 @@ def of_hashes(counts: Sequence[int], most: int) -> None:
                     seconds[n] = time.process_time() - began
                 asked = f"the nearest {pairs}" if pairs else "all near"
                 show(f"{kind}, {name}: {asked} ({given})", seconds)
+
+
+def of_points(counts: Sequence[int]) -> None:
+    """Seconds in which points vote, and which pairs they vote for is found."""
+    seconds = {}
+    for n in counts:
+        random = torch.Generator().manual_seed(0)
+        drawn = torch.randn(n * local_points.POINTS, 40, generator=random)
+        points = torch.nn.functional.normalize(drawn, dim=1).half()
+        owner = torch.arange(n).repeat_interleave(local_points.POINTS).int()
+        began = time.process_time()
+        local_points.voted_for(points, owner, torch.arange(n), neighbours=4)
+        seconds[n] = time.process_time() - began
+    show("points, drawn", seconds)
 
 
 def pack(n: int, size: int) -> np.ndarray:
@@ -129,17 +146,23 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--hashes", default="5000,10000,20000,40000,80000")
+    parser.add_argument("--points", default="2500,5000,10000", help="images that have points")
     parser.add_argument("--images", default="1000,2000,5000")
     parser.add_argument("--all", type=int, default=20_000, help="images whose near pairs all are")
     parser.add_argument("--size", type=int, default=32)
     parser.add_argument("--quick", action="store_true", help="a quarter of all these numbers")
     parser.add_argument("--real", action="store_true", help="images where MEDBENCH_DATA points")
     options = parser.parse_args()
-    hashes, images = (
-        [int(n) // (4 if options.quick else 1) for n in given.split(",")]
-        for given in (options.hashes, options.images)
+    hashes, points, images = (
+        [int(n) // (4 if options.quick else 1) for n in given.split(",") if n]
+        for given in (options.hashes, options.points, options.images)
     )
-    of_hashes(hashes, options.all // (4 if options.quick else 1))
+    torch.set_num_threads(1)
+    if hashes:
+        of_hashes(hashes, options.all // (4 if options.quick else 1))
+    of_points(points)
+    if not images:
+        return
     whole = pack(max(images), options.size)
     # imports and first calls
     duplicates.near(whole[:64], np.arange(64), duplicates.Effort(random=16))

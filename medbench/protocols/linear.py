@@ -245,7 +245,7 @@ def _learn_block(
 
     target, columns = pool.target()
     device, basis = pool.features.device, pool.basis
-    index = [torch.as_tensor(draw, device=device) for draw in draws]
+    index = list(logistic.each_once(draws, lambda draw: torch.as_tensor(draw, device=device)))
     held_out: list[HeldOut | None] = [None] * len(draws)
     guesses: list[tuple[torch.Tensor, torch.Tensor] | None] = [None] * len(draws)
     if parts[0]:
@@ -293,14 +293,17 @@ def _searched(
     """Solve the folds of draws of one shape; return them and each draw's place on the path."""
     import torch
 
-    from medbench.models.logistic import Block
+    from medbench.models.logistic import Block, each_once
 
     device, (target, _) = pool.features.device, pool.target()
     path = torch.tensor(penalties, dtype=torch.float64, device=device)
-    folds = []
-    for draw, of_draw in zip(draws, parts, strict=True):
+    folds_of = {id(draw): of_draw for draw, of_draw in zip(draws, parts, strict=True)}
+
+    def torn(draw: np.ndarray) -> list[tuple[torch.Tensor, torch.Tensor]]:
         rows = torch.as_tensor(draw, device=device)
-        folds.append([(rows[inside], rows[out]) for inside, out in of_draw])
+        return [(rows[inside], rows[out]) for inside, out in folds_of[id(draw)]]
+
+    folds = list(each_once(draws, torn))
     block = Block(pool.features, target, folds, path, CONSTANT, pool.basis)
     return block, block.search(TOLERANCE, MAX_ITERATIONS, TIE)
 

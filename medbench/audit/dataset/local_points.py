@@ -51,12 +51,22 @@ def by_points(
     """
     import torch
 
-    n = len(pack)
     with torch.inference_mode():
         points, owner = _described(pack)
-        if len(points) <= _MATCHES:
-            return []
-        first, second, votes = _votes(points, owner, torch.from_numpy(groups))
+        return voted_for(points, owner, torch.from_numpy(groups), neighbours)
+
+
+def voted_for(
+    points: torch.Tensor, owner: torch.Tensor, groups: torch.Tensor, neighbours: int
+) -> list[tuple[int, int, float]]:
+    """Return what `by_points` does, of described points: (M, columns) float16, each of length 1.
+
+    owner: (M,) int32, the image that each lies in. groups: (N,) int64.
+    """
+    n = len(groups)
+    if len(points) <= _MATCHES:
+        return []
+    first, second, votes = _votes(points, owner, groups)
     standing = _standing_out(first, second, votes, n)
     # each image's own: of any other pair both images have had theirs before it comes
     least = _nth(first, second, standing, n, neighbours)
@@ -90,9 +100,9 @@ def _nth(
 ) -> np.ndarray:
     """(n,) float32: the `place`-th highest value of each image's pairs, 0 where it has fewer.
 
-    value: (P,) float32, not negative, so that its bits have its order: one sort of integers.
+    value: (P,), not negative, so that its bits as float32 have its order: one sort of integers.
     """
-    bits = np.uint64(0xFFFFFFFF) - value.view(np.uint32)
+    bits = np.uint64(0xFFFFFFFF) - value.astype(np.float32).view(np.uint32)
     key = np.concatenate([first, second]).astype(np.uint64) << np.uint64(32)
     key[: len(bits)] |= bits
     key[len(bits) :] |= bits

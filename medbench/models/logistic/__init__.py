@@ -35,7 +35,7 @@ Cross-validation runs in float32, the final fit in float64.
 
 from medbench.models.logistic.classifier import Model, Pool, base_rate, encode, model
 from medbench.models.logistic.fitting import ClassTargets, Fits, fit, held_out_loss
-from medbench.models.logistic.search import FEW, TOGETHER, Block, aligned, settle
+from medbench.models.logistic.search import FEW, TOGETHER, Block, aligned, each_once, settle
 from medbench.models.logistic.spaces import eigenbasis, shares
 
 __all__ = [
@@ -48,6 +48,7 @@ __all__ = [
     "Pool",
     "aligned",
     "base_rate",
+    "each_once",
     "eigenbasis",
     "encode",
     "fit",

@@ -12,8 +12,10 @@ size alone, so that what else is solved changes no bit of it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -103,8 +105,8 @@ class Block:
         self.penalties, self.folds = penalties, len(subsets[0])
         parts = [fold for folds in subsets for fold in folds]
         framed = framing([rows for rows, _ in parts], features.shape[1], target.outputs)
-        spaces = (
-            rotate(features[rows], torch.float32, constant, basis, framed) for rows, _ in parts
+        spaces = each_once(
+            parts, lambda part: rotate(features[part[0]], torch.float32, constant, basis, framed)
         )
         training, truth = ([target.take(part[i]) for part in parts] for i in (0, 1))
         shape = padded(features, [rows for rows, _ in parts])
@@ -294,7 +296,9 @@ def settle(
     None: from the class frequencies.
     """
     framed = framing(subsets, features.shape[1], target.outputs)
-    rotated = (rotate(features[rows], torch.float64, constant, basis, framed) for rows in subsets)
+    rotated = each_once(
+        subsets, lambda rows: rotate(features[rows], torch.float64, constant, basis, framed)
+    )
     of = [target.take(rows) for rows in subsets]
     packed, spaces = pack(rotated, of, *padded(features, subsets))
     problems = with_members(packed, penalties[:, None])
@@ -312,6 +316,20 @@ def settle(
     )
     w, iterations = solve(problems, quick.double(), tolerance, max_iterations, compact=compact)
     return unpack(problems, spaces, w, iterations + taken, 1)
+
+
+def each_once(items: Sequence[Any], make: Callable[[Any], Any]) -> Iterator[Any]:
+    """Yield what `make` makes of each item; of one that stands again, to fill a block, only once.
+
+    Nothing is kept but what comes again.
+    """
+    left, kept = Counter(map(id, items)), {}
+    for item in items:
+        made = kept.pop(id(item)) if id(item) in kept else make(item)
+        left[id(item)] -= 1
+        if left[id(item)]:
+            kept[id(item)] = made
+        yield made
 
 
 def aligned(n: int) -> int:
