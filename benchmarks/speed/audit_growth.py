@@ -13,7 +13,10 @@ four of each image, which is what a search does that does not know when to stop.
 points, drawn without any that are alike, 128 an image. Then every stage of `duplicates.near` but
 decoding, on noise of one spectrum of which one image in a hundred is a mirrored copy.
 
-MEASURED
+Measured on 2026-12-01 (two cores shared with up to eight other processes): the votes of points took
+25.5 s of 5,000 images and 62 of 10,000 before points of one part lay side by side and votes were
+ranked by one sort of integers, 11.9 and 11.8 s of 5,000 since then, 5.0 of 2,500 (n^1.25). What
+grows is how far apart in memory things lie: operations go with n log n.
 """
 
 from __future__ import annotations

@@ -323,7 +323,8 @@ def each_once(items: Sequence[Any], make: Callable[[Any], Any]) -> Iterator[Any]
 
     Nothing is kept but what comes again.
     """
-    left, kept = Counter(map(id, items)), {}
+    left = Counter(map(id, items))
+    kept: dict[int, Any] = {}
     for item in items:
         made = kept.pop(id(item)) if id(item) in kept else make(item)
         left[id(item)] -= 1
