@@ -38,8 +38,8 @@ COMMAND = [
     "3",
 ]
 COMMAND += ["--methods", "random,simclr,supervised"]
-#: What the log says when the stage begins, and the longest wait (seconds) before the kill. `row`
-#: falls on solving and on writing.
+#: What the log says when the stage begins, and the longest wait (seconds) before the kill, in the
+#: order of the stages. `row` falls on solving and on writing.
 MOMENTS = [
     ("packing derm", 0.5),
     ("packing derm", 1.5),
@@ -47,10 +47,10 @@ MOMENTS = [
     ("embedding derm random", 1.0),
     ("row 1/", 0.0),
     ("row 2/", 0.05),
+    ("embedding derm supervised", 1.0),  # what need not be trained comes before what must be
     ("pretraining derm simclr", 3.0),
     ("pretraining derm simclr", 25.0),  # a checkpoint is written every 20 s
     ("embedding derm simclr", 0.5),
-    ("embedding derm supervised", 1.0),
 ]
 
 
