@@ -179,8 +179,7 @@ DERM: Mapping[str, Grid | tuple[Grid, ...]] = {
     "derm-standard": tuple(
         replace(STANDARD, methods=methods, pretrain_seeds=seeds)
         for methods, seeds in (
-            (("random", "supervised", "simclr", "micle"), 3),
-            (("dino",), 2),
+            (("random", "supervised", "simclr", "micle", "dino"), 3),
             (("swav",), 1),
         )
     ),
