@@ -14,9 +14,8 @@ points, drawn without any that are alike, 128 an image. Then every stage of `dup
 decoding, on noise of one spectrum of which one image in a hundred is a mirrored copy.
 
 Measured on 2026-12-01 (two cores shared with up to eight other processes): the votes of points took
-25.5 s of 5,000 images and 62 of 10,000 before points of one part lay side by side and votes were
-ranked by one sort of integers, 11.9 and 11.8 s of 5,000 since then, 5.0 of 2,500 (n^1.25). What
-grows is how far apart in memory things lie: operations go with n log n.
+25.5 s of 5,000 images and 62.2 of 10,000 (n^1.29) before points of one part lay side by side and
+votes were ranked by one sort of integers; since then 11.8 and 25.5 (n^1.11).
 """
 
 from __future__ import annotations
