@@ -262,11 +262,11 @@ def test_sentences_say_the_need() -> None:
     )
     (verdict,) = stats.verdicts([stats.Estimate(0.002, ((0.01**2, 1e6),))], 100, 0.0)
     assert (
-        "not decidable, and no test set of this kind will do: that takes about 20,000 more test lesions, 200 times as many"
+        "not decidable, and no test set of this kind would: it needs about 20,000 more test lesions, 200 times as many"
         in (verdict.sentence("A", "B", "lesion"))
     )
     (verdict,) = stats.verdicts([stats.Estimate(0.015, ((1e-6, 1e6), (0.01**2, 2.0)))], 100, 0.0)
-    assert "more lesions alone would not decide it, more seeds are needed" in verdict.sentence(
+    assert "more lesions alone would not decide it; it needs more seeds" in verdict.sentence(
         "A", "B", "lesion"
     )
     (verdict,) = stats.verdicts([stats.Estimate(0.1, ((math.nan, math.nan),))], 1, 0.0)
@@ -556,7 +556,7 @@ def test_a_score_out_of_reach_is_never_reached() -> None:
     assert not untold.told and found.told
     assert (
         untold.share(1000, "B")
-        == "may reach B with 1 % or less of the labels, or not even with all: more test images would tell"
+        == "may reach B with 1 % or less of the labels, or not even with all: more test images would decide"
     )
     assert (
         stats.LabelEfficiency(120, 50, 310, 10, 1000).share(1000, "B")
