@@ -302,7 +302,8 @@ def test_budgets_that_are_counted_otherwise_are_said_to_be_left_out(
     (advice,) = from_results(made)
     assert advice.first.curve.sizes.tolist() == [3.0, 15.0]
     (said,) = advice.notes
-    assert said.startswith("all labels is left out: ") and said.endswith("--labels 1,10,100")
+    assert said.startswith("the score with all labels is not on this curve")
+    assert said.endswith("--labels 12.5,25,50,100")
     assert said in advice.remarks
     (whole,) = from_results(store)
     assert whole.notes == ()

@@ -39,7 +39,7 @@ def lines_of(board: Leaderboard, metric: str) -> list[LeaderboardEntry]:
 
 
 def left_out(board: Leaderboard, metric: str) -> list[str]:
-    """Say which finished budgets stand on no curve, as their labels are counted otherwise.
+    """Say which finished budgets are on no curve, because their labels are counted otherwise.
 
     [] where all do.
     """
@@ -59,9 +59,11 @@ def left_out(board: Leaderboard, metric: str) -> list[str]:
     if not other:
         return []
     names = ["all labels" if one == "100%" else one for one in other]
-    said = f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} left out: a curve counts labels in one way, and more budgets were counted in another"
-    then = "1,10,100" if "100%" in other else ",".join(other)
-    return [f"{said}. The other curve: medbench run --labels {then}"]
+    counted = "percent of the images" if used == {"percent"} else "numbers of images"
+    one = len(names) == 1
+    said = f"the {'score' if one else 'scores'} with {' and '.join(names)} {'is' if one else 'are'} not on this curve, which counts {counted}"
+    then = "12.5,25,50,100" if "100%" in other else ",".join(other)
+    return [f"{said}. For a curve with {'it' if one else 'them'}: medbench run --labels {then}"]
 
 
 def _nested(lines: Sequence[LeaderboardEntry]) -> list[LeaderboardEntry]:
