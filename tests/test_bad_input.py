@@ -170,6 +170,10 @@ def refused(
             ["--levels", "anything"],
             "--levels is only for --corruptions. Next: medbench run --corruptions all",
         ),
+        (
+            ["--protocols", "finetune", "--keep-weights", "--engine", "ray"],
+            "re:--keep-weights keeps files in the cache of the machine that trains.*Next: leave --keep-weights out",
+        ),
         (["--methods", "x" * 5000], r"re:Unknown method 'x{79}\.\.\.x{18}'\. Allowed: "),
         (["--data", "x" * 5000], r"re:'x{80}' cannot be a path: .{,160}$"),
         (

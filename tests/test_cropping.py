@@ -20,9 +20,9 @@ from medbench.images.squeezing import squeeze
 from medbench.models import encoders
 from medbench.models.hub import preprocessing
 from medbench.models.stated import stated
-from medbench.run.units import member_encoder
+from medbench.run.units import member_encoder, unit_of
 from medbench.run.validation import encoder_of
-from medbench.schema import Member
+from medbench.schema import Member, Weights, registry
 
 SHAPES = ((61, 40), (40, 61), (33, 97), (50, 50), (20, 27), (36, 41))
 
@@ -245,3 +245,36 @@ def test_weights_of_ones_own_are_cropped_as_the_config_beside_them_says(tmp_path
     assert "resizes the shorter side to 108 and crops the middle 96" in said
     assert seen(size=48)[0] == "center 54 floor"
     assert seen(crop="squash")[0] == "squash" and "but for --crop" in seen(crop="squash")[1]
+
+
+def test_the_own_size_changes_no_crop_and_a_mean_fills(tmp_path: Path) -> None:
+    (tmp_path / "mine.pth").write_bytes(b"")
+    all_of = {"mean": ("0.1",), "std": ("0.2",)}
+
+    def crop(**grid: Any) -> str:
+        asked = Grid(weights=str(tmp_path / "mine.pth"), **all_of, **grid)
+        return encoder_of("resnet18.tv_in1k", "pool", asked).crop
+
+    for mode, made in {
+        "squash": "squash",
+        "center": "center 256",
+        "center:0.5": "center 448",
+        "border": "border 256 26,26,26",
+    }.items():
+        assert crop(crop=mode) == crop(crop=mode, size=224) == made
+    about = hub.processor(96, (0.1,) * 3, (0.2,) * 3)
+    about |= {"do_center_crop": True, "crop_size": {"height": 96, "width": 96}}
+    about["size"] = {"shortest_edge": 108}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(about))
+    assert crop(crop="center") == crop(crop="center", size=96) == "center 108 floor"
+
+
+def test_a_checkpoint_that_brings_a_mean_fills_with_it(tmp_path: Path) -> None:
+    bordered = encoder_of("resnet18.tv_in1k", "pool", Grid(crop="border"))
+    assert bordered.crop == "border 256 124,116,104"
+    for mean, crop in (((0.5, 0.5, 0.5), "border 256 128,128,128"), (None, bordered.crop)):
+        found = Weights("a", "b", (), tmp_path / "a", mean=mean)
+        method = replace(registry.method("supervised"), weights=lambda *_, found=found: found)
+        data: Any = None
+        unit = unit_of(data, method, bordered, 0, Grid(source="imagenet"), tmp_path)
+        assert unit.encoder.crop == crop

@@ -105,7 +105,10 @@ def saved(line: str) -> tuple[dict[str, np.ndarray], list[str]]:
     return store.scores(row), store.target(str(row.provenance["target"]))["ids"].tolist()
 
 
-def test_tensors_are_for_whoever_may_read_other_new_files(tmp_path: Path) -> None:
+def test_tensors_are_for_whoever_may_read_other_new_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "umask", None)  # of the whole process
     put_arrays(tmp_path / "head.safetensors", {"a": np.zeros(2)})
     (tmp_path / "other").write_text("")
     modes = {file.stat().st_mode for file in tmp_path.iterdir()}
@@ -489,6 +492,20 @@ def test_an_encoder_of_the_hub_is_a_model_of_timms(
         atomic_write.record(folder / "config.json", more)
         with pytest.raises(UserError, match=rf"damaged: (model_args has '?{word}|classes is)"):
             package.load(folder, "cpu")
+    forged: tuple[tuple[str, object], ...] = (("patch_size", 0), ("num_heads", 0), ("depth", "a"))
+    forged += (("mlp_ratio", -7), ("patch_size", []), ("embed_dim", None), ("img_size", [1] * 9))
+    for word, value in forged:
+        more = {**config, "model_args": {**config["model_args"], word: value}}
+        atomic_write.record(folder / "config.json", more)
+        with pytest.raises(UserError, match=r"is not an exported model, or damaged: \w+") as caught:
+            package.load(folder, "cpu")
+        assert "\n" not in str(caught.value), word
+    assert encoder.file is not None
+    known = parsed((encoder.file / "config.json").read_bytes())
+    known["model_args"]["init_values"] = 70_000.0
+    (encoder.file / "config.json").write_text(json.dumps(known))
+    with pytest.raises(UserError, match="cannot be exported: model_args has init_values = 70000"):
+        refit.tower_of(encoder, net)
 
 
 @pytest.mark.slow
@@ -618,7 +635,7 @@ POISON: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda folder: (folder / "head.safetensors").write_bytes(
             (folder / "head.safetensors").read_bytes()[:-8]
         ),
-        "no safetensors",
+        "not a safetensors file",
     ),
     "absurd head": (
         lambda folder: os.truncate(folder / "head.safetensors", 1 << 40),

@@ -27,7 +27,9 @@ from medbench.models.exported.head import HEADS, NAMES
 from medbench.models.finetune import MODERN
 from medbench.models.finetune.loop import FineTuning
 from medbench.protocols import finetune
+from medbench.run import refit
 from medbench.schema import registry
+from medbench.system import locks
 
 Command = Callable[..., int]
 SHORT = replace(MODERN, steps=4, epochs=0.1, rates=(1e-3,), batch=8)
@@ -111,6 +113,9 @@ def test_kept_weights_are_not_trained_again(
     monkeypatch.setattr(FineTuning, "_step", None)
     model = exported(medbench, folder, "random finetune")
     assert scored_again(model, folder, "random finetune") <= 1e-6
+    card = (model / "README.md").read_text()
+    assert "the network has the weights that the run kept" in card
+    assert "trained again" not in card
     exported(medbench, folder, "random linear")
     asked = ("--task", f"folder:{folder}", "--keep-weights", "--out", "other", *RUN)
     assert medbench("run", *asked) == 2
@@ -175,6 +180,10 @@ def test_a_fusion_is_a_folder_for_each_member_with_one_head(
 
 
 POISON: dict[str, tuple[Callable[[Path], object], str]] = {
+    "empty joint": (
+        changed("config.json", lambda c: c["medbench"].update(joint={})),
+        "an exported model, or damaged",
+    ),
     "linked member": (
         lambda folder: (
             (folder / "member-2").rename(folder.with_name("elsewhere")),
@@ -298,3 +307,12 @@ def test_a_prediction_that_is_killed_goes_on(tmp_path: Path) -> None:
     assert 256 <= before < 4000 and before % 128 == 0
     subprocess.run(command("q.csv"), capture_output=True, check=True)
     assert (tmp_path / "p.csv").read_bytes() == (tmp_path / "q.csv").read_bytes()
+
+
+def test_two_exports_of_a_row_do_not_share_a_scratch_folder_at_once(tmp_path: Path) -> None:
+    folder = tmp_path / "cells" / "key"
+    with refit._alone(folder):
+        folder.mkdir()
+        assert locks.held(tmp_path / "cells" / "key.lock")
+        shutil.rmtree(folder)
+    assert not locks.held(tmp_path / "cells" / "key.lock")

@@ -103,3 +103,40 @@ def test_workers_on_a_gpu_are_no_copies() -> None:
     assert fork_server.possible(["cpu", "cpu"])
     assert not fork_server.possible(["cpu"]), "one process imports as much"
     assert not fork_server.possible(["cuda:0", "cpu"])
+
+
+def test_what_a_dead_server_has_not_begun_ends_while_a_copy_lives(tmp_path: Path) -> None:
+    messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    with ForkServer(["tabnanny", __name__], tmp_path / "said", threads=1) as server:
+        lasting = ChildProcess(1, server.copy(), tells, "stays", messages)
+        assert heard(messages)[0] == 1
+        server.process.send_signal(signal.SIGSTOP)
+        waiting = ChildProcess(2, server.copy(), tells, "ends", messages)
+        server.process.kill()
+        assert heard(messages) == (2, None)
+        assert lasting.process.returncode is None
+    for child in (lasting, waiting):
+        child.end()
+
+
+def test_a_copy_that_the_system_refuses_ends_and_the_next_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "no_process_left.py").write_text(
+        "import os\n"
+        "real = os.fork\n"
+        "def once():\n"
+        "    os.fork = real\n"
+        "    raise BlockingIOError(11, 'none is left')\n"
+        "os.fork = once\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    with ForkServer(["no_process_left", __name__], tmp_path / "said", threads=1) as server:
+        for number, answers in ((1, 0), (2, 1)):
+            child = ChildProcess(number, server.copy(), tells, "ends", messages)
+            for _ in range(answers):
+                assert heard(messages)[1] is not None
+            assert heard(messages) == (number, None)
+            child.end()
+    assert "none is left" in (tmp_path / "said").read_text()

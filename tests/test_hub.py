@@ -601,3 +601,30 @@ def test_the_board_of_twelve_encoders_plans_against_repositories_of_their_names(
     seen = {unit.encoder.name: unit.weights.trained_on for unit in units}
     assert "NIH ChestX-ray14" in seen["hf:microsoft/rad-dino"]
     assert seen["hf:google/medsiglip-448"] == ("unknown",)
+
+
+def test_a_crop_that_no_image_has_is_refused(cache: Path) -> None:
+    processor = hub.processor(32, (0.3,) * 3, (0.3,) * 3)
+    for pct in (-1, 1e-4, 1.5):
+        shortest = {"size": {"shortest_edge": 32}, "crop_pct": pct}
+        with pytest.raises(ValueError, match=r"of a side, which is not 0\.1 to 1"):
+            preprocessing.of_transformers({**processor, **shortest})
+    tiny = {"size": {"shortest_edge": 2000}, "crop_size": 32, "do_center_crop": True}
+    with pytest.raises(ValueError, match=r"it crops to 0\.016 of a side"):
+        preprocessing.of_transformers({**processor, **tiny})
+
+    def filled(colour: object) -> preprocessing.Preprocessing:
+        stated = {"resize_mode": "longest", "fill_color": colour, "size": 32}
+        return preprocessing.of_open_clip({"preprocess_cfg": stated})
+
+    assert filled([0, 7, 255]).crop.fill == (0, 7, 255)
+    assert filled(9).crop.fill == (9, 9, 9) and filled(None).crop.fill == (0, 0, 0)
+    for colour in (0.5, 300, -1, "red", [1, 2], [0, 0, 300], {"r": 1}, True):
+        with pytest.raises(ValueError, match=r"its fill_color .* is not 0 to 255"):
+            filled(colour)
+    stated = {"mean": [0.4] * 3, "std": [0.3] * 3, "resize_mode": "longest", "fill_color": 300}
+    config = {"preprocess_cfg": {**stated, "size": 32}}
+    hub.repository(cache, "lab/filled", {"open_clip_config.json": config})
+    with pytest.raises(UserError, match=r"its fill_color .* is not 0 to 255") as caught:
+        encoders.encoder("open_clip:lab/filled")
+    assert "\n" not in str(caught.value)

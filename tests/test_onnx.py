@@ -20,8 +20,9 @@ import medbench as package
 from medbench import UserError
 from medbench.images.cropping import square
 from medbench.images.squeezing import squeeze
-from medbench.models.exported import onnx_file
+from medbench.models.exported import onnx_file, onnx_model
 from medbench.models.exported.onnx_resize import resize
+from medbench.run import model_folder
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -235,3 +236,63 @@ def test_weights_that_one_file_does_not_hold_are_refused(
     monkeypatch.setitem(onnx_file.MOST, "model.onnx", onnx_file.ROOM)
     with pytest.raises(UserError, match=r"take 0.0 GiB, more than one ONNX file holds"):
         written(tmp_path / "model", onnx=True)
+
+
+def two_classes(folder: Path, head: str) -> Path:
+    """Of two classes, which are as probable for every image."""
+    from test_export import tower
+
+    from medbench.models.exported import LinearHead, NeighbourHead, Parts, write
+
+    nothing = {"weight": np.zeros((1, 1, 64)), "bias": np.zeros((1, 1)), "base": np.zeros(1)}
+    nothing |= {"mean": np.zeros(64), "scale": np.ones(64), "limit": np.full(1, 9.0)}
+    made = (
+        LinearHead.of({**nothing, "columns": np.zeros(1, int)}, "binary", 2)
+        if head == "linear"
+        else NeighbourHead(np.ones((2, 64), np.float32), np.array([0, 1]), 2, 0.07, 2)
+    )
+    points: dict[str, Any] = {"temperature": None, "held_out_images": 0, "points": {}, "sets": {}}
+    seen = {"target": "t", "images": 0, "groups": 0, "calibration": {}, "classes": {}}
+    folder.mkdir()
+    of = (made, head, ("a", "b"), "binary", "fp32", points, {**seen, "auc": [None] * 3})
+    write(folder, Parts((tower(),), *of), "", onnx=True)  # type: ignore[arg-type]
+    return folder
+
+
+@pytest.mark.parametrize(("head", "decided"), [("linear", 1), ("knn", 0)])
+def test_a_tie_is_decided_as_the_head_does(
+    head: str, decided: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = two_classes(tmp_path / "model", head)
+    pixels = np.random.default_rng(0).integers(0, 255, (3, 64, 64, 3)).astype(np.uint8)
+    for runtime in ("torch", "onnx"):
+        found, own = package.load(folder, "cpu", runtime).score(pixels)
+        assert (found == 0.5).all() and own.tolist() == [decided] * 3, runtime
+    monkeypatch.setattr(model_folder, "_first_pixels", lambda *_: pixels)
+    monkeypatch.setattr(model_folder, "_shown", lambda *_: [])
+    made: Any = None
+    assert model_folder._tried_onnx(made, folder).images == 3
+    monkeypatch.setattr(onnx_model, "decided", lambda *_: np.full(3, 1 - decided))
+    with pytest.raises(UserError, match="decides 3 of 3 images otherwise than the model"):
+        model_folder._tried_onnx(made, folder)
+
+
+def test_the_exporters_table_is_left_as_it_was(tmp_path: Path) -> None:
+    import warnings
+
+    class Resize(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            how: Any = {"mode": "bicubic", "antialias": True}
+            return torch.nn.functional.interpolate(x, (8, 8), **how)
+
+    def write() -> None:
+        given: Any = (Resize(), (torch.zeros(1, 3, 16, 16),), str(tmp_path / "a.onnx"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(*given, opset_version=onnx_file.OPSET, dynamo=False)
+
+    with onnx_file._resizing():
+        write()
+    # torch keeps the name, with no function under it
+    with pytest.raises((torch.onnx.errors.UnsupportedOperatorError, ValueError)):
+        write()

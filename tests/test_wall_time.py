@@ -118,6 +118,34 @@ def test_cells_that_no_row_tells_of_are_tried(
     assert known[0].solve_seconds is None, "only where it was asked for"
 
 
+def test_what_cannot_be_tried_is_not_known(
+    folder: Path, tmp_path: Path, mine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> float:
+        raise RuntimeError("CUDA out of memory")
+
+    monkeypatch.setattr(cost_estimate.Speeds, "of", lambda self, part: 9.0)
+    monkeypatch.setattr(training_trial, "seconds_a_view", broken)
+    sets = []
+    own_sets = trial_fits._own_sets
+    monkeypatch.setattr(trial_fits, "_own_sets", lambda *of: sets.append(of) or own_sets(*of))
+    asked = Grid(
+        tasks=(f"folder:{folder}",),
+        encoders=(mine,),
+        protocols=("linear", "finetune"),
+        labels=("100",),
+        seeds=2,
+    )
+    plan, store = planning.plan(asked), Store(tmp_path / "out")
+    (cost,) = cost_estimate.costs(plan, store, "cpu", trials=True)
+    known = {planned.cell.protocol: seconds for planned, seconds in cost.solving.items()}
+    assert known["finetune"] is None and known["linear"] is not None
+    assert len(sets) == 1, "a unit's sets are the same for all its cells"
+    monkeypatch.setattr(cost_estimate.Speeds, "width", broken)
+    (cost,) = cost_estimate.costs(plan, store, "cpu", trials=True)
+    assert set(cost.solving.values()) == {None}
+
+
 def test_a_fine_tuning_tells_its_passes() -> None:
     assert MODERN.passes(35) == (200 * 32, 35), "too few to hold out; the start is a probe"
     held, whole = 200, 1 + 3 * 0.2

@@ -159,8 +159,9 @@ def engine_of(
     account: str | None,
     printed: bool,
     address: str | None,
+    keeps: bool,
 ) -> Engine:
-    """Return the engine that these options ask for.
+    """Return the engine that these options ask for. keeps: `Grid.keep_weights`.
 
     Raises UserError for those that do not fit each other.
     """
@@ -191,6 +192,11 @@ def engine_of(
                 f"{name} goes with --engine {owner}.",
                 then=f"add --engine {owner}, or leave {name} out",
             )
+    if kind == "ray" and keeps:
+        raise UserError(
+            "--keep-weights keeps files in the cache of the machine that trains, which --engine ray does not bring here.",
+            then="leave --keep-weights out, or --engine slurm, whose jobs share a cache",
+        )
     if gpus is not None and not kind:
         raise UserError(
             "--gpus goes with --engine slurm or ray.", then="--devices cuda:0,cuda:1, a worker each"

@@ -141,7 +141,7 @@ def export_command(
             told = by_onnx.sentence if by_onnx else ""
             ran, unit = store.plan().commands, made.unit
             members = tuple(f"{one.method.name} {one.encoder.name}" for one in unit.members)
-            how = (bool(made.fit.nets), unit.method.own_head, members)
+            how = (bool(made.fit.nets), unit.method.own_head, members, made.kept)
             making = Making(
                 command, ran, made.difference, written, tried, recipe, noticed, told, *how
             )

@@ -120,6 +120,7 @@ def run_command(
         account=account,
         printed=print_script,
         address=address,
+        keeps=grid.keep_weights,
     )
     if not plan:
         Store(out or Path("runs/TASK")).check()

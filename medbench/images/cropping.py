@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 SQUASH = "squash"
 MODES = (SQUASH, "center", "border")
+LEAST = 0.1  # of `crop_pct`
 Colour = tuple[int, int, int]
 _DOWN = "floor"
 
@@ -179,10 +180,10 @@ def rule_of(text: str) -> tuple[str, float | None]:
         pct = float(share)
     except ValueError:
         pct = math.nan
-    if not 0.1 <= pct <= 1:
+    if not LEAST <= pct <= 1:
         raise UserError(
             f"--crop {text}: '{share}' is not the share of a side that is kept.",
-            allowed=["0.1 to 1"],
+            allowed=[f"{LEAST} to 1"],
             then=f"medbench run --crop {mode}:0.875",
         )
     return mode, pct
@@ -207,3 +208,11 @@ def fill_of(mean: Any) -> Colour:
     """Return the colour that timm fills with: the mean."""
     r, g, b = (min(255, max(0, round(255 * value))) for value in mean)
     return r, g, b
+
+
+def refilled(fill: Colour, mean: Any, other: Any) -> Colour:
+    """Return the colour that is filled with once another mean replaces `mean`.
+
+    A colour that was not the mean's stays.
+    """
+    return fill_of(other) if fill == fill_of(mean) else fill

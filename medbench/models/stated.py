@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from medbench.images.cropping import SQUASH, WHOLE, CropRule, crop_of, rule_of
+from medbench.images.cropping import SQUASH, CropRule, crop_of, refilled, rule_of
 from medbench.models.hub import preprocessing
 from medbench.models.hub.preprocessing import OURS, Preprocessing, Three
 from medbench.schema import UserError, parsed
@@ -34,13 +34,16 @@ class Stated:
     def over(self, own: Callable[[], Preprocessing], size: int | None = None) -> Preprocessing:
         """Return what is stated, and the encoder's own where nothing is.
 
-        The encoder's own is asked for only if it is needed.
+        The encoder's own is asked for only if it is needed: a crop but for squash takes its share,
+        its rounding and its colour.
         """
-        if self.mean and self.std and size and self.crop:
+        if self.mean and self.std and size and self.crop == (SQUASH, None):
             how = self.interpolation or OURS[0]
-            return Preprocessing(size, self.mean, self.std, how, crop=self.cropped(WHOLE))
+            return Preprocessing(size, self.mean, self.std, how)
         found = own()
         side, crop = size or found.size, self.cropped(found.crop)
+        if self.mean:
+            crop = replace(crop, fill=refilled(crop.fill, found.mean, self.mean))
         theirs = found.crop.at(side)
         apart = "" if crop.at(side) == theirs else crop_of(theirs).words(side)
         return Preprocessing(

@@ -17,6 +17,7 @@ from medbench.models.checkpoints import remember
 from medbench.models.checkpoints import sha256 as sha256  # methods read it here
 from medbench.models.encoder_checks import STATISTICS, broken_statistics
 from medbench.models.encoders import EMBEDDED
+from medbench.models.foreign_errors import NOT_ITS_OWN
 from medbench.models.hub.repository import unreachable
 from medbench.models.timm_answers import config_of, kept, tags_of
 from medbench.schema import Encoder, UserError, Weights, told
@@ -46,16 +47,6 @@ SELF_SUPERVISED = (
     "swag",  # hashtags
     "seer",
     "m30m",
-)
-#: How timm's key filters fail on another network's state dict: each in its own way.
-NOT_ITS_OWN = (
-    AssertionError,
-    AttributeError,
-    IndexError,
-    KeyError,
-    RuntimeError,
-    TypeError,
-    ValueError,
 )
 OTHER = "medbench run --weights FILE --encoder NAME, with the network that the file was saved from"
 

@@ -236,7 +236,7 @@ def _learn_block(
     """Fit draws of one shape; return what each gives, and its held-out probabilities.
 
     parts: their folds. penalties: the path. fixed_penalty: what is taken without folds. searched:
-    what `_searched` found, where it is known already.
+    what `_searched` found, where it is known already: its caller holds the folds' images then.
     """
     import torch
 

@@ -36,6 +36,7 @@ class Making:
     probabilities from the saved ones; written: of the folder's, on `tried` test images. recipe:
     how a program without medbench gets the same. noticed:
     whether the folder knows images of the run. by_onnx: how far model.onnx is from it, in words.
+    kept: whether a fine-tuned network has the weights that the run kept.
     """
 
     command: str
@@ -49,6 +50,7 @@ class Making:
     tuned: bool = False
     own_head: bool = False
     members: Sequence[str] = ()
+    kept: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -313,13 +315,14 @@ def _made(choice: ModelChoice, making: Making) -> list[str]:
         ", ".join(f"{name} {number}" for name, number in origin.get("versions", {}).items())
         or "not saved"
     )
+    how = "the network was trained again" if making.tuned else "the fit was made again"
+    if making.kept:
+        how = "the network has the weights that the run kept"
     said = {
         "row": choice.row.fingerprint,
         "versions of the run": versions,
         "device of the run": origin.get("device", "not saved"),
-        "the network was trained again"
-        if making.tuned
-        else "the fit was made again": f"a probability of the {choice.board.target} part differs by {making.difference:.2g} at most from the saved one",
+        how: f"a probability of the {choice.board.target} part differs by {making.difference:.2g} at most from the saved one",
         "this folder": f"on the pixels of {making.tried} images of it, by {making.written:.2g} at most",
     }
     said |= {"model.onnx": making.by_onnx} if making.by_onnx else {}

@@ -143,13 +143,14 @@ class Tried:
         """
         parts = unit.members or (unit,)
         if any(self._key(unit, planned) not in self._known for planned in todo):
-            with products("fp32"):
-                found = trial_fits.of_features(
-                    self.context, unit, todo, [self.speeds.width(part) for part in parts]
-                )
+            found: dict[PlannedCell, float] = {}
+            with trial_fits.surviving(unit.name), products("fp32"):
+                widths = [self.speeds.width(part) for part in parts]
+                found |= trial_fits.of_features(self.context, unit, todo, widths)
             if needs_images(self.context.plan, todo):
-                image = sum(1 / self.speeds.of(part) for part in parts)
-                found |= trial_fits.of_pixels(self.context, unit, todo, image)
+                with trial_fits.surviving(unit.name):
+                    image = sum(1 / self.speeds.of(part) for part in parts)
+                    found |= trial_fits.of_pixels(self.context, unit, todo, image)
             # what cannot be tried is not tried again for the next weights
             self._known |= {self._key(unit, one): found.get(one) for one in todo}
         return {planned: self._known.get(self._key(unit, planned)) for planned in todo}

@@ -141,11 +141,12 @@ def _tried_onnx(made: Refit, folder: Path) -> OnnxDifferences:
     """
     own, other = load(folder, "cpu"), load(folder, runtime="onnx")
     pixels = _first_pixels(made, own.parts)
-    wanted, forms = own.score(pixels)[0], forms_of(pixels)
+    (wanted, decisions), forms = own.score(pixels), forms_of(pixels)
     n = len(wanted)
     batches = [tuple(of[i : i + ONNX_BATCH] for of in forms) for i in range(0, n, ONNX_BATCH)]
     given = [batch if len(batch) > 1 else batch[0] for batch in batches]
-    found = np.concatenate([other.score(batch)[0] for batch in given])
+    scored = [other.score(batch) for batch in given]
+    found, decided = (np.concatenate([one[i] for one in scored]) for i in (0, 1))
     each = np.abs(found.astype(float) - wanted).max(1)
     beyond = len(each) if np.isnan(each).any() else int((each > BATCHES).sum())
     allowed = OTHER_NEIGHBOUR * n if own.parts.head.name == NeighbourHead.name else 0
@@ -153,12 +154,28 @@ def _tried_onnx(made: Refit, folder: Path) -> OnnxDifferences:
         raise UserError(
             f"model.onnx gives a probability that is {each.max():.2g} from the model's own: nothing was exported."
         )
+    # what rounding turns is neither a tie in both nor far from one
+    settled = (each == 0) | ((each <= BATCHES) & (_margin(wanted, own.kind) > 2 * BATCHES))
+    turned = (decided != decisions).reshape(n, -1).any(1) & settled
+    if turned.any():
+        raise UserError(
+            f"model.onnx decides {int(turned.sum())} of {n} images otherwise than the model: nothing was exported."
+        )
     apart = float(each[each <= BATCHES].max(initial=0))
     wholes = [
         apart_from(other.score(_whole(one, len(forms)))[0], wanted[i : i + 1])
         for i, one in enumerate(_shown(made, n))
     ]
     return OnnxDifferences(apart, n, max(wholes, default=0.0), len(wholes), beyond)
+
+
+def _margin(probabilities: np.ndarray, kind: str) -> np.ndarray:
+    """Return how much probability each image's decision, or its nearest label, has to spare."""
+    if kind == "multilabel":
+        nearest: np.ndarray = 2 * np.abs(probabilities - 0.5).min(1)
+        return nearest
+    last, first = np.sort(probabilities, axis=1)[:, -2:].T
+    return np.asarray(first - last)
 
 
 def _whole(image: Image, forms: int) -> Pixels:

@@ -5,9 +5,12 @@ From the same draw, compared with the row's saved scores before anybody gets it.
 
 from __future__ import annotations
 
+import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +22,7 @@ from medbench.models.hub.references import DOORS, is_hub
 from medbench.models.hub.timm_form import as_timm
 from medbench.protocols.finetune import fitted, recipe_of
 from medbench.run.fitting import PendingFit, columns, training_of
-from medbench.run.kept_weights import lay_out
+from medbench.run.kept_weights import kept_file, lay_out
 from medbench.run.planning import plan as plan_grid
 from medbench.run.plans import Plan
 from medbench.run.prepare import task_pack, trained, unit_encoder, unit_features
@@ -43,13 +46,14 @@ from medbench.schema import (
 )
 from medbench.schema.ingredients import differences
 from medbench.stats import metrics
-from medbench.system import devices
+from medbench.system import devices, locks
 from medbench.system.precision import kind as kind_of_device
 from medbench.system.precision import products
 
 if TYPE_CHECKING:
     import torch
 
+log = logging.getLogger("medbench")
 TOLERANCE = 1e-6  # of a probability: the fit is the same, or it is not this row's
 
 
@@ -73,7 +77,8 @@ class Refit:
     """A row's unit with its weights on disk, and what was fitted again.
 
     difference: largest, of a probability on the scored part. held_groups: of the images that were
-    held out inside the labelled subset.
+    held out inside the labelled subset. kept: whether the run had kept the weights that fine-tuning
+    trained, so that nothing was trained again.
     """
 
     plan: Plan
@@ -84,6 +89,7 @@ class Refit:
     saved: np.ndarray
     device: str
     held_groups: np.ndarray | None
+    kept: bool
 
     def parts(self, points: Mapping[str, Any], evidence: Mapping[str, Any]) -> Parts:
         """Return what a folder keeps.
@@ -175,35 +181,43 @@ def refit(grids: Sequence[Grid], store: Store, row: Row, device: str = "auto") -
     plan, unit, planned = _planned(grids, row)
     devices.check_device(device, unit.precision)
     device = devices.resolve(device)
+    for one in unit.members or (unit,):
+        as_timm(one.encoder)  # what a folder cannot hold is told before anything is fitted
     recipe = recipe_of(plan.protocols[row.cell.protocol])
     saved = store.scores(row)
     with products("fp32"):
         unit = trained(plan, unit, device)
         context = RunContext(plan, store, device)
         if recipe is None:
-            train, made = _fitted(context, unit, planned, row)
+            (train, made), kept = _fitted(context, unit, planned, row), False
         else:
-            train, made = _tuned(context, unit, planned, row, recipe)
+            train, made, kept = _tuned(context, unit, planned, row, recipe)
     difference = apart_from(made.probabilities, saved["probabilities"])
     if not difference <= TOLERANCE or (made.decisions != saved["decisions"]).any():
-        _refuse(row, difference, trained_again=recipe is not None)
+        how = "The fit of {}" if recipe is None else "Training {} again"
+        how = "What was kept of {}" if kept else how
+        file = kept_file(plan.cache_dir, row.fingerprint, device) if kept else None
+        _refuse(row, difference, how, file)
     draw, held = plan.draw(row.cell), None
     if "held_out_index" in saved:
         held = train.groups[draw][saved["held_out_index"]]
-    return Refit(plan, unit, row, made, difference, saved["probabilities"], device, held)
+    return Refit(plan, unit, row, made, difference, saved["probabilities"], device, held, kept)
 
 
-def _refuse(row: Row, difference: float, *, trained_again: bool) -> None:
-    """Raise UserError that says how far, and where it would be the same."""
+def _refuse(row: Row, difference: float, how: str, kept: Path | None) -> None:
+    """Raise UserError that says how far, and where it would be the same.
+
+    how: what gives other scores. kept: the file of the weights, where it was not trained again.
+    """
     origin = row.provenance
     device = origin.get("device", "another device")
     torch = origin.get("versions", {}).get("torch", "")
     made = f"{device}, torch {torch}" if torch else str(device)
-    how = "Training {} again" if trained_again else "The fit of {}"
     what = f"{how.format(row.cell)} does not give its saved scores again: a probability differs by {difference:.2g} (limit {TOLERANCE:g})."
+    again = f"delete {kept.parent}, and it is trained again, or " if kept else ""
     raise UserError(
         what,
-        then=f"export on the machine and with the versions of the run ({made}), or medbench run into a new folder",
+        then=f"{again}export on the machine and with the versions of the run ({made}), or medbench run into a new folder",
     )
 
 
@@ -226,8 +240,8 @@ def _fitted(context: RunContext, unit: Unit, planned: PlannedCell, row: Row) -> 
 
 def _tuned(
     context: RunContext, unit: Unit, planned: PlannedCell, row: Row, recipe: FineTuneRecipe
-) -> tuple[Train, Fit]:
-    """Of a protocol that trains the encoder.
+) -> tuple[Train, Fit, bool]:
+    """Of a protocol that trains the encoder; and whether its weights were kept.
 
     It has seen the labelled images, which lie nearer than new ones: where features lie is asked of
     the others of the training part, and of those that were held out.
@@ -241,11 +255,14 @@ def _tuned(
     train = training_of(context, unit, protocol, [pending], [pack.array])
     # a run's own folder is cleared under whoever shares it
     key = fingerprint("export", planned.fingerprint, kind_of_device(device))
-    train = replace(train, folders=[plan.cache_dir / "cells" / key])
-    lay_out(plan.cache_dir, row, train.folders[0], device)
+    folder = plan.cache_dir / "cells" / key
+    train = replace(train, folders=[folder])
     chosen = int(row.chosen.get("rank", 0)), float(row.chosen["rate"])
-    with settings_of(train):
+    # another export of this row goes on from the same folder, and clears it
+    with _alone(folder), settings_of(train):
+        kept = lay_out(plan.cache_dir, row, folder, device)
         made = fitted(train, plan.draw(planned.cell), recipe, chosen=chosen)
+        kept = kept and not made.job.trained  # it may be damaged, or another medbench's
         p = made.predict(columns([pack.array], unit.data.where(plan.target)))
         net = made.net.eval()
         new = np.setdiff1d(np.arange(len(train.labels)), made.job.fit)
@@ -253,11 +270,22 @@ def _tuned(
         place = new + unit.data.where("train").start
         seen = forward(net.encoder, pack, place, unit.encoder, device, unit.precision)
         typical = typical_of(np.concatenate(list(seen)), train.groups[new]) if len(new) else None
-    shutil.rmtree(train.folders[0], ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
     encoder: Any = net.encoder
     nets = tuple(encoder.encoders) if unit.members else (encoder,)
     decisions = metrics.decided(p, train.kind == "multilabel")
-    return train, Fit(tuned_head(net.head, train), nets, p, decisions, typical)
+    return train, Fit(tuned_head(net.head, train), nets, p, decisions, typical), kept
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold a scratch folder, by a file beside it: it is removed with what lies in it."""
+    lock = folder.with_name(f"{folder.name}.lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    if locks.held(lock):
+        log.warning("another export of this row is at work: this one waits until it ends")
+    with locks.locked(lock):
+        yield
 
 
 def apart_from(found: np.ndarray, saved: np.ndarray) -> float:

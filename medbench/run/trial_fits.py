@@ -11,7 +11,8 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -39,18 +40,26 @@ def of_features(
     widths: of the features of the unit, or of each member.
     """
     plan = context.plan
-    own = [one for one in todo if one.target in _own_sets(context, unit)]
+    sets = _own_sets(context, unit)
+    own = [one for one in todo if one.target in sets]
     features = [_drawn(unit, width) for width in widths]
     found: dict[PlannedCell, float] = {}
     for name in dict.fromkeys(planned.cell.protocol for planned in own):
         protocol = plan.protocols[name]
         if protocol.needs == "features":
             fits = pending_fits(unit, [one for one in own if one.cell.protocol == name])
-            try:
+            with surviving(name):
                 found.update(_tried(context, unit, protocol, fits, features))
-            except Exception as error:  # a run records it; here it is not known how long that takes
-                log.info("%s could not be tried: %s", name, told(error))
     return found
+
+
+@contextmanager
+def surviving(name: str) -> Iterator[None]:
+    """Log a failure inside: a run records it; here it is not known how long that takes."""
+    try:
+        yield
+    except Exception as error:
+        log.info("%s could not be tried: %s", name, told(error))
 
 
 def _own_sets(context: RunContext, unit: Unit) -> set[str]:
@@ -119,7 +128,8 @@ def of_pixels(
     """
     plan, data = context.plan, unit.data
     scored = {target.file: len(target.split) for target in plan.targets_of(data)}
-    views: dict[str, float] = {}  # protocol -> seconds of a view that is trained on
+    # protocol -> seconds of a view that is trained on; None: it cannot be tried
+    views: dict[str, float | None] = {}
     found: dict[PlannedCell, float] = {}
     for fit in pending_fits(unit, list(todo)):
         protocol = plan.protocols[fit.first.cell.protocol]
@@ -127,10 +137,15 @@ def of_pixels(
             continue
         trained, embedded = protocol.passes(len(plan.draw(fit.first.cell)))
         if trained and protocol.name not in views:
-            views[protocol.name] = protocol.trial(
-                network(unit), data.task.kind, len(data.task.classes), context.device
-            )
-        seconds = views.get(protocol.name, 0.0) * trained + image * embedded
+            views[protocol.name] = None
+            with surviving(protocol.name):
+                views[protocol.name] = protocol.trial(
+                    network(unit), data.task.kind, len(data.task.classes), context.device
+                )
+        view = views[protocol.name] if trained else 0.0
+        if view is None:
+            continue
+        seconds = view * trained + image * embedded
         for planned in fit.missing:
             found[planned] = image * scored[planned.target]
         found[fit.missing[0]] += seconds

@@ -11,6 +11,7 @@ from pathlib import Path
 from medbench import images
 from medbench.data.task_data import TaskData
 from medbench.images import augment
+from medbench.images.cropping import crop_of, refilled
 from medbench.models import checkpoints, encoders, pretrain
 from medbench.models.stated import stated
 from medbench.schema import (
@@ -92,11 +93,15 @@ def unit_of(
     if method.fusion:
         return _fused(data, method, encoder, pretrain_seed, grid, cache_dir)
     source, start = starting_weights(method, encoder, pretrain_seed, grid, cache_dir)
+    mean = start.mean or encoder.mean
+    crop = crop_of(encoder.crop)
+    crop = crop._replace(fill=refilled(crop.fill, encoder.mean, mean))
     encoder = replace(
         encoder,  # a checkpoint sees its images as it was trained with them
-        mean=start.mean or encoder.mean,
+        mean=mean,
         std=start.std or encoder.std,
         interpolation=start.interpolation or encoder.interpolation,
+        crop=str(crop),
     )
     if method.recipes is None or source == "imagenet":
         return Unit(data, method, source, encoder, start, pretrain_seed, grid.precision)

@@ -158,7 +158,12 @@ def serve(modules: str) -> None:
         asked, ends, _, _ = socket.recv_fds(server, 1, 3)
         if not asked:  # the parent has ended, or needs no more
             break
-        if os.fork() == 0:
+        try:
+            guard = os.fork()
+        except OSError:  # no process or memory is left: the pipes end, which is heard
+            traceback.print_exc()
+            guard = -1
+        if guard == 0:
             server.close()
             _guard(*ends)
         for end in ends:
@@ -181,11 +186,16 @@ def _bury() -> bool:
 def _guard(words: int, answers: int, telling: int) -> None:
     """Tell the number and the end of a copy of this process."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    copy = os.fork()
+    try:
+        copy = os.fork()
+    except OSError:
+        traceback.print_exc()
+        _end_at_once(1)
     if not copy:
         os.close(telling)
         _be_a_child(words, answers)
-    for end in (words, answers):
+    # 0 is the server's end: what nobody serves any more must not wait in it while a copy lives
+    for end in (0, words, answers):
         os.close(end)
     try:
         os.write(telling, _NUMBER.pack(copy))

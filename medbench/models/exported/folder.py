@@ -48,7 +48,8 @@ from medbench.models.exported.layout import (
 )
 from medbench.models.exported.seen_images import SeenImages
 from medbench.models.exported.typical import Typical
-from medbench.schema import UserError
+from medbench.models.foreign_errors import NOT_ITS_OWN
+from medbench.schema import UserError, told
 from medbench.system import atomic_write
 
 
@@ -141,8 +142,8 @@ def read(folder: Path) -> Parts:
     return replace(parts, towers=towers, head=head)
 
 
-def read_without_torch(folder: Path) -> Parts:
-    """Read all but networks and head, which the ONNX file holds.
+def read_without_torch(folder: Path) -> tuple[Parts, str]:
+    """Read all but networks and head, which the ONNX file holds; and the head's name.
 
     Raises UserError as `read`, and where there is no such file.
     """
@@ -159,7 +160,7 @@ def read_without_torch(folder: Path) -> Parts:
         # the key of tensors that lie in another file
         if b"location" in (folder / ONNX).read_bytes():
             raise ValueError(f"{ONNX} refers to a file outside itself")
-    return parts
+    return parts, about["head"]
 
 
 @contextmanager
@@ -167,15 +168,12 @@ def _damaged(folder: Path) -> Iterator[None]:
     """Raise UserError, one line, for what a reader finds wrong in it."""
     try:
         yield
-    except (
-        ValueError,
-        TypeError,
-        KeyError,
-        RuntimeError,
-        AssertionError,
-    ) as error:  # timm's models refuse a size in several ways
+    except NOT_ITS_OWN as error:  # timm's models refuse their arguments in several ways
+        # what medbench itself found says all; another's `0` or `'patch'` alone says nothing
+        what = str(error) if isinstance(error, ValueError) else told(error)
         raise UserError(
-            f"{folder} is not an exported model, or damaged: {error}.", then=AGAIN
+            f"{folder} is not an exported model, or damaged: {' '.join(what.split())[:300]}.",
+            then=AGAIN,
         ) from error
 
 
@@ -198,7 +196,8 @@ def _read(
     with _damaged(folder):
         of = config_files.encoder_of if len(configs) == 1 else config_files.member_of
         towers = tuple(Tower(of(one), nothing) for one in configs)
-        joint = about.get("joint") and config_files.joint_of(about["joint"])
+        fused = about.get("joint")
+        joint = None if fused is None else config_files.joint_of(fused)
         classes, kind, learnt = config_files.classes_of(config_files.read_json(folder / CLASSES))
         points = config_files.points_of(config_files.read_json(folder / POINTS), classes)
         evidence = config_files.evidence_of(config_files.read_json(folder / EVIDENCE), classes)

@@ -26,6 +26,7 @@ from medbench.models.exported.training_vectors import (
     SupportHead,
 )
 from medbench.schema import Kind
+from medbench.stats import metrics
 
 if TYPE_CHECKING:
     from medbench.models.logistic import Model
@@ -207,6 +208,18 @@ NAMES: dict[str, frozenset[str]] = {
     "layer": LAYER_NAMES,
     "fusion": FUSED_NAMES,
 }
+
+
+def decided(name: str, probabilities: np.ndarray, kind: Kind) -> np.ndarray:
+    """Return what the head of that name decides, of its probabilities (M, C) alone.
+
+    (M,), multi-label (M, C). Two classes that are as probable are the first one, but of a linear
+    probe, which has one score for both, from 0.5 on the second one.
+    """
+    if name == LinearHead.name and kind == "binary":
+        probabilities = probabilities[:, ::-1]
+        return 1 - metrics.decided(probabilities, multilabel=False)
+    return metrics.decided(probabilities, kind == "multilabel")
 
 
 def head_of(name: str, arrays: Mapping[str, np.ndarray], kind: Kind, n_classes: int) -> Head:

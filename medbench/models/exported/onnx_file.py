@@ -10,6 +10,8 @@ pixels, pixels_2, ...
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,12 +56,9 @@ def write_onnx(file: Path, parts: Parts) -> None:
 
     _check_size(parts)
     inner, names = file.with_suffix(".inner"), inputs(parts)
-    # inside a fusion that was trained together, whose members have other sizes
-    exporter: Any = torch.onnx  # which does not name all that it has
-    exporter.register_custom_op_symbolic("aten::_upsample_bicubic2d_aa", _bicubic, OPSET)
     squeezed = [f"squeezed_{name}" for name in names]
     given = tuple(torch.zeros(2, 3, size, size) for size, *_ in parts.forms)
-    with warnings.catch_warnings():
+    with _resizing(), warnings.catch_warnings():
         # of the tracer: constants, and that another exporter is newer
         warnings.simplefilter("ignore")
         torch.onnx.export(
@@ -93,6 +92,23 @@ def _check_size(parts: Parts) -> None:
             f"The weights take {total / 2**30:.1f} GiB, more than one ONNX file holds.",
             then="leave --onnx out",
         )
+
+
+@contextmanager
+def _resizing() -> Iterator[None]:
+    """Let torch's exporter, whose table is the whole process's, write `_bicubic` meanwhile.
+
+    A fusion that was trained together, whose members have other sizes, resizes inside.
+    """
+    import torch
+
+    exporter: Any = torch.onnx  # which does not name all that it has
+    operator = "aten::_upsample_bicubic2d_aa"
+    exporter.register_custom_op_symbolic(operator, _bicubic, OPSET)
+    try:
+        yield
+    finally:
+        exporter.unregister_custom_op_symbolic(operator, OPSET)
 
 
 def _bicubic(g: Any, x: Any, size: Any, *_: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from medbench.models.exported.folder import read_without_torch
+from medbench.models.exported.head import decided
 from medbench.models.exported.layout import ONNX
 from medbench.models.exported.model import Answer, ExportedModel, Pixels, forms_of
 from medbench.models.exported.onnx_file import INSTALL, OUTPUTS, inputs
@@ -17,9 +18,10 @@ from medbench.schema import UserError
 
 @dataclass(frozen=True, eq=False)
 class OnnxModel(ExportedModel):
-    """An exported model that onnxruntime scores. session: of model.onnx."""
+    """An exported model that onnxruntime scores. session: of model.onnx. head: its head's name."""
 
     session: Any = None
+    head: str = ""
 
     def answer(self, pixels: Pixels) -> Answer:
         """Answer for pixels (M, H, W, 3) uint8, of one size; or as many as `decode` gives.
@@ -34,10 +36,7 @@ class OnnxModel(ExportedModel):
             )
         typical = self.parts.typical
         unlike = np.zeros(len(p), bool) if typical is None else typical.unlike(features)
-        own = (p >= 0.5).astype(np.int64) if self.kind == "multilabel" else p.argmax(1)
-        if self.kind == "binary":
-            own = (p[:, 1] >= 0.5).astype(np.int64)
-        return Answer(p, own, unlike)
+        return Answer(p, decided(self.head, p, self.parts.kind), unlike)
 
 
 def load_onnx(folder: Path) -> OnnxModel:
@@ -45,7 +44,7 @@ def load_onnx(folder: Path) -> OnnxModel:
 
     Raises UserError as `load`, and where it has no such file.
     """
-    parts = read_without_torch(folder)
+    parts, head = read_without_torch(folder)
     try:
         import onnxruntime
     except ImportError as error:
@@ -65,4 +64,4 @@ def load_onnx(folder: Path) -> OnnxModel:
         raise UserError(
             f"{folder / ONNX} is not a file of medbench's: it has other inputs or outputs."
         )
-    return OnnxModel(parts, "cpu", session)
+    return OnnxModel(parts, "cpu", session, head)

@@ -45,6 +45,8 @@ def _on_disk(save: Callable[[Path], object]) -> Callable[[Path], None]:
     from safetensors import SafetensorError
 
     def saved(file: Path) -> None:
+        file.touch()
+        mode = file.stat().st_mode & 0o777  # of any new file there
         try:
             save(file)
         except SafetensorError as error:
@@ -52,9 +54,7 @@ def _on_disk(save: Callable[[Path], object]) -> Callable[[Path], None]:
             if not code:
                 raise
             raise OSError(int(code[1]), os.strerror(int(code[1]))) from error
-        mask = os.umask(0)  # safetensors writes for its owner alone; a service is another user
-        os.umask(mask)
-        file.chmod(0o666 & ~mask)
+        file.chmod(mode)  # safetensors writes for its owner alone; a service is another user
 
     return saved
 

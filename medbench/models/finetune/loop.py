@@ -62,7 +62,8 @@ def hold_out(
 class FineTuning:
     """Train on one labelled subset, and keep what its trainings share.
 
-    fit, val: index arrays into the subset, of the images that are fitted and held out.
+    fit, val: index arrays into the subset, of the images that are fitted and held out. trained:
+    whether any of it was not finished before.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class FineTuning:
         )
         self.fit, self.val = fit, val
         self.told: dict[str, float] = {}
+        self.trained = False
         self.device = torch.device(train.device)
         self.outputs = train.n_classes
         self.labels = torch.as_tensor(train.labels[fit], device=self.device)
@@ -171,6 +173,7 @@ class FineTuning:
                 return state
             net.load_state_dict(saved["net"])
             optimiser.load_state_dict(saved["optimiser"])
+        self.trained = True
         total = self.steps(share)
         every = self._every(total)
         name = f"fine-tuning, seed {self.seed}, {len(self.fit) + len(self.val)} images, rate {choice_name(rank, rate)}"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from medbench.images.cropping import MODES, SQUASH, WHOLE, CropRule, crop_of, fill_of
+from medbench.images.cropping import LEAST, MODES, SQUASH, WHOLE, CropRule, crop_of, fill_of
 
 Three = tuple[float, float, float]
 # Pillow's numbers
@@ -66,7 +66,7 @@ def of_timm(config: Mapping[str, Any]) -> Preprocessing:
         sides = [made] if isinstance(made, int) else list(made)
     pct, mode = stated.get("crop_pct", 0.875), stated.get("crop_mode") or "center"
     crop, apart = WHOLE, ""
-    if type(pct) in (int, float) and 0.1 <= pct <= 1 and mode in MODES:
+    if type(pct) in (int, float) and LEAST <= pct <= 1 and mode in MODES:
         crop = CropRule(mode, pct, fill=fill_of(_three(stated["mean"])))
     else:
         apart = f"crops by '{mode}' with crop_pct {pct!r:.20}"
@@ -144,10 +144,11 @@ def of_open_clip(config: Mapping[str, Any]) -> Preprocessing:
         or config.get("model_cfg", {}).get("vision_cfg", {}).get("image_size", 224)
     )
     mode = stated.get("resize_mode") or "shortest"
-    grey = stated.get("fill_color") or 0
+    grey = stated.get("fill_color") or 0  # of all channels, or of each
+    r, g, b = grey if isinstance(grey, list) and len(grey) == 3 else [grey] * 3
     crops = {
         "shortest": CropRule("center"),
-        "longest": CropRule("border", fill=(grey, grey, grey)),
+        "longest": CropRule("border", fill=(r, g, b)),
         SQUASH: WHOLE,
     }
     mean, std = stated.get("mean", CLIP[0]), stated.get("std", CLIP[1])
@@ -212,6 +213,10 @@ def _checked(
     (mr, mg, mb), (sr, sg, sb) = _three(mean), _three(std)
     if min(sr, sg, sb) <= 0:
         raise ValueError(f"its std {std!r:.60} is not above 0")
+    if not LEAST <= crop.pct <= 1:
+        raise ValueError(f"it crops to {float(crop.pct):.4g} of a side, which is not {LEAST} to 1")
+    if any(type(x) is not int or not 0 <= x <= 255 for x in crop.fill):
+        raise ValueError(f"its fill_color {crop.fill!r:.60} is not 0 to 255")
     other = f"resizes by {how}" if how not in OURS else ""
     apart = "; ".join(filter(None, (apart, other)))
     return Preprocessing(

@@ -59,11 +59,18 @@ def timm_form(encoder: Encoder) -> tuple[str, dict[str, Any]]:
 def as_timm(encoder: Encoder) -> tuple[Encoder, dict[str, Any] | None]:
     """Return an encoder that timm reads as one of timm's, and what its architecture is called with.
 
-    None of one that is timm's own.
+    None of one that is timm's own. Raises UserError where that is more than an exported model holds.
     """
     if encoder.kind != "hub":
         return encoder, None
-    architecture, words = timm_form(encoder)
+    try:
+        architecture, words = timm_form(encoder)
+        check_words(words)
+    except ValueError as error:
+        raise UserError(
+            f"{encoder.name} cannot be exported: {error}.",
+            then="medbench export --only encoder=NAME, another line",
+        ) from error
     made = replace(encoder, name=architecture, architecture=architecture, checkpoint="", said="")
     return replace(made, kind="timm", file=None, trained_on=()), words
 

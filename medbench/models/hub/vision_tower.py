@@ -19,6 +19,7 @@ from torch import nn
 from medbench.models import checkpoints, readout
 from medbench.models import weights as timm_weights
 from medbench.models.encoder_checks import broken_statistics
+from medbench.models.foreign_errors import NOT_ITS_OWN
 from medbench.models.hub import known, named
 from medbench.models.hub.references import INDEX, Reference, check_readout
 from medbench.models.hub.timm_form import timm_form
@@ -26,18 +27,8 @@ from medbench.models.timm_answers import architectures
 from medbench.models.user_encoder import check_answers
 from medbench.schema import Encoder, UserError, Weights, parsed
 
-#: How packages fail on a config or a file that is not theirs: each in its own way.
-NOT_ITS_OWN = (
-    AssertionError,
-    AttributeError,
-    ImportError,
-    IndexError,
-    KeyError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
+#: The packages also read their files, and import what a config names.
+_FAILED = (*NOT_ITS_OWN, ImportError, OSError)
 
 #: What transformers calls the vision part of a network of several.
 TOWERS = ("vision_model", "vision_tower", "visual", "vision_encoder", "image_tower")
@@ -51,7 +42,7 @@ def build(encoder: Encoder, weights: Weights, pretrain_seed: int = 0) -> nn.Modu
             net = _BUILDERS[reference.door.prefix](encoder, reference, files).eval()
     except UserError:
         raise
-    except NOT_ITS_OWN as error:
+    except _FAILED as error:
         what = f"{reference} cannot be built by {reference.door.package}: {type(error).__name__}: {' '.join(str(error).split())[:300]}."
         raise UserError(what, then=f"see {reference.page}, or {named.FUNCTION}") from error
     if broken := broken_statistics(net):
@@ -74,7 +65,7 @@ def tried(encoder: Encoder, weights: Weights) -> nn.Module:
             f"Encoder '{encoder.name}' has no readout '{encoder.readout}': {error}.",
             then="medbench run --readout pool",
         ) from error
-    except NOT_ITS_OWN as error:
+    except _FAILED as error:
         what = f"{encoder.name} cannot be given images of {encoder.size} px: {type(error).__name__}: {' '.join(str(error).split())[:300]}."
         raise UserError(
             what, then="medbench run without --size, for the size that it was trained at"
