@@ -17,7 +17,7 @@ import pytest
 
 import medbench as package
 from medbench.cli.options import app, command_line
-from medbench.run import feature_audit, labelled_subsets, planning, pretrain_only
+from medbench.run import feature_audit, labelled_subsets, planning, pretrain_only, validation
 from medbench.run.command_line import asking, command
 from medbench.schema import OPTIONS, Grid, UserError
 
@@ -59,6 +59,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Grid
         raise Asked(grid)
 
     for module, name in (
+        (validation, "resolve_grid"),
         (planning, "plan"),
         (labelled_subsets, "splits"),
         (pretrain_only, "alone"),
