@@ -102,7 +102,7 @@ def test_patients_who_share_a_file_are_one_and_it_is_said(clinic: Path) -> None:
     (said,) = [mark.text for mark in task.marks if mark.kind == "look"]
     assert (
         said
-        == "21 groups became 19, because 'p0' and 'p9' share an identical image: are they one patient?"
+        == "21 groups became 19, because 'p0' and 'p9' share an identical image (a/00.bmp = a/copy of p9.bmp): are they one patient?"
     )
 
 

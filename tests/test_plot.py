@@ -23,6 +23,7 @@ from medbench.report.figures import (
     differences,
     label_curves,
     line_names,
+    line_selection,
     rank_diagram,
     style,
     task_heatmap,
@@ -290,10 +291,12 @@ def test_heat_map_shows_the_tables_numbers(many: list[leaderboard.Leaderboard]) 
     with style.paper():
         (drawing,) = task_heatmap.heatmap(many, None, "")
     texts = [text.get_text() for text in drawing.figure.axes[0].texts]
-    expected = [
-        f"{board.at('100%')[m].summary('auc').mean:.3f}" for m in range(3) for board in many
-    ]
-    assert [text.rstrip("*=") for text in texts] == expected
+    scores = np.array(
+        [[board.at("100%")[m].summary("auc").mean for board in many] for m in range(3)]
+    )
+    places = np.argsort(np.argsort(-scores, axis=0), axis=0).mean(1)
+    best_first = scores[np.argsort(places, kind="stable")]
+    assert [text.rstrip("*=") for text in texts] == [f"{v:.3f}" for v in best_first.ravel()]
     assert sum(text.endswith("*") for text in texts) == 3
 
 
@@ -312,6 +315,63 @@ def test_heat_map_has_room_for_long_names(tmp_path: Path, width: str) -> None:
         assert (
             inside.x0 <= text.get_window_extent().x0 and text.get_window_extent().x1 <= inside.x1
         ), text.get_text()
+
+
+def test_a_long_title_takes_no_room_from_the_panels(one: list[leaderboard.Leaderboard]) -> None:
+    long = [
+        replace(one[0], data="images of a study with a long name.csv", target="test of all " * 5)
+    ]
+    with style.paper():
+        for draw in (calibration_confusion.reliability, label_curves.curves, cost_scatter.cost):
+            for width in ("column", "page"):
+                shares = []
+                for boards in (one, long):
+                    (drawing,) = draw(boards, None, width)
+                    drawing.figure.draw_without_rendering()
+                    area = sum(ax.bbox.width * ax.bbox.height for ax in axes_of(drawing))
+                    shares.append(area / (drawing.figure.bbox.width * drawing.figure.bbox.height))
+                titles = [drawing.figure._suptitle, *(ax._left_title for ax in axes_of(drawing))]
+                ends = [text.get_window_extent().x1 for text in titles if text and text.get_text()]
+                assert ends and max(ends) <= drawing.figure.bbox.x1
+                assert shares[1] > 0.6 * shares[0] > 0.1, (draw.__name__, shares)
+
+
+def test_heat_map_explains_its_signs(
+    one: list[leaderboard.Leaderboard],
+) -> None:
+    with style.paper():
+        (drawing,) = task_heatmap.heatmap(one, None, "page")
+    texts = [text.get_text() for text in drawing.figure.axes[0].texts]
+    title = drawing.figure._suptitle.get_text()
+    assert all((sign in title) == any(text.endswith(sign) for text in texts) for sign in "*=")
+
+
+def test_the_leader_is_solid_and_no_line_is_dotted(one: list[leaderboard.Leaderboard]) -> None:
+    assert ":" not in style.STROKES
+    with style.paper():
+        (drawing,) = label_curves.curves(one, None, "")
+    leader = line_selection.best_first({one[0]: one[0].shown(None)})[0]
+    color = style.looks(list(line_names.short_names(one)))[leader].colour
+    lines = [line for line in drawing.figure.axes[0].lines if line.get_color() == color]
+    assert lines and all(line.get_linestyle() == "-" for line in lines)
+
+
+def test_a_logarithmic_axis_only_over_a_factor_of_two(one: list[leaderboard.Leaderboard]) -> None:
+    (board,) = one
+    for factor, scale in ((1.5, "linear"), (4, "log")):
+        lines = [
+            replace(
+                line,
+                rows=[
+                    replace(row, cost={"seconds": 10.0 * (factor if i % 2 else 1)})
+                    for row in line.rows
+                ],
+            )
+            for i, line in enumerate(board.lines)
+        ]
+        with style.paper():
+            (drawing,) = cost_scatter.cost([replace(board, lines=lines)], None, "")
+        assert drawing.figure.axes[0].get_xscale() == scale
 
 
 def test_reliability_counts_by_hand(one: list[leaderboard.Leaderboard]) -> None:
@@ -335,10 +395,14 @@ def test_confusion_is_the_share_of_each_label(one: list[leaderboard.Leaderboard]
     with style.paper():
         (drawing,) = calibration_confusion.confusion(one, None, "")
     texts = [text.get_text() for text in drawing.figure.axes[0].texts]
-    share = lambda label, decision: (
-        100 * (scores["decisions"][target["labels"] == label] == decision).mean()
-    )
-    assert texts == [f"{share(label, decision):.0f}" for label in (0, 1) for decision in (0, 1)]
+    rows = [drawn.get_text() for drawn in drawing.figure.axes[0].get_yticklabels()]
+    for label in (0, 1):
+        of = scores["decisions"][target["labels"] == label]
+        scale = 1 if len(of) < 100 else 100 / len(of)  # of few images counts
+        assert texts[2 * label : 2 * label + 2] == [
+            f"{scale * (of == decision).sum():.0f}" for decision in (0, 1)
+        ]
+        assert (f"(n = {len(of)})" in rows[label]) == (len(of) < 100)
 
 
 def test_looks_differ_in_grey_and_in_colour() -> None:

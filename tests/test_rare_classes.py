@@ -16,6 +16,7 @@ from sklearn.metrics import roc_auc_score
 
 from medbench import Store
 from medbench.report import clinical, compare, html
+from medbench.report.clinical.sheet_formats import render_tables
 from medbench.report.clinical.tables import sheets
 from medbench.report.leaderboard import (
     class_columns,
@@ -209,7 +210,7 @@ def test_they_stand_above_every_table_and_in_the_answer(tmp_path: Path) -> None:
     page = html.build_page([store])
     answer = page[page.index("The answer") :]
     assert answer.index("fewer than 10 patients of severe") < answer.index(" has the best ")
-    assert "too few to say: 2 images of 2 patients with it" in page
+    assert " of 2 (2 patients with it)" in page
 
 
 def test_what_is_counted_is_said_where_a_patient_has_several_images(tmp_path: Path) -> None:
@@ -240,7 +241,7 @@ def test_a_class_of_two_test_images_is_a_warning_and_no_row_of_numbers(tmp_path:
     [board] = leaderboards(store)
     line = board.lines[0]
     assert list(clinical.too_few(clinical.read_predictions(line))) == ["severe"]
-    found = int((p.argmax(1) == 3)[labels == 3].sum())
+    found, said = int((p.argmax(1) == 3)[labels == 3].sum()), []
     for sheet in sheets(board, line, metric="auc", by=None, specificity=0.9, sensitivity=0.9)[:2]:
         row = sheet.body[3]
         assert (
@@ -249,10 +250,10 @@ def test_a_class_of_two_test_images_is_a_warning_and_no_row_of_numbers(tmp_path:
             and not any("[" in cell or "0." in cell for cell in row)
         )
         assert any("[" in cell for cell in sheet.body[0]), "the others have their numbers"
-        assert (
-            f"WARNING: fewer than 10 patients on one side, too few to say: severe, 2 images of 2 patients with it; finds {found} of 2."
-            in sheet.notes
-        )
+        said += [note for note in sheet.notes if note.startswith("WARNING")]
+    assert said == [
+        f"WARNING: fewer than 10 patients on one side: no interval can be given. Found: severe {found} of 2 (2 patients with it)."
+    ], "once"
 
 
 def test_groups_of_a_class_are_counted_not_its_images() -> None:
@@ -264,13 +265,17 @@ def test_groups_of_a_class_are_counted_not_its_images() -> None:
 def test_of_classes_that_are_all_too_few_a_warning_is_one_note(tmp_path: Path) -> None:
     store, *_ = drawn(tmp_path, (9, 8, 4, 2), group="")
     [board] = leaderboards(store)
-    notes = sheets(board, board.lines[0], metric="auc", by=None, specificity=0.9, sensitivity=0.9)[
-        0
-    ].notes
-    assert len(notes) == 1 and notes[0].startswith(
-        "WARNING: fewer than 10 images on one side, too few to say: none, 9 images with it; finds "
+    made = sheets(board, board.lines[0], metric="auc", by=None, specificity=0.9, sensitivity=0.9)
+    [first, *others] = made
+    assert first.notes[0].startswith(
+        "WARNING: fewer than 10 images on one side: no interval can be given. Found: none "
     )
-    assert all(name in notes[0] for name in NAMES)
+    assert len(first.notes) == 1 and all(name in first.notes[0] for name in NAMES)
+    assert not first.body and not any(
+        "too few" in cell for s in others for r in s.body for cell in r
+    )
+    shown = render_tables([("line", made)], "markdown")
+    assert shown.count("WARNING") == 1 and "| class" not in shown
 
 
 def test_no_dash_is_explained_where_only_a_class_of_too_few_has_no_threshold(

@@ -36,7 +36,7 @@ from medbench.run.given_features import given_marks
 from medbench.run.kept_weights import kept_note
 from medbench.run.labelled_subsets import data_marks, labelled_subsets, shares_said, whole_said
 from medbench.run.planned_cells import cells_of_unit
-from medbench.run.plans import Plan
+from medbench.run.plans import Plan, rare_classes_said
 from medbench.run.units import Unit, unit_of, unlabelled_marks
 from medbench.run.validation import encoder_of, resolve_grid
 from medbench.schema import Encoder, Grid, Mark, Method, Note, ProgressCallback, UserError
@@ -107,6 +107,7 @@ def _plan(grid: Grid) -> Plan:
             ),
             *(corrupted(data, grid.target, *damage) for damage in damages[task.name]),
         )
+        notes += rare_classes_said(data, scored[0])
         name = data.task.name
         targets[name, data.data] = scored
         most = partial(most_draws, grid.seeds, asked.protocols, asked.methods)

@@ -13,7 +13,29 @@ from medbench.data.evaluation_sets import EvaluationSet
 from medbench.data.task_data import TaskData
 from medbench.run.units import Unit
 from medbench.schema import ALL, IMAGE, Cell, Note, PlanFile, PlannedCell, Protocol
+from medbench.stats import few_groups
 from medbench.stats import splits as sampling
+
+
+def class_groups(data: TaskData, target: EvaluationSet) -> dict[str, list[int]]:
+    """Return part -> groups of each class, of the training part and the scored set."""
+    return {
+        name: sampling.class_groups(of.split.labels, of.split.groups, len(classes))
+        for name, of, classes in (
+            ("train", data.examples["train"], data.task.classes),
+            (target.name, target.examples, target.classes),
+        )
+    }
+
+
+def rare_classes_said(data: TaskData, target: EvaluationSet) -> list[Note]:
+    """Name the classes that every table of the run will call rare."""
+    found = few_groups.rare(target.classes, class_groups(data, target))
+    of = f"{target.groups or data.by}s"
+    return [
+        Note(note.kind, f"{data.task.name}: {note.text}")
+        for note in few_groups.rare_notes(found, of)
+    ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,13 +104,7 @@ class Plan:
                     name: [len(of.split), len(np.unique(of.split.groups))]
                     for name, of in {**data.examples, target.name: target.examples}.items()
                 },
-                "class_groups": {
-                    name: sampling.class_groups(of.split.labels, of.split.groups, len(classes))
-                    for name, of, classes in (
-                        ("train", data.examples["train"], data.task.classes),
-                        (target.name, target.examples, target.classes),
-                    )
-                },
+                "class_groups": class_groups(data, target),
                 **({"by": data.by} if data.by != IMAGE else {}),
                 **(
                     {"held_out": dict(data.task.settings["held_out"])}

@@ -110,6 +110,7 @@ def _audit(
     findings = [
         *checks.torn_groups(subject),
         *checks.spellings(subject),
+        *checks.joined_groups(subject),
         *checks.copies(subject, every),
         *checks.conflicts(subject, [pair for pair in every if pair.kind != "possible"]),
         *checks.suspicious(subject, suspects, n_suspects),

@@ -134,8 +134,12 @@ def _across(
 def _within(
     subject: Subject, kind: str, word: str, those: list[DuplicatePair], part: str
 ) -> DatasetFinding:
-    apart = sum(subject.groups[pair.i] != subject.groups[pair.j] for pair in those)
-    rest = f", {apart} of them of two groups" if subject.grouped and apart else ""
+    of_two = [pair for pair in those if subject.groups[pair.i] != subject.groups[pair.j]]
+    apart, rest = len(of_two), ""
+    if subject.grouped and of_two:
+        one, other = (subject.groups[i] for i in (of_two[0].i, of_two[0].j))
+        rest = f", {apart} of them of two {subject.grouped}s ('{one}' and '{other}'): are they one {subject.grouped}?"
+        those = [*of_two, *(pair for pair in those if pair not in of_two)]
     sentence = f"{len(those)} {'pairs' if len(those) != 1 else 'pair'} of one picture within {part}, {word}{rest}"
     severity: Severity = "look" if apart and subject.grouped and kind != "possible" else "note"
     then = (
@@ -154,6 +158,16 @@ def _joining(subject: Subject) -> str:
         if subject.name.startswith("folder:")
         else ""
     )
+
+
+def joined_groups(subject: Subject) -> list[DatasetFinding]:
+    """Report groups that reading a folder joined, whose names its images no longer carry."""
+    marks = subject.data.marks if subject.data else ()
+    return [
+        DatasetFinding("groups joined", "look", 1, mark.text)
+        for mark in marks
+        if mark.kind == "look"
+    ]
 
 
 def conflicts(subject: Subject, pairs: Sequence[DuplicatePair]) -> list[DatasetFinding]:

@@ -102,12 +102,15 @@ class DatasetReport:
         return stream.getvalue()
 
     def marks(self) -> tuple[Mark, ...]:
-        """Return what was found as marks for a run's plan, the worst first, without notes."""
-        return tuple(
-            Mark(found.severity, found.sentence)
-            for found in self.findings
-            if found.severity != "note"
-        )
+        """Return what was found as marks for a run's plan, the worst first, without notes.
+
+        Last, of an audit by hashes, what it cannot find.
+        """
+        found = [
+            Mark(one.severity, one.sentence) for one in self.findings if one.severity != "note"
+        ]
+        less = "only file hashes were compared: run `medbench audit` for cropped or padded copies"
+        return (*found, *([Mark("remark", less)] if self.depth == "hashes" else []))
 
     def lines(self) -> list[str]:
         """Return the lines that a terminal shows."""

@@ -15,9 +15,10 @@ from medbench import stats
 from medbench.report.clinical import one_vs_rest
 from medbench.report.clinical.case_labels import by_case
 from medbench.report.clinical.predictions import Draw, LinePredictions, positives, read_predictions
-from medbench.report.leaderboard import FEW, LeaderboardEntry
+from medbench.report.leaderboard import LeaderboardEntry
 from medbench.schema import UserError
 from medbench.stats import metrics
+from medbench.stats.few_groups import FEW
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -123,9 +124,9 @@ def estimated(
 
 
 def too_few(answers: LinePredictions) -> dict[str, str]:
-    """Return class -> why its numbers say nothing.
+    """Return class -> how much of it was found, and of how many groups.
 
-    Fewer than `FEW` groups of the scored set have it, or do not; and how much of it was found.
+    Of classes that fewer than `FEW` groups of the scored set have, or do not have.
     """
     found = {}
     for c in answers.each():
@@ -142,14 +143,10 @@ def too_few(answers: LinePredictions) -> dict[str, str]:
                 ].sum()
                 for d in answers.draws
             ]
-            which = sides[side]
-            of = (
-                ""
-                if answers.group == "image"
-                else f" of {counts[side]} {answers.group}{'s' * (counts[side] != 1)}"
+            groups = f"{counts[side]} {answers.group}{'s' * (counts[side] != 1)}"
+            found[answers.classes[c]] = (
+                f"{np.mean(hits):.3g} of {positive.sum()} ({groups} {side} it)"
             )
-            it = f"{which.sum()} image{'s' * int(which.sum() != 1)}{of} {side} it"
-            found[answers.classes[c]] = f"{it}; finds {np.mean(hits):.3g} of {positive.sum()}"
     return found
 
 

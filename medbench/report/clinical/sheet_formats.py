@@ -25,7 +25,7 @@ class Sheet:
     """Hold one table as plain words.
 
     Its title, header and body, and what a reader must know. frame: the numbers behind it. bold:
-    which lines of the body a terminal makes bold, where any.
+    which lines of the body a terminal makes bold, where any. Without a body its notes are shown.
     """
 
     title: str
@@ -49,7 +49,7 @@ def clinical_terminal(title: str, made: Sequence[Sheet]) -> list[Table | str]:
             )
         for row, bold in zip(sheet.body, sheet.bold or [False] * len(sheet.body), strict=True):
             shown.add_row(*map(Text, row), style="bold" if bold else None)
-        found += [shown, *sheet.notes]
+        found += [*([shown] if sheet.body else [sheet.title]), *sheet.notes]
     return found
 
 
@@ -88,8 +88,7 @@ def _markdown(sheet: Sheet) -> str:
         [
             f"{in_markdown(sheet.title)}:",
             "",
-            *grid([sheet.header, *sheet.body]),
-            "",
+            *([*grid([sheet.header, *sheet.body]), ""] if sheet.body else []),
             *(f"- {in_markdown(note)}" for note in sheet.notes),
             *([""] if sheet.notes else []),
         ]
@@ -97,6 +96,8 @@ def _markdown(sheet: Sheet) -> str:
 
 
 def _latex(title: str, sheet: Sheet) -> str:
+    if not sheet.body:
+        return "\n".join(f"% {printable(words)}" for words in (sheet.title, *sheet.notes))
     # of a number, not of a name or a range
     minus = lambda cell: re.sub(r"(?<![\w.])-(?=\d)", "$-$", escape_tex(cell))
     header, *body = [

@@ -16,8 +16,9 @@ from medbench.report.clinical.predictions import LinePredictions, read_predictio
 from medbench.report.clinical.sheet_formats import Sheet
 from medbench.report.clinical.subgroup_analysis import MIN_GROUPS, MIN_OF_CLASS, subgroups
 from medbench.report.clinical.temperature_scaling import MIN_HELD_OUT, RANGE, SEPARABLE, calibration
-from medbench.report.leaderboard import FEW, Leaderboard, LeaderboardEntry
+from medbench.report.leaderboard import Leaderboard, LeaderboardEntry
 from medbench.stats import number_format
+from medbench.stats.few_groups import FEW
 from medbench.stats.metrics import METRICS
 from medbench.system.progress_listener import report_progress
 
@@ -63,12 +64,17 @@ def _classes(answers: LinePredictions, specificity: float, sensitivity: float) -
     frame = per_class(answers, specificity=specificity, sensitivity=sensitivity)
     found = {(row["class"], row["metric"]): row for row in frame.to_dict("records")}
     names, few = list(dict.fromkeys(frame["class"])), too_few(answers)
-    each = ". ".join(f"{name}, {why}" for name, why in few.items())
+    each = ", ".join(f"{name} {of}" for name, of in few.items())
     warning = (
-        [f"WARNING: fewer than {FEW} {answers.group}s on one side, too few to say: {each}."]
+        [
+            f"WARNING: fewer than {FEW} {answers.group}s on one side: no interval can be given. Found: {each}."
+        ]
         if few
         else []
     )
+    # tables of nothing else say no more than the warning does
+    if set(few) == set(names):
+        return [Sheet("Each class", ["class"], [], warning, frame)]
     unsaid = ["too few", "", "", ""]
 
     def count(name: str) -> str:
@@ -130,7 +136,7 @@ def _classes(answers: LinePredictions, specificity: float, sensitivity: float) -
             "Each class against the rest",
             header,
             ranked,
-            [*warning, where],
+            [where],
             frame[~frame.metric.isin([*_DECISIONS, "prevalence"])],
         ),
     ]

@@ -19,7 +19,9 @@ from medbench.report.figures.style import (
     legend_lines,
     panels,
     shaded,
+    title_panel,
     without_mathtext,
+    wrapped,
 )
 from medbench.report.leaderboard import Leaderboard, LeaderboardEntry
 from medbench.schema import UserError
@@ -28,6 +30,7 @@ from medbench.stats.metrics import ECE_BINS
 _FEWEST = 10  # images in a bin that is drawn
 _MATRICES = 6  # of a figure: of more lines the best _BEST
 _BEST = 3
+_COUNTED = 100  # images of a class: of fewer, a percentage is finer than what was counted
 
 
 def reliability(boards: Sequence[Leaderboard], metric: str | None, width: str) -> list[Drawing]:
@@ -49,6 +52,10 @@ def reliability(boards: Sequence[Leaderboard], metric: str | None, width: str) -
     rows = legend_lines(list(names.values()), width, count, title)
     height = 2.5 if len(states) == 1 else 1.9 if width == "column" else 3.0
     figure, axes, inches = panels(count, width, height=height, legend=rows, across=len(states))
+    # over both panels: a panel's own title may be no wider than the panel
+    above = _head(boards[0]) if len(boards) == 1 else ""
+    if above:
+        figure.suptitle(wrapped(above, inches), x=0.01, ha="left", size=7.5)
     handles = {}
     for ax, (board, place) in zip(
         axes, [(board, place) for board in boards for place in range(len(states))], strict=True
@@ -66,15 +73,18 @@ def reliability(boards: Sequence[Leaderboard], metric: str | None, width: str) -
                 )
         ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="share of right answers")
         ax.set_box_aspect(1)
-        state = f"\n{states[place]}" if states[place] else ""
-        ax.set_title(
-            f"{without_mathtext(board.title)}\n{board.budgets()[-1]} labels{state}", loc="left"
+        title_panel(
+            ax, "\n".join(filter(None, [*([] if above else [_head(board)]), states[place]]))
         )
         ax.spines[["top", "right"]].set_visible(False)
     if not handles:
         raise UserError("A reliability curve needs one finished line.", then="medbench run")
     figure_legend(figure, list(handles.values()), [names[name] for name in handles], inches, title)
     return [Drawing("reliability", figure, title)]
+
+
+def _head(board: Leaderboard) -> str:
+    return f"{board.title}, {board.budgets()[-1]} labels"
 
 
 def calibration_curves(
@@ -140,39 +150,52 @@ def attention(boards: Sequence[Leaderboard], metric: str | None, width: str) -> 
 def confusion(boards: Sequence[Leaderboard], metric: str | None, width: str) -> list[Drawing]:
     """Draw a figure per task: which class the images of each class were taken for.
 
-    In percent. The most labels, all draws together; of more than six lines the best three. Several
+    In percent, of a class of fewer than 100 images as counts. The most labels, all draws together; of more than six lines the best three. Several
     labels an image have no such matrix. Raises UserError without a finished line of a task with one
     label an image.
     """
     found, names = [], short_names(boards)
     for board in boards:
-        (few,) = readable([board], metric, _MATRICES)
-        (few,) = readable([board], metric, _BEST) if few is not board else [board]
-        lines = _finished(few)[:_MATRICES] if board.about["kind"] != "multilabel" else []
+        (best,) = readable([board], metric, _MATRICES)
+        (best,) = readable([board], metric, _BEST) if best is not board else [board]
+        lines = _finished(best)[:_MATRICES] if board.about["kind"] != "multilabel" else []
         if not lines:
             continue
-        figure, axes, _ = panels(len(lines), width, height=(2.2 if len(lines) > 1 else 2.9))
+        figure, axes, inches = panels(len(lines), width, height=(2.2 if len(lines) > 1 else 2.9))
         labels = _labels(lines[0])
-        classes, said = board.about["classes"], left_out([board], [few])
+        classes, said = board.about["classes"], left_out([board], [best])
         size = 5 if len(classes) > 6 and len(lines) > 1 else 6.5
         for ax, line in zip(axes, lines, strict=True):
-            shares, first = (
-                100 * _confusion(board, line, labels),
-                ax.get_subplotspec().is_first_col(),
+            counts, first = _confusion(board, line, labels), ax.get_subplotspec().is_first_col()
+            sums = counts.sum(1, keepdims=True)
+            shares = np.divide(
+                100 * counts, sums, out=np.full(counts.shape, np.nan), where=sums > 0
             )
+            few = {c for c, n in enumerate(sums[:, 0]) if 0 < n < _COUNTED}
             texts = (
-                [[f"{share:.0f}" for share in row] for row in shares] if len(classes) <= 10 else []
+                [
+                    [f"{value:.3g}" if c in few else f"{value:.0f}" for value in values]
+                    for c, values in enumerate(
+                        np.where(np.isin(np.arange(len(sums)), list(few))[:, None], counts, shares)
+                    )
+                ]
+                if len(classes) <= 10
+                else []
             )
-            shaded(
-                ax, shares, texts, classes, classes if first else [], size=size, vmin=0, vmax=100
-            )
+            names_of_rows = [
+                f"{name} (n = {sums[c, 0]:.0f})" if c in few and texts else name
+                for c, name in enumerate(classes)
+            ]
+            shown = names_of_rows if first else []
+            shaded(ax, shares, texts, classes, shown, size=size, vmin=0, vmax=100)
             ax.set_aspect("equal")
             ax.tick_params(axis="x", rotation=90)
             ax.set_title(without_mathtext(names[line.name]))
             ax.set_xlabel("decision")
-            ax.set_ylabel("label, % of its images" if first else "")
+            counted = ";\ncounts where n is given" if few and texts else ""
+            ax.set_ylabel(f"true class (row = 100 %{counted})" if first else "")
         figure.suptitle(
-            f"{without_mathtext(board.title)}, {board.budgets()[-1]} labels{said and f'; {said}'}",
+            wrapped(f"{board.title}, {board.budgets()[-1]} labels{said and f'; {said}'}", inches),
             fontsize=7.5,
         )
         word = re.sub(r"[^A-Za-z0-9]+", "-", f"{board.task} {board.data} {board.target}").strip("-")
@@ -234,11 +257,9 @@ def _pooled(
 
 
 def _confusion(board: Leaderboard, line: LeaderboardEntry, labels: np.ndarray) -> np.ndarray:
-    """(C, C): row = label, column = decision, shares of the row; NaN for a class without images."""
+    """(C, C): row = label, column = decision, images, mean over draws."""
     c = len(board.about["classes"])
     counts = np.zeros((c, c))
     for scores in _scores(line):
         np.add.at(counts, (labels, scores["decisions"]), 1)
-    sums = counts.sum(1, keepdims=True)
-    shares: np.ndarray = np.divide(counts, sums, out=np.full((c, c), np.nan), where=sums > 0)
-    return shares
+    return counts / len(line.rows)

@@ -14,7 +14,7 @@ from medbench.report.figures.style import (
     figure_legend,
     legend_lines,
     panels,
-    without_mathtext,
+    title_panel,
 )
 from medbench.report.leaderboard import Leaderboard, LeaderboardEntry
 from medbench.schema import UserError
@@ -37,11 +37,12 @@ def cost(boards: Sequence[Leaderboard], metric: str | None, width: str) -> list[
     )
     handles = {}
     for ax, board in zip(axes, boards, strict=True):
-        shown = board.shown(metric)
+        shown, times = board.shown(metric), []
         for line in board.at(board.budgets()[-1]):
             seconds = seconds_of(line)
             if shown in line.plain and seconds > 0:
                 s, style = line.summary(shown), look[line.name]
+                times.append(seconds)
                 bars = (
                     [[max(s.mean - s.low, 0)], [max(s.high - s.mean, 0)]]
                     if not np.isnan(s.low)
@@ -57,9 +58,11 @@ def cost(boards: Sequence[Leaderboard], metric: str | None, width: str) -> list[
                     capsize=1.5,
                     markeredgecolor="black",
                 )
-        ax.set_xscale("log")
-        _plain_ticks(ax)
-        ax.set_title(f"{without_mathtext(board.title)}\n{board.budgets()[-1]} labels", loc="left")
+        # over less a logarithmic axis would show a few seconds as a long way
+        if times and max(times) >= 2 * min(times):
+            ax.set_xscale("log")
+            _plain_ticks(ax)
+        title_panel(ax, f"{board.title}\n{board.budgets()[-1]} labels")
         ax.set_xlabel("seconds: pretraining, embedding, fitting")
         ax.set_ylabel(METRICS[shown].title)
         ax.spines[["top", "right"]].set_visible(False)

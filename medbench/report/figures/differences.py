@@ -14,7 +14,7 @@ import numpy as np
 from medbench import stats
 from medbench.report.figures.line_names import short_names
 from medbench.report.figures.line_selection import baseline, left_out, readable
-from medbench.report.figures.style import GREY, WIDTHS, Drawing, without_mathtext
+from medbench.report.figures.style import GREY, WIDTHS, Drawing, without_mathtext, wrapped
 from medbench.report.leaderboard import Family, Leaderboard, LeaderboardEntry, comparisons
 from medbench.schema import UserError
 from medbench.stats.metrics import METRICS
@@ -81,12 +81,12 @@ def _one(board: Leaderboard, metric: str, width: str, *, alone: bool) -> Drawing
         ax.set_title(f"{budget} labels", loc="left")
     axes[0].set_yticks(range(len(order)), [without_mathtext(names[name]) for name in order])
     axes[0].set_ylim(len(order) - 0.5, -0.5)
-    what = f"difference in {METRICS[metric].title} to {without_mathtext(names[base.name])}"
-    shown_as = f"bar: 95 %, alone; filled: differs, corrected; band: within {MARGIN:g}"
-    figure.supxlabel(f"{what}\n{shown_as}", size=7, linespacing=1.4)
+    what = f"difference in {METRICS[metric].title} to {names[base.name]}"
+    shown_as = f"bar: 95 % interval of this difference; filled: significant after correction; grey band: too small to matter ({MARGIN:g})"
+    figure.supxlabel(wrapped(f"{what}\n{shown_as}", inches), size=7, linespacing=1.4)
     said = left_out([board], [few])
     figure.suptitle(
-        without_mathtext("; ".join(filter(None, [board.title, said]))), x=0.01, ha="left", size=7.5
+        wrapped("; ".join(filter(None, [board.title, said])), inches), x=0.01, ha="left", size=7.5
     )
     name = "forest" if alone else f"forest-{board.title}"
     return Drawing(name, figure, said)

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from medbench.report.figures.line_names import line_looks, short_names
-from medbench.report.figures.line_selection import FEW, baseline, emphasised, left_out, readable
+from medbench.report.figures.line_selection import (
+    FEW,
+    baseline,
+    best_first,
+    emphasised,
+    left_out,
+    readable,
+)
 from medbench.report.figures.style import (
     Drawing,
     Look,
     name_at_end,
     panels,
     quiet,
+    title_panel,
     without_mathtext,
 )
 from medbench.report.leaderboard import Leaderboard, LeaderboardEntry, summarise
@@ -48,6 +57,8 @@ def curves(boards: Sequence[Leaderboard], metric: str | None, width: str) -> lis
     every, boards = boards, readable(boards, metric)
     names, look, title = short_names(boards), line_looks(boards), left_out(every, boards)
     bright = emphasised(boards, metric)
+    leader = best_first({board: board.shown(metric) for board in boards})[0]
+    look[leader] = replace(look[leader], stroke="-")
     figure, axes, _ = panels(len(boards), width)
     for ax, board in zip(axes, boards, strict=True):
         shown = board.shown(metric)
@@ -74,7 +85,7 @@ def curves(boards: Sequence[Leaderboard], metric: str | None, width: str) -> lis
         if base is not None:
             _across(ax, base.summary(shown).mean, f"{names[base.name]}, all labels")
         _label_axis(ax, board)
-        ax.set_title(without_mathtext(board.title), loc="left")
+        title_panel(ax, board.title)
         ax.set_ylabel(METRICS[shown].title)
         ax.spines[["top", "right"]].set_visible(False)
         known = [name for name, value in ends.items() if not np.isnan(value)]

@@ -36,7 +36,7 @@ def readable(
         if (base := baseline(board, shown[board])) is not None and base.cell.method == "supervised"
     ]
     kept = list(dict.fromkeys([*also, *bases]))
-    kept += [name for name in _best_first(shown) if name not in kept][: max(most - len(kept), 0)]
+    kept += [name for name in best_first(shown) if name not in kept][: max(most - len(kept), 0)]
     return [
         replace(board, lines=[line for line in board.lines if line.name in kept])
         for board in boards
@@ -49,7 +49,7 @@ def emphasised(boards: Sequence[Leaderboard], metric: str | None) -> set[str]:
     All of up to FEW, else the best with the most labels and the baseline of each board.
     """
     shown = {board: board.shown(metric) for board in boards}
-    ranked = _best_first(shown)
+    ranked = best_first(shown)
     if len(ranked) <= FEW:
         return set(ranked)
     return {
@@ -58,7 +58,7 @@ def emphasised(boards: Sequence[Leaderboard], metric: str | None) -> set[str]:
     }
 
 
-def _best_first(shown: Mapping[Leaderboard, str]) -> list[str]:
+def best_first(shown: Mapping[Leaderboard, str]) -> list[str]:
     """Order names of lines by their mean place on the boards with the most labels.
 
     As a share of the places there. shown: the metric of each board.

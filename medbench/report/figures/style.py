@@ -7,6 +7,7 @@ print keeps.
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -31,7 +32,8 @@ WIDTHS = {"column": 3.3, "page": 6.9}
 #: and light by turns.
 COLOURS = ("#000000", "#E69F00", "#0072B2", "#56B4E9", "#D55E00", "#009E73", "#CC79A7")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
-STROKES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
+# none is dotted, as lines of reference are
+STROKES = ("-", "--", "-.", (0, (8, 2)), (0, (5, 1, 1, 1, 1, 1)))
 GREY = "0.6"  # of a line that is there for comparison
 SHADES = "Blues"  # of a heat map: one hue, its lightness alone says it
 
@@ -161,12 +163,27 @@ def _last(cluster: Sequence[int], places: Sequence[float], least: float) -> floa
     return _first(cluster, places, least) + least * (len(cluster) - 1)
 
 
+def wrapped(text: str, inches: float) -> str:
+    """Break a title of 7.5 points into lines of at most so many inches."""
+    lines = [textwrap.fill(line, max(12, int(inches / 0.055))) for line in text.split("\n")]
+    return without_mathtext("\n".join(lines))
+
+
+def title_panel(ax: Axes, title: str) -> None:
+    """Write a panel's title, no wider than the panel, which would shrink to make room for it."""
+    place, figure = ax.get_subplotspec(), ax.get_figure()
+    assert place is not None and figure is not None
+    inches = figure.bbox.width / figure.dpi / place.get_gridspec().ncols
+    ax.set_title(wrapped(title, 0.8 * inches), loc="left")
+
+
 def name_at_end(
     ax: Axes, names: Sequence[str], values: Sequence[float], colours: Sequence[str]
 ) -> None:
     """Write each name right of the axes at the height of its value.
 
-    Moved apart where they would overlap. Call it when all else is drawn.
+    Moved apart where they would overlap, with a thin line to the value. Call it when all else is
+    drawn.
     """
     size = 6.5
     figure = ax.get_figure()
@@ -188,8 +205,28 @@ def name_at_end(
         engine.execute(figure)  # type: ignore[arg-type]  # the height of the axes, of which the distance of names is a part
     low, high = ax.get_ylim()
     unit = (high - low) / (ax.get_window_extent().height * 72 / figure.dpi)  # of the axis, a point
-    for text, value, place in zip(texts, values, spread(values, 1.08 * size * unit), strict=True):
-        text.set_position((3, (place - value) / unit))
+    moves = [
+        (place - value) / unit
+        for place, value in zip(spread(values, 1.08 * size * unit), values, strict=True)
+    ]
+    moved = [abs(move) > size / 3 for move in moves]
+    for text, value, move, far in zip(texts, values, moves, moved, strict=True):
+        text.set_position((12 if any(moved) else 3, move))
+        if far:
+            ax.annotate(
+                "",
+                (1, value),
+                (11, move),
+                ("axes fraction", "data"),
+                "offset points",
+                arrowprops={
+                    "arrowstyle": "-",
+                    "color": text.get_color(),
+                    "linewidth": 0.5,
+                    "shrinkA": 0,
+                    "shrinkB": 0,
+                },
+            )
 
 
 def figure_legend(

@@ -19,8 +19,8 @@ _ROWS = 36  # of a heat map: as many as a page is high
 def heatmap(boards: Sequence[Leaderboard], metric: str | None, width: str) -> list[Drawing]:
     """Draw every line on every task: the number written, the shade its distance to the best.
 
-    One task: its budgets; several: all labels. Of more lines than a page has room for, the best by
-    their mean place in the columns. Raises UserError without a finished line.
+    One task: its budgets; several: all labels. The best stands first, by its mean place in the
+    columns; of more lines than a page has room for, the best are drawn. Raises UserError without a finished line.
     """
     from matplotlib.figure import Figure
 
@@ -41,15 +41,17 @@ def heatmap(boards: Sequence[Leaderboard], metric: str | None, width: str) -> li
             if lower
             else np.nanmax(scores, axis=0, initial=-np.inf) - scores
         )
-    rows, said = list(range(len(table.rows))), ""
-    if len(rows) > _ROWS:
-        ranked = np.where(
-            np.isnan(gap),
-            len(rows),
-            np.argsort(np.argsort(np.nan_to_num(gap, nan=np.inf), axis=0), axis=0),
-        )
-        rows = sorted(np.argsort(ranked.mean(1), kind="stable")[:_ROWS].tolist())
-        said = f"{_ROWS} of {len(table.rows)} rows: the best by their mean place"
+    ranked = np.where(
+        np.isnan(gap),
+        len(table.rows),
+        np.argsort(np.argsort(np.nan_to_num(gap, nan=np.inf), axis=0), axis=0),
+    )
+    rows = np.argsort(ranked.mean(1), kind="stable")[:_ROWS].tolist()
+    said = (
+        f"{_ROWS} of {len(table.rows)} rows: the best by their mean place"
+        if len(table.rows) > _ROWS
+        else ""
+    )
     signs = {
         where: marks(board, table.shown[board])[line].sign
         for where, (board, line) in table.lines.items()
@@ -77,11 +79,27 @@ def heatmap(boards: Sequence[Leaderboard], metric: str | None, width: str) -> li
     ax = figure.subplots()
     mesh = shaded(ax, gap[rows], texts, ["\n".join(column) for column in columns], names, gaps=0.5)
     figure.colorbar(mesh, ax=ax, label="behind the best", shrink=0.9).outline.set_linewidth(0)
-    title = [*textwrap.wrap(table.caption, int(inches / 0.055)), *([said] if said else [])]
+    title = [
+        *textwrap.wrap(table.caption, int(inches / 0.055)),
+        *([said] if said else []),
+        *_legend(texts),
+    ]
     figure.suptitle(
         without_mathtext("\n".join(title)), x=0.01, ha="left", size=7.5
     )  # above the names too: over the cells alone it may be cut off
     return [Drawing("heatmap", figure, "; ".join(filter(None, [picked_of(boards), said])))]
+
+
+def _legend(texts: Sequence[Sequence[str]]) -> list[str]:
+    """Explain the signs that are shown."""
+    signs = {text[-1:] for row in texts for text in row}
+    known = {
+        "*": "best of its column",
+        "=": "not significantly worse",
+        "?": "too few groups to say",
+    }
+    said = "   ".join(f"{sign} {words}" for sign, words in known.items() if sign in signs)
+    return [said] if said else []
 
 
 def _mean(table: Places, row: tuple[str, ...], column: tuple[str, ...]) -> float:

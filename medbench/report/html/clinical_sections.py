@@ -102,7 +102,7 @@ _OF_CLASS = {
 
 
 def _classes(records: Records, who: str, few: Mapping[str, str]) -> Html:
-    """few: class -> why nothing is said of it, instead of its numbers."""
+    """few: class -> how much of it was found, instead of its numbers."""
     by_class: dict[str, dict[str, Any]] = {}
     for record in records:
         by_class.setdefault(str(record["class"]), {})[str(record["metric"])] = record
@@ -111,7 +111,7 @@ def _classes(records: Records, who: str, few: Mapping[str, str]) -> Html:
     for name, found in by_class.items():
         first = next(iter(found.values()))
         said: list[object] = (
-            [f"too few to say: {few[name]}", *[""] * (len(shown) - 1)]
+            [f"too few to say; found {few[name]}", *[""] * (len(shown) - 1)]
             if name in few
             else [_measure(found.get(metric)) for metric in shown]
         )

@@ -10,8 +10,10 @@ from medbench.report.figures.cost_scatter import seconds_of
 from medbench.report.html.elements import Html, items, number_markup, section, table, tag
 from medbench.report.leaderboard import Leaderboard, notes
 from medbench.run.store import Store
-from medbench.schema import Row, placeless
+from medbench.schema import Mark, Row, placeless
 
+#: Marks of the data that an audit would make, whoever made them.
+MARKED = ("leak", "conflict", "look", "blank")
 KINDS = {
     "binary": "two classes",
     "multiclass": "one of several classes",
@@ -63,18 +65,27 @@ def study(boards: Sequence[Leaderboard]) -> Html:
 
 
 def audits(boards: Sequence[Leaderboard]) -> Html | None:
-    """Show what the audit of the data found; None where no audit was made."""
-    found = {board.title: board.about["audit"] for board in boards if "audit" in board.about}
+    """Show what reading and auditing the data found; None where there is neither."""
+    found = {}
+    for board in boards:
+        if "audit" in board.about or any(mark.kind in MARKED for mark in board.about["marks"]):
+            marked = [mark for mark in board.about["marks"] if mark.kind in MARKED]
+            found[board.title] = list(dict.fromkeys([*marked, *board.about.get("audit", ())]))
     if not found:
         return None
     return section(
         "audit",
         "Audit of the data",
         [
-            tag("div", tag("h3", title), items(said) or tag("p", "Nothing was found."))
+            tag("div", tag("h3", title), _nothing(said), items(said))
             for title, said in found.items()
         ],
     )
+
+
+def _nothing(said: Sequence[Mark]) -> Html | None:
+    found = any(mark.kind != "remark" for mark in said)
+    return None if found else tag("p", "Nothing was found.")
 
 
 def costs_section(boards: Sequence[Leaderboard]) -> Html | None:

@@ -143,7 +143,8 @@ def verdicts_section(
 
 
 def _judged(board: Leaderboard, metric: str, margin: float) -> Html | None:
-    many = pairs(board, metric) > compare.MOST
+    count = pairs(board, metric)
+    many = count > compare.MOST
     family = BEST if many else ALL_PAIRS
     # of many pairs those that a reader asks about first
     shown = board.budgets()[-1:] if many else ()
@@ -197,8 +198,12 @@ def _judged(board: Leaderboard, metric: str, margin: float) -> Html | None:
                 open=opened,
             )
         )
-    note = f"Family: {family.words}.{' Shown at the most labels alone.' if many else ''}"
-    return tag("div", parts, tag("p", note, class_="small"))
+    if many:
+        note = f"Family: {family.words}. Shown at the most labels alone."
+    else:
+        more = " This corrects for more questions than the answer at the top, so fewer pairs are significant."
+        note = f"Family: {family.words}.{more * (len(board.budgets()) < count)}"
+    return tag("div", tag("p", note), parts)
 
 
 def over_tasks(boards: Sequence[Leaderboard], metric: str | None) -> Html | None:

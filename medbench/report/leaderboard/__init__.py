@@ -51,7 +51,7 @@ from medbench.report.leaderboard.pivot_table import (
     places,
     tasks_by_lines,
 )
-from medbench.report.leaderboard.rare_classes import FEW, class_columns, class_notes
+from medbench.report.leaderboard.rare_classes import class_columns, class_notes
 from medbench.report.leaderboard.robustness import (
     ALL,
     EACH,
@@ -76,7 +76,6 @@ __all__ = [
     "BEST",
     "COLUMNS",
     "EACH",
-    "FEW",
     "FORMATS",
     "FORMAT_OF",
     "KEYS",

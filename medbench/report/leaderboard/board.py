@@ -48,6 +48,8 @@ class Leaderboard:
 
     @property
     def title(self) -> str:
+        if self.task == f"folder:{self.data}":  # whose task is called like its data
+            return f"{self.task}, {self.target}"
         where = "PHANTOM: drawn images" if self.data == "phantom" else self.data
         return f"{self.task} ({where}), {self.target}"
 

@@ -15,10 +15,9 @@ from medbench.report.leaderboard.class_scores import ClassScores
 from medbench.report.leaderboard.degenerate import Degenerate
 from medbench.report.leaderboard.entry import LeaderboardEntry
 from medbench.schema import Note
-from medbench.stats import number_format
+from medbench.stats import few_groups, number_format
+from medbench.stats.few_groups import FEW, NAMED
 
-FEW = 10  # groups of a class: of ten, nine found have the exact 95 % interval .55 to .998
-NAMED = 6  # classes in a sentence
 MANY = 100  # lines: of more, tables say nothing of each one's classes
 # kinds of the notes that stand above a table
 ABOVE = frozenset({"rare", "worst class", "degenerate"})
@@ -43,13 +42,7 @@ def rare_classes(board: Leaderboard) -> dict[str, dict[str, int]]:
     In training or among the scored images. Of a plan that is older than these counts: its images,
     of which there are no fewer. A class without any is another note's (`absent`).
     """
-    counts = _counts(board)
-    found: dict[str, dict[str, int]] = {}
-    for c, name in enumerate(board.about["classes"]):
-        here = {part: int(of[c]) for part, of in counts.items()}
-        if any(0 < n < FEW for n in here.values()):
-            found[str(name)] = here
-    return found
+    return few_groups.rare(board.about["classes"], _counts(board))
 
 
 def _counts(board: Leaderboard) -> Mapping[str, Sequence[int]]:
@@ -76,22 +69,8 @@ def _counts(board: Leaderboard) -> Mapping[str, Sequence[int]]:
 
 
 def _rare(board: Leaderboard) -> list[Note]:
-    found = rare_classes(board)
-    if not found:
-        return []
     of = f"{board.about['groups'] or 'image'}s" if "class_groups" in board.about else "images"
-    each = [
-        f"{name} ({', '.join(f'{part} {n}' for part, n in counts.items())})"
-        for name, counts in found.items()
-    ]
-    more = f" and {len(each) - NAMED} more" if len(each) > NAMED else ""
-    said = f"fewer than {FEW} {of} of {', '.join(each[:NAMED])}{more}"
-    return [
-        Note(
-            "rare",
-            f"{said}: results for these classes, and means over classes, depend on single {of}.",
-        )
-    ]
+    return few_groups.rare_notes(rare_classes(board), of)
 
 
 def _least_found(board: Leaderboard, metric: str) -> list[Note]:

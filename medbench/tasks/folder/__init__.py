@@ -331,8 +331,12 @@ def _copies_joined(listing: Listing, whole: Split, pool: np.ndarray) -> tuple[Sp
     marks = [Mark("remark", what)]
     before, after = (len(np.unique(names)) for names in (whole.groups, groups))
     if "group" in listing.columns and after < before:
-        one, other = next((a, b) for a, b in _groups_of(whole, pairs) if a != b)
-        what = f"{before} groups became {after}, because '{one}' and '{other}' share an identical image: are they one patient?"
+        (one, other), files = next(
+            (names, pair)
+            for names, pair in zip(_groups_of(whole, pairs), pairs, strict=True)
+            if names[0] != names[1]
+        )
+        what = f"{before} groups became {after}, because '{one}' and '{other}' share an identical image ({' = '.join(files)}): are they one patient?"
         marks.append(Mark("look", what))
     return replace(whole, groups=groups), marks
 
