@@ -240,6 +240,10 @@ def test_loud_marks_and_audit(tmp_path: Path) -> None:
     about["audit"] = ["7 near-duplicates <between> parts"]
     (store.folder / "plan.json").write_text(json.dumps(record))
     assert "<li>7 near-duplicates &lt;between&gt; parts</li>" in html.build_page([store])
+    about["audit"] = []
+    (store.folder / "plan.json").write_text(json.dumps(record))
+    said = html.build_page([store]).partition("Audit of the data")[2].partition("</section>")[0]
+    assert "3 patients are in both" in said and "Nothing was found" not in said
 
 
 def test_words_of_a_person_are_text() -> None:

@@ -55,10 +55,8 @@ def curves(boards: Sequence[Leaderboard], metric: str | None, width: str) -> lis
             then="medbench run --labels 1,10,100",
         )
     every, boards = boards, readable(boards, metric)
-    names, look, title = short_names(boards), line_looks(boards), left_out(every, boards)
+    names, look, title = short_names(boards), curve_looks(boards, metric), left_out(every, boards)
     bright = emphasised(boards, metric)
-    leader = best_first({board: board.shown(metric) for board in boards})[0]
-    look[leader] = replace(look[leader], stroke="-")
     figure, axes, _ = panels(len(boards), width)
     for ax, board in zip(axes, boards, strict=True):
         shown = board.shown(metric)
@@ -94,6 +92,14 @@ def curves(boards: Sequence[Leaderboard], metric: str | None, width: str) -> lis
     if title:
         figure.suptitle(without_mathtext(title), x=0.01, ha="left", size=6.5)
     return [Drawing("curves", figure, title)]
+
+
+def curve_looks(boards: Sequence[Leaderboard], metric: str | None) -> dict[str, Look]:
+    """Return how each line looks, the best with the most labels drawn solid."""
+    look = line_looks(boards)
+    for leader in best_first({board: board.shown(metric) for board in boards})[:1]:
+        look[leader] = replace(look[leader], stroke="-")
+    return look
 
 
 #: (in colour, among more than a few) -> how a line's intervals are drawn.

@@ -65,12 +65,12 @@ def study(boards: Sequence[Leaderboard]) -> Html:
 
 
 def audits(boards: Sequence[Leaderboard]) -> Html | None:
-    """Show what reading and auditing the data found; None where there is neither."""
+    """Show what reading and auditing the data found; None where no audit was made."""
     found = {}
     for board in boards:
-        if "audit" in board.about or any(mark.kind in MARKED for mark in board.about["marks"]):
+        if "audit" in board.about:
             marked = [mark for mark in board.about["marks"] if mark.kind in MARKED]
-            found[board.title] = list(dict.fromkeys([*marked, *board.about.get("audit", ())]))
+            found[board.title] = list(dict.fromkeys([*marked, *board.about["audit"]]))
     if not found:
         return None
     return section(

@@ -18,7 +18,7 @@ from medbench.report.advise import Advice, LineAdvice
 from medbench.report.figures import readable as best_of
 from medbench.report.figures.calibration_confusion import calibration_curves
 from medbench.report.figures.cost_scatter import seconds_of
-from medbench.report.figures.label_curves import budget_ticks
+from medbench.report.figures.label_curves import budget_ticks, curve_looks
 from medbench.report.figures.line_names import line_looks, short_names
 from medbench.report.figures.line_selection import FEW, baseline, emphasised
 from medbench.report.figures.style import looks, spread
@@ -66,7 +66,11 @@ def curves_chart(board: Leaderboard, metric: str, alt: str, caption: str) -> Htm
     """
     if len({line.cell.labels for line in board.lines if line.complete}) < 2:
         return None
-    names, look, bright = short_names([board]), line_looks([board]), emphasised([board], metric)
+    names, look, bright = (
+        short_names([board]),
+        curve_looks([board], metric),
+        emphasised([board], metric),
+    )
     found = {
         name: [line for line in board.lines if line.name == name and metric in line.plain]
         for name in names
