@@ -12,6 +12,7 @@ import pytest
 from fakes.results import make
 
 from medbench import Grid
+from medbench.models import encoder_speed
 from medbench.report.leaderboard import leaderboards
 from medbench.report.methods_text import methods_text
 from medbench.run import cost_estimate, execution, labelled_subsets, planning
@@ -174,7 +175,7 @@ def test_the_plan_shows_the_draws_of_each_line_and_what_they_cost(
 def test_the_plan_says_what_it_would_cost_to_speak_of_methods(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(cost_estimate.features, "measured_speed", lambda *_: 1000.0)
+    monkeypatch.setattr(encoder_speed, "measured_speed", lambda *_: 1000.0)
     asked = Grid(
         methods=("random", "supervised", "simclr", "swav", "dino", "dvme"),
         labels=("10", "100"),
