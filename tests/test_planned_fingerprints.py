@@ -183,6 +183,8 @@ DERM: Mapping[str, Grid | tuple[Grid, ...]] = {
             (("swav",), 1),
         )
     ),
+    "derm-simclr-20000": replace(STANDARD, methods=("supervised", "simclr"), pretrain="20000"),
+    "derm-simclr-100000": replace(STANDARD, methods=("supervised", "simclr"), pretrain="100000"),
     "derm-lora": studies.load_study(str(ROOT / "benchmarks" / "lora.py")).grid,
     "derm-classical": Grid(
         methods=("supervised", "dino"),
