@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from medbench import Grid, Store
-from medbench.run import execution, fitting, record_log
+from medbench.run import execution, record_log, run_context
 from medbench.schema import Row, Scores, Train, registry
 
 Counted = list[bytes]
@@ -123,9 +123,9 @@ def test_resamples_are_made_once_a_scored_set(
 ) -> None:
     """Two units, two protocols, the task's own set and two damaged copies of the same images."""
     made: list[np.ndarray] = []
-    make = fitting.stats.group_weights
+    make = run_context.stats.group_weights
     monkeypatch.setattr(
-        fitting.stats, "group_weights", lambda groups: made.append(groups) or make(groups)
+        run_context.stats, "group_weights", lambda groups: made.append(groups) or make(groups)
     )
     store = execution.run(
         replace(grid, corruptions=("blur", "noise"), levels=("1",)), tmp_path / "out"

@@ -456,9 +456,8 @@ def test_weights_that_saw_the_other_set_are_marked(grid: Grid, there: Path, tmp_
         home, _, away = (
             "\n".join(map(str, say(board))) for board in leaderboard.leaderboards(store)
         )
-        assert (
-            "SEEN" in away
-            and ": the weights of given have been trained on there" in away.replace("</b>", "")
+        assert "SEEN" in away and ": the weights of given were trained on there" in away.replace(
+            "</b>", ""
         )
         assert "SEEN" not in home
 

@@ -331,6 +331,7 @@ def each_once(items: Sequence[Any], make: Callable[[Any], Any]) -> Iterator[Any]
         if left[id(item)]:
             kept[id(item)] = made
         yield made
+        del made  # before the next is made: the images of one part alone are there
 
 
 def aligned(n: int) -> int:
