@@ -6,8 +6,9 @@ Images are JPEGs of 600 x 450 pixels, drawn; weights are random: neither changes
 the command's own function; the ratio is of CPU seconds, as predict overlaps the two. All three are done by turns, three times, and the least of
 each is taken.
 
-On two cores that eight others shared: 1,000 images, decoding 2.4 s, forward 7.4 s, predict 9.6 s, a ratio of 0.98; 3,000 images 8.0, 19.8 and
-30.8 s, 1.11. Not yet run on quiet cores, nor on 10,000.
+10,000 images on one of two cores, the other busy for half of the time, each part once: decoding
+36 s, forward 104 s, predict 138 s, a ratio of 0.98. 1,000 images on two cores that eight others
+shared: 2.4, 7.4 and 9.6 s, 0.98.
 """
 
 from __future__ import annotations
