@@ -302,7 +302,7 @@ def test_hashes_are_compared_no_further_than_pairs_are_tried(
 ) -> None:
     """What ends the search for copies ends the search for near hashes; and what it tries, and
     when it ends, does not hang on how the pairs come."""
-    judge = duplicates._Judge(np.zeros((0, 1, 1, 3), np.uint8))
+    judge = duplicates.Judge(np.zeros((0, 1, 1, 3), np.uint8))
     likeness = {(i, 99): float(i % 7 == 0 and i < 40) for i in range(99)}
 
     def tried(self: object, block: list[tuple[int, int]]) -> np.ndarray:
@@ -310,7 +310,7 @@ def test_hashes_are_compared_no_further_than_pairs_are_tried(
         judge.tried.update({p: duplicates._Tried(likeness[p], 1.0, nowhere) for p in block})
         return np.array([likeness[pair] for pair in block])
 
-    monkeypatch.setattr(duplicates._Judge, "_try", tried)
+    monkeypatch.setattr(duplicates.Judge, "_try", tried)
     taken: list[tuple[int, int]] = []
     pairs = (taken.append(pair) or pair for pair in list(likeness))  # type: ignore[func-returns-value]
     assert judge.search(pairs, 0.5, 16, 1000)
@@ -444,7 +444,7 @@ def test_what_is_in_doubt_is_read_again_and_judged_by_that_look() -> None:
         return found
 
     identity = np.eye(2, 3)
-    judge = duplicates._Judge(fine)
+    judge = duplicates.Judge(fine)
     judge.tried = {
         (2 * k, 2 * k + 1): duplicates._Tried(likeness, 1.0, identity)
         for k, likeness in enumerate([0.2, 0.95, 0.9, 0.9999, 0.1, 0.92])
@@ -465,7 +465,7 @@ def test_what_is_in_doubt_is_read_again_and_judged_by_that_look() -> None:
 def test_a_picture_much_like_several_is_a_possible_copy_of_each() -> None:
     """Round cells without lobes: 3 of 225 pairs were taken for copies, of one cell with three
     others."""
-    judge = duplicates._Judge(np.zeros((9, 1, 1, 3), np.uint8))
+    judge = duplicates.Judge(np.zeros((9, 1, 1, 3), np.uint8))
     given = {
         (0, 1): 0.95,
         (0, 2): 0.945,
@@ -885,6 +885,25 @@ def test_torn_groups_conflicts_and_copies_are_counted() -> None:
     assert checks.conflicts(subject(4, labels=None), those) == []
     (absent,) = checks.classes(subject(4, labels=np.zeros(4, int)))[:1]
     assert absent.sentence == "train has no image of yes"
+
+
+def test_look_alikes_of_one_group_are_named_where_their_labels_differ(
+    lesions: list[Image.Image], tmp_path: Path
+) -> None:
+    folder = saved(tmp_path / "lesions", lesions[:24])
+    rows = [(f"{i:03d}.png", "no" if i % 2 else "yes", f"p{i // 4}") for i in range(24)]
+    for source, label in ((4, "no"), (8, "yes")):  # whose own labels are yes
+        changed(lesions[source], "resized").save(folder / f"again{source}.png")
+        rows.append((f"again{source}.png", label, f"p{source // 4}"))
+    with (folder / "images.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows([("path", "label", "group"), *rows])
+    subject = dataset.of_task(f"folder:{folder / 'images.csv'}", None, images.cache_folder())
+    report = dataset.audit(subject, images.cache_folder(), depth="hashes", effort=SHORT)
+    (found,) = [one for one in report.findings if one.check.startswith("look-alikes")]
+    assert (found.severity, found.count) == ("look", 1)
+    assert found.examples[0].endswith(": yes / no")
+    assert not report.fails, "one patient's two images may be alike, and no label be wrong"
+    assert [(pair["image"], pair["other"]) for pair in report.pairs] == [("004.png", "again4.png")]
 
 
 def test_metadata_that_gives_the_label_away_is_named_and_noise_is_not() -> None:

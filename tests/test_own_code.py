@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +220,30 @@ def test_a_row_keeps_the_code_of_an_added_metric(monkeypatch: pytest.MonkeyPatch
     assert added_metrics.stale("binary", {**values, "found_share": {"code": "x"}}) == [
         "found_share"
     ]
+
+
+class FoundShare:
+    """A metric that is an object, and writes into what it is given."""
+
+    def __call__(self, hits: np.ndarray, support: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+        support[support < 1000] = 1000
+        return np.clip(hits[0, 1] / support[0, 1], 0, 1)
+
+
+@pytest.mark.parametrize("function", [FoundShare(), partial(positives)])
+def test_an_added_metric_changes_no_other_and_need_not_be_a_plain_function(
+    function: Callable[..., np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    labels, p = rng.integers(0, 2, 40), rng.dirichlet(np.ones(2), 40)
+    given = labels, p, p.argmax(1), "binary", rng.integers(0, 3, (40, 5))
+    before = metrics.score(*given).values  # type: ignore[arg-type]
+    added = metrics.Metric("found_share", "found_share", of_counts=function)
+    monkeypatch.setitem(metrics.METRICS, "found_share", added)
+    after = metrics.score(*given).values  # type: ignore[arg-type]
+    assert added.code
+    for name, values in before.items():
+        np.testing.assert_array_equal(after[name], values, err_msg=name)
 
 
 @pytest.mark.parametrize("kind", ["binary", "multilabel"])

@@ -92,11 +92,12 @@ def told(error: BaseException) -> str:
 def place_of(function: Callable[..., Any], line: int | None = None) -> str:
     """Return where a person finds a function that a file of theirs defines: "FILE, line N".
 
-    The line that is given, or where it begins.
+    The line that is given, or where it begins. Of an object that is called, its `__call__`.
     """
     while isinstance(function, partial):
         function = function.func
-    code = inspect.unwrap(function).__code__
+    function = inspect.unwrap(function)
+    code = (function if hasattr(function, "__code__") else type(function).__call__).__code__
     return f"{code.co_filename}, line {line or code.co_firstlineno}"
 
 

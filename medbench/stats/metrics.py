@@ -9,7 +9,6 @@ here draws a random number.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -62,7 +61,8 @@ class Metric:
         assert self.of_counts, "medbench's own metrics are computed by `score`"
         r = hits.shape[-1]
         with written_by(self.of_counts, f"metric '{self.name}'"):
-            given = self.of_counts(hits, support, predicted)
+            # copies: what it writes into them would change medbench's own metrics
+            given = self.of_counts(hits.copy(), support.copy(), predicted.copy())
         values = np.asarray(given) if isinstance(given, np.ndarray | np.generic | float) else None
         wrong = (
             type(given).__name__
@@ -96,7 +96,7 @@ class Metric:
 
 @cache
 def _code_behind(function: Callable[..., np.ndarray]) -> str:
-    file = Path(inspect.getsourcefile(function) or __file__)
+    file = Path(place_of(function).rpartition(", line ")[0])
     return code_hash([file, *imported(file)])[:16]
 
 

@@ -17,6 +17,7 @@ from medbench.audit.dataset import (
     checks,
     closer_look,
     duplicates,
+    group_copies,
     label_errors,
     pack_rows,
     saved_reports,
@@ -97,10 +98,17 @@ def _audit(
     if features is not None and len(first) < len(subject):
         features = features[first]
     read = closer_look.reader_for([subject.images[i] for i in first], typical)
-    found = duplicates.near(
-        pack_rows.Rows(pack.array, first), _compared_groups(subject, first), effort, read
+    rows, groups = pack_rows.Rows(pack.array, first), _compared_groups(subject, first)
+    found = duplicates.near(rows, groups, effort, read)
+    inside = (
+        group_copies.with_two_labels(rows, groups, subject.labels[first], found.threshold, effort)
+        if subject.labels is not None
+        else []
     )
-    near = [replace(pair, i=int(first[pair.i]), j=int(first[pair.j])) for pair in found.pairs]
+    near, alike = (
+        [replace(pair, i=int(first[pair.i]), j=int(first[pair.j])) for pair in pairs]
+        for pairs in (found.pairs, inside)
+    )
     every = [*same, *near]
     suspects: list[label_errors.Suspect] = []
     n_suspects = 0
@@ -113,6 +121,7 @@ def _audit(
         *checks.joined_groups(subject),
         *checks.copies(subject, every),
         *checks.conflicts(subject, [pair for pair in every if pair.kind != "possible"]),
+        *checks.look_alikes(subject, alike),
         *checks.suspicious(subject, suspects, n_suspects),
         *checks.given_away(columns),
         *checks.blank(subject, blank_images.blank(pack.array)),
@@ -124,7 +133,7 @@ def _audit(
         depth=depth,
         parts=checks.counts(subject),
         findings=worst_first(findings),
-        pairs=tuple(_pair(subject, pair) for pair in every),
+        pairs=tuple(_pair(subject, pair) for pair in [*every, *alike]),
         suspects=tuple(_suspect(subject, suspect) for suspect in suspects),
         columns=tuple(
             {"column": c.name, "auc": c.auc, "low": c.low, "high": c.high} for c in columns

@@ -134,12 +134,12 @@ def _across(
 def _within(
     subject: Subject, kind: str, word: str, those: list[DuplicatePair], part: str
 ) -> DatasetFinding:
-    of_two = [pair for pair in those if subject.groups[pair.i] != subject.groups[pair.j]]
-    apart, rest = len(of_two), ""
-    if subject.grouped and of_two:
-        one, other = (subject.groups[i] for i in (of_two[0].i, of_two[0].j))
+    torn = [bool(subject.groups[pair.i] != subject.groups[pair.j]) for pair in those]
+    apart, rest = sum(torn), ""
+    if subject.grouped and apart:
+        those = [those[k] for k in np.argsort(np.logical_not(torn), kind="stable")]
+        one, other = (subject.groups[i] for i in (those[0].i, those[0].j))
         rest = f", {apart} of them of two {subject.grouped}s ('{one}' and '{other}'): are they one {subject.grouped}?"
-        those = [*of_two, *(pair for pair in those if pair not in of_two)]
     sentence = f"{len(those)} {'pairs' if len(those) != 1 else 'pair'} of one picture within {part}, {word}{rest}"
     severity: Severity = "look" if apart and subject.grouped and kind != "possible" else "note"
     then = (
@@ -182,10 +182,6 @@ def conflicts(subject: Subject, pairs: Sequence[DuplicatePair]) -> list[DatasetF
     ]
     if not those:
         return []
-    examples = tuple(
-        f"{_show(subject, pair)}: {subject.label(pair.i)} / {subject.label(pair.j)}"
-        for pair in those[:_EXAMPLES]
-    )
     sentence = f"{len(those)} {'pairs of copies have' if len(those) != 1 else 'pair of copies has'} two labels"
     return [
         DatasetFinding(
@@ -193,10 +189,31 @@ def conflicts(subject: Subject, pairs: Sequence[DuplicatePair]) -> list[DatasetF
             "conflict",
             len(those),
             sentence,
-            examples,
+            _both_labels(subject, those),
             "look at both and fix the label, or remove both",
         )
     ]
+
+
+def look_alikes(subject: Subject, pairs: Sequence[DuplicatePair]) -> list[DatasetFinding]:
+    """Report look-alikes of one group with two labels (`pairs`).
+
+    No conflict: two images of one patient may be alike and show different things.
+    """
+    if not pairs:
+        return []
+    check, then = "look-alikes of one group with two labels", "look at both: is one label wrong?"
+    many, one = f"pair{'s' * (len(pairs) != 1)} of images", subject.grouped or "group"
+    sentence = f"{len(pairs)} {many} of one {one} with two labels: the images look alike"
+    examples = _both_labels(subject, pairs)
+    return [DatasetFinding(check, "look", len(pairs), sentence, examples, then)]
+
+
+def _both_labels(subject: Subject, pairs: Sequence[DuplicatePair]) -> tuple[str, ...]:
+    return tuple(
+        f"{_show(subject, pair)}: {subject.label(pair.i)} / {subject.label(pair.j)}"
+        for pair in pairs[:_EXAMPLES]
+    )
 
 
 def suspicious(subject: Subject, suspects: Sequence[Suspect], count: int) -> list[DatasetFinding]:

@@ -178,7 +178,7 @@ def near(
     if not by_points and not nearest:
         near_hashes.end()
         return nothing
-    judge = _Judge(pack)
+    judge = Judge(pack)
     random = judge.random(groups, effort.random)
     threshold = _threshold(random.likeness, n, effort.lowest)
     limit = effort.limit + effort.per_image * n
@@ -225,7 +225,7 @@ def _looked_at_closer(
     return closer_look.likeness_of(read, pairs, maps)
 
 
-class _Judge:
+class Judge:
     """tried: pair -> its likeness, overlap and map."""
 
     def __init__(self, pack: np.ndarray | Rows):

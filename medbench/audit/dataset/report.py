@@ -109,7 +109,7 @@ class DatasetReport:
         found = [
             Mark(one.severity, one.sentence) for one in self.findings if one.severity != "note"
         ]
-        less = "only file hashes were compared: run `medbench audit` for cropped or padded copies"
+        less = "only hashes were compared: run `medbench audit` for cropped or padded copies"
         return (*found, *([Mark("remark", less)] if self.depth == "hashes" else []))
 
     def lines(self) -> list[str]:
