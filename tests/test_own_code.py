@@ -20,7 +20,7 @@ from medbench.report import leaderboard
 from medbench.run import planning
 from medbench.run.merge import merge
 from medbench.run.store import Store
-from medbench.schema import registry
+from medbench.schema import own_code, registry
 from medbench.stats import added_metrics, metrics
 
 METHOD = """
@@ -270,3 +270,48 @@ def test_the_author_of_a_metric_is_told_file_and_line_at_plan_time(
     ) as told:
         added_metrics.try_added(kind)
     assert "fix that file" in str(told.value) and "\n" not in str(told.value)
+
+
+def test_the_code_that_a_file_imports_is_found_and_never_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    texts = {
+        "mine.py": "from . import nothing\ndef f():\n"
+        "    import older_than_3\n    from ends_at_once.inner import x\n    from bare_folder.deep.maths import y\n",
+        "older_than_3.py": "print 'hello'\n",
+        "ends_at_once/__init__.py": "raise RuntimeError('it ran')\n",
+        "ends_at_once/inner.py": "from .beside import z\n",
+        "ends_at_once/beside.py": "",
+        "bare_folder/deep/maths.py": "y = 1\n",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    found = own_code.imported(tmp_path / "mine.py")
+    assert sorted(file.relative_to(tmp_path).as_posix() for file in found) == sorted(
+        set(texts) - {"mine.py"}
+    )
+    first = own_code.code_hash(found)
+    (tmp_path / "older_than_3.py").write_text("print 'there'\n")
+    assert own_code.code_hash(found) != first
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("x = 1\ndef (\n", r"own_trial\.py, line 2: it cannot be imported: SyntaxError"),
+        ("x = 1\n\n1 / 0\n", r"own_trial\.py, line 3: it cannot be imported: ZeroDivisionError"),
+        (
+            PROTOCOL.replace("own-trial", "knn"),
+            r"own_trial\.py defines a second protocol named 'knn'",
+        ),
+    ],
+)
+def test_an_entry_that_cannot_be_read_is_named_by_file_and_line(
+    text: str, said: str, put: Callable[..., None]
+) -> None:
+    put("protocols", "own_trial.py", text)
+    with pytest.raises(UserError, match=said) as told:
+        registry.protocols()
+    assert "\n" not in str(told.value)

@@ -12,7 +12,7 @@ import importlib.util
 import sys
 import sysconfig
 from collections.abc import Iterable
-from importlib.machinery import ModuleSpec
+from importlib.machinery import SOURCE_SUFFIXES, FileFinder, SourceFileLoader
 from pathlib import Path
 
 
@@ -35,7 +35,7 @@ def file_hash(file: Path) -> str:
 
     How a number is spelled does not count either: 1e-3 is 0.001.
     """
-    tree = ast.parse(file.read_bytes())
+    tree = _parsed(file)
     for node in ast.walk(tree):
         if (
             isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
@@ -43,6 +43,15 @@ def file_hash(file: Path) -> str:
         ):
             node.body = node.body[1:]
     return hashlib.sha256(tree_text(tree).encode()).hexdigest()
+
+
+def _parsed(file: Path) -> ast.Module:
+    """Parse a file; one that this Python cannot read, which cannot run either, holds its bytes."""
+    content = file.read_bytes()
+    try:
+        return ast.parse(content)
+    except (SyntaxError, ValueError):
+        return ast.Module([ast.Expr(ast.Constant(content))], [])
 
 
 def tree_text(node: object) -> str:
@@ -85,50 +94,61 @@ def imported(file: Path, package: str = "", entries: tuple[str, ...] = ()) -> li
     while waiting:
         one, inside = waiting.pop()
         for name in _names(one, inside) - set(found):
-            spec = _spec(name, entries)
-            if spec is None or not spec.has_location or not spec.origin:
-                continue
-            origin = Path(spec.origin).resolve()
             of_medbench = name.partition(".")[0] == "medbench"
-            if origin.suffix == ".py" and (of_medbench or not _installed(origin)):
+            if of_medbench and not name.startswith(entries or "-"):
+                continue
+            origin = _looked_up(name)[0]
+            if origin is not None and (of_medbench or not _installed(origin)):
                 found[name] = origin
-                waiting.append((origin, spec.parent or ""))
+                inner = name if origin.name == "__init__.py" else name.rpartition(".")[0]
+                waiting.append((origin, inner))
     return [found[name] for name in sorted(found) if found[name] != file.resolve()]
 
 
-def _spec(name: str, entries: tuple[str, ...]) -> ModuleSpec | None:
-    """Find a module that an import statement may mean; None for one that does not count.
+def _looked_up(name: str) -> tuple[Path | None, list[str]]:
+    """Return a module's Python file, and the folders of a package, which may have no file.
 
-    What is not loaded yet, as it is imported inside a function, is looked for without running it.
+    (None, []) for the name of a function or a class, and for what is not there. What is not loaded
+    yet, as it is imported inside a function, is looked for without running any of it.
     """
-    top = name.partition(".")[0]
-    if top == "medbench" and not name.startswith(entries or "-"):
-        return None
+    places: list[str] = []
     if name in sys.modules:
-        return getattr(sys.modules[name], "__spec__", None)
-    try:
-        first = importlib.util.find_spec(top)
-        if first is None or not first.origin:
-            return None
-        if top != "medbench" and _installed(Path(first.origin)):
-            return None
-        return importlib.util.find_spec(name)
-    except (ImportError, AttributeError, ValueError):
-        return None  # the name of a function or a class, or of what is not there
+        module = sys.modules[name]
+        spec = getattr(module, "__spec__", None)
+        places = list(getattr(module, "__dict__", {}).get("__path__") or ())
+    elif "." not in name:
+        try:
+            spec = importlib.util.find_spec(name)
+        except (ImportError, ValueError):
+            return None, []
+        places = list(spec.submodule_search_locations or ()) if spec else []
+    else:
+        above, _, last = name.rpartition(".")
+        looked = [
+            found
+            for place in _looked_up(above)[1]
+            if (found := FileFinder(place, (SourceFileLoader, SOURCE_SUFFIXES)).find_spec(last))
+        ]
+        spec = next((one for one in looked if one.loader), None)
+        of = [spec] if spec else looked  # without a file, the folders of a namespace together
+        places = [place for one in of for place in one.submodule_search_locations or ()]
+    if spec is None or not spec.has_location or not str(spec.origin).endswith(".py"):
+        return None, places
+    return Path(str(spec.origin)).resolve(), places
 
 
 def _names(file: Path, package: str) -> set[str]:
     """Modules that a file's import statements may mean, packages above them included."""
     names = set()
-    for node in ast.walk(ast.parse(file.read_bytes())):
+    for node in ast.walk(_parsed(file)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            whole = (
-                importlib.util.resolve_name("." * node.level + (node.module or ""), package or None)
-                if node.level
-                else node.module or ""
-            )
+            whole = "." * node.level + (node.module or "")
+            try:
+                whole = importlib.util.resolve_name(whole, package or None)
+            except ImportError:  # from no package, or above it: it fails where it runs, too
+                continue
             names |= {whole, *(f"{whole}.{alias.name}" for alias in node.names)}
     return {
         ".".join(parts[: i + 1])

@@ -7,8 +7,9 @@ ship is part of the identity of its entries, so that an edit makes new features 
 from __future__ import annotations
 
 import ast
-import importlib
+import importlib.util
 import pkgutil
+import traceback
 from collections import Counter
 from dataclasses import replace
 from functools import cache
@@ -16,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
-from medbench.schema import Method, Protocol, Task, TaskFamily, UserError, user_path
+from medbench.schema import Method, Protocol, Task, TaskFamily, UserError, told, user_path
 from medbench.schema.own_code import code_hash, imported
 
 #: The files that medbench ships. Their entries are known by their versions, which a test compares
@@ -128,8 +129,9 @@ def _collect(folder: str, type_: type[Any]) -> dict[str, Any]:
     for module, value in _constants(folder):
         if isinstance(value, type_):
             if value.name in found:
-                raise ValueError(
-                    f"{module.__name__} defines a second {type_.__name__.lower()} named '{value.name}'"
+                raise UserError(
+                    f"{module.__file__} defines a second {type_.__name__.lower()} named '{value.name}'.",
+                    then="give it a name of its own in that file",
                 )
             found[value.name] = _by_code(value, _code(folder, module))
     return found
@@ -142,7 +144,7 @@ def _constants(folder: str) -> list[tuple[ModuleType, Any]]:
     for info in sorted(pkgutil.iter_modules(package.__path__), key=lambda info: info.name):
         if info.name.startswith("_"):  # a helper of the entries
             continue
-        module = importlib.import_module(f"{package.__name__}.{info.name}")
+        module = _module(f"{package.__name__}.{info.name}", folder)
         named += [
             (module, name, value)
             for name, value in vars(module).items()
@@ -154,6 +156,23 @@ def _constants(folder: str) -> list[tuple[ModuleType, Any]]:
         if times[id(value)] == 1 or name not in _imports(module):
             defined.setdefault(id(value), (module, value))
     return list(defined.values())
+
+
+def _module(name: str, folder: str) -> ModuleType:
+    """Import an entry's file. Raises UserError for a user's own that fails, which names the line."""
+    try:
+        return importlib.import_module(name)
+    except Exception as error:  # somebody else's code can fail in every way
+        if name.rpartition(".")[2] in SHIPPED[folder].split():
+            raise
+        spec = importlib.util.find_spec(name)
+        file = str(spec.origin if spec else name)
+        steps = [one for one in traceback.extract_tb(error.__traceback__) if one.filename == file]
+        own = isinstance(error, SyntaxError) and error.filename == file
+        line = error.lineno if own else steps[-1].lineno if steps else 1  # type: ignore[attr-defined]
+        raise UserError(
+            f"{file}, line {line}: it cannot be imported: {told(error)}.", then="fix that file"
+        ) from error
 
 
 def _imports(module: ModuleType) -> set[str]:
