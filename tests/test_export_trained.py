@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from fakes.results import make
 from PIL import Image
 from test_export import answers, changed, saved, written
 
@@ -26,8 +27,9 @@ from medbench import Store, UserError
 from medbench.models.exported.head import HEADS, NAMES
 from medbench.models.finetune import MODERN
 from medbench.models.finetune.loop import FineTuning
+from medbench.models.finetune.state import state_name
 from medbench.protocols import finetune
-from medbench.run import refit
+from medbench.run import kept_weights, refit
 from medbench.schema import registry
 from medbench.system import locks
 
@@ -316,3 +318,17 @@ def test_two_exports_of_a_row_do_not_share_a_scratch_folder_at_once(tmp_path: Pa
         assert locks.held(tmp_path / "cells" / "key.lock")
         shutil.rmtree(folder)
     assert not locks.held(tmp_path / "cells" / "key.lock")
+
+
+def test_weights_are_kept_again_after_a_kill_between_them_and_the_row(tmp_path: Path) -> None:
+    """By a process of the same number, as in a container."""
+    row = replace(make("random", "10%", 0, 0.7)[0], chosen={"rate": 0.1})
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    (scratch / state_name(0, 0.1, 1.0)).write_bytes(b"weights")
+    kept = kept_weights.kept_file(tmp_path, "f" * 16, "cpu")
+    kept.parent.mkdir(parents=True)
+    for _ in range(3):
+        kept_weights.keep(tmp_path, "f" * 16, row, scratch, "cpu")
+        assert list(kept.parent.iterdir()) == [kept], "nothing that makes the next one fail"
+    assert kept.read_bytes() == b"weights"

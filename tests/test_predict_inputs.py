@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from test_export import answering, answers, written
 
 import medbench as package
 from medbench import UserError
-from medbench.models.exported import ExportedModel
+from medbench.models.exported import ExportedModel, prediction
+from medbench.models.exported.listing import Listed
 from medbench.schema import DiskError
 from medbench.system.locks import locked
 
@@ -179,6 +181,54 @@ def test_what_is_wrong_is_one_line(
     ids = [*map(str, range(200)), "x"]
     Path("more.csv").write_text("id,no,yes\n" + "".join(f"{name},0.5,0.5\n" for name in ids))
     assert refused(*words.split()).startswith(line)
+
+
+def test_an_unfinished_prediction_of_something_else_is_not_thrown_away(
+    medbench: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(prediction, "BATCH", 2)
+    (tmp_path / "images").mkdir()
+    for i in range(5):
+        image(tmp_path / "images" / f"{i}.png", i, (40, 30))
+    model = str(written(tmp_path / "model"))
+    words = ("predict", model, str(tmp_path / "images"), "--out", "p.csv", "--device", "cpu")
+    whole, calls = prediction._of_batch, []
+
+    def killed(*given: Any) -> Any:
+        calls.append(given)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return whole(*given)
+
+    monkeypatch.setattr(prediction, "_of_batch", killed)
+    assert medbench(*words) == 130
+    before = Path("p.csv.unfinished").read_bytes()
+    assert medbench(*words, "--calibrated") == 2
+    line = "p.csv.unfinished is of another prediction, which was interrupted"
+    assert line in capsys.readouterr().err
+    assert Path("p.csv.unfinished").read_bytes() == before
+    assert medbench(*words, "--calibrated", "--overwrite") == 0
+    assert len(answers(Path("p.csv"))) == 5 and not Path("p.csv.unfinished").exists()
+
+
+def test_what_was_written_while_a_prediction_waited_is_not_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, out = written(tmp_path / "model"), tmp_path / "p.csv"
+    images = [Listed("a", image(tmp_path / "a.png"))]
+
+    @contextmanager
+    def waited(file: Path) -> Iterator[None]:
+        out.write_text("of who had the lock")
+        yield
+
+    monkeypatch.setattr(prediction.locks, "locked", waited)
+    with pytest.raises(UserError, match="is there already"):
+        prediction.predict(package.load(folder, "cpu"), folder, images, out)
+    assert out.read_text() == "of who had the lock"
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="no folder that takes no file")

@@ -8,11 +8,13 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medbench.protocols.finetune import recipe_of
 from medbench.schema import Encoder, Note, Protocol, Row, UserError, registry
+from medbench.system import atomic_write
 from medbench.system.precision import kind
 
 if TYPE_CHECKING:
@@ -35,12 +37,14 @@ def keep(cache_dir: Path, fingerprint: str, row: Row, scratch: Path, device: str
     if left.is_file():
         kept = kept_file(cache_dir, fingerprint, device)
         kept.parent.mkdir(parents=True, exist_ok=True)
-        new = kept.with_name(f"{kept.name}.{os.getpid()}")
-        try:
-            os.link(left, new)
-        except OSError:  # a file system without hard links
-            shutil.copyfile(left, new)
-        os.replace(new, kept)
+        atomic_write.write(kept, partial(_link, left))
+
+
+def _link(left: Path, new: Path) -> None:
+    try:
+        os.link(left, new)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(left, new)
 
 
 def lay_out(cache_dir: Path, row: Row, scratch: Path, device: str) -> bool:

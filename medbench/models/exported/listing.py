@@ -71,9 +71,8 @@ def listed(place: Path) -> Listing:
             f"{place} names no image{passed and f' ({passed})'}.",
             allowed=[f"*{suffix}" for suffix in decoding.SUFFIXES],
         )
-    names = [one.id for one in found]
-    if len(set(names)) < len(names):
-        double = next(name for i, name in enumerate(names) if name in names[:i])
+    double = next((name for name, n in Counter(one.id for one in found).items() if n > 1), None)
+    if double is not None:
         raise UserError(
             f"{place} names two images '{double}'.",
             then="give each an id of its own in a column 'id'",

@@ -76,8 +76,8 @@ def predict(
     An image that cannot be read has empty cells, and the others go on.
 
     folder: the model's. Beside `out` lies NAME.unfinished until all are done. Raises UserError for
-    an operating point or a temperature that the model does not have, and for an `out` that is
-    there, unless `overwrite`; OSError for a disk that is full.
+    an operating point or a temperature that the model does not have, and, unless `overwrite`, for
+    an `out` that is there or an unfinished file of something else; OSError for a disk that is full.
     """
     asked = asked or Asked()
     asked.check(model)
@@ -85,8 +85,9 @@ def predict(
     out.parent.mkdir(parents=True, exist_ok=True)
     unfinished = out.with_name(f"{out.name}.unfinished")
     with locks.locked(out.with_name(f"{out.name}.lock")):
+        check_target(out, overwrite=overwrite)  # who had the lock may have written it
         key = _key(model, folder, images, asked)
-        done = _resume(unfinished, key)
+        done = _resume(unfinished, key, overwrite=overwrite)
         resumed = sum(map(len, done))
         with atomic_write.naming(unfinished), unfinished.open("ab") as stream:
             _put(stream, {"key": key} if stream.tell() == 0 else None)
@@ -147,10 +148,11 @@ def _key(model: ExportedModel, folder: Path, images: Sequence[Listed], asked: As
     )
 
 
-def _resume(unfinished: Path, key: str) -> list[list[dict[str, Any]]]:
+def _resume(unfinished: Path, key: str, *, overwrite: bool) -> list[list[dict[str, Any]]]:
     """Batches that are done.
 
-    What a kill cut off is removed, and so is what is of other images or another model.
+    What a kill cut off is removed, and so is, to `overwrite`, what is of another model, other
+    images or options; else it raises UserError for that.
     """
     if not unfinished.exists():
         return []
@@ -158,14 +160,20 @@ def _resume(unfinished: Path, key: str) -> list[list[dict[str, Any]]]:
     whole = 0
     with unfinished.open("rb") as stream:
         for i, line in enumerate(stream):
+            kind = list if i else str
             try:
                 record = parsed(line)
-                if not line.endswith(b"\n") or (
-                    record["key"] != key if i == 0 else not isinstance(record["rows"], list)
-                ):
+                if not line.endswith(b"\n") or not isinstance(record["rows" if i else "key"], kind):
                     break
             except (ValueError, KeyError, TypeError):
                 break
+            if not i and record["key"] != key:
+                if overwrite:
+                    break
+                raise UserError(
+                    f"{unfinished} is of another prediction, which was interrupted: the model, the images or the options were others.",
+                    then="repeat that one to finish it, --overwrite to begin anew, or another --out",
+                )
             if i:
                 found.append(record["rows"])
             whole += len(line)
