@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -196,3 +197,31 @@ def test_steps_of_a_pretraining_that_nobody_made_here_are_tried(
     monkeypatch.setattr(pretraining_trial, "seconds_a_view", broken)
     (cost,) = cost_estimate.costs(plan, store, "cpu", trials=True)
     assert cost.seconds == pytest.approx((cost_estimate.PASSES * views + cost.to_embed) / 9.0)
+
+
+def test_an_encoder_that_fails_on_its_trial_batch_leaves_its_seconds_unknown(
+    folder: Path,
+    tmp_path: Path,
+    medbench: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (tmp_path / "large.py").write_text(
+        "import torch\n"
+        "class Large(torch.nn.Module):\n"
+        "    def forward(self, x):\n"
+        "        if len(x) > 20:\n"
+        "            raise RuntimeError('CUDA out of memory\\nof 9 GB')\n"
+        "        return x.mean((2, 3))\n"
+        "def net(size=40, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)): return Large()\n"
+    )
+    asked = ("run", "--task", f"folder:{folder}", "--encoder", f"{tmp_path / 'large.py'}:net")
+    asked += ("--protocols", "linear,finetune", "--labels", "100", "--plan", "--json", "plan.json")
+    for workers in ((), ("--workers", "2")):
+        assert medbench(*asked, *workers) == 0
+        said, warned = capsys.readouterr(), [one.getMessage() for one in caplog.records]
+        assert sum("RuntimeError: CUDA out of memory of 9 GB" in line for line in warned) == 1
+        caplog.clear()
+        assert " + encoder" in said.out
+        assert {one["unit_seconds"] for one in json.loads(Path("plan.json").read_text())} == {None}
+    assert ", and the work of encoders that failed" in " ".join(said.out.split())

@@ -308,19 +308,26 @@ def plan_table(costs: Sequence[Cost]) -> list[RenderableType]:
     }
     for name, counts in numbers.items():
         drawn.add_column(name, f"{sum(counts):,}", justify="right")
-    seconds = [cost.seconds + (cost.solve_seconds or 0) for cost in costs]
-    solving = [cost.solve_seconds is None for cost in costs]
-    drawn.add_column(
-        "seconds", f"{sum(seconds):.0f}{' + solving' if any(solving) else ''}", justify="right"
-    )
+    seconds = [(cost.seconds or 0) + (cost.solve_seconds or 0) for cost in costs]
+    unknown = [_unknown([cost]) for cost in costs]
+    drawn.add_column("seconds", f"{sum(seconds):.0f}{_unknown(costs)}", justify="right")
     for i in range(len(costs)):
         counted = [f"{counts[i]:,}" for counts in numbers.values()]
         drawn.add_row(
             *(Text(values[i]) for values in columns.values()),
             *counted,
-            f"{seconds[i]:.0f}{' + solving' if solving[i] else ''}",
+            f"{seconds[i]:.0f}{unknown[i]}",
         )
     return [drawn, _lines_table(costs)]
+
+
+def _unknown(costs: Sequence[Cost]) -> str:
+    """Say what seconds leave out."""
+    lacks = {
+        " + encoder": any(cost.seconds is None for cost in costs),
+        " + solving": any(cost.solve_seconds is None for cost in costs),
+    }
+    return "".join(what for what, missing in lacks.items() if missing)
 
 
 def _lines_table(costs: Sequence[Cost]) -> Table:

@@ -20,12 +20,11 @@ from medbench.run.prepare import features_key, have_features, pretrained_folder,
 from medbench.run.run_context import RunContext
 from medbench.run.store import Store
 from medbench.run.units import Unit
-from medbench.schema import Cell, Note, PlannedCell, Row, fingerprint, told
+from medbench.schema import Cell, Note, PlannedCell, Row, fingerprint
 from medbench.schema.methods import budgeted, is_quick
 from medbench.system import devices
 from medbench.system.precision import products
 
-log = logging.getLogger("medbench")
 #: Seconds of a view that is trained on, in those of an image that is embedded: forward, backward,
 #: making the views, looks. benchmarks/speed/time_left.py measures it.
 PASSES = 4.5
@@ -39,8 +38,8 @@ class Cost:
     """Hold what a unit still has to do.
 
     to_train: views of a pretraining. seconds: of both, at the speed of an earlier run here, else of
-    a trial batch. solving: of each missing cell, as long as like cells in this folder took; None
-    where there are none yet.
+    a trial batch; None where that failed. solving: of each missing cell, as long as like cells in
+    this folder took; None where there are none yet.
     """
 
     unit: Unit
@@ -48,14 +47,13 @@ class Cost:
     missing: int
     to_train: int
     to_embed: int
-    seconds: float
+    seconds: float | None
     solving: Mapping[PlannedCell, float | None]
 
     @property
     def solve_seconds(self) -> float | None:
         """The seconds of all missing cells; None where those of one are not known."""
-        known = [seconds for seconds in self.solving.values() if seconds is not None]
-        return sum(known) if len(known) == len(self.solving) else None
+        return _sum(self.solving.values())
 
 
 def costs(
@@ -80,12 +78,12 @@ def costs(
     for unit in plan.units:
         todo = missing(plan, store, unit, rows)
         views = embedded = 0
-        seconds = 0.0
+        seconds: list[float | None] = []
         for part in unit.members or (unit,) if todo else ():
             to_train, images = _lacking(plan, unit, part, todo, device, counted)
             views, embedded = views + to_train, embedded + images
-            seconds += images / speeds.of(part) if images else 0.0
-            seconds += speeds.training(part, tried=trials) if to_train else 0.0
+            seconds += [speeds.embedding(part, images)] if images else []
+            seconds += [speeds.training(part, tried=trials)] if to_train else []
         fused = bool(unit.members)
         solving = {
             planned: next((past[key] for key in _like(planned.cell, fused) if key in past), None)
@@ -94,8 +92,16 @@ def costs(
         unknown = [planned for planned, known in solving.items() if known is None]
         if tried and unknown:
             solving.update(tried.seconds(unit, unknown))
-        found.append(Cost(unit, len(unit.cells), len(todo), views, embedded, seconds, solving))
+        took = _sum(seconds)
+        found.append(Cost(unit, len(unit.cells), len(todo), views, embedded, took, solving))
     return found
+
+
+def _sum(seconds: Iterable[float | None]) -> float | None:
+    """None where one is not known."""
+    every = list(seconds)
+    known = [one for one in every if one is not None]
+    return sum(known) if len(known) == len(every) else None
 
 
 def _lacking(
@@ -148,9 +154,10 @@ class Tried:
                 widths = [self.speeds.width(part) for part in parts]
                 found |= trial_fits.of_features(self.context, unit, todo, widths)
             if needs_images(self.context.plan, todo):
+                image = _sum(self.speeds.embedding(part, 1) for part in parts)
                 with trial_fits.surviving(unit.name):
-                    image = sum(1 / self.speeds.of(part) for part in parts)
-                    found |= trial_fits.of_pixels(self.context, unit, todo, image)
+                    if image is not None:
+                        found |= trial_fits.of_pixels(self.context, unit, todo, image)
             # what cannot be tried is not tried again for the next weights
             self._known |= {self._key(unit, one): found.get(one) for one in todo}
         return {planned: self._known.get(self._key(unit, planned)) for planned in todo}
@@ -167,31 +174,39 @@ class Speeds:
 
     def __init__(self, plan: Plan, device: str = "auto") -> None:
         self.plan, self.device = plan, devices.resolve(device)
-        self._known: dict[str, float] = {}
+        self._known: dict[str, float | None] = {}
         self._widths: dict[str, int] = {}
         self._views: dict[str, float | None] = {}
 
-    def of(self, part: Unit) -> float:
-        """Return how many images a second a unit, or a member, embeds."""
+    def of(self, part: Unit) -> float | None:
+        """Return how many images a second a unit, or a member, embeds; None where that fails."""
         key = fingerprint(part.encoder.identity(), part.precision)  # whatever its weights
         if key not in self._known:
-            measured = encoder_speed.measured_speed(self.plan.cache_dir, part.encoder, self.device)
-            build = partial(unit_encoder, part, part.encoder, part.weights)
-            self._known[key] = measured or encoder_speed.trial_speed(
-                build, part.encoder, self.device, part.precision
+            self._known[key] = encoder_speed.measured_speed(
+                self.plan.cache_dir, part.encoder, self.device
             )
+            build = partial(unit_encoder, part, part.encoder, part.weights)
+            with trial_fits.surviving(f"a batch of {part.name}", logging.WARNING):
+                self._known[key] = self._known[key] or encoder_speed.trial_speed(
+                    build, part.encoder, self.device, part.precision
+                )
         return self._known[key]
 
-    def training(self, part: Unit, *, tried: bool) -> float:
+    def embedding(self, part: Unit, images: float) -> float | None:
+        """Return the seconds in which a unit, or a member, embeds so many images."""
+        speed = self.of(part)
+        return images / speed if speed else None
+
+    def training(self, part: Unit, *, tried: bool) -> float | None:
         """Return the seconds of a unit's pretraining: of steps that are tried, else by `PASSES`."""
-        return sum(
-            recipe.views * ((tried and self._tried(part, recipe)) or PASSES / self.of(part))
-            for recipe in part.recipes
-        )
+        usual = self.embedding(part, PASSES)
+        each = [(self._tried(part, one) if tried else None) or usual for one in part.recipes]
+        return _sum(one and one * of.views for one, of in zip(each, part.recipes, strict=True))
 
     def _tried(self, part: Unit, recipe: Recipe) -> float | None:
         """Return the seconds of a view of one stage; None where it cannot be tried."""
-        if recipe.objective is None:
+        speed = self.of(part)
+        if recipe.objective is None or speed is None:
             return None
         from medbench.models.pretrain import training_trial
 
@@ -199,13 +214,11 @@ class Speeds:
         if key not in self._views:
             pooled = replace(part.encoder, readout="pool")
             build = partial(unit_encoder, part, pooled, part.weights)
-            try:
+            self._views[key] = None
+            with trial_fits.surviving(f"a step of {part.name}"):
                 self._views[key] = training_trial.seconds_a_view(
-                    build, pooled, recipe, self.device, part.precision, self.of(part)
+                    build, pooled, recipe, self.device, part.precision, speed
                 )
-            except Exception as error:  # a run records it; here it is not known how long that takes
-                log.info("a step of %s could not be tried: %s", part.name, told(error))
-                self._views[key] = None
         return self._views[key]
 
     def width(self, part: Unit) -> int:
@@ -246,7 +259,7 @@ def records(found: Sequence[Cost]) -> list[dict[str, object]]:
 def more_pretrainings(plan: Plan, speeds: Speeds) -> list[Note]:
     """Say what it would cost to compare methods, and not only the weights that each has.
 
-    [] where nothing is drawn, or drawn more than once. Each further pretraining seed trains, embeds
+    [] where nothing is drawn, or drawn more than once, or its encoder fails. Each further pretraining seed trains, embeds
     and judges every unit whose weights are drawn once more, a fusion's members among them.
     """
     drawn = [unit for unit in plan.units if _drawn(unit)]
@@ -258,11 +271,13 @@ def more_pretrainings(plan: Plan, speeds: Speeds) -> list[Note]:
         for part in unit.members or (unit,)
         if _drawn(part)
     }
-    each = sum(
-        (PASSES * sum(recipe.views for recipe in part.recipes) + len(part.data.hashes))
-        / speeds.of(part)
-        for part in parts.values()
-    )
+    passes = {
+        name: PASSES * sum(recipe.views for recipe in part.recipes) + len(part.data.hashes)
+        for name, part in parts.items()
+    }
+    each = _sum(speeds.embedding(part, passes[name]) for name, part in parts.items())
+    if each is None:
+        return []
     more, rows = SEEDS - 1, sum(len(unit.cells) for unit in drawn)
     methods = ", ".join(dict.fromkeys(unit.method.name for unit in drawn))
     text = (

@@ -22,6 +22,7 @@ from medbench.run.prepare import network
 from medbench.run.run_context import RunContext
 from medbench.run.units import Unit
 from medbench.schema import PlannedCell, Protocol, told
+from medbench.system.contained_exit import exits_are_errors
 
 log = logging.getLogger("medbench")
 #: Seconds of trials of one protocol after which nothing larger is tried, and draws of a budget.
@@ -54,12 +55,13 @@ def of_features(
 
 
 @contextmanager
-def surviving(name: str) -> Iterator[None]:
+def surviving(name: str, level: int = logging.INFO) -> Iterator[None]:
     """Log a failure inside: a run records it; here it is not known how long that takes."""
     try:
-        yield
+        with exits_are_errors():
+            yield
     except Exception as error:
-        log.info("%s could not be tried: %s", name, told(error))
+        log.log(level, "%s could not be tried: %s", name, " ".join(told(error).split())[:500])
 
 
 def _own_sets(context: RunContext, unit: Unit) -> set[str]:

@@ -35,7 +35,7 @@ class Piece:
 def pieces(plan: Plan, costs: Sequence[Cost], device: str) -> list[Piece]:
     """Return the missing jobs of a plan, in the order in which several processes take them.
 
-    A cell whose time is not known counts nothing.
+    A cell or an encoder whose time is not known counts nothing.
     """
     jobs = {
         job: cost
@@ -49,7 +49,7 @@ def pieces(plan: Plan, costs: Sequence[Cost], device: str) -> list[Piece]:
         todo = [planned for planned in job.cells if planned in cost.solving]
         if todo:
             shared = tuple(lacking(plan, job, todo, device))
-            preparing = cost.seconds if shared and id(cost) not in borne else 0.0
+            preparing = (cost.seconds or 0.0) if shared and id(cost) not in borne else 0.0
             borne |= {id(cost)} if shared else set()
             solving = sum(cost.solving[planned] or 0.0 for planned in todo)
             found.append(Piece(shared, preparing, solving))
@@ -92,7 +92,10 @@ def sentence(plan: Plan, costs: Sequence[Cost], workers: int, device: str, plann
     """
     found = pieces(plan, costs, device)
     one, several = (makespan(found, n) for n in (1, workers))
-    known = all(cost.solve_seconds is not None for cost in costs)
-    and_more = "" if known else ", and the solving that no row here tells of"
+    unknown = {
+        "the work of encoders that failed": any(cost.seconds is None for cost in costs),
+        "the solving that no row here tells of": any(cost.solve_seconds is None for cost in costs),
+    }
+    and_more = "".join(f", and {what}" for what, lacks in unknown.items() if lacks)
     begin = planning + START
     return f"{workers} workers: about {begin + several:,.0f} s of wall time{and_more}; one at their speed: {begin + one:,.0f} s"
