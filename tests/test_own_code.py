@@ -297,6 +297,16 @@ def test_the_code_that_a_file_imports_is_found_and_never_run(
     assert own_code.code_hash(found) != first
 
 
+def test_an_entry_that_several_files_import_from_a_helper_is_there(
+    put: Callable[..., None],
+) -> None:
+    put("protocols", "_own_helper.py", PROTOCOL)
+    for name in ("own_first.py", "own_second.py"):
+        put("protocols", name, "from medbench.protocols._own_helper import MINE\n")
+    assert registry.protocols()["own-trial"].code
+    assert registry.module_of("protocols", "own-trial").__name__.endswith("own_first")
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -108,7 +108,7 @@ def test_a_fine_tuning_is_as_the_precision_says_and_its_probe_exact(
         solved.append(switches())
         return finetune.linear_layer(*given)
 
-    from medbench.models.finetune.tuned import fine_tune
+    from medbench.models.finetune.tuned import settings_of, tuned
 
     labels, n = LABELS["multiclass"]
     asked = job(
@@ -119,7 +119,9 @@ def test_a_fine_tuning_is_as_the_precision_says_and_its_probe_exact(
         network=replace(NETWORK, build=lambda: Noting(Tiny(), seen).eval(), precision=name),
     )
     short = replace(SHORT, steps=2, epochs=0.1, rates=(1e-3,))
-    fine_tune(asked, {"test": pictures(labels)}, np.arange(len(labels)), 0, tmp_path, short, layer)
+    with settings_of(asked):
+        made = tuned(asked, np.arange(len(labels)), 0, tmp_path, short, layer)
+        made.scores({"test": pictures(labels)})
     assert len(seen) > 4 and all(now == SAID[name] for now in seen)
     assert solved == [EXACT]
 

@@ -170,12 +170,16 @@ def cache(
     from medbench import images
     from medbench.models import timm_answers
     from medbench.run.kept_weights import FOLDER
+    from medbench.system import cache_users
 
     outputs(as_json)
     folder, found = images.cache_folder(to_write=prune), []
-    for name in ("packs", "pretrained", "features", "cells", FOLDER, timm_answers.FOLDER):
-        if prune:
-            images.prune(folder, name)
+    names = ("packs", "pretrained", "features", "cells", FOLDER, timm_answers.FOLDER)
+    if prune:
+        with cache_users.alone(folder):
+            for name in names:
+                images.prune(folder, name)
+    for name in names:
         entries = images.cache_entries(folder, name)
         print(f"{folder / name}: {len(entries)} entries, {sum(entries.values()) / 1e6:.1f} MB")
         found.append(

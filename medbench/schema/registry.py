@@ -151,11 +151,14 @@ def _constants(folder: str) -> list[tuple[ModuleType, Any]]:
             if isinstance(value, Task | TaskFamily | Method | Protocol)
         ]
     times = Counter(id(value) for _, _, value in named)
+    first: dict[int, tuple[ModuleType, Any]] = {}
     defined: dict[int, tuple[ModuleType, Any]] = {}
     for module, name, value in named:
+        first.setdefault(id(value), (module, value))
         if times[id(value)] == 1 or name not in _imports(module):
             defined.setdefault(id(value), (module, value))
-    return list(defined.values())
+    # one that all of them import from a helper is the first one's
+    return [*defined.values(), *(one for key, one in first.items() if key not in defined)]
 
 
 def _module(name: str, folder: str) -> ModuleType:

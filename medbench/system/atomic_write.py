@@ -135,7 +135,7 @@ def remove_abandoned(*folders: Path) -> None:
 
 
 def _abandoned(entry: os.DirEntry[str], where: str, process: int) -> bool:
-    if where == machine() and not _runs(process):
+    if where == machine() and not runs(process):
         return True
     try:
         return time.time() - entry.stat().st_mtime > _ABANDONED
@@ -143,7 +143,8 @@ def _abandoned(entry: os.DirEntry[str], where: str, process: int) -> bool:
         return False
 
 
-def _runs(process: int) -> bool:
+def runs(process: int) -> bool:
+    """Return whether a process of this machine is alive, as far as can be told."""
     # os.kill ends a process there, whatever the signal: nobody can be asked
     if sys.platform == "win32":
         return True

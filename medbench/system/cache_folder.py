@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from medbench.schema import DiskError, UserError, user_path
-from medbench.system import archive_checksum, atomic_write, locks
+from medbench.system import archive_checksum, atomic_write, cache_users, locks
 
 log = logging.getLogger("medbench")
 _MOVE = (
@@ -25,8 +25,8 @@ _MARKS = ("about.json", "done.json", "done.npy", "weights.pth")
 def cache_folder(*, to_write: bool = True) -> Path:
     """Return the folder that all studies share: MEDBENCH_CACHE, else the user's cache folder.
 
-    It is made if missing, where it is `to_write`. Raises UserError where it cannot be written, or
-    nobody says where it is.
+    It is made if missing, where it is `to_write`, and nobody prunes it until this process ends.
+    Raises UserError where it cannot be written, or nobody says where it is.
     """
     named = os.environ.get("MEDBENCH_CACHE")
     if named:
@@ -48,6 +48,7 @@ def cache_folder(*, to_write: bool = True) -> Path:
             f"The cache folder {folder} ({whose}) cannot be written: {error.strerror}.",
             then="set MEDBENCH_CACHE to a folder that can",
         ) from error
+    cache_users.enter(folder)
     return folder
 
 

@@ -19,25 +19,6 @@ from medbench.stats import metrics
 from medbench.system.precision import products
 
 
-def fine_tune(
-    train: Train,
-    targets: Mapping[str, np.ndarray],
-    draw: np.ndarray,
-    seed: int,
-    folder: Path,
-    recipe: FineTuneRecipe,
-    linear_layer: LinearLayer,
-    requested: int | None = None,
-) -> dict[str, Scores]:
-    """Return the scores of every target by the network trained on the images at `draw`.
-
-    See `FineTuneRecipe` for what is done, and `tuned`. targets: name -> (M, S, S, 3) uint8. draw:
-    (n,) int64.
-    """
-    with settings_of(train):
-        return tuned(train, draw, seed, folder, recipe, linear_layer, requested).scores(targets)
-
-
 @contextmanager
 def settings_of(train: Train) -> Iterator[None]:
     """Compute as its network asks, and leave torch's generators as they are."""
