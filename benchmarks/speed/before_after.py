@@ -1,7 +1,7 @@
 """CPU seconds before a change and after it, by turns: parts of the work, and whole commands.
 
     uv run python benchmarks/speed/before_after.py --quick                   # four minutes
-    uv run python benchmarks/speed/before_after.py --into FOLDER [--only 'probe wide,fusion'] [--minutes 9]
+    uv run python benchmarks/speed/before_after.py --into FOLDER [--only 'probe wide;fusion'] [--minutes 9]
     uv run python benchmarks/speed/before_after.py --into FOLDER --table     # what is known so far
 
 The commit `--base` is checked out as a git worktree; the code beside this script is what it is

@@ -225,7 +225,10 @@ class Work:
                 else draw(data["labels"], data["groups"], round(share * n), seed)
                 for seed in range(count)
             ]
-            np.savez(file, **data, **{f"draw{i:03d}": index for i, index in enumerate(draws)})
+            named = {f"draw{i:03d}": index for i, index in enumerate(draws)}
+            with tempfile.TemporaryDirectory(dir=self.scratch) as place:
+                np.savez(Path(place, "all.npz"), **data, **named)
+                Path(place, "all.npz").rename(file)
         return file
 
     def _photographs(self, count: int) -> Path:
@@ -239,11 +242,14 @@ class Work:
         """Draw images, PNGs in two classes' folders, JPEGs in none."""
         from PIL import Image
 
+        if folder.exists():
+            return folder
         rng = np.random.default_rng(0)
-        for i in range(count if not folder.exists() else 0):
-            place = folder / ("" if kind == "jpg" else f"class{i % 2}")
-            place.mkdir(parents=True, exist_ok=True)
-            coarse = rng.integers(0, 256, (shape[0] // 6, shape[1] // 6, 3), np.uint8)
-            image = Image.fromarray(coarse).resize(shape[::-1], Image.Resampling.BICUBIC)
-            image.save(place / f"{i:05d}.{kind}")
-        return folder
+        with tempfile.TemporaryDirectory(dir=self.scratch) as place:  # what is stopped is none
+            for i in range(count):
+                inner = Path(place, "all", "" if kind == "jpg" else f"class{i % 2}")
+                inner.mkdir(parents=True, exist_ok=True)
+                coarse = rng.integers(0, 256, (shape[0] // 6, shape[1] // 6, 3), np.uint8)
+                image = Image.fromarray(coarse).resize(shape[::-1], Image.Resampling.BICUBIC)
+                image.save(inner / f"{i:05d}.{kind}")
+            return Path(place, "all").rename(folder)
