@@ -52,7 +52,7 @@ def test_one_best_is_named_with_the_fewest_labels_from_which_on_it_is(tmp_path: 
     hundred = [line(m, "100%", 0.95 if m == "a" else 0.8, seeds=1) for m in methods]
     assert told(tmp_path, *one, *ten, *hundred) == (
         "t (T), test: with 10% of the labels or more a has the best AUC: 0.950 [0.909, 0.990] at 100%. "
-        "All 2 others are significantly worse."
+        "Both others are significantly worse."
     )
 
 

@@ -259,8 +259,8 @@ def test_the_folder_is_timms_too_and_its_card_says_what_it_is(
         "Not a medical device",
         "licence of the data",
         "95 % interval",
-        "Temperature",
-        "medbench export mine --only",
+        "uses the temperature",
+        "medbench export mine --only protocol=linear,knn --task folder:PATH --out model",
         "AUC allowing for the choice",
         "## Calibration",
         "## Whom it serves worse",
@@ -274,6 +274,8 @@ def test_the_folder_is_timms_too_and_its_card_says_what_it_is(
         and str(folder.parent) not in card
         and f"{Path.home()}/" not in card
     )
+    assert "SELECTION" not in card and "cv_log_loss" not in card and ", the best," not in card
+    assert "No subgroups: the run's table has no further columns" in card
     assert exported(medbench, folder) == 2  # is there already
     assert "is not overwritten" in capsys.readouterr().err
 
@@ -842,8 +844,8 @@ def test_the_card_corrects_for_the_choice_and_names_the_worst_subgroup_and_what_
     assert (
         low < plain.low
         and high > plain.high
-        and "all of 3 lines" in said
-        and "once corrected for having been the best of 3" in said
+        and "3 models were scored on these images" in said
+        and "corrected for that, 0.9" in said
     )
     answers = replace(
         clinical.read_predictions(choice.line), meta={"sex": np.array(["f", "f", "m", "m"] * 50)}

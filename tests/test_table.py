@@ -317,6 +317,26 @@ def test_two_folders_make_one_table(store: Store, tmp_path: Path) -> None:
         leaderboard.leaderboards(store, third)
 
 
+def test_two_data_sets_of_one_name_are_named_apart(tmp_path: Path) -> None:
+    stores = []
+    for seed, name in enumerate(("hospital-a", "hospital-b")):
+        stores.append(Store(tmp_path / name))
+        stores[-1].create()
+        rows = [make("a", "10%", seed, 0.8, task="folder:images.csv", data="images.csv")]
+        fill(stores[-1], rows, target=f"images {seed}")
+    found = leaderboard.leaderboards(*stores)
+    assert [board.title for board in found] == [
+        "folder:images.csv [hospital-a], test",
+        "folder:images.csv [hospital-b], test",
+    ]
+    assert [record["data"] for record in leaderboard.records(found)] == [
+        "images.csv [hospital-a]",
+        "images.csv [hospital-b]",
+    ]
+    (alone,) = leaderboard.leaderboards(stores[0])
+    assert (alone.title, alone.data) == ("folder:images.csv, test", "images.csv")
+
+
 def answers(store: Store, groups: int = 40) -> None:
     """Two methods with real scores: the second is the first with noise."""
     rng = np.random.default_rng(1)
@@ -409,6 +429,29 @@ def test_each_question_has_its_family(store: Store) -> None:
         sentences([store], None, 0.01, against="supervise")
     with pytest.raises(UserError, match="cannot be combined"):
         sentences([store], None, 0.01, every_pair=True, against="supervised")
+
+
+def test_labels_saved_against_the_best_stand_first_and_each_pair_only_where_asked(
+    store: Store,
+) -> None:
+    scores = {"good": (0.7, 0.9), "fair": (0.7, 0.85), "supervised": (0.6, 0.75)}
+    fill(
+        store,
+        [
+            make(method, labels, 0, auc, own=0.001)
+            for method, both in scores.items()
+            for labels, auc in zip(("10%", "100%"), both, strict=True)
+        ],
+    )
+
+    every = [line for line in sentences([store], None, 0.01, every_pair=True) if "reach" in line]
+    said = [line for line in sentences([store], None, 0.01)[1:] if "reach" in line]
+    assert [line for line in every if line not in said][1:] == [
+        "  good reaches fair at 100% with 56 % of the labels (95 %: 55 % to 57 %).",
+        "  supervised does not reach fair at 100% with all of the labels.",
+    ]
+    fair = [line for line in said if line.startswith("  fair")]
+    assert "reach good" in fair[0] and "reaches supervised" in fair[1]
 
 
 def test_one_line_has_nothing_to_be_compared_with(store: Store) -> None:

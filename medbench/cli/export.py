@@ -29,7 +29,7 @@ from medbench.cli.options import (
 )
 from medbench.cli.options import choice as choice_of
 from medbench.models.hub.references import is_hub
-from medbench.schema import Grid, UserError
+from medbench.schema import Cell, Grid, UserError
 
 if TYPE_CHECKING:
     from medbench.report.model_choice import ModelChoice
@@ -121,6 +121,7 @@ def export_command(
             "export",
             folder.name,
             *_asked(only, seed, shares),
+            *_needed(choice.row.cell, data, weights, unlabelled),
             *(["--include-training-vectors"] if vectors else []),
             *(["--onnx"] if onnx else []),
             *([] if noticed else ["--no-seen"]),
@@ -169,6 +170,20 @@ def _asked(only: list[str] | None, seed: int, shares: dict[str, float]) -> list[
         *(["--seed", str(seed)] if seed else []),
         *numbers,
     ]
+
+
+def _needed(
+    cell: Cell, data: str | None, weights: str | None, unlabelled: list[str] | None
+) -> list[str]:
+    """Return the options that say where things lie, without the places."""
+    asked = {
+        "--task folder:PATH": cell.task.startswith("folder:"),
+        "--data FOLDER": data not in (None, "phantom"),
+        "--data phantom": data == "phantom",
+        "--weights FILE": weights is not None,
+        "--unlabelled PATH": bool(unlabelled),
+    }
+    return [word for option, given in asked.items() if given for word in option.split()]
 
 
 def _grids(

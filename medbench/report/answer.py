@@ -97,7 +97,8 @@ class Answer:
         if self.lines == 1:
             return ""
         if not ties:
-            others = f"All {self.lines - 1} others are" if self.lines > 2 else "The other is"
+            many = "Both" if self.lines == 3 else f"All {self.lines - 1}"
+            others = f"{many} others are" if self.lines > 2 else "The other is"
             return f"{others} significantly worse"
         if len(ties) == self.lines - 1 > 1:
             return f"None of the {len(ties)} others is significantly worse"

@@ -5,13 +5,15 @@ How it was chosen, whom it serves worse, whether probabilities mean it, what it 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from medbench import stats
 from medbench.report.answer import answer
 from medbench.report.clinical import LinePredictions, calibration_records, subgroup_records
+from medbench.report.clinical.subgroup_analysis import MIN_GROUPS, MIN_OF_CLASS, bands
 from medbench.report.leaderboard import Leaderboard
 from medbench.report.leaderboard.standard_tables import grid
 from medbench.report.model_choice import ModelChoice
@@ -20,6 +22,20 @@ from medbench.stats import number_format
 from medbench.stats.metrics import METRICS
 
 _MOST = 40  # subgroups that a card lists
+#: What a search found on its way, which only its author reads.
+_SEARCH = ("cv_log_loss", "at_edge", "validation", "searched", "max_iter", "break_ties")
+
+
+def chosen_settings(chosen: Mapping[str, Any]) -> list[str]:
+    """Write the settings of a classifier: `penalty 1000`, `chosen by 5-fold grouped CV`."""
+    said = []
+    for name, value in chosen.items():
+        if name == "rule":
+            said.append(f"chosen by: {value}")
+        elif name not in _SEARCH:
+            shown = f"{value:.4g}" if isinstance(value, float) else str(value)
+            said.append(f"{name.replace('_', ' ')} {shown}")
+    return said
 
 
 def allowing_for_the_choice(choice: ModelChoice) -> list[str]:
@@ -36,9 +52,10 @@ def allowing_for_the_choice(choice: ModelChoice) -> list[str]:
         line.sample(metric), 1 - 0.05 / k, about.range, grows_by_chance=about.grows_by_chance
     )
     how = "by held-out scores" if choice.held_out else "by name"
+    whole = number_format.estimate_text(s.mean, s.low, s.high)
     said = (
-        f"{about.title} allowing for the choice: {number_format.estimate_text(s.mean, s.low, s.high)}, an interval that holds for all of {k} lines that "
-        f"were judged on these images at once (Bonferroni). This line was taken {how}; who takes the best line of the {board.target} part takes its luck, too"
+        f"{about.title} allowing for the choice: {whole}. {k} models were scored on these images, and this "
+        f"interval holds for all of them at once (Bonferroni). This one was chosen {how}"
     )
     made = answer(board, metric)
     if (
@@ -48,7 +65,7 @@ def allowing_for_the_choice(choice: ModelChoice) -> list[str]:
         and not np.isnan(made.corrected)
     ):
         best = number_format.number_text(made.corrected)
-        said += f": it is the best there, and {best} once corrected for having been the best of {made.lines}"
+        said += f"; it is also the best there, which is partly luck: corrected for that, {best}"
     return [f"{said}."]
 
 
@@ -68,7 +85,7 @@ def calibration_lines(answers: LinePredictions) -> list[str]:
         if ("before", name) in found
     ]
     return [
-        "Whether probabilities mean what they say there, as given and at the temperature:",
+        "Whether a probability of 0.7 is right 7 times in 10, on the same images, without and with `--calibrated`:",
         "",
         *grid([["", "as given", "calibrated"], *body]),
     ]
@@ -82,7 +99,7 @@ def subgroup_lines(answers: LinePredictions, metric: str) -> list[str]:
     """Tabulate the metric in each subgroup of the metadata, the worst of each column first said."""
     records = [one for one in subgroup_records(answers, metric) if not one["note"]]
     if not records:
-        return ["No subgroups: no metadata was saved, or every subgroup is too small to say."]
+        return [f"No subgroups: {_why_none(answers)}."]
     title = METRICS[metric].title
     worst = [
         f"{one['column']} {one['subgroup']} ({number_format.estimate_text(one['difference'], one['difference_low'], one['difference_high'], '+.3f')})"
@@ -105,7 +122,7 @@ def subgroup_lines(answers: LinePredictions, metric: str) -> list[str]:
     said = (
         f"Worst of each column, {title} minus that of everybody else: {in_markdown('; '.join(worst))}."
         if worst
-        else "None is compared."
+        else "No subgroup could be compared with the others."
     )
     note = "p: of no difference, Holm-corrected over the subgroups. Subgroups that are too small to say are left out."
     return [
@@ -115,6 +132,18 @@ def subgroup_lines(answers: LinePredictions, metric: str) -> list[str]:
         "",
         note,
     ]
+
+
+def _why_none(answers: LinePredictions) -> str:
+    if not answers.meta:
+        return "the run's table has no further columns, such as site, age or sex"
+    usable = [name for name, column in answers.meta.items() if bands(name, column) is not None]
+    if not usable:
+        return f"each column ({', '.join(answers.meta)}) has one value, or too many"
+    return (
+        f"those of {', '.join(usable)} are too small. Both a subgroup and the rest need {MIN_GROUPS} {answers.group}s, "
+        f"{MIN_OF_CLASS} with and {MIN_OF_CLASS} without a class"
+    )
 
 
 def shift_lines(choice: ModelChoice, boards: Sequence[Leaderboard]) -> list[str]:
@@ -133,7 +162,7 @@ def shift_lines(choice: ModelChoice, boards: Sequence[Leaderboard]) -> list[str]
                 body.append([board.target, number_format.estimate_text(s.mean, s.low, s.high)])
     if not body:
         return [
-            "Not measured: nothing but its own data set was scored (medbench run --shift, --corruptions)."
+            "Not measured: nothing but its own data set was scored. `medbench validate` measures it on images of yours."
         ]
     s = home.summary(metric)
     return grid(

@@ -29,11 +29,11 @@ from medbench.report.leaderboard import (
     known_metric,
     leaderboards,
     marks,
-    pairs,
     picked,
     standing,
 )
 from medbench.report.leaderboard import only as picks
+from medbench.report.leaderboard.families import is_named
 from medbench.report.model_choice import other_start
 from medbench.report.table_records import note_records
 from medbench.run.store import Store
@@ -45,8 +45,7 @@ from medbench.system.progress_listener import calling, report_progress
 
 #: What a sentence means by these weights.
 WEIGHTS = "(these weights): pretrained or drawn once, so the verdict holds for these weights, not for the method; --pretrain-seeds 3 tests the method."
-#: Of a board of more pairs, only the labels that are saved against the best and `supervised` are
-#: told.
+#: Of a board of more pairs, a page shows those of the most labels alone.
 MOST = 60
 
 
@@ -106,7 +105,6 @@ def sentences(
     for board, answer in zip(every, list(said), strict=True):
         shown = board.shown(metric)
         group = board.about["groups"] or "image"
-        short = pairs(board, shown) > MOST and not every_pair
         found = compare(board, shown, margin, n_permutations, family=family)
         limits = [
             *picked(board),
@@ -145,7 +143,9 @@ def sentences(
         said += [
             f"  {line}"
             for line in label_savings(
-                board, shown, against=_references(board, shown) if short else None
+                board,
+                shown,
+                against=None if every_pair else _references(board, shown, against) or None,
             )
         ]
     return said
@@ -202,7 +202,13 @@ def alone(pair: PairwiseComparison) -> str:
         and not math.isnan(verdict.p_weights)
         and verdict.word != "practically equal"
     ):
-        said += f" This p is for the methods, over their pretrainings; for these weights alone p {stats.format_p(verdict.p_weights)}."
+        several = [line for line in (pair.first, pair.second) if line.pretrainings > 1]
+        of = (
+            "for the methods, over their pretrainings"
+            if not (pair.first.drawn_once or pair.second.drawn_once)
+            else f"for {' and '.join(line.cell.method for line in several)} over its pretrainings"
+        )
+        said += f" This p is {of}; for these weights alone p {stats.format_p(verdict.p_weights)}."
     return said
 
 
@@ -216,14 +222,16 @@ def names(board: Leaderboard, first: LeaderboardEntry, second: LeaderboardEntry)
     )
 
 
-def _references(board: Leaderboard, metric: str) -> list[LeaderboardEntry]:
-    """Return the best line with the most labels, and the supervised ones beside it.
+def _references(board: Leaderboard, metric: str, against: str) -> list[LeaderboardEntry]:
+    """Return whose scores a reader wants to reach with fewer labels, of the most labels.
 
-    A reader wants to reach their scores with fewer labels.
+    The line that is called `against`, the best, and the supervised ones, in this order.
     """
-    last = board.at(board.budgets()[-1])
-    found = marks(board, metric)
-    return [line for line in last if found[line].sign == "*" or line.cell.method == "supervised"]
+    last, signs = board.at(board.budgets()[-1]), marks(board, metric)
+    asked = [line for line in last if against and is_named(board, line, against)]
+    best = [line for line in last if line in signs and signs[line].sign == "*"]
+    starts = [line for line in last if line.cell.method == "supervised"]
+    return list(dict.fromkeys([*asked, *best, *starts]))
 
 
 def label_savings(
@@ -235,7 +243,7 @@ def label_savings(
     """Say for each method with which share of the labels it reaches the others.
 
     Each other's score with all labels; and its area under the label curve. against: only the scores
-    of these lines' methods.
+    of these lines, in this order.
     """
     curves: dict[str, list[LeaderboardEntry]] = {}
     for line in board.lines:
@@ -246,7 +254,7 @@ def label_savings(
         for name, lines in curves.items()
         if len({line.n_labels for line in lines}) == len(board.budgets()) > 1
     }
-    asked = {line.name for line in against} if against is not None else whole.keys()
+    asked = [line.name for line in against] if against is not None else list(whole)
     said = []
     stage = f"{board.task} label curves"
     for done, (name, lines) in enumerate(whole.items()):
@@ -259,9 +267,9 @@ def label_savings(
         (mine,) = line_names(board, lines[0])
         said.append(Note("area", f"{mine}: area under the label curve {shown}."))
         untold: list[tuple[stats.LabelEfficiency, LeaderboardEntry]] = []
-        for other, others in whole.items():
-            if other != name and other in asked:
-                full = max(others, key=lambda line: line.n_labels)
+        for other in asked:
+            if other != name and other in whole:
+                full = max(whole[other], key=lambda line: line.n_labels)
                 reached = stats.label_efficiency(
                     curve, full.sample(metric), higher_is_better=METRICS[metric].higher_is_better
                 )

@@ -226,7 +226,7 @@ def _add(store: Store, board: Leaderboard, table: _Table) -> Cell:
     last = board.at(board.budgets()[-1])[0]
     cell = Cell(
         board.task,
-        board.data,
+        last.cell.data,
         table.name,
         UNKNOWN,
         UNKNOWN,
@@ -262,7 +262,7 @@ def _add(store: Store, board: Leaderboard, table: _Table) -> Cell:
     )
     store.create()
     store.keep_target(name, target)
-    key = f"{board.task}|{board.data}|{board.target}"
+    key = f"{board.task}|{last.cell.data}|{board.target}"
     planned = PlannedCell(cell, row.fingerprint, row.n_requested, digest, last.planned[0].target)
     store.add_plan(PlanFile((planned,), {key: last.stores[0].plan().tasks[key]}))
     arrays = {

@@ -14,6 +14,7 @@ from medbench.images.cropping import crop_in
 from medbench.report.card_sections import (
     allowing_for_the_choice,
     calibration_lines,
+    chosen_settings,
     shift_lines,
     subgroup_lines,
 )
@@ -26,6 +27,10 @@ from medbench.stats import number_format
 from medbench.stats.metrics import METRICS
 
 UNKNOWN = "not known to medbench"
+#: Notes of a table that say nothing of one of its models.
+_OF_A_STUDY = frozenset(
+    {"baseline", "setting", "chance", "weights", "judged", "class groups", "pairs", "enriched"}
+)
 
 
 @dataclass(frozen=True)
@@ -34,9 +39,8 @@ class Making:
 
     command: without places. of_run: the folder's own commands. difference: of the new fit's
     probabilities from the saved ones; written: of the folder's, on `tried` test images. recipe:
-    how a program without medbench gets the same. noticed:
-    whether the folder knows images of the run. by_onnx: how far model.onnx is from it, in words.
-    kept: whether a fine-tuned network has the weights that the run kept.
+    how a program without medbench gets the same. noticed: whether the folder knows images of the
+    run. by_onnx: how far model.onnx is from it, in words. kept: whether a fine-tuned network has the weights that the run kept.
     """
 
     command: str
@@ -78,16 +82,16 @@ def model_card(choice: ModelChoice, seen: Seen, making: Making) -> str:
         "**Not a medical device.** For research. Nobody has tested this model for any use on patients. Check it on images of your own site first.",
         "",
         *_section("What it does", _task(choice)),
-        *_section("What it was made of", _made_of(choice)),
-        *_section("How to use it", _use(choice, making)),
-        *_section("Without medbench", making.recipe),
+        *_section("How to use it", _use(choice, seen.points, making)),
         *_section("How good it is", [*_quality(choice), "", *allowing_for_the_choice(choice)]),
         *_section("Operating points", _points(choice, seen, making)),
         *_section("Calibration", calibration_lines(seen.answers)),
         *_section("Whom it serves worse", subgroup_lines(seen.answers, str(board.about["metric"]))),
         *_section("Elsewhere", shift_lines(choice, seen.boards)),
         *_section("What a user must know", _known(choice, making)),
+        *_section("What it was made of", _made_of(choice)),
         *_section("How it was made", _made(choice, making)),
+        *_section("Without medbench", making.recipe),
     ]
     return "\n".join(parts)
 
@@ -141,8 +145,9 @@ def _task(choice: ModelChoice) -> list[str]:
             "images and groups of each part": "; ".join(
                 f"{name} {n} images, {g} groups" for name, (n, g) in about["parts"].items()
             ),
-            "what a group is": about["groups"]
-            or "not known: images of one patient may stand in several parts",
+            "groups": f"images of one {about['groups']} are all in one part"
+            if about["groups"]
+            else "not known: images of one patient may be in several parts",
         }
     )
 
@@ -161,31 +166,54 @@ def _made_of(choice: ModelChoice) -> list[str]:
             "method": f"{row.cell.method}, source {row.cell.source}, weights {origin['weights']}",
             "the encoder was trained on": ", ".join(origin["trained_on"])
             or "nothing, or not known",
-            "classifier": f"{row.cell.protocol}, {', '.join(f'{name} {value}' for name, value in row.chosen.items())}",
+            "classifier": ", ".join([row.cell.protocol, *chosen_settings(row.chosen)]),
         }
     )
 
 
-def _use(choice: ModelChoice, making: Making) -> list[str]:
+_DECISIONS = {
+    "binary": "the second class from a probability of 0.5 on, else the first",
+    "multilabel": "each label from a probability of 0.5 on",
+}
+
+
+def _use(choice: ModelChoice, points: Mapping[str, Any], making: Making) -> list[str]:
     alone = '`timm.create_model("local-dir:FOLDER", pretrained=True)`'
     timms = f"timm loads the encoder alone: {alone}."
     if making.members:
         alone = alone.replace("FOLDER", "FOLDER/member-1")
         timms = f"Its {len(making.members)} members lie in folders of their own ({', '.join(making.members)}); timm loads each alone: {alone}."
+    kind = choice.board.about["kind"]
+    word = "label" if kind == "multilabel" else "class"
+    at = next(iter(points["points"]), "") if points["held_out_images"] else ""
+    warm = points["temperature"] is not None
+    sets = [name for name, quantile in points["sets"].items() if quantile is not None]
+    more = [f"--at {at}"] * bool(at) + ["--calibrated"] * warm
+    more += [f"--coverage {'0.90' if '0.90' in sets else sets[-1]}"] if sets else []
+    instead = f". `--at` decides by the threshold{'' if kind == 'binary' else 's'} below instead"
+    instead += (
+        "" if kind == "binary" else f": several {word}{'s' if word == 'label' else 'es'} or none"
+    )
+    shown = f"     # {', '.join(more)}" if more else ""
     return [
+        "FOLDER is this folder.",
+        "",
         "```",
-        "medbench predict FOLDER images/ --out predictions.csv     # --at sensitivity-0.9, --coverage 0.9, --calibrated",
+        f"medbench predict FOLDER images/ --out predictions.csv{shown}",
         "medbench validate FOLDER labelled.csv                     # is it as good on images of your own?",
         "```",
         "",
-        "A row holds a probability for each class, the decision (the most probable class; of two classes the second from 0.5 on, of several labels each from "
-        "0.5 on) and `unlike`: yes where an image is unlike the training images, so that its "
-        "probabilities are not to be believed. `--at` decides by the thresholds below, several classes or none; `--calibrated` changes what is "
-        "printed, not the decision; `--coverage` adds a set of classes. An image that cannot be read has an empty row, and the exit code is 3.",
+        "`predictions.csv` has a row for each image:",
         "",
-        f"In Python `medbench.load(FOLDER).predict_proba(files)`, a list of paths: it decodes and resizes them as for training. {timms}",
+        f"- a probability for each {word}{'; `--calibrated` changes it, and no decision' * warm}",
+        f"- `decision`: {_DECISIONS.get(kind, 'the most probable class')}{instead * bool(at)}",
+        "- `unlike`: yes where the image is unlike the training images. Do not trust its probabilities",
+        *["- `set`, with `--coverage`: classes that contain the right one that often"][: len(sets)],
+        "- no values where the image cannot be read; the exit code is then 3",
         "",
-        f"{_seen(choice, making)} `head.safetensors` holds the classifier; there is no pickle.",
+        f"In Python `medbench.load(FOLDER).predict_proba(files)`, a list of paths. {timms} `head.safetensors` holds the classifier; there is no pickle.",
+        "",
+        _seen(choice, making),
     ]
 
 
@@ -202,23 +230,19 @@ def _seen(choice: ModelChoice, making: Making) -> str:
 
 def _quality(choice: ModelChoice) -> list[str]:
     line, row = choice.line, choice.row
-    body = []
+    one, body = len(line.rows) == 1, []
     for metric, about in METRICS.items():
         if metric in line.plain:
             s = line.summary(metric)
+            mean = number_format.estimate_text(s.mean, s.low, s.high)
             own = number_format.number_text(row.metrics[metric]["value"])
-            spread = number_format.number_text(s.sd) if s.sd is not None else ""
-            body.append(
-                [about.title, own, number_format.estimate_text(s.mean, s.low, s.high), spread]
-            )
-    several = (
-        f"mean of {len(line.rows)} draws (95 % interval)"
-        if len(line.rows) > 1
-        else "with 95 % interval"
-    )
-    made = grid([["metric", "this model", several, "sd over draws"], *body])
-    of = f"On the {choice.board.target} part, which chose nothing. The mean says what such a model is worth; this one is a draw of it."
-    return [of, "", *made]
+            sd = number_format.number_text(s.sd) if s.sd is not None else ""
+            body.append([about.title, mean] if one else [about.title, own, mean, sd])
+    of = f"On the {choice.board.target} part, which chose nothing, with 95 % intervals."
+    several = f"mean of {len(line.rows)} such models (95 % interval)"
+    header = ["metric", "this model"] + ([] if one else [several, "sd between them"])
+    more = " Such models differ in the labelled images, or the seed: the mean is what to expect."
+    return [f"{of}{'' if one else more}", "", *grid([header, *body])]
 
 
 def _points(choice: ModelChoice, seen: Seen, making: Making) -> list[str]:
@@ -227,7 +251,7 @@ def _points(choice: ModelChoice, seen: Seen, making: Making) -> list[str]:
         return [
             "None: nothing was held out inside the labelled subset, so that no threshold can be chosen without the test part."
         ]
-    t = points["temperature"]
+    t, part = points["temperature"], choice.board.target
     body = []
     for name, point in points["points"].items():
         for label, threshold in point["thresholds"].items():
@@ -245,30 +269,25 @@ def _points(choice: ModelChoice, seen: Seen, making: Making) -> list[str]:
             )
     held = f"{points['held_out_images']} images of the labelled subset"
     told = (
-        f"Chosen on {held} that no weight was trained on, but which chose the rate and the step of training, so that they are a little too good"
+        f"Chosen on {held} that no weight was trained on, but which chose the rate and the step of training: expect a little less elsewhere"
         if making.tuned or making.own_head
-        else f"Chosen on {held} by models that did not see them"
+        else f"Chosen on {held}, by models that had not seen them"
     )
-    told = f"{told}; each class against the rest, on probabilities as given, not on calibrated ones. Exact numbers: `operating_points.json`."
+    told = f"{told}. Each threshold is for one class against the rest, on probabilities without `--calibrated`. Exact numbers: `operating_points.json`."
     heat = (
-        f"Temperature {t:.3g}: `--calibrated` applies it."
+        f"`--calibrated` uses the temperature {t:.3g}."
         if t is not None
-        else "No temperature: too few images were held out."
+        else "No temperature, so no `--calibrated`: too few images were held out."
     )
-    header = ["point", "class", "score", "sensitivity there", "specificity there"]
+    header = ["point", "class", "score", f"sensitivity on {part}", f"specificity on {part}"]
     promised = [name for name, quantile in points["sets"].items() if quantile is not None]
     sets = (
-        f"Conformal sets: `--coverage` {promised[0]} to {promised[-1]}."
+        f"`--coverage` takes {promised[0]} to {promised[-1]}."
         if promised
-        else "No conformal sets."
+        else "No `--coverage`: too few images were held out, or an image has several labels."
     )
-    heat = f"{heat} {sets}"
-    return [
-        told,
-        f"`there`: on the {choice.board.target} part, with 95 % interval. {heat}",
-        "",
-        *grid([header, *body]),
-    ]
+    kinds = "A `sensitivity-` point has at least that sensitivity on them, and the best specificity of such thresholds; a `specificity-` point the reverse."
+    return [told, f"{kinds} {heat} {sets}", "", *grid([header, *body])]
 
 
 def _numbers(three: Sequence[float | None] | None, form: str = ".3f") -> str:
@@ -278,8 +297,8 @@ def _numbers(three: Sequence[float | None] | None, form: str = ".3f") -> str:
 
 
 def _known(choice: ModelChoice, making: Making) -> list[str]:
-    """Write the marks of data and encoder (leaks, copies, shortcuts), and how it was chosen."""
-    board = replace(choice.board, lines=[choice.line])
+    """Write what limits the model: marks of data and encoder (leaks, copies, shortcuts), classes."""
+    board = replace(choice.board, lines=[choice.line], selection=None)
     kept = {
         "knn": "features of every labelled image",
         "svm": "components of its support vectors, which are labelled images",
@@ -293,16 +312,14 @@ def _known(choice: ModelChoice, making: Making) -> list[str]:
         else []
     )
     noticed = (
-        "`seen.safetensors` lets `medbench validate` notice images of the run (all parts), which prove nothing: a bit for each, at a salted hash of "
-        "its pixels, among four times as many. Of other images more than a fifth match, too, so that a match proves nothing of one image, and no "
-        "picture can be made from it"
+        "`seen.safetensors` lets `medbench validate` notice images that the run used, on which a test proves nothing. It holds one bit for each image, at a "
+        "salted hash of its pixels; more than a fifth of others match by chance. So a match proves nothing of one image, and no picture can be made from it"
     )
     texts = [
         *told,
         *([noticed] if making.noticed else []),
-        *map(str, notes(board)),
+        *(str(note) for note in notes(board) if note.kind not in _OF_A_STUDY),
         *(str(mark) for mark in choice.board.about.get("audit", ())),
-        *choice.said,
     ]
     return [f"- {in_markdown(text)}" for text in dict.fromkeys(texts)] or [
         "Nothing was found that is marked."
@@ -318,12 +335,13 @@ def _made(choice: ModelChoice, making: Making) -> list[str]:
     how = "the network was trained again" if making.tuned else "the fit was made again"
     if making.kept:
         how = "the network has the weights that the run kept"
-    said = {
+    said: dict[str, object] = {f"choice {n}": text for n, text in enumerate(choice.said, 1)}
+    said |= {
         "row": choice.row.fingerprint,
         "versions of the run": versions,
         "device of the run": origin.get("device", "not saved"),
-        how: f"a probability of the {choice.board.target} part differs by {making.difference:.2g} at most from the saved one",
-        "this folder": f"on the pixels of {making.tried} images of it, by {making.written:.2g} at most",
+        how: f"its probabilities of the {choice.board.target} part differ from the run's by at most {making.difference:.2g}",
+        "this folder, read again": f"its probabilities of {making.tried} of these images differ by at most {making.written:.2g}",
     }
     said |= {"model.onnx": making.by_onnx} if making.by_onnx else {}
     return ["```", *making.of_run, making.command, "```", "", *_bullets(said)]

@@ -61,9 +61,10 @@ def fill(
     *,
     left_out: int = 0,
     about: dict[str, object] = ABOUT,
+    target: str = "target",
 ) -> None:
     planned = [
-        PlannedCell(row.cell, row.fingerprint, row.n_requested, "setting", "target")
+        PlannedCell(row.cell, row.fingerprint, row.n_requested, "setting", target)
         for row, _ in rows
     ]
     store.add_plan(

@@ -233,7 +233,10 @@ class Judge:
         self.tried: dict[tuple[int, int], _Tried] = {}
 
     def random(self, groups: np.ndarray, n: int) -> _Pairs:
-        """Lay n random pairs of different groups at most over each other."""
+        """Lay n random pairs of different groups at most over each other.
+
+        groups: (N,) int64.
+        """
         index = np.random.default_rng(0).integers(0, len(groups), (4 * n, 2))
         index = index[groups[index[:, 0]] != groups[index[:, 1]]][:n]
         _, _, maps = align(self.pack, index, all_the_way=True, stage="aligning random pairs")

@@ -198,7 +198,7 @@ def _images(board: Leaderboard, data: str | None) -> tuple[Split, str]:
     )
     notes: list[Note] = []
     found = open_task(task, grid, images.cache_folder(), notes)
-    if found.data != board.data:
+    if found.data != board.lines[0].cell.data:
         raise UserError(
             f"--images needs the images of {board.task} ({board.data}), which were not found.",
             then="medbench report ... --images --data FOLDER",

@@ -31,6 +31,7 @@ class Selection:
 class Leaderboard:
     """Hold all lines that were scored on one target set, so that any two are paired.
 
+    data: its name, with the results folder where two data sets of these results have one name.
     about: the plan's notes on the task. selection: None, or these are not all lines of the results
     (`table.only`). judged: how many lines were ever scored on it (`run.ledger`).
     """
@@ -48,8 +49,9 @@ class Leaderboard:
 
     @property
     def title(self) -> str:
-        if self.task == f"folder:{self.data}":  # whose task is called like its data
-            return f"{self.task}, {self.target}"
+        own = self.data.removeprefix(self.task.removeprefix("folder:"))
+        if self.task.startswith("folder:") and own[:2] in ("", " ["):  # is called like its data
+            return f"{self.task}{own}, {self.target}"
         where = "PHANTOM: drawn images" if self.data == "phantom" else self.data
         return f"{self.task} ({where}), {self.target}"
 

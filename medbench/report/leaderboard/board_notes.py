@@ -112,7 +112,8 @@ def encoder_marks(board: Leaderboard) -> list[Note]:
 
 def have_seen(board: Leaderboard) -> list[Note]:
     """Return a note for each method whose weights were trained on the data that is scored."""
-    scored = board.shift.get("data", board.data)
+    home = next((line.cell.data for line in board.lines), board.data)
+    scored = board.shift.get("data", home)
     methods = {
         row.cell.method
         for line in board.lines

@@ -58,6 +58,7 @@ def leaderboards(*stores: Store, beside: Sequence[Store] = ()) -> list[Leaderboa
     rows: dict[str, tuple[Row, Store]] = {}
     failures: dict[str, str] = {}
     about: dict[tuple[Any, ...], Mapping[str, Any]] = {}
+    folders: dict[tuple[Any, ...], dict[str, None]] = {}
     settings: dict[tuple[Any, ...], str] = {}
     for store in (*stores, *beside):
         plan = store.plan()
@@ -69,6 +70,7 @@ def leaderboards(*stores: Store, beside: Sequence[Store] = ()) -> list[Leaderboa
             board = (c.task, c.data, c.target, planned.target)
             settings.setdefault((*board, *_axes(c), c.labels), planned.setting)
             about.setdefault(board, plan.tasks["|".join(board[:3])])
+            folders.setdefault(board, {})[store.folder.resolve().name] = None
             grouped.setdefault((*board, planned.setting, c.labels, *_axes(c)), {}).setdefault(
                 planned.fingerprint, planned
             )
@@ -107,10 +109,32 @@ def leaderboards(*stores: Store, beside: Sequence[Store] = ()) -> list[Leaderboa
     counts = lines_judged(
         {key: one for store in (*stores, *beside) for key, one in store.judged().items()}.values()
     )
+    data = _apart(folders)
     return [
-        Leaderboard(key[0], key[1], key[2], told[key], lines, judged=counts.get(key[3], 0))
+        Leaderboard(key[0], data[key], key[2], told[key], lines, judged=counts.get(key[3], 0))
         for key, lines in ordered.items()
     ]
+
+
+def _apart(
+    folders: Mapping[tuple[Any, ...], Mapping[str, None]],
+) -> dict[tuple[Any, ...], str]:
+    """Name the data of each board: `images.csv [hospital-a]` where others are called like them.
+
+    folders: (task, data, target, hash of the scored set) -> the results folders that have it. Two
+    data sets of one name would look alike in tables, and one's robustness be that of the other.
+    """
+    places = [key[:3] for key in folders]
+    twins = {key[:2] for key in folders if places.count(key[:3]) > 1 and key[1] != "phantom"}
+    of_twins: dict[tuple[Any, ...], list[tuple[Any, ...]]] = {}
+    for key, names in folders.items():
+        if key[:2] in twins:
+            of_twins.setdefault((*key[:3], ", ".join(names)), []).append(key)
+    found = {key: str(key[1]) for key in folders}
+    for (_, data, _, names), keys in of_twins.items():
+        for number, key in enumerate(keys, 1):
+            found[key] = f"{data} [{names}{f' {number}' if len(keys) > 1 else ''}]"
+    return found
 
 
 def _fitting(
@@ -153,7 +177,7 @@ def records(found: Sequence[Leaderboard]) -> list[dict[str, Any]]:
             common = {
                 name: getattr(line.cell, name)
                 for name in ("task", "data", *AXES, "labels", "target")
-            }
+            } | {"data": board.data}
             n_labels = line.n_labels if line.rows else np.nan
             for metric in line.plain or [board.about["metric"]]:
                 s = line.summary(metric)

@@ -165,7 +165,9 @@ def _found_text(board: Leaderboard, line: LeaderboardEntry, scores: ClassScores)
     images, groups = board.about["parts"][board.target]
     counted = ", counted in images" if images != groups else ""  # classes are rare by their groups
     draws = f", on average over {len(line.rows)} draws" if len(line.rows) > 1 else ""
-    return f"{line.cell.method} {line.cell.protocol} at {line.cell.labels}, the best, finds {said}{counted}{draws}."
+    several = sum(other.cell.labels == line.cell.labels for other in board.lines) > 1
+    best = ", the best," if several else ""
+    return f"{line.cell.method} {line.cell.protocol} at {line.cell.labels}{best} finds {said}{counted}{draws}."
 
 
 def _enough_text(board: Leaderboard, scores: ClassScores) -> str:
