@@ -1,6 +1,6 @@
 """medbench: which pretrained encoder should a medical image classifier start from?
 
-It also tells how few labels will do, and whether the difference be trusted? What the command line
+It also tells how few labels will do, and whether a difference can be trusted. What the command line
 does, as functions:
 
     from pathlib import Path

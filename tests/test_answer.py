@@ -61,11 +61,11 @@ def test_it_says_how_many_labels_the_best_saves(tmp_path: Path) -> None:
     many = [line("supervised", "100%", 0.8, seeds=1), line("simclr", "100%", 0.9, seeds=1)]
     said = told(tmp_path / "a", *few, *many)
     assert re.search(
-        r" simclr reaches supervised at 100% with 5\.\d % of the labels \(95 %: [\d.]+ % to [\d.]+ %\)\.",
+        r" simclr needs 5\.\d % of the labels to equal supervised at 100% \(95 % interval: [\d.]+ % to [\d.]+ %\)\.",
         said,
     )
     worse = [line("supervised", "100%", 0.8, seeds=1), line("simclr", "100%", 0.7, seeds=1)]
-    assert " reaches " not in told(tmp_path / "b", *few, *worse)
+    assert " to equal " not in told(tmp_path / "b", *few, *worse)
 
 
 def test_a_budget_with_another_best_ends_what_holds(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_what_cannot_be_told_from_the_best_is_named_and_what_keeps_it(tmp_path: 
     )
     assert (
         "with 10% of the labels a has the best AUC" in said
-        and ". b is not significantly worse. To separate b from it, more test " in said
+        and ". b is not significantly worse. To tell b from a, more test " in said
     )
     assert "s help most (100% of the interval's variance): about " in said
 
@@ -90,7 +90,7 @@ def test_unsteady_draws_are_named_as_the_bottleneck(tmp_path: Path) -> None:
         tmp_path, line("a", "10%", 0.90), line("b", "10%", 0.87, spread=0.03), line("c", "10%", 0.6)
     )
     assert (
-        "To separate b from it, more draws of the labels help most" in said
+        "To tell b from a, more draws of the labels help most" in said
         and "would be enough, instead of 3." in said
     )
 
@@ -134,7 +134,7 @@ def test_compare_begins_with_the_answer_and_says_these_weights(tmp_path: Path) -
     )
     first, *rest = compare.sentences([store], None, 0.01)
     assert first.endswith(
-        " random was drawn once, so this holds for its weights only; --pretrain-seeds 3 tests the method."
+        " random was drawn once, so its result holds for these weights only; --pretrain-seeds 3 tests the method."
     )
     assert "supervised is better than random (these weights): +0.300" in "\n".join(rest)
     assert any(one.strip().startswith("(these weights): pretrained or drawn once") for one in rest)

@@ -178,7 +178,12 @@ def test_of_more_than_four_lines_the_best_and_the_baseline_have_colour(tmp_path:
         if (look.colour, look.marker) in drawn
     }
     assert {name.split()[0] for name in bright} == {"supervised", best}
-    names = [text for text in ax.texts if text.get_text() and "all labels" not in text.get_text()]
+    said = [text for text in ax.texts if text.get_text() and "labels" in text.get_text()]
+    names = [text for text in ax.texts if text.get_text() and text not in said]
+    assert [text.get_text().partition(" (")[0] for text in said] == [
+        "supervised, all labels",
+        "10 % or less of the labels",
+    ]
     assert {text.get_text() for text in names} == {"supervised", *(f"m{i}" for i in range(7))}
     figure = drawing.figure
     figure.draw_without_rendering()

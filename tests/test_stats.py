@@ -518,7 +518,9 @@ def test_label_efficiency_on_a_straight_line() -> None:
     assert found.low == pytest.approx(10**2.5, rel=0.03) and found.high == pytest.approx(
         10**2.5, rel=0.03
     )
-    assert found.share(1000, "B").startswith("reaches B with 32 % of the labels (95 %: 32 %")
+    assert found.share(1000, "B").startswith(
+        "needs 32 % of the labels to equal B (95 % interval: 32 %"
+    )
 
 
 def test_label_efficiency_with_noise_is_where_the_paired_difference_holds_zero() -> None:
@@ -543,10 +545,10 @@ def test_a_score_out_of_reach_is_never_reached() -> None:
     curve = [(10.0, sample([0.6])), (1000.0, sample([0.7]))]
     found = stats.label_efficiency(curve, sample([0.9]))
     assert math.isinf(found.value) and math.isinf(found.low)
-    assert found.share(1000, "B") == "does not reach B with all of the labels"
+    assert found.share(1000, "B") == "does not equal B even with all of the labels"
     assert (
         stats.label_efficiency(curve, sample([0.5])).share(1000, "B")
-        == "reaches B with 1 % or less of the labels (95 %: 1 % or less)"
+        == "needs 1 % or less of the labels to equal B (95 % interval: 1 % or less)"
     )
     wide = [
         (n, sample([y], 0.1 * standard(np.random.default_rng(0), 400), groups=10**6))
@@ -556,17 +558,17 @@ def test_a_score_out_of_reach_is_never_reached() -> None:
     assert not untold.told and found.told
     assert (
         untold.share(1000, "B")
-        == "may reach B with 1 % or less of the labels, or not even with all: more test images would decide"
+        == "may equal B with 1 % or less of the labels, or not even with all: more test images would decide"
     )
     assert (
         stats.LabelEfficiency(120, 50, 310, 10, 1000).share(1000, "B")
-        == "reaches B with 12 % of the labels (95 %: 5 % to 31 %)"
+        == "needs 12 % of the labels to equal B (95 % interval: 5 % to 31 %)"
     )
     assert stats.LabelEfficiency(120, 50, math.inf, 10, 500).share(1000, "B") == (
-        "reaches B with 12 % of the labels (95 %: 5 % to more than 50 %)"
+        "needs 12 % of the labels to equal B (95 % interval: 5 % to more than 50 %)"
     )
     assert stats.LabelEfficiency(math.inf, 50, math.inf, 10, 1000).share(1000, "B") == (
-        "did not reach B with all of the labels, which may be chance (95 %: 5 % to more than all)"
+        "did not equal B with all of the labels, which may be chance (95 % interval: 5 % to more than all)"
     )
     assert stats.label_efficiency(
         [(n, sample([-s.mean])) for n, s in curve], sample([-0.65]), higher_is_better=False

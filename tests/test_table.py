@@ -444,14 +444,14 @@ def test_labels_saved_against_the_best_stand_first_and_each_pair_only_where_aske
         ],
     )
 
-    every = [line for line in sentences([store], None, 0.01, every_pair=True) if "reach" in line]
-    said = [line for line in sentences([store], None, 0.01)[1:] if "reach" in line]
+    every = [line for line in sentences([store], None, 0.01, every_pair=True) if " equal " in line]
+    said = [line for line in sentences([store], None, 0.01)[1:] if " equal " in line]
     assert [line for line in every if line not in said][1:] == [
-        "  good reaches fair at 100% with 56 % of the labels (95 %: 55 % to 57 %).",
-        "  supervised does not reach fair at 100% with all of the labels.",
+        "  good needs 56 % of the labels to equal fair at 100% (95 % interval: 55 % to 57 %).",
+        "  supervised does not equal fair at 100% even with all of the labels.",
     ]
     fair = [line for line in said if line.startswith("  fair")]
-    assert "reach good" in fair[0] and "reaches supervised" in fair[1]
+    assert "equal good" in fair[0] and "equal supervised" in fair[1]
 
 
 def test_one_line_has_nothing_to_be_compared_with(store: Store) -> None:

@@ -21,7 +21,7 @@ from medbench.report.leaderboard.families import (
 )
 from medbench.stats.bottleneck import Bottleneck, Source, bottleneck
 from medbench.stats.hypothesis_tests import OUT_OF_REACH, Verdict
-from medbench.stats.label_curves import label_efficiency
+from medbench.stats.label_curves import LabelEfficiency, label_efficiency
 from medbench.stats.metrics import METRICS
 from medbench.stats.number_format import estimate_text, number_text
 from medbench.stats.paired_lines import PairedLines, paired_lines
@@ -89,7 +89,7 @@ class Answer:
         # too few groups to say how lucky a winner is, or luck that rounding hides
         if self.lines == 1 or math.isnan(self.corrected) or corrected == number_text(self.score):
             return said
-        return f"{said}, or {corrected} corrected for the choice among {self.lines}"
+        return f"{said}, or {corrected} corrected for choosing the best of {self.lines}"
 
     def _others(self) -> str:
         """Write which lines are significantly worse than the best, and which are not."""
@@ -103,7 +103,7 @@ class Answer:
         if len(ties) == self.lines - 1 > 1:
             return f"None of the {len(ties)} others is significantly worse"
         named = (
-            " and ".join(filter(None, (", ".join(ties[:-1]), ties[-1])))
+            _listed(ties, "and")
             if len(ties) <= NAMED
             else f"{len(ties)} of the {self.lines - 1} others"
         )
@@ -112,8 +112,12 @@ class Answer:
     def _since(self) -> list[str]:
         if self._alone or self.since == self._last or len(self.best) == self.lines:
             return []
+        names = [self.board.called(line) for line in self.best]
+        led = (
+            f"one of these {len(names)} is" if len(names) > NAMED else f"{_listed(names, 'or')} is"
+        )
         return [
-            f"From {_budget(self.since)} on, the best is always one of these {len(self.best)}, and all others are significantly worse"
+            f"From {_budget(self.since)} on, {led} the best, and all others are significantly worse"
         ]
 
     def _more(self) -> list[str]:
@@ -126,16 +130,18 @@ class Answer:
 
     def _once(self) -> str:
         """Name the methods whose weights were made once, so that nothing follows for the method."""
-        *rest, last = self.weights
+        many = len(self.weights) > 1
         those = (
-            " and ".join(filter(None, (", ".join(rest), last)))
+            _listed(self.weights, "and")
             if len(self.weights) <= NAMED
             else f"{len(self.weights)} methods"
         )
         drawn = [name == "random" for name in self.weights]
         how = "drawn" if all(drawn) else "pretrained or drawn" if any(drawn) else "pretrained"
-        were, their, many = ("were", "their", "s") if rest else ("was", "its", "")
-        return f"{those} {were} {how} once, so this holds for {their} weights only; --pretrain-seeds 3 tests the method{many}"
+        were, holds, s = (
+            ("were", "their results hold", "s") if many else ("was", "its result holds", "")
+        )
+        return f"{those} {were} {how} once, so {holds} for these weights only; --pretrain-seeds 3 tests the method{s}"
 
     def _bottleneck(self) -> str:
         group = f"test {self.board.about['groups'] or 'image'}s"
@@ -149,9 +155,10 @@ class Answer:
             ],
             f"{keeps.source.n:,}",
         )
-        said = f"To separate {self.board.called(line)} from it, more {of} help most ({keeps.share:.0%} of the interval's variance)"
+        said = f"To tell {self.board.called(line)} from {self.board.called(self.best[0])}, more {of} help most ({keeps.share:.0%} of the interval's variance)"
         if math.isinf(keeps.needed):
-            return f"{said}, but even {OUT_OF_REACH} times the present {now} would not be enough"
+            even = f"{OUT_OF_REACH * keeps.source.n:,}"
+            return f"{said}, but even {even} instead of {now} would not be enough"
         return (
             f"{said}: about {float(f'{keeps.needed:.2g}'):,.0f} would be enough, instead of {now}"
         )
@@ -232,7 +239,23 @@ def answer(board: Leaderboard, metric: str) -> Answer | None:
 
 
 def _saved(board: Leaderboard, metric: str, best: LeaderboardEntry) -> str:
-    """Say with which share of the labels a line reaches its own supervised weights with all."""
+    """Say with which share of the labels a line equals its own supervised weights with all."""
+    found = labels_saved(board, metric, best)
+    if found is None or not found[0].told:
+        return ""
+    reached, base = found
+    reference = f"{board.called(base)} at {base.cell.labels}"
+    return f"{board.called(best)} {reached.share(base.n_labels, reference)}"
+
+
+def labels_saved(
+    board: Leaderboard, metric: str, best: LeaderboardEntry
+) -> tuple[LabelEfficiency, LeaderboardEntry] | None:
+    """Return how many labels a line needs to equal its own supervised weights with all.
+
+    The second value is the line of these weights. None where they were not run, are the line
+    itself, or where the curve of the line has a gap or one budget alone.
+    """
     bases = [
         line
         for line in board.at(board.budgets()[-1])
@@ -240,18 +263,16 @@ def _saved(board: Leaderboard, metric: str, best: LeaderboardEntry) -> str:
     ]
     curve = [line for line in board.lines if line.name == best.name and metric in line.plain]
     if best in bases or len(bases) != 1 or len(curve) != len(board.budgets()) or len(curve) < 2:
-        return ""
+        return None
     (base,) = bases
     if any(np.isnan(line.plain.get(metric, np.nan)).any() for line in (*curve, base)):
-        return ""
+        return None
     reached = label_efficiency(
         [(line.n_labels, line.sample(metric)) for line in curve],
         base.sample(metric),
         higher_is_better=METRICS[metric].higher_is_better,
     )
-    reference = f"{board.called(base)} at {base.cell.labels}"
-    said = f"{board.called(best)} {reached.share(base.n_labels, reference)}"
-    return said if reached.told else ""
+    return reached, base
 
 
 def _nearest(
@@ -289,6 +310,11 @@ def sources(found: PairedLines, lines: Sequence[LeaderboardEntry], a: int, b: in
             pretrained,
         ),
     ]
+
+
+def _listed(names: Sequence[str], word: str) -> str:
+    """Write `a`, `a and b` or `a, b and c`, with this word."""
+    return f" {word} ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def _budget(labels: str) -> str:

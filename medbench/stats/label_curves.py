@@ -40,32 +40,32 @@ class LabelEfficiency:
         """Whether the interval leaves out anything at all."""
         return not (self.low == self.first and np.isinf(self.high))
 
+    def shown(self, n: float, of: float) -> str:
+        """Write a number of labels in percent of `of`, as `12 %`, `5 % or less`, `more than all`."""
+        if np.isinf(n):
+            return f"more than {_all(self.last / of)}"
+        return f"{_percent(n / of)}{' or less' if n == self.first else ''}"
+
     def share(self, of: float, reference: str) -> str:
         """Write a sentence's end, in percent of `of` labels.
 
-        `reaches B with 12 % of the labels (95 %: 5 % to 31 %)`.
+        `needs 12 % of the labels to equal B (95 % interval: 5 % to 31 %)`.
         """
 
-        def shown(x: float) -> str:
-            if np.isinf(x):
-                return f"more than {_all(self.last / of)}"
-            return f"{_percent(x / of)}{' or less' if x == self.first else ''}"
-
+        low, high = self.shown(self.low, of), self.shown(self.high, of)
         if np.isnan(self.low):
             return f"against {reference}: no interval, too few groups"
         if not self.told:
             most = _all(self.last / of)
-            return f"may reach {reference} with {shown(self.low)} of the labels, or not even with {most}: more test images would decide"
+            return f"may equal {reference} with {low} of the labels, or not even with {most}: more test images would decide"
         if np.isinf(self.low):
-            return f"does not reach {reference} with {_all(self.last / of)} of the labels"
+            return f"does not equal {reference} even with {_all(self.last / of)} of the labels"
         ends = (
-            f"95 %: {shown(self.low)} to {shown(self.high)}"
-            if self.low != self.high
-            else f"95 %: {shown(self.low)}"
+            f"95 % interval: {low} to {high}" if self.low != self.high else f"95 % interval: {low}"
         )
         if np.isinf(self.value):
-            return f"did not reach {reference} with {_all(self.last / of)} of the labels, which may be chance ({ends})"
-        return f"reaches {reference} with {shown(self.value)} of the labels ({ends})"
+            return f"did not equal {reference} with {_all(self.last / of)} of the labels, which may be chance ({ends})"
+        return f"needs {self.shown(self.value, of)} of the labels to equal {reference} ({ends})"
 
 
 def label_efficiency(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from medbench.report.answer import labels_saved
 from medbench.report.figures.line_names import line_looks, short_names
 from medbench.report.figures.line_selection import (
     FEW,
@@ -18,6 +19,7 @@ from medbench.report.figures.line_selection import (
     readable,
 )
 from medbench.report.figures.style import (
+    DARK,
     Drawing,
     Look,
     name_at_end,
@@ -26,7 +28,7 @@ from medbench.report.figures.style import (
     title_panel,
     without_mathtext,
 )
-from medbench.report.leaderboard import Leaderboard, LeaderboardEntry, summarise
+from medbench.report.leaderboard import Leaderboard, LeaderboardEntry, marks, summarise
 from medbench.schema import UserError
 from medbench.stats.metrics import METRICS
 
@@ -39,9 +41,10 @@ def curves(boards: Sequence[Leaderboard], metric: str | None, width: str) -> lis
 
     Means with 95 % intervals, each line named at its end.
 
-    More than four lines: the best and the baseline in colour with bars, the others grey without; of
-    more than twelve the best (`readable`). The baseline is the best line of `supervised`, else the
-    first line; its score with all labels is a line across. Raises UserError where no board has two
+    More than four lines: the best and the baseline in colour with bars, the others grey without,
+    dark where they are not significantly worse than the best; of more than twelve the best
+    (`readable`). The baseline is the best line of `supervised`, else the first line; its score with
+    all labels is a line across, and a bar on it the labels that the best needs to equal it. Raises UserError where no board has two
     finished label budgets.
     """
     boards = [
@@ -58,10 +61,16 @@ def curves(boards: Sequence[Leaderboard], metric: str | None, width: str) -> lis
     names, look, title = short_names(boards), curve_looks(boards, metric), left_out(every, boards)
     bright = emphasised(boards, metric)
     figure, axes, _ = panels(len(boards), width)
-    for ax, board in zip(axes, boards, strict=True):
+    for ax, board, whole in zip(axes, boards, every, strict=True):
         shown = board.shown(metric)
         summarise(board.lines, [shown])
         ends: dict[str, float] = {}
+        signs = {
+            line: mark.sign
+            for line, mark in marks(whole, shown).items()
+            if line.cell.labels == board.budgets()[-1]
+        }
+        ties = {line.name for line, sign in signs.items() if sign == "="}
         # what is in colour lies above
         for place, name in enumerate(sorted(names, key=lambda name: name in bright)):
             points = [line for line in board.lines if line.name == name and shown in line.plain]
@@ -75,19 +84,25 @@ def curves(boards: Sequence[Leaderboard], metric: str | None, width: str) -> lis
                     x,
                     points,
                     shown,
-                    look[name] if name in bright else quiet(look[name]),
+                    look[name] if name in bright else quiet(look[name], dark=name in ties),
                     _INTERVALS[name in bright, len(names) > FEW],
                 )
                 ends[name] = points[-1].summary(shown).mean
         base = baseline(board, shown)
         if base is not None:
             _across(ax, base.summary(shown).mean, f"{names[base.name]}, all labels")
+            best = next((line for line, sign in signs.items() if sign == "*"), None)
+            if best is not None and best.name in bright:
+                _saved(ax, whole, shown, best, look[best.name].colour, words=len(boards) == 1)
         _label_axis(ax, board)
         title_panel(ax, board.title)
         ax.set_ylabel(METRICS[shown].title)
         ax.spines[["top", "right"]].set_visible(False)
         known = [name for name, value in ends.items() if not np.isnan(value)]
-        colours = [look[name].colour if name in bright else "0.4" for name in known]
+        colours = [
+            look[name].colour if name in bright else DARK if name in ties else "0.5"
+            for name in known
+        ]
         name_at_end(ax, [names[name] for name in known], [ends[name] for name in known], colours)
     if title:
         figure.suptitle(without_mathtext(title), x=0.01, ha="left", size=6.5)
@@ -199,6 +214,43 @@ def budget_ticks(board: Leaderboard) -> list[tuple[float, str]]:
         (n, "" if close else f"{budget}\n{n:,.0f}")
         for (budget, n), close in zip(where, near, strict=True)
     ]
+
+
+def _saved(
+    ax: Axes, board: Leaderboard, metric: str, best: LeaderboardEntry, colour: str, words: bool
+) -> None:
+    """Draw the interval of the labels that the best line needs to equal the baseline with all.
+
+    words: also write it.
+    """
+    found = labels_saved(board, metric, best)
+    if found is None or not found[0].told or not np.isfinite([found[0].value, found[0].low]).all():
+        return
+    reached, base = found
+    level, of = base.summary(metric).mean, base.n_labels
+    ax.plot(
+        [reached.low, min(reached.high, reached.last)],
+        [level, level],
+        color=colour,
+        linewidth=5,
+        alpha=0.25,
+        solid_capstyle="butt",
+        zorder=1.2,
+    )
+    if not words:
+        return
+    low, high = reached.shown(reached.low, of), reached.shown(reached.high, of)
+    text = ax.annotate(
+        f"{reached.shown(reached.value, of)} of the labels ({low} to {high})",
+        (reached.value, level),
+        (-2, 4),
+        textcoords="offset points",
+        color=colour,
+        size=6,
+        ha="right" if reached.value > np.sqrt(reached.first * reached.last) else "left",
+        va="bottom",
+    )
+    text.set_in_layout(False)
 
 
 def _label_axis(ax: Axes, board: Leaderboard) -> None:

@@ -34,7 +34,8 @@ COLOURS = ("#000000", "#E69F00", "#0072B2", "#56B4E9", "#D55E00", "#009E73", "#C
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 # none is dotted, as lines of reference are
 STROKES = ("-", "--", "-.", (0, (8, 2)), (0, (5, 1, 1, 1, 1, 1)))
-GREY = "0.6"  # of a line that is there for comparison
+GREY = "0.65"  # of a line that is there for comparison
+DARK = "0.3"  # of one that is not told from the best
 SHADES = "Blues"  # of a heat map: one hue, its lightness alone says it
 
 
@@ -126,9 +127,9 @@ def panels(
     return figure, axes[:count], inches
 
 
-def quiet(look: Look) -> Look:
+def quiet(look: Look, *, dark: bool = False) -> Look:
     """Return the style without a colour of its own, for a line that is there for comparison."""
-    return replace(look, colour=GREY, stroke="-")
+    return replace(look, colour=DARK if dark else GREY, stroke="-")
 
 
 def spread(places: Sequence[float], least: float, low: float = -np.inf) -> list[float]:
