@@ -70,7 +70,7 @@ def curves(boards: Sequence[Leaderboard], metric: str | None, width: str) -> lis
             for line, mark in marks(whole, shown).items()
             if line.cell.labels == board.budgets()[-1]
         }
-        ties = {line.name for line, sign in signs.items() if sign == "="}
+        ties = {line.name for line, sign in signs.items() if sign in ("*", "=")}
         # what is in colour lies above
         for place, name in enumerate(sorted(names, key=lambda name: name in bright)):
             points = [line for line in board.lines if line.name == name and shown in line.plain]
