@@ -173,7 +173,18 @@ def test_new_cells_pass_with_a_warning_and_an_edited_line_is_told_by_its_number(
     (tmp_path / "rows.jsonl").write_text(lines[0] + edited)
     with pytest.raises(UserError, match=r"line 2, was changed after medbench wrote it") as told:
         check.read_rows(tmp_path / "rows.jsonl")
-    assert "git restore" in str(told.value) and "--update" in str(told.value)
+    assert "git restore" in str(told.value) and "delete it and make it anew" in str(told.value)
+
+
+def test_cells_that_say_the_same_are_one_line_of_the_table() -> None:
+    comparison = check.compare_rows(
+        given(*map(row, range(30))), given(row(0), with_auc(row(1), 0.1)), check.Repeatability()
+    )
+    assert comparison.counts["missing"] == 28
+    table, *rest = check.check_terminal(comparison)
+    cells = list(table.columns[1].cells)  # type: ignore[union-attr]
+    assert len(cells) == 2 and str(cells[1]).endswith("seed 2 and 27 more")
+    assert len(rest) == 1, "nothing is left out"
 
 
 def test_the_tolerance_is_the_measured_spread_doubled_and_one_decision() -> None:

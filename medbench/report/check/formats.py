@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -43,21 +44,31 @@ def check_terminal(comparison: Comparison, *, explained: bool = False) -> list[R
         only = {finding.cell.encoder for finding in comparison.findings}
         for name in ("reference", "now", "change", "tolerance"):
             table.add_column(name, justify="right", no_wrap=True)
-        for finding in shown[:SHOWN]:
+        lines = _alike(shown)
+        for finding, *others in lines[:SHOWN]:
             numbers = _numbers(finding.changes[0]) if finding.changes else ("", "", "", "")
-            what = _what(finding)
+            more = f" and {len(others)} more" if others else ""
             table.add_row(
                 Text(finding.status, COLOURS[finding.status]),
-                Text(clean(_name(finding, brief=len(only) == 1))),
-                Text(clean(what)),
+                Text(clean(_name(finding, brief=len(only) == 1)) + more),
+                Text(clean(_what(finding))),
                 *map(Text, numbers),
             )
         parts.append(table)
-        if len(shown) > SHOWN:
-            parts.append(f"... and {len(shown) - SHOWN} more; --json FILE has them all")
+        if left := sum(map(len, lines[SHOWN:])):
+            parts.append(f"... and {left} more; --json FILE has them all")
     if explained:
         parts += [clean(line) for line in explanations(comparison)]
     return [*parts, *map(clean, _unguarded(comparison)), clean(summary(comparison))]
+
+
+def _alike(findings: Sequence[CellFinding]) -> list[list[CellFinding]]:
+    """Group the findings that would be the same line again and again, but for the cell."""
+    found: dict[object, list[CellFinding]] = {}
+    for finding in findings:
+        same = (finding.status, finding.reason) if not finding.changes else id(finding)
+        found.setdefault(same, []).append(finding)
+    return list(found.values())
 
 
 def _unguarded(comparison: Comparison) -> list[str]:

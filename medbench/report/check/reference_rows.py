@@ -69,8 +69,11 @@ def read_rows(
     )
 
 
-#: A line that is taken out would leave its cell without a reference.
-_AGAIN = "git restore {0}, or make it anew: medbench check STUDY.py --against {0} --update"
+#: A line that is taken out would leave its cell without a reference. What cannot be read is not
+#: compared, so that --update alone would end here again.
+_AGAIN = (
+    "git restore {0}; or delete it and make it anew: medbench check STUDY.py --against {0} --update"
+)
 
 
 def _row(file: Path, number: int, line: str) -> Row:
