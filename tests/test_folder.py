@@ -400,7 +400,7 @@ def test_csv_that_is_not_one(table):
     file.write_bytes(b"path,label\n\xff\xfe1.png,a\n")
     refused(file, "not UTF-8")
     file.write_text('path,label\n"1.png,a\n')
-    refused(file, "not a CSV file")
+    refused(file, "line 2 is not CSV: unexpected end of data. Next: look for a quotation mark")
     file.write_text("path,label\n1.png,a,b\n")
     refused(file, "line 2 has 3 fields, the header 2")
 
@@ -572,6 +572,10 @@ def test_label_columns_that_contradict(table):
         table("path label label:x label:y", ["1.png", "a", "1", "0"]), "Either one column label"
     )
     refused(table("path label:x", ["1.png", "1"]), "Either one column label")
+    refused(
+        table("path label: label:y", ["1.png", "1", "0"], ["2.png", "0", "1"]),
+        "has a column 'label:' that names no class. Next: call it label:NAME",
+    )
     refused(
         table("path label:x label:y", ["1.png", "1", "0"]),
         "ordinal task has one label column",

@@ -76,7 +76,8 @@ def _sites(task: Task, whole: Split, asked: str) -> list[tuple[Task, list[Mark]]
         about = {"by": name, "value": site, "of": task.name}
         found.append(
             _divided(
-                replace(task, name=f"{task.name}:{name}={site}"),
+                task,
+                f"{name}={site}",
                 whole,
                 values == site,
                 said,
@@ -107,9 +108,7 @@ def _from_day(task: Task, whole: Split, day: date) -> tuple[Task, list[Mark]]:
     later = np.array([taken >= day for taken in days])
     said = f"{name} from {day.isoformat()} on"
     settings = {"split_by_date": [name, day.isoformat()]}
-    return _divided(
-        replace(task, name=f"{task.name}:from={day.isoformat()}"), whole, later, said, settings
-    )
+    return _divided(task, f"from={day.isoformat()}", whole, later, said, settings)
 
 
 def _read(word: str, column: str, image: str) -> date:
@@ -139,11 +138,16 @@ def _check_filled(task: Task, name: str, missing: np.ndarray, whole: Split) -> N
 
 
 def _divided(
-    task: Task, whole: Split, there: np.ndarray, said: str, settings: Mapping[str, object]
+    task: Task,
+    name: str,
+    whole: Split,
+    there: np.ndarray,
+    said: str,
+    settings: Mapping[str, object],
 ) -> tuple[Task, list[Mark]]:
     """Return the task whose test part is the images `there` (N,) bool, and its marks.
 
-    Without those of groups that have others.
+    Without those of groups that have others. name: what its own name is followed by.
     """
     torn = np.intersect1d(whole.groups[there], whole.groups[~there])
     left_out = there & np.isin(whole.groups, torn)
@@ -152,14 +156,14 @@ def _divided(
         "test": whole.take(np.flatnonzero(there & ~left_out)),
     }
     word = task.groups or "image"
-    for name, split in parts.items():
+    for part, split in parts.items():
         if len(split) < MIN_HELD_OUT:
             why = (
                 f", {int(left_out.sum())} of {len(torn)} {word}s on both sides left out"
                 if len(torn)
                 else ""
             )
-            what = f"With {said} as the test part, '{task.name.partition(':')[0]}' has {len(split)} images to {name} on{why}: fewer than {MIN_HELD_OUT}."
+            what = f"With {said} as the test part, '{task.name}' has {len(split)} images to {part} on{why}: fewer than {MIN_HELD_OUT}."
             raise UserError(what, then="join what is small, or take another column or day")
     marks = [
         Mark(
@@ -172,6 +176,7 @@ def _divided(
         marks.append(Mark("remark", told))
     made = replace(
         task,
+        name=f"{task.name}:{name}",
         title=f"{task.title}; test: {said}",
         load=partial(_given, parts),
         phantom=partial(_drawn, parts) if task.phantom else None,

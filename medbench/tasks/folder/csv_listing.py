@@ -104,6 +104,7 @@ def _columns(file: Path) -> tuple[dict[str, list[str]], array[int]]:
     # of a million rows few have a word of their own: cell -> what it says
     said: dict[str, str] = {}
     lines = array("q")
+    table = None
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:
             table = csv_rows(stream, "path")
@@ -113,11 +114,16 @@ def _columns(file: Path) -> tuple[dict[str, list[str]], array[int]]:
             if twice is not None:
                 called = f"'{twice}'" if twice else "without a name"
                 raise UserError(f"{file.name} has two columns {called}.")
+            if MULTI in names:
+                raise UserError(
+                    f"{file.name} has a column '{MULTI}' that names no class.",
+                    then=f"call it {MULTI}NAME",
+                )
             columns: dict[str, list[str]] = {name: [] for name in names}
             for row in filter(None, table.reader):
                 if len(row) != len(names):
                     raise UserError(
-                        f"{file.name} line {table.line} has {len(row)} fields, the header {len(names)}."
+                        f"{file.name} line {table.line} has {len(row)} field{'s' * (len(row) != 1)}, the header {len(names)}."
                     )
                 lines.append(table.line)
                 for (name, column), cell in zip(columns.items(), row, strict=True):
@@ -132,7 +138,11 @@ def _columns(file: Path) -> tuple[dict[str, list[str]], array[int]]:
             f"{file.name} is not UTF-8 text (byte {error.start}).", then="save it as CSV UTF-8"
         ) from error
     except csv.Error as error:
-        raise UserError(f"{file.name} is not a CSV file: {error}.") from error
+        line = f" line {table.line}" if table and table.line else ""
+        raise UserError(
+            f"{file.name}{line} is not CSV: {error}.",
+            then="look for a quotation mark that is not closed" if line else "save it as CSV UTF-8",
+        ) from error
     named = [name for name in names if name in RESERVED or name.startswith(MULTI)]
     return {
         name: texts if name in named else with_points(texts, table.delimiter)
