@@ -209,6 +209,8 @@ def test_the_winner_is_named_by_held_out_scores_or_its_curve_is_lowered_by_its_l
         "of these a has the best, which medbench compare names: that one is for a report"
         in made.chosen
     )
+    made = advise("t", lines, notes=["the score with all labels is not on this curve"])
+    assert "of these a has the best: that one" in made.chosen, "compare may name another"
     made = advise("t", [curve("a", [0.70, 0.75, 0.79, 0.83]), lines[1]], luck=0.01)
     assert (
         made.first.curve.name == "a"
@@ -307,6 +309,19 @@ def test_budgets_that_are_counted_otherwise_are_said_to_be_left_out(
     assert said in advice.remarks
     (whole,) = from_results(store)
     assert whole.notes == ()
+    # two lines may count otherwise; one budget makes no curve, so that none is advised
+    mixed = Store(tmp_path / "mixed")
+    mixed.create()
+    fill(
+        mixed,
+        rows("a", {"1/class": 0.7, "5/class": 0.8, "10%": 0.8})
+        + rows("b", {"1%": 0.6, "10%": 0.7, "1/class": 0.5}),
+    )
+    (said,) = from_results(mixed)[0].notes
+    assert said == (
+        "the scores with 1/class and 10% are not on this curve, which counts percent of the images "
+        "or images of each class"
+    )
 
 
 def test_the_page_has_the_sentence_the_figure_and_the_table(store: Store) -> None:

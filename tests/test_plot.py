@@ -522,3 +522,9 @@ def test_figures_do_without_torch(without_torch: Callable[..., str], tmp_path: P
     folder = study(tmp_path / "out").folder
     without_torch("plot", str(folder), "--kind", "curves", "--format", "png")
     assert (folder / "figures" / "curves.png").exists()
+
+
+def test_rows_of_a_heat_map_share_a_place_where_they_are_equal() -> None:
+    """Equal rows stood in the order of the board, and so did what was no worse anywhere."""
+    gap = np.array([[0.0, 0.1], [0.0, 0.0], [np.nan, 0.2]])
+    assert task_heatmap.best_rows(gap) == [1, 0, 2]

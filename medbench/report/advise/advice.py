@@ -323,7 +323,9 @@ def advise(
         chosen = f"{first.name} was chosen among {len(able)} lines by scores held out inside the labelled images, not by the scores shown"
         best = max(able, key=lambda curve: curve.sign * curve.scores[-1])
         if best.scores[-1] != first.scores[-1]:
-            chosen += f"; of these {best.name} has the best, which medbench compare names: that one is for a report, to choose by it would be too optimistic"
+            # compare names the best at the largest budget, which may be on no curve
+            named = "" if notes else ", which medbench compare names"
+            chosen += f"; of these {best.name} has the best{named}: that one is for a report, to choose by it would be too optimistic"
     else:
         first = max(able, key=lambda curve: curve.sign * curve.scores[-1])
         shown = replace(first, luck=luck) if len(able) > 1 else first

@@ -15,6 +15,12 @@ from medbench.stats.extrapolation import ScoredCurve
 from medbench.stats.paired_lines import paired_lines
 from medbench.stats.winners_curse import optimism
 
+_COUNTED = {
+    "percent": "percent of the images",
+    "per_class": "images of each class",
+    "total": "images in all",
+}
+
 
 def curves_of(board: Leaderboard, metric: str) -> list[ScoredCurve]:
     """Return the curve of every line that has a finished score, in the order of the board.
@@ -47,23 +53,30 @@ def left_out(board: Leaderboard, metric: str) -> list[str]:
     for line in board.lines:
         if metric in line.plain and not np.isnan(line.plain[metric]).any():
             found.setdefault(line.name, []).append(line)
-    used = {parse_budget(_nested(lines)[-1].cell.labels).unit for lines in found.values()}
+    used = {name: _unit(_nested(lines)[-1]) for name, lines in found.items()}
     other = list(
         dict.fromkeys(
             line.cell.labels
-            for lines in found.values()
+            for name, lines in found.items()
             for line in lines
-            if parse_budget(line.cell.labels).unit not in used
+            if _unit(line) != used[name]
         )
     )
     if not other:
         return []
     names = ["all labels" if one == "100%" else one for one in other]
-    counted = "percent of the images" if used == {"percent"} else "numbers of images"
+    counted = " or ".join(_COUNTED[unit] for unit in dict.fromkeys(used.values()))
     one = len(names) == 1
     said = f"the {'score' if one else 'scores'} with {' and '.join(names)} {'is' if one else 'are'} not on this curve, which counts {counted}"
-    then = "12.5,25,50,100" if "100%" in other else ",".join(other)
-    return [f"{said}. For a curve with {'it' if one else 'them'}: medbench run --labels {then}"]
+    # a curve needs two budgets, counted alike
+    alike = len(other) > 1 and len({parse_budget(labels).unit for labels in other}) == 1
+    asked = "12.5,25,50,100" if "100%" in other else ",".join(other) if alike else ""
+    then = f". For a curve with {'it' if one else 'them'}: medbench run --labels {asked}"
+    return [said + (then if asked else "")]
+
+
+def _unit(line: LeaderboardEntry) -> str:
+    return parse_budget(line.cell.labels).unit
 
 
 def _nested(lines: Sequence[LeaderboardEntry]) -> list[LeaderboardEntry]:

@@ -11,6 +11,7 @@ from medbench.report.figures.line_selection import picked_of
 from medbench.report.figures.style import WIDTHS, Drawing, shaded, without_mathtext
 from medbench.report.leaderboard import Leaderboard, Places, marks, places
 from medbench.schema import UserError
+from medbench.stats.mean_ranks import mean_ranks
 from medbench.stats.metrics import METRICS
 
 _ROWS = 36  # of a heat map: as many as a page is high
@@ -41,12 +42,7 @@ def heatmap(boards: Sequence[Leaderboard], metric: str | None, width: str) -> li
             if lower
             else np.nanmax(scores, axis=0, initial=-np.inf) - scores
         )
-    ranked = np.where(
-        np.isnan(gap),
-        len(table.rows),
-        np.argsort(np.argsort(np.nan_to_num(gap, nan=np.inf), axis=0), axis=0),
-    )
-    rows = np.argsort(ranked.mean(1), kind="stable")[:_ROWS].tolist()
+    rows = best_rows(gap)[:_ROWS]
     said = (
         f"{_ROWS} of {len(table.rows)} rows: the best by their mean place"
         if len(table.rows) > _ROWS
@@ -88,6 +84,16 @@ def heatmap(boards: Sequence[Leaderboard], metric: str | None, width: str) -> li
         without_mathtext("\n".join(title)), x=0.01, ha="left", size=7.5
     )  # above the names too: over the cells alone it may be cut off
     return [Drawing("heatmap", figure, "; ".join(filter(None, [picked_of(boards), said])))]
+
+
+def best_rows(gap: np.ndarray) -> list[int]:
+    """Return the rows of (R, C) by their mean place in the columns; equal ones share a place.
+
+    gap: to the best of the column, NaN where there is no score: last.
+    """
+    places = np.where(np.isnan(gap), len(gap), mean_ranks(np.nan_to_num(gap, nan=np.inf)))
+    found: list[int] = np.argsort(places.mean(1), kind="stable").tolist()
+    return found
 
 
 def _legend(texts: Sequence[Sequence[str]]) -> list[str]:

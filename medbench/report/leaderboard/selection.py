@@ -32,7 +32,7 @@ def only(found: Sequence[Leaderboard], asked: Sequence[str]) -> list[Leaderboard
             raise UserError(
                 what,
                 allowed=PICKED_BY,
-                given=axis,
+                given=axis if equals else None,
                 then="--only method=simclr,dino --only labels=10%",
             )
         wanted.setdefault(axis, []).extend(
