@@ -210,13 +210,17 @@ def test_images_of_the_run_are_noticed_and_no_single_one_is_told() -> None:
     run, new = (list(rng.integers(0, 255, (n, 8, 8, 3)).astype(np.uint8)) for n in (700, 2000))
     found = seen_images(run, len(run))
     found = SeenImages.of(found.arrays())
-    assert all(map(found.match, run)) and 0.18 < found.share <= 0.25
-    others = sum(map(found.match, new))
-    assert 0.15 * len(new) < others < 0.3 * len(new) and known(others, len(new), found.share) == 0
+    assert all(found.bit(one)[1] for one in run) and 0.18 < found.share <= 0.25
+    asked = [found.bit(one) for one in new]
+    others = sum(is_set for _, is_set in asked)
+    assert 0.15 * len(new) < others < 0.3 * len(new) and known(asked, found.share) == 0
+    assert known(map(found.bit, run), found.share) == len(run), "some share a bit"
     for n in (100, 60):  # so many of a hundred
         given = [*run[:n], *new[: 100 - n]]
-        assert abs(known(sum(map(found.match, given)), 100, found.share) - n) < 20
-    assert known(0, 0, 0.25) == known(9, 30, 0.25) == 0
+        assert abs(known(map(found.bit, given), found.share) - n) < 20
+    assert known([], 0.25) == known([(i, i < 9) for i in range(30)], 0.25) == 0
+    by_chance = next(bit for bit in asked if bit[1])
+    assert known([*asked[:100], *[by_chance] * 60], found.share) == 0, "copies of one image"
     # another salt: two exports of one run cannot be compared
     assert (seen_images(run, len(run)).bits != found.bits).any()
     for name, value in (

@@ -159,6 +159,5 @@ def answered(model: ExportedModel, of: Labelled) -> Answered:
     )
     decisions = chosen.astype(np.int64) if model.kind == "multilabel" else chosen.argmax(1)
     seen = model.parts.seen_images
-    matches = sum(rows[i]["known"] for i in there)
-    in_the_run = 0 if seen is None else known(matches, len(there), seen.share)
+    in_the_run = 0 if seen is None else known((rows[i]["known"] for i in there), seen.share)
     return Answered(of.take(there), probabilities, decisions, unread, in_the_run)

@@ -109,13 +109,14 @@ class ExportedModel:
         pixels: Pixels = image
         return pixels
 
-    def knows(self, pixels: Pixels) -> bool:
-        """Return whether one image matches those of the run, as a fifth of others do.
+    def seen_bit(self, pixels: Pixels) -> tuple[int, bool] | None:
+        """Return the place of one image's bit among those of the run, and whether it is set.
 
-        pixels: what `decode` gives.
+        It is of a fifth of other images, too. None where the model has no such bits. pixels: what
+        `decode` gives.
         """
         seen = self.parts.seen_images
-        return seen is not None and seen.match(forms_of(pixels)[0])
+        return None if seen is None else seen.bit(forms_of(pixels)[0])
 
     def features(self, pixels: Pixels) -> np.ndarray:
         """Return (M, D) float32 of pixels (M, S, S, 3) uint8; of a fusion all members' features.

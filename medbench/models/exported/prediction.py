@@ -228,7 +228,7 @@ def _of_batch(model: ExportedModel, batch: Batch, asked: Asked) -> list[dict[str
             else model.sets(found.probabilities, asked.coverage)
         )
         shown = model.calibrate(found.probabilities) if asked.calibrated else found.probabilities
-        known = map(model.knows, pixels)
+        known = map(model.seen_bit, pixels)
         each = zip(shown, decisions, found.unlike, sets, known, strict=True)
         answers = iter(
             [

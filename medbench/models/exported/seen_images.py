@@ -29,9 +29,10 @@ class SeenImages:
     bits: np.ndarray
     salt: np.ndarray
 
-    def match(self, pixels: np.ndarray) -> bool:
-        """Return whether the bit of an image is set. pixels: (S, S, 3) uint8."""
-        return bool(self.bits[_place(pixels, self.salt, len(self.bits))])
+    def bit(self, pixels: np.ndarray) -> tuple[int, bool]:
+        """Return the place of an image's bit, and whether it is set. pixels: (S, S, 3) uint8."""
+        place = _place(pixels, self.salt, len(self.bits))
+        return place, bool(self.bits[place])
 
     @property
     def share(self) -> float:
@@ -65,16 +66,20 @@ def seen_images(images: Iterable[np.ndarray], n: int) -> SeenImages:
     return SeenImages(bits, salt)
 
 
-def known(matches: int, n: int, share: float) -> int:
-    """Return about how many of n images were in the run; 0 where the matches can be chance.
+def known(asked: Iterable[tuple[int, bool]], share: float) -> int:
+    """Return about how many of these images were in the run; 0 where the matches can be chance.
 
-    share: of other images that match.
+    asked: `SeenImages.bit` of each. A bit counts once: an image that stands there several times is
+    one match or none. share: of other images that match.
     """
     from scipy.stats import binom
 
+    images = list(asked)
+    bits = dict(images)
+    n, matches = len(bits), sum(bits.values())
     if not matches or binom.sf(matches - 1, n, share) > SURE:
         return 0
-    return round((matches - share * n) / (1 - share))
+    return round((matches - share * n) / (1 - share) / n * len(images))
 
 
 def _place(pixels: np.ndarray, salt: np.ndarray, n: int) -> int:
