@@ -16,7 +16,7 @@ import pytest
 from fakes.results import ABOUT, fill, make
 
 from medbench import Store
-from medbench.schema import DiskError, parsed
+from medbench.schema import DiskError, no_such_path, parsed
 from medbench.tasks.folder import csv_listing
 
 PROVENANCE = {"weights": "w", "trained_on": [], "precision": "fp32", "target": "t"}
@@ -833,3 +833,20 @@ def test_a_disk_that_fills_up_while_results_are_written(
         "medbench: rows.jsonl: No space left on device. Next: fix that, then run again"
         in capsys.readouterr().err
     )
+
+
+def test_what_is_not_there_is_said_beside_what_may_not_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("report", "secret"):
+        (tmp_path / name).mkdir()
+    is_dir = Path.is_dir
+
+    def asked(place: Path) -> bool:
+        if place.name == "secret":
+            raise PermissionError(13, "Permission denied", str(place))
+        return is_dir(place)
+
+    monkeypatch.setattr(Path, "is_dir", asked)
+    said = str(no_such_path("repor", tmp_path / "repor", asked))
+    assert said.endswith("Allowed: report. Did you mean 'report'?")

@@ -9,7 +9,7 @@ import os
 import re
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -162,9 +162,11 @@ def no_such_path(
     """
     while not place.parent.is_dir():
         place = place.parent
-    beside = [
-        one.name for one in sorted(place.parent.iterdir()) if one.name[0] != "." and kept(one)
-    ]
+    beside = []
+    with suppress(PermissionError):  # nothing of a folder that may not be listed
+        for one in sorted(place.parent.iterdir()):
+            with suppress(PermissionError):  # it leads to where this user may not look
+                beside += [one.name] if one.name[0] != "." and kept(one) else []
     return UserError(
         f"{given} does not exist: no '{place.name}' in {place.parent}.",
         allowed=beside,
