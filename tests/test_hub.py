@@ -18,7 +18,7 @@ from trees.serving import Served, Server
 from medbench import Grid, UserError
 from medbench.models import encoders
 from medbench.models.hub import named, preprocessing, vision_tower
-from medbench.models.stated import stated
+from medbench.models.stated import beside, stated
 from medbench.run import planning
 from medbench.run.plans import Plan
 from medbench.run.study import load_study
@@ -627,3 +627,16 @@ def test_a_crop_that_no_image_has_is_refused(cache: Path) -> None:
     with pytest.raises(UserError, match=r"its fill_color .* is not 0 to 255") as caught:
         encoders.encoder("open_clip:lab/filled")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("factor", [0, 10**400])
+def test_a_config_of_impossible_numbers_is_one_line(tmp_path: Path, factor: int) -> None:
+    said = {**hub.processor(32, (0.5,) * 3, (0.5,) * 3), "rescale_factor": factor}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(said))
+    with pytest.raises(UserError, match="does not say how images enter") as caught:
+        beside(tmp_path / "weights.pth")
+    assert "\n" not in str(caught.value)
+    (tmp_path / "preprocessor_config.json").unlink()
+    timms = {"mean": [1e308] * 3, "std": [0.5] * 3, "input_size": [3, 32, 32]}
+    (tmp_path / "config.json").write_text(json.dumps(timms))
+    assert beside(tmp_path / "weights.pth") == (None, ""), "many programs' name for their own"

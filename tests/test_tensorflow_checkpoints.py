@@ -15,7 +15,7 @@ from timm.models.resnetv2 import ResNetV2
 
 from medbench import UserError
 from medbench.models import checkpoints
-from medbench.models.checkpoints import tensorflow
+from medbench.models.checkpoints import bit, tensorflow
 from medbench.models.weights import _check_width
 
 
@@ -221,3 +221,16 @@ def test_a_wider_resnet_is_told_by_its_width(tmp_path: Path) -> None:
             _check_width(
                 {"conv1.weight": torch.empty(64 * times, 3, 7, 7)}, shapes, tmp_path / "wide.pth"
             )
+
+
+def test_an_archive_that_is_damaged_at_any_byte_is_one_line(tmp_path: Path) -> None:
+    file, random = tmp_path / "a.npz", np.random.default_rng(0)
+    np.savez_compressed(file, kernel=np.arange(60.0).reshape(3, 20), bias=np.ones(4))
+    whole = file.read_bytes()
+    for i in range(600):
+        damaged = bytearray(whole)
+        damaged[random.integers(len(whole))] ^= int(random.integers(1, 256))
+        file.write_bytes(damaged[: -int(random.integers(len(whole)))] if i % 5 == 0 else damaged)
+        with pytest.raises(UserError) as told:
+            bit.read(file)
+        assert "\n" not in str(told.value)

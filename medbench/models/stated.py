@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medbench.images.cropping import SQUASH, CropRule, crop_of, refilled, rule_of
+from medbench.models.foreign_errors import NOT_ITS_OWN
 from medbench.models.hub import preprocessing
 from medbench.models.hub.preprocessing import OURS, Preprocessing, Three
 from medbench.schema import UserError, parsed
@@ -131,7 +132,7 @@ def beside(file: Path) -> tuple[Preprocessing | None, str]:
             if not isinstance(about, dict):
                 raise ValueError("it is not a table of names and values")
             return read(about), name
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except NOT_ITS_OWN as error:
             if name == "config.json":
                 continue
             what = f"{config} does not say how images enter as transformers writes it: {error}."

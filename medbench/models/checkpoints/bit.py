@@ -80,13 +80,13 @@ def read(file: Path) -> dict[str, Tensor]:
 
     Raises UserError for another network's.
     """
-    try:
+
+    def damaged(why: str) -> UserError:
+        what = f"{file.name} cannot be read as a checkpoint of TensorFlow or an archive of NumPy"
+        return UserError(f"{what}: {why}.", then="fetch it again")
+
+    with archive_errors.reading(damaged):
         values = tensorflow.variables(file) if tensorflow.is_index(file) else _numpy(file)
-    except (ValueError, KeyError, IndexError, TypeError, OSError, zipfile.BadZipFile) as error:
-        raise UserError(
-            f"{file.name} cannot be read as a checkpoint of TensorFlow or an archive of NumPy: {error}.",
-            then="fetch it again",
-        ) from error
     return renamed(values, file.name)
 
 

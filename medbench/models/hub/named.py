@@ -13,6 +13,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from medbench.models.foreign_errors import NOT_ITS_OWN
 from medbench.models.hub import known, preprocessing, repository, short_names
 from medbench.models.hub.preprocessing import Preprocessing, said_of
 from medbench.models.hub.references import DOORS, Reference, check_installed, check_readout, parse
@@ -130,7 +131,7 @@ def _preprocessing(reference: Reference, found: repository.Snapshot) -> Preproce
         return preprocessing.of_transformers(
             said["processor"], about.get("vision_config", about).get("image_size")
         )
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except NOT_ITS_OWN as error:
         what = f"{reference}: {config.name} does not say how images enter as {reference.door.package} writes it: {error}."
         raise UserError(what, then=f"see {reference.page}, and {SAY}") from error
 

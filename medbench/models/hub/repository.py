@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from medbench.models.foreign_errors import NOT_ITS_OWN
 from medbench.models.hub.references import INDEX, Reference
 from medbench.schema import UserError, parsed
 
@@ -60,7 +61,7 @@ def shards(reference: Reference, commit: str, file: Path) -> list[Path]:
         return [file]
     try:
         names = sorted(set(parsed(file.read_bytes())["weight_map"].values()))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except NOT_ITS_OWN as error:
         raise _odd(reference, file.name, error) from error
     inside = [
         name for name in names if isinstance(name, str) and "/" not in name and "\\" not in name
