@@ -126,13 +126,12 @@ def module_of(folder: str, name: str) -> ModuleType:
 @cache
 def _collect(folder: str, type_: type[Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
+    files: dict[str, str] = {}
     for module, value in _constants(folder):
         if isinstance(value, type_):
             if value.name in found:
-                raise UserError(
-                    f"{module.__file__} defines a second {type_.__name__.lower()} named '{value.name}'.",
-                    then="give it a name of its own in that file",
-                )
+                raise _twice(type_, value.name, files[value.name], str(module.__file__))
+            files[value.name] = str(module.__file__)
             found[value.name] = _by_code(value, _code(folder, module))
     return found
 
@@ -176,6 +175,16 @@ def _module(name: str, folder: str) -> ModuleType:
         raise UserError(
             f"{file}, line {line}: it cannot be imported: {told(error)}.", then="fix that file"
         ) from error
+
+
+def _twice(type_: type[Any], name: str, first: str, second: str) -> UserError:
+    """Say that two entries have one name."""
+    what = {"TaskFamily": "task family"}.get(type_.__name__, type_.__name__.lower())
+    where = f"{first} holds two" if first == second else f"{first} and {second} each hold a"
+    return UserError(
+        f"{where} {what}{'s' if first == second else ''} named '{name}'.",
+        then=f"give one of them another name: the first argument of {type_.__name__}(...)",
+    )
 
 
 def _imports(module: ModuleType) -> set[str]:
