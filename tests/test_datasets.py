@@ -447,7 +447,7 @@ def test_a_changed_layout_is_a_difference_with_the_nearest_name(
         and "lacks the column 'diagnosis' (the nearest is 'diagnoses'); it has: id_code, diagnoses"
         in out
     )
-    assert "1 differences" in out
+    assert "1 difference" in out
 
 
 def test_a_published_hash_is_compared(tmp_path: Path) -> None:
@@ -471,6 +471,18 @@ def test_copies_count_as_the_publisher_counts(tmp_path: Path) -> None:
         replace(registry.task("retina"), n_images=60), root, images.cache_folder()
     )
     assert not report.differences and len(report.remarks) == 2
+
+
+def test_what_a_run_would_refuse_of_copies_is_a_difference(
+    folder: Path, medbench: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, other = sorted((folder / "train").rglob("*.png"))[0], folder / "test"
+    label = one.parent.name
+    shutil.copy(one, other / label / "again.png")
+    assert medbench("data", "verify", f"folder:{folder}") == 1
+    said = capsys.readouterr().out
+    assert "COPIES: 1 images are in two parts, byte for byte: a run refuses that" in said
+    assert "1 difference" in said and "nothing differs" not in said
 
 
 def test_partial_downloads_are_named(

@@ -141,6 +141,7 @@ def test_the_author_of_a_task_is_told_what_load_gave(tmp_path: Path) -> None:
 WRITTEN = """
 import numpy as np
 from medbench import Split
+from medbench.tasks._reading import divide
 
 def load(root):
     ids = np.array(["x", "y"])
@@ -155,32 +156,44 @@ def load(root):
     [
         (
             "labels = {}['label']",
-            r"mine\.py, line 8: load of 't' failed: KeyError: 'label'.* Next: fix that file",
+            r"mine\.py, line 9: load of 't' failed: KeyError: 'label'.* Next: fix that file",
         ),
         (
             "import pandas; pandas.DataFrame({'a': [1]})['label']",
-            r"mine\.py, line 8: load of 't' failed: KeyError: 'label'",
+            r"mine\.py, line 9: load of 't' failed: KeyError: 'label'",
         ),
         (
             "open(root / 'gone.csv')",
-            r"mine\.py, line 8: load of 't' failed: FileNotFoundError: .*gone\.csv",
+            r"mine\.py, line 9: load of 't' failed: FileNotFoundError: .*gone\.csv",
         ),
-        ("return None", r"mine\.py, line 5: load gives NoneType\. Allowed: .*Split"),
-        ("return {'train': ids}", r"mine\.py, line 5: load gives a ndarray as a part"),
+        ("return None", r"mine\.py, line 6: load gives NoneType\. Allowed: .*Split"),
+        ("return {'train': ids}", r"mine\.py, line 6: load gives a ndarray as a part"),
         (
             "labels = np.array(['polyp', 'ulcer'])",
-            r"mine\.py, line 5: t: the train part has labels that are not numbers \(.*polyp.*0 to 2",
+            r"mine\.py, line 6: t: the train part has labels that are not numbers \(.*polyp.*0 to 2",
         ),
         (
             "labels = np.eye(2)",
-            r"mine\.py, line 5: t: the train part has labels of shape \(2, 2\)\. Allowed: \(N,\) whole numbers",
+            r"mine\.py, line 6: t: the train part has labels of shape \(2, 2\)\. Allowed: \(N,\) whole numbers",
         ),
         ("labels = np.array([0.5, 1])", r"labels that are not 0 to 2"),
         (
             "labels = np.array([0])",
-            r"mine\.py, line 5: t: the train part has 2 images, and 1 labels",
+            r"mine\.py, line 6: t: the train part has 2 images but 1 labels",
         ),
-        ("ids = np.array(['x', 'x'])", r"mine\.py, line 5: t: the train part has an id twice"),
+        (
+            "return divide(Split(list(ids), ids, labels[:1], ids, ids), 'key')",
+            r"mine\.py, line 9: load of 't' failed: 2 images but 1 labels\. Next: fix that file",
+        ),
+        (
+            "return divide(Split(list(ids), ids, labels, list('abc'), ids), 'key')",
+            r"mine\.py, line 9: load of 't' failed: 2 images but 3 groups\.",
+        ),
+        (
+            "return divide(Split(list(ids), ids, labels, ids, ids, {'age': [3]}), 'key')",
+            r"mine\.py, line 9: load of 't' failed: 2 images but 1 age\.",
+        ),
+        ("ids = np.array(['x', 'x'])", r"mine\.py, line 6: t: the train part has an id twice"),
     ],
 )
 def test_what_fails_in_a_tasks_own_file_is_told_with_its_line(
@@ -192,6 +205,26 @@ def test_what_fails_in_a_tasks_own_file_is_told_with_its_line(
     with pytest.raises(UserError, match=said) as caught:
         reader_answers.tidy(task, "train", reader_answers.loaded(task, tmp_path)["train"])
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("about", "said"),
+    [
+        ({"classes": ("a",)}, r"'t' is multiclass and has 1 class\. Allowed: 2 or more"),
+        ({"kind": "binary", "classes": ("a",)}, r"'t' is binary and has 1 class\."),
+        ({"kind": "binary"}, r"'t' is binary and has 3 classes\. Allowed: exactly 2 classes"),
+        ({"kind": "multilabel", "classes": ()}, r"is multilabel and has 0 classes"),
+        ({"classes": ("a", "b", "a")}, r"'t' names a class twice: a, b, a"),
+    ],
+)
+@pytest.mark.parametrize("data", ["phantom", "real"])
+def test_classes_that_cannot_be_told_apart_are_refused_before_any_image(
+    about: dict[str, Any], said: str, data: str, tmp_path: Path
+) -> None:
+    task = replace(BASE, **about, phantom=dict, find=lambda root: root)
+    where = data if data == "phantom" else str(tmp_path)
+    with pytest.raises(UserError, match=said):
+        task_data.open_task(task, Grid(data=where), tmp_path, [])
 
 
 def test_a_reader_with_other_arguments_is_told_so(tmp_path: Path) -> None:

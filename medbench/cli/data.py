@@ -166,7 +166,7 @@ def _print(report: VerificationReport) -> None:
     official = task.n_images is not None or task.official.images or task.official.classes
     stated = "counts as published" if official else "no counts are published"
     print(
-        f"{len(report.differences)} differences"
+        f"{len(report.differences)} {'difference' if len(report.differences) == 1 else 'differences'}"
         if report.differences
         else f"nothing differs: {stated}, every image can be decoded"
     )
@@ -186,7 +186,7 @@ def data_show(
     """Draw a sheet of images of each class, always the same ones, as one picture."""
     from medbench import images
     from medbench.cli import screen
-    from medbench.data import manage, task_data
+    from medbench.data import manage, reader_answers, task_data
     from medbench.schema import registry
 
     if not 1 <= n <= 50:
@@ -212,7 +212,7 @@ def data_show(
             then=f"medbench data get {task}",
         )
     with screen.Screen():
-        parts = entry.load(root) if root else entry.phantom()  # type: ignore[misc]  # one of the two is there
+        parts = reader_answers.loaded(entry, root)
         lacking = entry.partial(root) if root and entry.partial else ""
         name = f"{entry.data}{f', PARTIAL: {lacking}' if lacking else ''}" if root else "phantom"
         picture = manage.draw_contact_sheet(entry, parts, name, n, part)

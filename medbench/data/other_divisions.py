@@ -38,7 +38,7 @@ def divided(task: Task, grid: Grid, cache_dir: Path) -> list[tuple[Task, list[Ma
     if not grid.hold_out_by and not grid.split_by_date:
         return [(task, [])]
     root, _ = locate(task, grid.data, cache_dir)
-    parts = loaded(task, root) if root is not None else task.phantom() if task.phantom else {}
+    parts = loaded(task, root) if root is not None or task.phantom else {}
     whole = (
         join_parts(tidy(task, name, parts[name]) for name in PARTS if name in parts)
         if parts

@@ -8,13 +8,20 @@ from pathlib import Path
 import numpy as np
 
 from medbench.schema import Split, Task, UserError, place_of, written_by
+from medbench.schema.split import length_fault
 
 
-def loaded(task: Task, root: Path) -> dict[str, Split]:
-    """Return what a task's reader gives of the images in `root`.
+def loaded(task: Task, root: Path | None) -> dict[str, Split]:
+    """Return what a task's reader gives of the images in `root`; of None its phantom.
 
-    Raises UserError that names the line of its file where it fails.
+    Raises UserError that names the line of its file where it fails, and for classes that its kind
+    cannot have.
     """
+    _check_classes(task)
+    if root is None:
+        assert task.phantom is not None
+        with written_by(task.phantom, f"phantom of '{task.name}'"):
+            return task.phantom()
     with written_by(task.load, f"load of '{task.name}'"):
         parts = task.load(root)
     if not isinstance(parts, Mapping) or not all(
@@ -30,6 +37,21 @@ def loaded(task: Task, root: Path) -> dict[str, Split]:
             allowed=['{"train": Split(...), "test": Split(...)}'],
         )
     return dict(parts)
+
+
+def _check_classes(task: Task) -> None:
+    """Raise UserError for a task whose kind cannot have its classes."""
+    n, place = len(task.classes), place_of(task.load).rpartition(", line ")[0]
+    fewest = 1 if task.kind == "multilabel" else 2
+    if n < fewest or (task.kind == "binary" and n != 2):
+        labels = f"{n} class{'es' if n != 1 else ''}"
+        raise UserError(
+            f"{place}: '{task.name}' is {task.kind} and has {labels}.",
+            allowed=["exactly 2 classes" if task.kind == "binary" else f"{fewest} or more"],
+            then="give every class its name in `classes`, or change `kind`",
+        )
+    if len(set(task.classes)) < n:
+        raise UserError(f"{place}: '{task.name}' names a class twice: {', '.join(task.classes)}.")
 
 
 def tidy(task: Task, part: str, split: Split) -> Split:
@@ -65,9 +87,8 @@ def tidy(task: Task, part: str, split: Split) -> Split:
         "bags": bags,
         **{name: np.asarray(column) for name, column in split.meta.items()},
     }
-    for name, column in columns.items():
-        if column.ndim == 0 or len(column) != n:
-            raise wrong(f"{n} images, and {len(column) if column.ndim else 'no list of'} {name}")
+    if fault := length_fault(n, columns):
+        raise wrong(fault)
     if len(set(ids.tolist())) < n:
         raise wrong("an id twice")
     if not multilabel and not set(labels.tolist()) <= set(range(len(task.classes))):

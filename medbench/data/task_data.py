@@ -183,7 +183,7 @@ def open_task(
                 f"The data of '{task.name}' ({task.data}) {why_phantom}, and it has no phantom.",
                 then=f"medbench data list {task.name}",
             )
-        parts, data = task.phantom(), "phantom"
+        parts, data = loaded(task, None), "phantom"
         task = replace(task, groups=task.phantom_groups or task.groups)
         what = f"{task.name}: {task.data} {why_phantom}, so this run uses its PHANTOM (drawn images): medbench data list {task.name}"
         notes.append(Note("drawn", what))

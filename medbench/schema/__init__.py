@@ -8,6 +8,7 @@ folder and that stage alone.
 from medbench.schema.budgets import ALL, Budget, parse_budget
 from medbench.schema.errors import (
     DiskError,
+    EntryFault,
     UserError,
     check_writable,
     no_such_path,
@@ -82,6 +83,7 @@ __all__ = [
     "Download",
     "Drawn",
     "Encoder",
+    "EntryFault",
     "FilesBelow",
     "Fusion",
     "Grid",

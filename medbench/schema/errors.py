@@ -126,12 +126,19 @@ def written_by(function: Callable[..., Any], what: str) -> Iterator[None]:
         ]
         # its signature is another one
         called_wrongly = isinstance(error, TypeError) and len(steps) == 1
-        if known[-1].filename != own and not called_wrongly:
+        theirs = [step.lineno for step in known if step.filename == own]
+        given = isinstance(error, EntryFault)  # found by us in what that line gave
+        if known[-1].filename != own and not called_wrongly and not given:
             raise
-        line = known[-1].lineno if known[-1].filename == own else None
+        line = theirs[-1] if theirs and not called_wrongly else None
         raise UserError(
-            f"{place_of(function, line)}: {what} failed: {told(error)}", then="fix that file"
+            f"{place_of(function, line)}: {what} failed: {error if given else told(error)}",
+            then="fix that file",
         ) from error
+
+
+class EntryFault(ValueError):
+    """What an entry's file gave to medbench is wrong: `written_by` names the line that gave it."""
 
 
 class DiskError(UserError):

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medbench.schema.errors import EntryFault
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -68,6 +70,18 @@ def of_class(labels: np.ndarray, c: int) -> np.ndarray:
     return found
 
 
+def length_fault(n: int, columns: Mapping[str, np.ndarray]) -> str:
+    """Say which column has not one value for each of n images; "" where all have."""
+    return next(
+        (
+            f"{n} images but {len(column) if column.ndim else 'no list of'} {name}"
+            for name, column in columns.items()
+            if column.ndim == 0 or len(column) != n
+        ),
+        "",
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class Split:
     """Hold one part of a task: N images and what is known of each.
@@ -98,16 +112,33 @@ class Split:
         return len(self.images)
 
     def take(self, index: np.ndarray) -> Split:
-        """Return the images at `index` (n,) int, in that order."""
+        """Return the images at `index` (n,) int, in that order.
+
+        Raises EntryFault for a column that has not a value for each image.
+        """
+        import numpy as np
+
+        columns = {
+            name: np.asarray(column)
+            for name, column in {
+                "ids": self.ids,
+                "labels": self.labels,
+                "groups": self.groups,
+                "bags": self.bags,
+                **self.meta,
+            }.items()
+        }
+        if fault := length_fault(len(self), columns):
+            raise EntryFault(fault)
         return Split(
             self.images.take(index)
             if isinstance(self.images, FilesBelow)
             else [self.images[i] for i in index],
-            self.ids[index],
-            self.labels[index],
-            self.groups[index],
-            self.bags[index],
-            {name: column[index] for name, column in self.meta.items()},
+            columns["ids"][index],
+            columns["labels"][index],
+            columns["groups"][index],
+            columns["bags"][index],
+            {name: columns[name][index] for name in self.meta},
         )
 
 

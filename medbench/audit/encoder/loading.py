@@ -84,15 +84,12 @@ def subject(
 def _of_task(name: str, root: str | None) -> list[np.ndarray]:
     task = registry.task(name)
     found, why = task_data.locate(task, root, images.cache_folder())
-    parts = (
-        reader_answers.loaded(task, found) if found else task.phantom() if task.phantom else None
-    )
-    if parts is None:
+    if found is None and task.phantom is None:
         raise UserError(
             f"The data of '{task.name}' ({task.data}) {why}, and it has no phantom.",
             then=f"medbench data list {task.name}",
         )
-    split = parts["train"]
+    split = reader_answers.loaded(task, found)["train"]
     index = np.random.default_rng(0).permutation(len(split))[:IMAGES]
     if len(index) < 8:
         raise UserError(

@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
+from medbench.data.reader_answers import loaded
 from medbench.schema import Download, Task, UserError, fingerprint
 from medbench.system import download, locks
 from medbench.tasks import _reading as reading
@@ -81,7 +82,7 @@ def is_complete(task: Task, root: Path) -> bool:
         return True
     try:
         with reading.as_listed():
-            total = sum(map(len, task.load(found).values()))
+            total = sum(map(len, loaded(task, found).values()))
     except UserError:
         return False
     return task.n_images in (None, total)

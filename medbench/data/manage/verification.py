@@ -16,6 +16,8 @@ from typing import NamedTuple
 import numpy as np
 
 from medbench import images
+from medbench.data.content_checks import check_content
+from medbench.data.reader_answers import loaded
 from medbench.images import decoding, leftovers
 from medbench.schema import Image, Official, Split, Task, UserError, of_class
 from medbench.system import download, worker_pool
@@ -57,7 +59,7 @@ def verify(
     wrong += _hashes(task, root)
     try:
         with reading.as_listed():
-            parts = task.load(root)
+            parts = loaded(task, root)
     except UserError as error:
         return VerificationReport(task, root, {}, [*wrong, f"LAYOUT: {error}"])
     counts = _counts(task, parts)
@@ -65,7 +67,10 @@ def verify(
     flat = [image for split in parts.values() for image in split.images]
     wrong += _unreadable(flat, root, workers)
     content = images.content_hashes(flat, cache_dir, f"reading {task.name}")
-    remarks = [*_copies(parts, content), *_strays(flat, root)]
+    copies = _copies(parts, content)
+    if copies:
+        wrong += _refused(task, root, cache_dir)
+    remarks = [*copies, *_strays(flat, root)]
     return VerificationReport(task, root, counts, wrong, remarks)
 
 
@@ -183,6 +188,18 @@ def _copies(parts: Mapping[str, Split], content: Sequence[str]) -> list[str]:
             f"{len(torn)} of these copies have two labels: {_list([' = '.join(names[i] for i in found) for found in torn])}"
         )
     return lines
+
+
+def _refused(task: Task, root: Path, cache_dir: Path) -> list[str]:
+    """Write a sentence for what a run refuses of copies.
+
+    Of the parts as a run gets them: a reader that divides joins copies first.
+    """
+    parts = loaded(task, root)
+    flat = [image for split in parts.values() for image in split.images]
+    content = images.content_hashes(flat, cache_dir, f"reading {task.name}")
+    marks = check_content(parts, content, allow_leak=True, task=task, cache_dir=cache_dir)
+    return [f"COPIES: {mark.text}: a run refuses that" for mark in marks]
 
 
 def _strays(flat: Sequence[Image], root: Path) -> list[str]:
