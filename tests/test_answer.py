@@ -19,7 +19,7 @@ from medbench.report import compare, html
 from medbench.report.answer import answer, answers
 from medbench.report.leaderboard import leaderboards, notes
 from medbench.report.leaderboard.pretraining_notes import pretraining_notes
-from medbench.schema import Row, fingerprint
+from medbench.schema import PlanFile, Row, fingerprint
 from medbench.stats.bottleneck import Source, bottleneck, needed
 from medbench.stats.estimates import Estimate
 from medbench.stats.hypothesis_tests import POWER
@@ -119,6 +119,24 @@ def test_an_unfinished_budget_has_no_answer(tmp_path: Path) -> None:
     assert answers(leaderboards(store)) == [
         "t (T), test: no answer yet, 1 of 2 lines at 10% are not finished."
     ]
+
+
+def test_a_line_that_failed_blocks_no_answer_once_a_run_does_not_ask_for_it(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.create()
+    fill(store, [*line("a", "10%", 0.9), *line("gone", "10%", 0.8, seeds=1)], left_out=1)
+    gone = store.plan().cells[-1]
+    store.fail(gone, "RuntimeError: no")
+    assert (
+        "1 of 2 lines at 10% are not finished. gone failed: fix that and run again, or run the others alone, which leaves it out."
+        in answers(leaderboards(store))[0]
+    )
+    asked = PlanFile(tuple(one for one in store.plan().cells if one is not gone), {})
+    assert store.give_up_failed(store.plan()) == [], "it is asked for"
+    assert store.give_up_failed(asked) == ["t gone linear 10%"]
+    again = Store(tmp_path)
+    assert "a has the best AUC" in answers(leaderboards(again))[0]
+    assert again.failures() == {gone.fingerprint: "RuntimeError: no"}
 
 
 def test_compare_begins_with_the_answer_and_says_these_weights(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ Those that it can alter, and no others; and what is computed again then.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -267,6 +268,35 @@ def test_a_table_says_which_rows_of_its_plan_are_older(
     assert (
         f"1 row of {out} is older: draws 1 -> 2: not shown. Next: medbench run --task folder:jpeg"
         in capsys.readouterr().err
+    )
+
+
+def test_rows_of_lines_that_no_plan_holds_any_longer_are_named(
+    folders: dict[str, Path],
+    mine: str,
+    tmp_path: Path,
+    medbench: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Other lines of the task were made again, by a reader that was written otherwise."""
+    asked = Grid(
+        tasks=(f"folder:{folders['jpeg']}",),
+        encoders=(mine,),
+        protocols=("knn", "svm"),
+        labels=("100",),
+        seeds=1,
+    )
+    out = tmp_path / "out"
+    run.run(asked, out)
+    assert medbench("table", str(out)) == 0 and "older" not in capsys.readouterr().err
+    family = registry.families()["folder"]
+    monkeypatch.setitem(registry.families(), "folder", replace(family, code="ab12"))
+    run.run(replace(asked, protocols=("knn",)), out)
+    assert medbench("table", str(out)) == 0
+    assert re.search(
+        r"1 row of \S+ \(given svm 100%\) is older: task version \d+ -> \d+ of code ab12: not shown\. Next: a run that names",
+        capsys.readouterr().err,
     )
 
 

@@ -11,10 +11,11 @@ import pytest
 from fakes.results import ABOUT, NOISE, make
 
 from medbench import Store
+from medbench.data.part_digest import part_digest
 from medbench.report.leaderboard import leaderboards, markdown
 from medbench.run import merge as merging
 from medbench.run.ledger import Judged, lines_judged
-from medbench.schema import PlanFile, PlannedCell, Row, UserError, fingerprint, parsed
+from medbench.schema import PlanFile, PlannedCell, Row, Split, UserError, fingerprint, parsed
 
 Folder = Callable[..., Store]
 
@@ -62,6 +63,40 @@ def test_draws_are_one_line_and_what_was_made_anew_is_another() -> None:
     )
     away = [replace(one, provenance={**one.provenance, "target": "elsewhere"}) for one in again]
     assert lines_judged(map(Judged.of, [*draws, *away])) == {"part": 1, "elsewhere": 1}
+
+
+def test_a_reader_that_is_written_otherwise_does_not_begin_anew() -> None:
+    """Its code is in the name of the scored set; what was scored is its images and labels."""
+
+    def of(one: Row, target: str, scored: str) -> Judged:
+        parts = {one.cell.target: {"scored": scored}}
+        return Judged.of(
+            replace(one, provenance={**one.provenance, "target": target, "parts": parts})
+        )
+
+    before = of(row("a"), "part", "ab12")
+    after = of(row("a", version=2), "rewritten", "ab12")
+    other = of(row("b"), "relabelled", "cd34")
+    older = Judged.of(row("c"))  # a row of `part` that does not say what was scored
+    assert Judged.from_json(before.to_json())[1] == before
+    assert "scored" not in older.to_json()
+    assert lines_judged([before, after, other, older]) == {
+        "part": 3,
+        "rewritten": 3,
+        "relabelled": 1,
+    }
+    names, labels = ["x", "y", "z"], np.array([0, 1, 0])
+    digests = [
+        part_digest(Split(names, np.array(ids), of, np.array(ids), np.array(ids)), content, 2)
+        for ids, of, content in (
+            (["a", "b", "c"], labels, ["1", "2", "3"]),
+            (["c", "b", "a"], labels[::-1], ["3", "2", "1"]),
+            (["a", "b", "c"], labels, ["1", "2", "4"]),
+            (["a", "b", "c"], 1 - labels, ["1", "2", "3"]),
+        )
+    ]
+    first, renamed, replaced, relabelled = (one["scored"] for one in digests)
+    assert first == renamed and len({first, replaced, relabelled}) == 3
 
 
 def test_rows_that_are_deleted_and_replaced_stay_counted_and_every_table_says_so(

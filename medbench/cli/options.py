@@ -183,15 +183,18 @@ def boards_from(asked: Asked) -> list[Leaderboard]:
     found = (leaderboard.with_reference if asked.reference else leaderboard.leaderboards)(
         *asked.stores
     )
-    if not all(line.complete for board in found for line in board.lines):
-        for store in asked.stores:
-            again = (
-                f" Next: {commands[-1]} --out {store.folder}"
-                if (commands := store.plan().commands)
-                else ""
-            )
-            for older in store.older():
-                print(f"{older.sentence(store.folder)}: not shown.{again}", file=sys.stderr)
+    unfinished = not all(line.complete for board in found for line in board.lines)
+    for store in asked.stores:
+        again = (
+            f" Next: {commands[-1]} --out {store.folder}"
+            if (commands := store.plan().commands)
+            else ""
+        )
+        for older in store.older() if unfinished else ():
+            print(f"{older.sentence(store.folder)}: not shown.{again}", file=sys.stderr)
+        for older in store.unplanned():
+            then = "Next: a run that names these methods makes them again."
+            print(f"{older.sentence(store.folder)}: not shown. {then}", file=sys.stderr)
     return leaderboard.only(found, asked.only) if asked.only else found
 
 

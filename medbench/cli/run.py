@@ -136,6 +136,10 @@ def run_command(
     if not plan:
         store.check()
     store.check_crossed(planned.file)
+    given_up = [] if plan or part or where.printed else store.give_up_failed(planned.file)
+    if given_up:
+        text = f"{', '.join(given_up)} failed before, and this run does not ask for it: it is left out of the tables of {store.folder}."
+        print(text, file=sys.stderr)
     rows = store.rows()
     todo = missing_cells.missing(planned, store, done=rows)
     for note in planned.notes:

@@ -15,7 +15,8 @@ from medbench.stats import splits as sampling
 def part_digest(split: Split, content: Sequence[str], classes: int) -> dict[str, Any]:
     """Summarise a part in a few words, see `TaskData.digests`.
 
-    content: what each image is. The order of images does not matter.
+    content: what each image is. The order of images does not matter. scored: what is scored, images
+    and labels, whatever they are called.
     """
     columns = {
         "content": content,
@@ -25,11 +26,13 @@ def part_digest(split: Split, content: Sequence[str], classes: int) -> dict[str,
     named = {
         name: dict(zip(split.ids.tolist(), values, strict=True)) for name, values in columns.items()
     }
+    pairs = sorted(map(str, zip(content, columns["labels"], strict=True)))
     return {
         "images": len(split),
         "classes": _counts(split.labels, classes),
         "ids": sampling.ids_hash(split.ids)[:16],
         **{name: fingerprint(values)[:16] for name, values in named.items()},
+        "scored": fingerprint(pairs)[:16],
     }
 
 

@@ -173,9 +173,11 @@ def answers(boards: Sequence[Leaderboard], metric: str | None = None) -> list[st
     for board in boards:
         made = answer(board, board.shown(metric))
         last = board.at(board.budgets()[-1])
-        lacking = sum(not line.complete for line in last)
+        lacking = [line for line in last if not line.complete]
+        failed = ", ".join(dict.fromkeys(line.cell.method for line in lacking if line.reasons))
+        then = f" {failed} failed: fix that and run again, or run the others alone, which leaves it out."
         none = (
-            f"no answer yet, {lacking} of {len(last)} lines at {board.budgets()[-1]} are not finished."
+            f"no answer yet, {len(lacking)} of {len(last)} lines at {board.budgets()[-1]} are not finished.{then if failed else ''}"
             if lacking
             else "no answer: no line has a score."
         )

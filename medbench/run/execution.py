@@ -82,7 +82,9 @@ def run(
     store = Store(out)
     store.check()
     with calling(progress):
-        return execute(plan_grid(grid), store, device=device, on_row=on_row)
+        plan = plan_grid(grid)
+        store.give_up_failed(plan.file)
+        return execute(plan, store, device=device, on_row=on_row)
 
 
 def execute(

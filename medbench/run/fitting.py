@@ -246,7 +246,9 @@ def _row(
     unit, device, shown = solving.unit, solving.context.device, solving.shown[planned.cell.target]
     draw = solving.context.plan.draw(fit.first.cell)
     made_of = identity(
-        solving.made_of, touched(unit, solving.protocol, planned.cell.labels, shown.target)
+        solving.made_of,
+        touched(unit, solving.protocol, planned.cell.labels, shown.target),
+        unit.data.task.stated_version,
     )
     origin = provenance(
         unit, shown.target, draw, shown.made_with, solving.histories, device, scores, made_of

@@ -70,15 +70,19 @@ def touched(unit: Unit, protocol: Protocol, labels: str, target: EvaluationSet) 
     }
 
 
-def identity(made_of: Mapping[str, Any], touched: Mapping[str, int]) -> dict[str, Any]:
+def identity(
+    made_of: Mapping[str, Any], touched: Mapping[str, int], task_version: int | str
+) -> dict[str, Any]:
     """Return what a plan and a row keep of both, as JSON gives it back.
 
-    So that `differences` can name what moved; of settings, 16 digits.
+    So that `differences` can name what moved; of settings, 16 digits. task_version: `made_of` holds
+    it only inside a hash.
     """
     method, protocol = made_of["method"], made_of["protocol"]
     found = {
         "code": made_of["code"],
         "task": made_of["data"][:16],
+        "task_version": task_version,
         "method": [method[0], fingerprint(method[1])[:16]],
         "encoder": made_of["encoder"],
         "protocol": [protocol[0], fingerprint(protocol[1:])[:16]],

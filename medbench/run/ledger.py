@@ -4,7 +4,8 @@ Rows are replaced and deleted; this record only grows: who tries forty settings 
 one shows how many were tried.
 
 `judged.jsonl` beside the rows, a line each: the row's fingerprint, its cell with and without seeds,
-as hashes, and the scored set.
+as hashes, and the scored set. A set is known by its images and labels: a reader that is written
+otherwise, and gives the same, does not begin the count anew.
 """
 
 from __future__ import annotations
@@ -24,22 +25,26 @@ FILE = "judged.jsonl"
 class Judged:
     """A row that was made.
 
-    cell: hash of what was judged; line: the same without seeds. target: the scored set.
+    cell: hash of what was judged; line: the same without seeds. target: the scored set. scored:
+    its images and labels, "" where the row is too old to say.
     """
 
     fingerprint: str
     cell: str
     line: str
     target: str
+    scored: str = ""
 
     @staticmethod
     def of(row: Row) -> Judged:
         line = replace(row.cell, seed=0, pretrain_seed=0)
         cell, line_hash = (hash_of(one.identity())[:16] for one in (row.cell, line))
-        return Judged(row.fingerprint, cell, line_hash, str(row.provenance["target"]))
+        digest = row.provenance.get("parts", {}).get(row.cell.target, {})
+        scored = str(digest.get("scored", ""))
+        return Judged(row.fingerprint, cell, line_hash, str(row.provenance["target"]), scored)
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if value}
 
     @staticmethod
     def from_json(record: Any) -> tuple[str, Judged]:
@@ -51,6 +56,8 @@ class Judged:
         for name in ("fingerprint", "cell", "line"):
             check_hash(record[name], name)
         check_name(record["target"], "target")
+        if "scored" in record:
+            check_hash(record["scored"], "scored")
         return record["fingerprint"], Judged(**record)
 
 
@@ -58,15 +65,18 @@ def lines_judged(every: Iterable[Judged]) -> Mapping[str, int]:
     """Return scored set -> how many lines were judged on it, ever.
 
     A cell that was made twice, with other weights or another version, has two fingerprints: its
-    line counts twice. Draws of one line are one.
+    line counts twice. Draws of one line are one. Sets of the same images and labels have one count.
     """
+    every = list(every)
+    same = {one.target: one.scored for one in every if one.scored}
     of_cell: dict[tuple[str, str, str], set[str]] = {}
     for one in every:
-        of_cell.setdefault((one.target, one.line, one.cell), set()).add(one.fingerprint)
+        name = same.get(one.target, one.target)
+        of_cell.setdefault((name, one.line, one.cell), set()).add(one.fingerprint)
     of_line: dict[tuple[str, str], int] = {}
     for (target, line, _), made in of_cell.items():
         of_line[target, line] = max(of_line.get((target, line), 0), len(made))
     counts: dict[str, int] = {}
     for (target, _), n in of_line.items():
         counts[target] = counts.get(target, 0) + n
-    return counts
+    return {target: counts[same.get(target, target)] for target in {one.target for one in every}}

@@ -83,5 +83,7 @@ def cells_of_unit(
                             target.file,
                         )
                     )
-                    settings.setdefault(of_line, identity(shared, touches))
+                    settings.setdefault(
+                        of_line, identity(shared, touches, data.task.stated_version)
+                    )
     return tuple(cells), settings

@@ -21,7 +21,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from medbench.run.stored_results import (
     OlderRows,
     StoredResults,
     scores_file,
+    without_seeds,
 )
 from medbench.schema import (
     Cell,
@@ -67,11 +68,6 @@ def check_results_folder(folder: Path) -> None:
             f"{folder} is not a results folder: it has no plan.json.",
             then="medbench run --out FOLDER",
         )
-
-
-def _line(cell: Cell) -> Cell:
-    """Return what is the same for all cells that differ in seeds alone."""
-    return replace(cell, seed=0, pretrain_seed=0)
 
 
 def _plain(column: np.ndarray) -> np.ndarray:
@@ -145,18 +141,31 @@ class Store(StoredResults):
             old, tasks, kept = self.plan(), *self._kept(plan)
             cells = {entry.cell: entry for entry in (*kept, *plan.cells)}
             commands = list(dict.fromkeys((*old.commands, *plan.commands)))
-            every = {**old.settings, **plan.settings}
-            record = {
-                "cells": [asdict(entry) for entry in cells.values()],
-                "tasks": {**tasks, **plan.tasks},
-                "commands": commands,
-                "settings": {
-                    name: every[name]
-                    for name in dict.fromkeys(entry.setting for entry in cells.values())
-                    if name in every
-                },
-            }
-            atomic_write.record(self.folder / "plan.json", record, indent=1, default=asdict)
+            self._write_plan(
+                list(cells.values()),
+                {**tasks, **plan.tasks},
+                commands,
+                {**old.settings, **plan.settings},
+            )
+
+    def _write_plan(
+        self,
+        cells: Sequence[PlannedCell],
+        tasks: Mapping[str, Mapping[str, Any]],
+        commands: Sequence[str],
+        settings: Mapping[str, Mapping[str, Any]],
+    ) -> None:
+        record = {
+            "cells": [asdict(entry) for entry in cells],
+            "tasks": dict(tasks),
+            "commands": list(commands),
+            "settings": {
+                name: settings[name]
+                for name in dict.fromkeys(entry.setting for entry in cells)
+                if name in settings
+            },
+        }
+        atomic_write.record(self.folder / "plan.json", record, indent=1, default=asdict)
 
     def _kept(self, plan: PlanFile) -> tuple[dict[str, Mapping[str, Any]], list[PlannedCell]]:
         """Return what stays of the folder's plan beside another one: scored sets, and cells.
@@ -164,7 +173,7 @@ class Store(StoredResults):
         See `add_plan`.
         """
         old = self.plan()
-        now = {_line(entry.cell): entry.setting for entry in plan.cells}
+        now = {without_seeds(entry.cell): entry.setting for entry in plan.cells}
         data = {key.rpartition("|")[0]: about["identity"] for key, about in plan.tasks.items()}
         tasks = {
             key: about
@@ -175,9 +184,29 @@ class Store(StoredResults):
             entry
             for entry in old.cells
             if f"{entry.cell.task}|{entry.cell.data}|{entry.cell.target}" in tasks
-            and now.get(_line(entry.cell), entry.setting) == entry.setting
+            and now.get(without_seeds(entry.cell), entry.setting) == entry.setting
         ]
         return tasks, kept
+
+    def give_up_failed(self, plan: PlanFile) -> list[str]:
+        """Take lines that failed, and that a whole plan no longer asks for, out of plan.json.
+
+        Nobody waits for them any longer. Returns their names. Their rows and reasons stay.
+        """
+        with self._lock():
+            old, rows, failed = self.plan(), self.rows(), self.failures()
+            asked = {without_seeds(one.cell) for one in plan.cells}
+            given_up = {
+                line: f"{line.task} {line.method} {line.protocol} {line.labels}"
+                for one in old.cells
+                if one.fingerprint in failed
+                and one.fingerprint not in rows
+                and (line := without_seeds(one.cell)) not in asked
+            }
+            if given_up:
+                kept = [one for one in old.cells if without_seeds(one.cell) not in given_up]
+                self._write_plan(kept, old.tasks, old.commands, old.settings)
+        return list(dict.fromkeys(given_up.values()))
 
     def check_crossed(self, plan: PlanFile) -> None:
         """Check that a plan leaves all lines with all draws under all of their pretrainings.
@@ -186,8 +215,10 @@ class Store(StoredResults):
         """
         draws: dict[Cell, dict[int, set[int]]] = {}
         for cell in (entry.cell for entry in (*self._kept(plan)[1], *plan.cells)):
-            draws.setdefault(_line(cell), {}).setdefault(cell.pretrain_seed, set()).add(cell.seed)
-        for line in {_line(entry.cell): None for entry in plan.cells}:
+            draws.setdefault(without_seeds(cell), {}).setdefault(cell.pretrain_seed, set()).add(
+                cell.seed
+            )
+        for line in {without_seeds(entry.cell): None for entry in plan.cells}:
             under = draws[line]
             if len(set(map(frozenset, under.values()))) > 1:
                 most, counts = max(under) + 1, sorted(map(len, under.values()))

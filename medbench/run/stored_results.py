@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from medbench.run import ledger, saved_arrays
 from medbench.run.ledger import Judged
 from medbench.run.record_log import RecordLog
-from medbench.schema import PlanFile, Row, UserError, check_name, checked, parsed
+from medbench.schema import Cell, PlanFile, Row, UserError, check_name, checked, parsed
 from medbench.schema.ingredients import differences
 from medbench.system import archive_errors, fast_npz
 
@@ -44,6 +44,11 @@ _SCORES_AGAIN = "delete that file: medbench run computes its cell again"
 _TARGET_AGAIN = "run the folder's own medbench run again, which makes that file anew"
 
 
+def without_seeds(cell: Cell) -> Cell:
+    """Return what is the same for all cells that differ in seeds alone."""
+    return replace(cell, seed=0, pretrain_seed=0)
+
+
 def scores_file(fingerprint: str) -> str:
     """Name the file of a row's scores."""
     return f"scores/{fingerprint[:32]}.npz"
@@ -63,16 +68,33 @@ def _failure(record: Any) -> tuple[str, str]:
 class OlderRows:
     """Rows that a plan would make otherwise.
 
-    why: what differs, as `schema.ingredients.differences` names it.
+    why: what differs, as `schema.ingredients.differences` names it. lines: theirs, where the plan
+    asks for none of them.
     """
 
     count: int
     why: tuple[str, ...]
+    lines: tuple[str, ...] = ()
 
     def sentence(self, folder: Path) -> str:
         """`12 rows of results/derm are older: crops 1 -> 2`."""
-        many = f"{self.count} row{'s' * (self.count != 1)} of {folder} {'are' if self.count != 1 else 'is'} older"
+        of = f" ({', '.join(self.lines)})" if self.lines else ""
+        many = f"{self.count} row{'s' * (self.count != 1)} of {folder}{of} {'are' if self.count != 1 else 'is'} older"
         return f"{many}: {', '.join(self.why) or 'made with other settings or weights'}"
+
+
+def _why(
+    row: Row, now: Mapping[str, Any] | None, plan: PlanFile, of: Collection[str] = ()
+) -> list[str]:
+    """Say what differs between a row and a setting of today. of: these parts alone."""
+    cell, then = row.cell, row.provenance.get("identity")
+    about = plan.tasks.get(f"{cell.task}|{cell.data}|{cell.target}", {})
+    data_moved = row.provenance.get("data_sha256") != about.get("data_sha256")
+    found = (
+        [one for one in differences(then, now) if not of or one.of in of] if then and now else []
+    )
+    said = [str(one) for one in found if one.of != "task" or one.name or not data_moved]
+    return [*said, *(["the task's images, labels, groups or parts"] if data_moved else [])]
 
 
 class StoredResults:
@@ -138,13 +160,37 @@ class StoredResults:
         latest = {row.cell: row for row in rows.values() if row.cell in lacking}
         counts: Counter[tuple[str, ...]] = Counter()
         for cell, row in latest.items():
-            then, now = row.provenance.get("identity"), plan.settings.get(lacking[cell].setting)
-            about = plan.tasks.get(f"{cell.task}|{cell.data}|{cell.target}", {})
-            said = [str(one) for one in differences(then, now)] if then and now else []
-            if not said and row.provenance.get("data_sha256") != about.get("data_sha256"):
-                said = ["the data"]
-            counts[tuple(said)] += 1
+            counts[tuple(_why(row, plan.settings.get(lacking[cell].setting), plan))] += 1
         return [OlderRows(n, why) for why, n in counts.items()]
+
+    def unplanned(self) -> list[OlderRows]:
+        """Return rows of lines that the folder's plan no longer holds, by what differs.
+
+        Lines that stand beside them now were made with other data or code, so they take no part.
+        """
+        plan = self.plan()
+        planned = {without_seeds(entry.cell) for entry in plan.cells}
+        beside = {(e.cell.task, e.cell.data, e.cell.target): e.setting for e in plan.cells}
+        found: dict[tuple[str, ...], list[Row]] = {}
+        for row in self.rows().values():
+            cell = row.cell
+            if without_seeds(cell) in planned:
+                continue
+            now = plan.settings.get(beside.get((cell.task, cell.data, cell.target), ""))
+            why = _why(row, now, plan, of=("task", "ingredient", "code"))
+            found.setdefault(tuple(why), []).append(row)
+        return [
+            OlderRows(
+                len(rows),
+                why,
+                tuple(
+                    dict.fromkeys(
+                        f"{r.cell.method} {r.cell.protocol} {r.cell.labels}" for r in rows
+                    )
+                ),
+            )
+            for why, rows in found.items()
+        ]
 
     def failures(self) -> dict[str, str]:
         """Return fingerprint -> reason of the last failure."""

@@ -65,8 +65,8 @@ class Difference:
     """Describe a part of two identities that differs.
 
     of: "code" (one of `CODE`), "ingredient", "method", "protocol", "encoder" or "task". name: the
-    ingredient, the field of an encoder, "version" or "settings"; of a task "". then, now: its
-    versions or values, None where only a hash is kept.
+    ingredient, the field of an encoder, "version" or "settings"; of a task "" where
+    its version was not kept. then, now: its versions or values, None where only a hash is kept.
     """
 
     of: str
@@ -75,13 +75,16 @@ class Difference:
     now: Any = None
 
     def __str__(self) -> str:
-        if self.of == "task":
-            return "the task's data, version or settings"
+        if self.of == "task" and not self.name:
+            return "the task's version or settings"
         if self.name == "settings":
             return f"settings of the {self.of}"
-        whose = {"encoder": "the encoder's ", "method": "method ", "protocol": "protocol "}.get(
-            self.of, ""
-        )
+        whose = {
+            "encoder": "the encoder's ",
+            "method": "method ",
+            "protocol": "protocol ",
+            "task": "task ",
+        }.get(self.of, "")
         return f"{whose}{self.name} {self.then} -> {self.now}"
 
 
@@ -115,5 +118,11 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[Differe
         ]
         found += [field_ for field_ in fields_ if field_.then != field_.now]
     if then.get("task") and now.get("task") and then["task"] != now["task"]:
-        found.append(Difference("task", ""))
+        one, other = then.get("task_version"), now.get("task_version")
+        known = one is not None and other is not None
+        found.append(
+            Difference("task", "version", one, other)
+            if known and one != other
+            else Difference("task", "settings" if known else "")
+        )
     return found
