@@ -314,7 +314,7 @@ def test_an_entry_that_several_files_import_from_a_helper_is_there(
         ("x = 1\n\n1 / 0\n", r"own_trial\.py, line 3: it cannot be imported: ZeroDivisionError"),
         (
             PROTOCOL.replace("own-trial", "knn"),
-            r"own_trial\.py defines a second protocol named 'knn'",
+            r"own_trial\.py each hold a protocol named 'knn'",
         ),
     ],
 )
