@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from medbench.report.figures.line_selection import baseline
 from medbench.report.html import svg_parts
 from medbench.report.html.elements import escaped, tag
 from medbench.run.command_line import command
-from medbench.schema import Cell, Grid, PlanFile, PlannedCell, parsed, placeless
+from medbench.schema import Cell, Grid, Mark, PlanFile, PlannedCell, parsed, placeless
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 HOSTILE = """</script><script>window.hit=1</script><img src=x onerror="window.hit=1">'"&amp;"""
@@ -244,6 +245,12 @@ def test_loud_marks_and_audit(tmp_path: Path) -> None:
     (store.folder / "plan.json").write_text(json.dumps(record))
     said = html.build_page([store]).partition("Audit of the data")[2].partition("</section>")[0]
     assert "3 patients are in both" in said and "Nothing was found" not in said
+    leak, grey = "2 of 9 images of test are also in train", "1 of 9 images is of a single colour"
+    about["marks"] = [asdict(Mark("leak", f"{leak} (audit)")), asdict(Mark("blank", grey))]
+    about["audit"] = [asdict(Mark("leak", leak)), asdict(Mark("look", grey))]
+    (store.folder / "plan.json").write_text(json.dumps(record))
+    said = html.build_page([store]).partition("Audit of the data")[2].partition("</section>")[0]
+    assert said.count(leak) == said.count(grey) == 1, "each fault once"
 
 
 def test_words_of_a_person_are_text() -> None:

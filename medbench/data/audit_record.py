@@ -8,7 +8,7 @@ audit, without the images and whatever the classes are called or ordered.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,13 @@ def newest(cache_dir: Path, key: str) -> AuditRecord | None:
 def table_mark(finding: Mark) -> Mark:
     """Return what tables say of a leak that an audit alone found."""
     return Mark("leak", f"{finding.text} (audit)")
+
+
+def table_marks_of(findings: Iterable[Mark]) -> set[Mark]:
+    """Return all that tables may say of these findings: of each the same fault in other words."""
+    return {
+        mark for finding in findings for mark in (table_mark(finding), Mark("blank", finding.text))
+    }
 
 
 def _file(cache_dir: Path, key: str) -> Path:

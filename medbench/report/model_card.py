@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from medbench.data import audit_record
 from medbench.images.cropping import crop_in
 from medbench.report.card_sections import (
     allowing_for_the_choice,
@@ -299,6 +300,8 @@ def _numbers(three: Sequence[float | None] | None, form: str = ".3f") -> str:
 def _known(choice: ModelChoice, making: Making) -> list[str]:
     """Write what limits the model: marks of data and encoder (leaks, copies, shortcuts), classes."""
     board = replace(choice.board, lines=[choice.line], selection=None)
+    audit = choice.board.about.get("audit", ())
+    twice = audit_record.table_marks_of(audit)
     kept = {
         "knn": "features of every labelled image",
         "svm": "components of its support vectors, which are labelled images",
@@ -318,8 +321,8 @@ def _known(choice: ModelChoice, making: Making) -> list[str]:
     texts = [
         *told,
         *([noticed] if making.noticed else []),
-        *(str(note) for note in notes(board) if note.kind not in _OF_A_STUDY),
-        *(str(mark) for mark in choice.board.about.get("audit", ())),
+        *(str(note) for note in notes(board) if note.kind not in _OF_A_STUDY and note not in twice),
+        *map(str, audit),
     ]
     return [f"- {in_markdown(text)}" for text in dict.fromkeys(texts)] or [
         "Nothing was found that is marked."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from medbench.data import audit_record
 from medbench.report import methods_text
 from medbench.report.figures.cost_scatter import seconds_of
 from medbench.report.html.elements import Html, items, number_markup, section, table, tag
@@ -69,7 +70,8 @@ def audits(boards: Sequence[Leaderboard]) -> Html | None:
     found = {}
     for board in boards:
         if "audit" in board.about:
-            marked = [mark for mark in board.about["marks"] if mark.kind in MARKED]
+            said = audit_record.table_marks_of(board.about["audit"])
+            marked = [m for m in board.about["marks"] if m.kind in MARKED and m not in said]
             found[board.title] = list(dict.fromkeys([*marked, *board.about["audit"]]))
     if not found:
         return None

@@ -34,11 +34,7 @@ def with_newest_audit(about: Mapping[str, Any], rows: Iterable[Row]) -> Mapping[
         return about
     marks, findings = list(about["marks"]), list(about.get("audit", ()))
     if found.depth == "full":
-        said = {
-            mark
-            for finding in findings
-            for mark in (audit_record.table_mark(finding), Mark("blank", finding.text))
-        }
+        said = audit_record.table_marks_of(findings)
         marks, findings = [mark for mark in marks if mark not in said], []
     return {**about, "marks": _with(marks, found.marks), "audit": _with(findings, found.findings)}
 
