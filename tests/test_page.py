@@ -243,13 +243,13 @@ def test_loud_marks_and_audit(tmp_path: Path) -> None:
     assert "<li>7 near-duplicates &lt;between&gt; parts</li>" in html.build_page([store])
     about["audit"] = []
     (store.folder / "plan.json").write_text(json.dumps(record))
-    said = html.build_page([store]).partition("Audit of the data")[2].partition("</section>")[0]
+    said = html.build_page([store]).partition('<section id="audit"')[2].partition("</section>")[0]
     assert "3 patients are in both" in said and "Nothing was found" not in said
     leak, grey = "2 of 9 images of test are also in train", "1 of 9 images is of a single colour"
     about["marks"] = [asdict(Mark("leak", f"{leak} (audit)")), asdict(Mark("blank", grey))]
     about["audit"] = [asdict(Mark("leak", leak)), asdict(Mark("look", grey))]
     (store.folder / "plan.json").write_text(json.dumps(record))
-    said = html.build_page([store]).partition("Audit of the data")[2].partition("</section>")[0]
+    said = html.build_page([store]).partition('<section id="audit"')[2].partition("</section>")[0]
     assert said.count(leak) == said.count(grey) == 1, "each fault once"
 
 
