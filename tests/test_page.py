@@ -192,14 +192,18 @@ def test_of_many_lines_a_figure_shows_the_best_and_says_so(tmp_path: Path) -> No
         (0.1234, 0.1239, False),
         (0, 1, False),
         (-0.2, 0.3, False),
+        (0.45, 0.96, False),
         (3, 41, True),
+        (3, 4, True),
+        (1500, 4200, True),
+        (6, 18, True),
     ],
 )
 def test_an_axis_has_round_ticks_inside(low: float, high: float, log: bool) -> None:
     axis = svg_parts.Axis(low, high, 0, 100, log)
     ticks = axis.ticks()
-    assert 3 <= len(ticks) <= 8 and all(low - 1e-9 <= value <= high + 1e-9 for value, _ in ticks)
-    assert [float(name) for _, name in ticks] == pytest.approx(
+    assert 4 <= len(ticks) <= 8 and all(low - 1e-9 <= value <= high + 1e-9 for value, _ in ticks)
+    assert [float(name.replace(",", "")) for _, name in ticks] == pytest.approx(
         [value for value, _ in ticks], abs=1e-12
     )
     assert (axis.at(low), axis.at(high)) == (0, 100)

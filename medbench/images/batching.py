@@ -58,9 +58,11 @@ def batches(
 def blocks(
     array: Any, index: np.ndarray, batch_size: int, device: torch.device
 ) -> Iterator[torch.Tensor]:
-    """Yield (B, S, S, 3) uint8 on the device.
+    """Yield rows of a pack as (B, S, S, 3) uint8 tensors on the device, in the order of `index`.
 
-    The rows of `array` at `index` (n,) int, in that order, batch after batch.
+    array: (N, S, S, 3) uint8, memory-mapped or computed (`Pack.array`). index: (n,) int. B is
+    `batch_size`, and less in the last block where it does not divide n. Threads read ahead; closing
+    the generator, or taking its last block, ends them.
     """
     index = np.asarray(index)
     return parts_ahead(
@@ -73,9 +75,10 @@ def blocks(
 def parts_ahead(
     array: Any, wanted: Iterable[np.ndarray], device: torch.device
 ) -> Iterator[torch.Tensor]:
-    """Yield (B, S, S, 3) uint8 on the device for each of the indices (B,) that are wanted.
+    """Yield the rows of each index (B,) int of `wanted` as (B, S, S, 3) uint8 on the device.
 
-    They are asked for a little ahead.
+    array: (N, S, S, 3) uint8. `wanted` is read a few indices ahead of what is yielded, by threads
+    that end when the generator is closed or exhausted.
     """
     gpu, parts = device.type == "cuda", iter(wanted)
     readers = _readers(array) if gpu else 1

@@ -105,7 +105,12 @@ class Crop(NamedTuple):
         return max(1, round(width / ratio)), max(1, round(height / ratio))
 
     def first(self, found: int, size: int) -> int:
-        """Return the first pixel of the middle `size` of `found`; below 0 where it must be filled."""
+        """Return where the middle `size` pixels of `found` begin, in pixels along one side.
+
+        Below 0 where an image of fewer pixels is moved in by so many; with one pixel less (found =
+        size - 1) it is 0, and the last row is filled. Rounded down where `down` says so, else to
+        the nearest even number.
+        """
         if found < size:
             return -((size - found) // 2)
         return (found - size) // 2 if self.down else round((found - size) / 2)

@@ -21,9 +21,13 @@ _COLOURS = ("Red", "Green", "Blue")
 
 
 def look_up(x: np.ndarray, ds: pydicom.Dataset, item: pydicom.Dataset) -> tuple[np.ndarray, int]:
-    """Return values (H, W) through a table, and the bits of a full entry.
+    """Send values through a lookup table: (H, W) int64, and the bits of a full entry.
 
-    The table is that of an item of a modality or VOI LUT sequence.
+    x: (H, W) numbers, rounded to integers; what lies outside the table takes its first or last
+    entry. item: one of a Modality or VOI LUT Sequence of `ds` (DICOM PS3.3 C.11.1 and C.11.2).
+    Bits: as the descriptor says where that is less than 16 and the entries fit, else those of the
+    largest entry, 8 at least. Raises UserError for a table that holds fewer entries than it
+    declares.
     """
     count, first, bits = _described(item.LUTDescriptor)
     entries = _entries(item.LUTData, count, _little(ds))

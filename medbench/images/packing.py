@@ -168,7 +168,10 @@ def pack(
     crop: str = SQUASH,
     stage: str = "packing images",
 ) -> Pack:
-    """Return the pack of one form; see `packs`."""
+    """Return the pack of these images at one size, interpolation and crop.
+
+    Arguments and errors are those of `packs`, which makes several packs and reads each file once.
+    """
     form = PackForm(size, interpolation, crop)
     return packs(images, hashes, [form], cache_dir, workers, stage=stage)[0]
 
@@ -182,14 +185,17 @@ def packs(
     *,
     stage: str = "packing images",
 ) -> list[Pack]:
-    """Return the packs of these images, from the cache, else decoded on `workers` cores.
+    """Return one `Pack` for each of `forms`, in their order, from the cache or decoded now.
 
-    workers: default all. Each file is read once for all packs that are missing. hashes: as
-    `content_hashes` gives them. A run that was killed goes on where it stopped; another process
-    that wants one of these packs waits for it. Memory does not grow with N. stage: the name under
-    which it reports its progress. Raises UserError that names the images that cannot be decoded
-    (ten of them, and how many), for an unknown interpolation and for a full disk; ValueError where
-    there are no images, or not as many hashes.
+    A pack is (N, size, size, 3) uint8 on disk, in `cache_dir`/packs/`pack_key`. hashes: of the N
+    images, as `content_hashes` gives them. workers: processes that decode; None: all cores. Each
+    file is read once for all packs that are missing. A run that was killed goes on where it
+    stopped; another process that wants one of these packs waits for it. Memory does not grow with
+    N. stage: the name under which progress is reported.
+
+    Raises UserError that names the images that cannot be decoded (ten of them, and how many), for
+    an unknown interpolation and for a full disk; ValueError where there are no images, or not as
+    many hashes.
     """
     for form in forms:
         if form.interpolation not in INTERPOLATIONS:

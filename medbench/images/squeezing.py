@@ -40,9 +40,10 @@ class PackPlace(NamedTuple):
 
 
 def pixel_ingredients(hashes: Iterable[str]) -> dict[str, int]:
-    """Return what makes the pixels of images with these content hashes.
+    """Return what makes the pixels of images with these content hashes: ingredient -> version.
 
-    The decoder of each of their formats, and the resize.
+    "decoder dicom" and the like for each of their file formats, and "resize". hashes: as
+    `content_hashes` gives them; a plain text (of a drawing) has no format.
     """
     formats = {content.file_format for content in hashes if isinstance(content, ContentHash)} - {""}
     return {**{f"decoder {name}": DECODERS[name] for name in sorted(formats)}, "resize": RESIZE}

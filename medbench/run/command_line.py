@@ -16,9 +16,10 @@ _DEFAULT = Grid()
 
 
 def command(grid: Grid) -> str:
-    """`medbench run --task derm ...`: tasks, labels and seeds, then what differs from the default.
+    """Return the command line that plans this grid, for people: `medbench run --task derm ...`.
 
-    A path is shown by its last name.
+    Tasks, labels and seeds, then what differs from the default, quoted for a shell. A path is shown
+    by its last name, so that nothing tells of the machine; `asking` keeps paths.
 
     >>> command(Grid(tasks=("folder:/home/ann/moles",), methods=("given",), weights="/home/ann/best.pth", data="/data"))
     'medbench run --task folder:moles --labels 1,10,100 --seeds auto --methods given --weights

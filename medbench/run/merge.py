@@ -25,7 +25,22 @@ _COMPARED = ("ids", "labels", "groups")
 
 
 def merge(folders: Sequence[Path], out: Path, *, predictions: bool = True) -> tuple[int, int]:
-    """Merge results folders into one; see `_merged`."""
+    """Merge results folders into one; return (rows that were new, rows in all).
+
+    Copies plans, rows, scores, failures and ledgers of `folders` into `out`, which may hold rows
+    already; a new `out` appears only when it is whole. predictions: False leaves out whatever
+    belongs to a single image (ids, labels, groups, probabilities, decisions, the words of a
+    failure) and keeps the resamples of the metrics, from which leaderboards, paired differences,
+    verdicts and curves are made: what may be published where patients' data may not.
+
+    A cell that stands in two folders comes from the first of them, row, scores and scored set; one
+    that is in `out` stays as it is. A failure whose cell another folder has finished is not copied.
+
+    Raises UserError before anything is written where a folder is no results folder, is `out`
+    itself, has a line under another setting than an earlier one (the plan of the one would drop the
+    other's cells), holds a file that is damaged, scores that are not their row's, or another scored
+    set under the same name.
+    """
     if out.exists():
         return _merged(folders, out, predictions)
     _check_folders(folders, out)
@@ -40,20 +55,7 @@ def merge(folders: Sequence[Path], out: Path, *, predictions: bool = True) -> tu
 
 
 def _merged(folders: Sequence[Path], out: Path, predictions: bool) -> tuple[int, int]:
-    """Copy what `folders` hold into `out`, which may hold rows already.
-
-    Plans, rows, scores, failures and ledgers. (rows that were new, rows in all). predictions: False
-    leaves out whatever belongs to a single image (ids, labels, groups, probabilities, decisions,
-    the words of a failure) and keeps the resamples of the metrics, from which leaderboards, paired
-    differences, verdicts and curves are made: what may be published where patients' data may not.
-
-    A cell that stands in two folders comes from the first of them, row, scores and scored set; one
-    that is in `out` stays as it is. A failure whose cell another folder has finished is not copied.
-    Raises UserError before anything is written where a folder is no results folder, is `out`
-    itself, has a line under another setting than an earlier one (the plan of the one would drop the
-    other's cells), holds a file that is damaged, scores that are not their row's, or another scored
-    set under the same name.
-    """
+    """Do `merge` into a folder that others may see half made."""
     _check_folders(folders, out)
     merged, sources = Store(out), [Store(folder) for folder in folders]
     held = merged.rows()

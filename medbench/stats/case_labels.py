@@ -78,7 +78,10 @@ def _extremes(labels: np.ndarray, case: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def mean_of_cases(values: np.ndarray, case: np.ndarray, n: int) -> np.ndarray:
-    """Return (n, C) float64: the mean over the images of each of n cases, of values (N, C)."""
+    """Return the mean over the images of each case: (n, C) float64; NaN for a case without images.
+
+    values: (N, C) of the N images. case: (N,) int in [0, n), the case of each image.
+    """
     total = np.zeros((n, values.shape[1]))
     np.add.at(total, case, values)
     mean: np.ndarray = total / np.bincount(case, minlength=n)[:, None]

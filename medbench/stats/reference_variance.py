@@ -82,10 +82,17 @@ class ReferenceVariance:
 
     @property
     def range(self) -> tuple[float, float]:
+        """The least and the largest value that the metric can take."""
         return (-1.0, 1.0) if self.metric.endswith("kappa") else (0.0, 1.0)
 
     def at(self, value: np.ndarray) -> np.ndarray:
-        """Return (L,), the variance where the true value is `value` (L,); 0 at the range's ends."""
+        """Return the variance of the metric where its true value is `value` (L,): (L,) float64.
+
+        value: in `range`; the variance is 0 at its ends, but for a kappa of -1. Accuracy, balanced
+        accuracy and F1: binomial, of the mean over classes. AUC: Hanley & McNeil 1982 as Newcombe
+        2006 (Statistics in Medicine 25:559, method 5) fits it for score intervals. Kappas: Bloch &
+        Kraemer 1989 (Biometrics 45:269), two raters with the same shares of classes.
+        """
         if self.metric == "auc":
             sides = self._sides or [(self.total, self.total)]
             mean: np.ndarray = np.mean([_auc(value, *pair) for pair in sides], axis=0) / len(sides)

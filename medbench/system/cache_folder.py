@@ -25,8 +25,10 @@ _MARKS = ("about.json", "done.json", "done.npy", "weights.pth")
 def cache_folder(*, to_write: bool = True) -> Path:
     """Return the folder that all studies share: MEDBENCH_CACHE, else the user's cache folder.
 
-    It is made if missing, where it is `to_write`, and nobody prunes it until this process ends.
-    Raises UserError where it cannot be written, or nobody says where it is.
+    to_write: make it where it is missing (mode 0700: it holds patients' images), check that a file
+    can be written there, and keep other processes from pruning it until this one ends. False: only
+    its place is returned, whether or not it exists. Raises UserError where it cannot be written,
+    and, for either, where MEDBENCH_CACHE or the home folder cannot be resolved.
     """
     named = os.environ.get("MEDBENCH_CACHE")
     if named:

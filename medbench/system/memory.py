@@ -13,7 +13,8 @@ _WORDS = ("out of memory", "not enough memory", "can't allocate memory", "STATUS
 def ran_out(error: BaseException) -> bool:
     """Return whether an error says that memory, of a GPU or of the machine, did not suffice.
 
-    Another time, or elsewhere, it may suffice for the same input.
+    MemoryError, torch.OutOfMemoryError, or a RuntimeError in whose words torch's CPU allocator,
+    cuBLAS, cuDNN or cuSOLVER say so. The same input may fit at another time, or on another machine.
     """
     import torch
 

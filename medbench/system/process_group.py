@@ -110,10 +110,14 @@ class ProcessGroup:
 
 
 def join(device: str) -> ProcessGroup:
-    """Join the other processes under torchrun, else a group of one.
+    """Join the other processes under torchrun, else return a group of this process alone.
 
-    Raises UserError where the surroundings speak of several processes that torchrun, or what takes
-    its place, has not started.
+    device: "cpu", or a GPU, of which the process then takes the one of its LOCAL_RANK and makes it
+    the current one. Sets up torch.distributed (NCCL on GPUs, Gloo on the CPU), and blocks until all
+    WORLD_SIZE processes have come; without WORLD_SIZE, or with 1, nothing of this happens. Raises
+    UserError where the environment speaks of several processes that torchrun, or what takes its
+    place, has not started, and where LOCAL_RANK is no GPU of this machine; torch's own RuntimeError
+    where the others do not come in time.
     """
     processes = _number("WORLD_SIZE", 1)
     if processes == 1:

@@ -19,9 +19,11 @@ _ALIGNED = 16  # bytes: a tensor in a shared block begins at a multiple, where e
 
 
 def sent(tensors: Sequence[torch.Tensor], device: torch.device) -> list[torch.Tensor]:
-    """Copy small tensors of the CPU, of any shapes and types, to the device.
+    """Copy small CPU tensors of any shapes to a GPU in one transfer; nobody waits for it.
 
-    One copy for all of them, for which nobody waits.
+    On another device nothing is copied: the same tensors come back. Tensors must have a type that
+    numpy knows (not bfloat16), and need no gradient. The returned ones share one block of the GPU's
+    memory.
     """
     import torch
 

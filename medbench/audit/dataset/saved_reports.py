@@ -18,7 +18,11 @@ from medbench.system import atomic_write
 
 
 def file_of(cache_dir: Path, sha256: str, hashes: Sequence[str] = ()) -> Path:
-    """sha256: of the data; hashes: of their images, whose decoders an audit depends on."""
+    """Return the file that holds the audit of data with this content hash.
+
+    sha256: of the data. hashes: of their images, as `content_hashes` gives them: an audit depends
+    on their decoders, so that a newer decoder gives another file.
+    """
     made_by = {**pixel_ingredients(hashes), "folds": splits.FOLDS, "features": features.EMBEDDING}
     return (
         cache_dir
@@ -28,7 +32,11 @@ def file_of(cache_dir: Path, sha256: str, hashes: Sequence[str] = ()) -> Path:
 
 
 def load_report(cache_dir: Path, sha256: str, hashes: Sequence[str] = ()) -> DatasetReport | None:
-    """Load the deepest audit of data of that hash; None where there was none."""
+    """Load the saved audit of data with this content hash; None where none can be read.
+
+    The deepest that was made: `save_report` keeps no shallower one over it. hashes: as for
+    `file_of`. A damaged entry counts as none, so that the audit is made again.
+    """
     try:
         return DatasetReport.from_record(parsed(file_of(cache_dir, sha256, hashes).read_bytes()))
     except (FileNotFoundError, ValueError, TypeError, KeyError):  # a broken entry is made anew
@@ -42,9 +50,13 @@ def save_report(
     content: str = "",
     marks: Sequence[Mark] = (),
 ) -> None:
-    """Keep it, unless a deeper one of the same data is there.
+    """Write an audit to the cache, and what runs on these images say of it.
 
-    content: names the images for the tables of their runs, which say `marks`.
+    The audit goes to `file_of`, under `report.sha256`. Nothing is written where the saved one has
+    compared features (depth "full") and this one only hashes. hashes: of the images' content, as
+    `content_hashes` gives them. content: `audit_record.content_key` of the images, under which the
+    tables of their runs find `marks`; "": they are told nothing. Raises OSError where the cache
+    cannot be written.
     """
     known = load_report(cache_dir, report.sha256, hashes)
     if known and known.depth == "full" and report.depth != "full":

@@ -64,7 +64,11 @@ class EvaluationSet:
 
     @cached_property
     def pixels(self) -> dict[str, int]:
-        """The ingredients of its pixels; {} where they lie in the task's own pack."""
+        """What makes its pixels: ingredient -> version, as `images.pixel_ingredients` gives them.
+
+        The decoder of each file format and the resize. {} for images of the task's own pack, whose
+        ingredients the task's setting names.
+        """
         return images.pixel_ingredients(self.hashes) if self.elsewhere else {}
 
     @property

@@ -105,12 +105,13 @@ def swav_views(modality: str = "") -> tuple[Crop, ...]:
 
 
 def dino_views(modality: str = "") -> tuple[Crop, ...]:
-    """Return two large and eight small views of DINO.
+    """Return DINO's two large views and eight small ones, as three kinds of `Crop`.
 
-    Caron et al. 2021; facebookresearch/dino, main_dino.py, DataAugmentationDINO. Blurred with p =
-    1, 0.1 and 0.5, the second large view solarised. Its blur is Pillow's, which has no kernel size:
-    here SimCLR's. On X-ray, what `simclr_views` does there, and no solarisation: ours, the paper
-    has none.
+    Caron et al. 2021; facebookresearch/dino, main_dino.py, DataAugmentationDINO. Blurred with p = 1
+    (first large view), 0.1 (second) and 0.5 (small ones); the second large view is solarised with p
+    = 0.2. Its blur is Pillow's, which has no kernel size: here SimCLR's. modality: the task's; for
+    "x-ray" with the jitter, rotation and no blur of `simclr_views`, and without solarisation, which
+    is ours: the paper has no X-ray images.
     """
     first = Crop(1, 1.0, (0.4, 1.0), jitter=(0.4, 0.4, 0.2, 0.1), gray_p=0.2, blur_p=1.0)
     second = replace(first, blur_p=0.1, solarise_p=0.2)

@@ -104,7 +104,12 @@ def joint_config(joint: Encoder) -> dict[str, Any]:
 
 
 def joint_of(record: Any) -> Encoder:
-    """Read what `joint_config` wrote. Raises TypeError or ValueError."""
+    """Return the encoder as which a fusion trained jointly sees an image.
+
+    record: what `joint_config` wrote. Size, mean, std, interpolation and crop are the record's; it
+    is called "fusion" and has no weights. Raises TypeError, KeyError or ValueError for a record of
+    another form.
+    """
     seen = {name: value for name, value in record.items() if name != "crop"}
     return seen_of(seen, "fusion", "pool", record.get("crop", SQUASH))
 
@@ -202,7 +207,12 @@ def _own(about: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def seen_of(seen: Any, name: str, readout: str, crop: str = SQUASH) -> Encoder:
-    """Read what `preprocessing` wrote. Raises TypeError or ValueError."""
+    """Return the encoder that a record of `preprocessing` describes, without weights.
+
+    name: its architecture. crop: as in `Encoder.crop`. Raises TypeError or ValueError for a record
+    of another form, for sides outside 32 to 1024 pixels, and for a mean, std or interpolation that
+    no encoder has.
+    """
     _only(seen, _SEEN, f"{CONFIG} pretrained_cfg")
     size = seen["input_size"][-1] if seen["input_size"] else None
     if type(size) is not int or not 32 <= size <= 1024 or seen["input_size"] != [3, size, size]:
@@ -251,7 +261,10 @@ def classes_of(record: Any) -> tuple[tuple[str, ...], Kind, tuple[bool, ...]]:
 def points_of(record: Any, classes: tuple[str, ...]) -> Mapping[str, Any]:
     """Check the record of operating_points.json and return it.
 
-    classes: the names that it may use. Raises TypeError or ValueError for a record of another form.
+    {"temperature": number in (0, 1e6) or None, "held_out_images": int, "points": {name: {"compare":
+    ">" or ">=", "thresholds": {class: number in [0, 1] or None}}}, "sets": {share "0.dd": quantile
+    in [0, 1] or None}}. classes: the names that it may use. Raises TypeError or ValueError for a
+    record of another form.
     """
     _only(
         record,

@@ -90,7 +90,11 @@ class Parts:
 
     @cached_property
     def passes(self) -> tuple[Tower, ...]:
-        """The networks that pixels go through."""
+        """Networks that pixels go through, in eval mode, each with how it sees an image.
+
+        One for each member where these were trained apart; one for all, a `JointEncoder`, where
+        they were trained jointly.
+        """
         if self.joint is None:
             return self.towers
         from medbench.models.fusion.joint_encoder import JointEncoder
@@ -103,7 +107,7 @@ class Parts:
 
     @property
     def seen(self) -> tuple[Encoder, ...]:
-        """How each of these sees an image; without the networks."""
+        """How each of `passes` sees an image: their encoders, without building a network."""
         return (
             tuple(tower.encoder for tower in self.towers) if self.joint is None else (self.joint,)
         )

@@ -11,7 +11,12 @@ from medbench.models.finetune.recipe import FineTuneRecipe
 
 
 class Net(nn.Module):
-    """Encoder and head: (B, 3, S, S) -> (B, outputs)."""
+    """Encoder and head: images (B, 3, S, S) -> logits (B, outputs).
+
+    Images are float, normalised as the encoder expects. Logits are float32, but under autocast of
+    its type: there the encoder computes in 16 bits, and its features (B, D) go to the head as
+    float32.
+    """
 
     def __init__(self, encoder: nn.Module, head: nn.Module):
         super().__init__()
@@ -24,6 +29,10 @@ class Net(nn.Module):
 
 
 def width(encoder: nn.Module, size: int, device: torch.device) -> int:
+    """Return the number of features that an encoder gives, from one pass of two black images.
+
+    size: their side in pixels. The encoder must lie on `device`.
+    """
     with torch.inference_mode():
         return int(encoder(torch.zeros(2, 3, size, size, device=device)).shape[1])
 

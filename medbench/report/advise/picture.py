@@ -59,9 +59,11 @@ def form_of(file: Path) -> str:
 
 
 def draw(made: Sequence[Advice], file: Path, form: str) -> list[Path]:
-    """Write one figure, a panel an advice, and return its file.
+    """Write one figure with a panel for each advice; return its file, alone in a list.
 
-    Raises UserError where no line has a prediction.
+    An advice of which no line has a prediction is left out. file: its folder and stem are used.
+    form: one of `FORMATS`, the suffix that is written. Raises UserError where no advice has a
+    prediction, or the folder cannot be written.
     """
     drawable = [
         advice for advice in made if any(line.predicted is not None for line in advice.lines)

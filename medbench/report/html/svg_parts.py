@@ -12,6 +12,7 @@ from medbench.stats import Summary
 
 WIDTH = 360  # of a drawing, in its own units: pixels of a phone
 LEFT, RIGHT, TOP = 44, 352, 10
+_FEWEST_TICKS = 4
 _SHAPES = {
     "o": "M-3.2 0a3.2 3.2 0 1 0 6.4 0a3.2 3.2 0 1 0-6.4 0z",
     "s": "M-2.8-2.8h5.6v5.6h-5.6z",
@@ -54,18 +55,30 @@ class Axis:
         return round(self.start + share * (self.end - self.start), 1)
 
     def ticks(self) -> list[tuple[float, str]]:
-        """Round numbers inside, four to eight of them."""
+        """Return round numbers inside and how they are written, four to eight of them.
+
+        Multiples of 1, 2, 2.5 or 5 times a power of ten. On a log axis 1, 2 and 5 times powers of
+        ten, of which a span of many powers holds more than eight; where it holds fewer than four,
+        the multiples.
+        """
         if self.log:
             powers = range(floor(log10(self.low)), floor(log10(self.high)) + 1)
             found = [n * 10.0**power for power in powers for n in (1, 2, 5)]
-            return [(value, f"{value:,.10g}") for value in found if self.low <= value <= self.high]
+            inside = [value for value in found if self.low <= value <= self.high]
+            if len(inside) >= _FEWEST_TICKS:
+                return [(value, f"{value:,.10g}") for value in inside]
         raw = (self.high - self.low) / 5
         unit = 10.0 ** floor(log10(raw))
-        step = next(n * unit for n in (1, 2, 2.5, 5, 10) if n * unit >= raw)
+        steps = [n * unit for n in (1, 2, 2.5, 5, 10)]
+        place = next(i for i, step in enumerate(steps) if step >= raw)
+        ticks = self._multiples(steps[place])
+        return ticks if len(ticks) >= _FEWEST_TICKS else self._multiples(steps[place - 1])
+
+    def _multiples(self, step: float) -> list[tuple[float, str]]:
         digits = max(0, -floor(log10(step)) + (step / 10.0 ** floor(log10(step)) == 2.5))
         first = -floor(-self.low / step)
         return [
-            (i * step, f"{i * step:.{digits}f}")
+            (i * step, f"{i * step:,.{digits}f}")
             for i in range(first, floor(self.high / step + 1e-9) + 1)
         ]
 

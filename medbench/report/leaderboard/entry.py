@@ -79,9 +79,11 @@ class LeaderboardEntry:
 
     @cached_property
     def plain(self) -> Mapping[str, np.ndarray]:
-        """Return the value of each metric of S seeds, name -> (S,) float64; NaN: undefined.
+        """Return the value of each metric for each of S seeds: name -> (S,) float64.
 
-        Empty for a line that is not complete.
+        Seeds in the order of `rows`; values in each metric's own range, not in percent; NaN:
+        undefined. Metrics of the task that are newer than a row are computed from its saved scores,
+        and left out (`lacking`) where these were not shared. {} for a line that is not complete.
         """
         if not self.complete:
             return {}

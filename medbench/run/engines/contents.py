@@ -199,7 +199,10 @@ def files_of(plan: Plan) -> list[Path]:
 
 
 def packs_of(plan: Plan, job: Job, todo: Sequence[PlannedCell]) -> list[str]:
-    """Name the folders of the packs that a job's images lie in."""
+    """Name the folders of the packs that a job's images lie in, each once.
+
+    Relative to the cache folder: `packs/KEY`. todo: the cells of the job that lack a row.
+    """
     keys = []
     for part in job.unit.members or (job.unit,):
         for target in (
@@ -216,7 +219,12 @@ def packs_of(plan: Plan, job: Job, todo: Sequence[PlannedCell]) -> list[str]:
 
 
 def made_of(plan: Plan, job: Job, todo: Sequence[PlannedCell], device: str) -> list[str]:
-    """Name the folders of weights and features that a job takes, or makes."""
+    """Name the folders of weights and features that a job takes or makes, each once.
+
+    Relative to the cache folder: `pretrained/NAME`, `features/KEY`. They need not exist. todo: the
+    cells of the job that lack a row; a job that trains on pixels has no features. device: that
+    weights are pretrained on.
+    """
     found = []
     sets: list[EvaluationSet | None] = [] if job.pixels else sets_of(plan, job.unit, todo)
     for part in job.unit.members or (job.unit,):

@@ -201,7 +201,11 @@ class _Seen:
 
 
 def called_masks(ids: Sequence[str]) -> list[Mark]:
-    """Mark images that say by their names alone that they are none; [] where there are none."""
+    """Say that images are named as masks or previews; [] where `ids` is empty.
+
+    ids: the images' names, relative to the data's folder, for which no image lies beside them that
+    they could be made of. Returns one `Mark` of kind "look", with their number and the first name.
+    """
     what = f"{len(ids)} images are called masks or previews, with no image beside them that they were made of"
     return [Mark("look", f"{what} ('{ids[0]}')")] if ids else []
 
