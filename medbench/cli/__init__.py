@@ -41,7 +41,7 @@ PLACES = (
 
 
 def main() -> None:
-    """Run the console entry point, see `_main`.
+    """Run the console entry point: parse the arguments, call, print, exit.
 
     Nothing that it prints gives a terminal an order.
     """

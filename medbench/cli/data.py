@@ -23,6 +23,7 @@ OneTask = Annotated[str, typer.Argument(help="A task: derm, medmnist:path:64, fo
 
 @data_app.callback()
 def data_default(context: typer.Context) -> None:
+    """Run `medbench data list` where no subcommand is named."""
     if context.invoked_subcommand is None:
         data_list()
 

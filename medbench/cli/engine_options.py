@@ -91,7 +91,10 @@ Address = Annotated[
 
 @dataclass(frozen=True)
 class Engine:
-    """kind: one of ENGINES, or "" for this machine. places: the device of each worker here."""
+    """Where and how a run computes, as the command line says.
+
+    kind: one of ENGINES, or "" for this machine. places: the device of each worker here.
+    """
 
     kind: str
     places: Sequence[str]

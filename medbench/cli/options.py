@@ -209,6 +209,10 @@ def processes_for(found: Sequence[Leaderboard]) -> int:
 
 
 def stores_of(folders: list[Path]) -> list[Store]:
+    """Open results folders, in their order.
+
+    Raises UserError for one that is none, or whose plan is empty.
+    """
     from medbench.run.store import Store, check_results_folder
 
     for folder in folders:
@@ -224,6 +228,7 @@ def stores_of(folders: list[Path]) -> list[Store]:
 
 
 def choice(what: str, given: str, allowed: Collection[str]) -> str:
+    """Return a word that is one of `allowed`. Raises UserError with the nearest match."""
     if given not in allowed:
         raise UserError(f"Unknown {what} '{given}'.", allowed=allowed, given=given)
     return given
@@ -241,6 +246,10 @@ def outputs(*files: Path | None) -> None:
 
 
 def put(text: str, out: Path | None) -> None:
+    """Print a text, or write it to `out` (whole or not at all; a pipe as it is).
+
+    Folders above are made. Raises UserError where it cannot be written.
+    """
     if out is None:
         print(text, end="")
     else:
@@ -257,6 +266,7 @@ def put(text: str, out: Path | None) -> None:
 
 
 def split(text: str) -> tuple[str, ...]:
+    """Return the parts of a text between commas, without blanks around them and empty ones."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 

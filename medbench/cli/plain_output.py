@@ -23,6 +23,7 @@ class PlainStream:
         self.rich_proxied_file = stream
 
     def write(self, text: str) -> int:
+        """Write a text with its control characters spelled out."""
         return self.rich_proxied_file.write(printable(text, _KEPT))
 
     def __getattr__(self, name: str) -> Any:

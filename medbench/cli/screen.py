@@ -52,6 +52,7 @@ class PlainConsole(Console):
 
     @property
     def file(self) -> IO[str]:
+        """The stream that is written to."""
         return own_stream(super().file)
 
     @file.setter
@@ -61,6 +62,7 @@ class PlainConsole(Console):
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterable[Segment]:
+        """Yield rich's segments; those of a given text with control characters spelled out."""
         for segment in super().render(renderable, options):
             known = segment.control or segment.text.isprintable()
             yield segment if known else segment._replace(text=printable(segment.text, kept="\n"))

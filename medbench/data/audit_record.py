@@ -21,9 +21,10 @@ VERSION = 9  # of what an audit finds: raise it with every change
 
 @dataclass(frozen=True)
 class AuditRecord:
-    """depth: "full", or "hashes" without features.
+    """Hold what an audit found, for plans and tables of the same images.
 
-    marks: what every table says. findings: all that a person should see, the worst first.
+    depth: "full", or "hashes" without features. marks: what every table says. findings: all that a
+    person should see, the worst first.
     """
 
     depth: str
@@ -56,6 +57,7 @@ def content_key(digests: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def keep(cache_dir: Path, key: str, record: AuditRecord) -> None:
+    """Write what an audit found under the images' content key, over an older record."""
     file = _file(cache_dir, key)
     file.parent.mkdir(parents=True, exist_ok=True)
     atomic_write.record(file, asdict(record), indent=1)

@@ -57,7 +57,7 @@ def colour_bits(x: np.ndarray, share: float = BRIGHT) -> int:
 
 
 def ramp(x: np.ndarray, low: float, high: float) -> np.ndarray:
-    """uint8: 0 at `low` and below, 255 at `high` and above, linear between, rounded.
+    """Map values to uint8: 0 at `low` and below, 255 at `high` and above, linear between, rounded.
 
     x: (H, W), or any other shape, which is returned.
     """

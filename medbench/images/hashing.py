@@ -66,6 +66,7 @@ class FileState(NamedTuple):
 
     @staticmethod
     def of(state: os.stat_result) -> FileState:
+        """Take size, times (ns) and number of a file from what `os.stat` gives."""
         # SQLite's are signed
         return FileState(
             state.st_size,
@@ -83,7 +84,10 @@ class FileState(NamedTuple):
 
 
 class ReadFile(NamedTuple):
-    """settled: whether a write since it was read would show in its state."""
+    """Hold a file's state and the hash of its content.
+
+    settled: whether a write since it was read would show in its state.
+    """
 
     state: FileState
     sha256: str
@@ -102,9 +106,9 @@ def rehashing() -> Iterator[None]:
 
 
 class ContentHash(str):
-    """64 hex digits: the SHA-256 of an image's content, which knows the format of its file.
+    """The hash of an image's content, 64 hex digits (SHA-256), which knows the format of its file.
 
-    A key of DECODERS, "" for what is no file.
+    The format is a key of DECODERS, "" for what is no file.
     """
 
     __slots__ = ("file_format",)

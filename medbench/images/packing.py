@@ -66,7 +66,7 @@ class Pixels(Protocol):
 
     @property
     def array(self) -> Any:
-        """(N, size, size, 3) uint8 RGB, or what gives such rows by slice and index."""
+        """The pixels, (N, size, size, 3) uint8 RGB, or what gives such rows by slice and index."""
 
 
 @dataclass(frozen=True)

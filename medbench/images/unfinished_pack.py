@@ -39,10 +39,12 @@ class UnfinishedPack:
             self.written.clear()
 
     def remove(self) -> None:
+        """Delete the pack's rows and the record of which are written."""
         self.file.unlink()
         self.done_file.unlink()
 
     def publish(self) -> RowChecksums:
+        """Give the finished file its name, beside its checksums, which are returned."""
         sums = RowChecksums(
             self.shape, "|u1", CHUNK, tuple((np.asarray(self.done) & 0xFFFFFFFF).tolist())
         )
@@ -79,4 +81,5 @@ def _resume(shape: tuple[int, ...], partial_file: Path, done_file: Path) -> np.m
 
 
 def size_in_bytes(shape: Sequence[int]) -> int:
+    """Return the bytes of a uint8 array of this shape."""
     return int(np.prod(shape, dtype=np.int64))

@@ -53,6 +53,7 @@ def barlow(backbone: torch.nn.Module, dim: int, recipe: Recipe) -> Objective:
 
 
 def recipes(modality: str, budget: str, n_images: int, source: str) -> tuple[Recipe, ...]:
+    """Return the one stage of Barlow Twins, as `Method.recipes` takes it."""
     # the authors' code, ImageNet's: facebookresearch/barlowtwins, main.py; the paper has 0.005, and
     # a weight decay of 1.5e-6
     hyper = {"redundancy": 0.0051}

@@ -71,6 +71,7 @@ def byol(backbone: torch.nn.Module, dim: int, recipe: Recipe) -> Objective:
 
 
 def recipes(modality: str, budget: str, n_images: int, source: str) -> tuple[Recipe, ...]:
+    """Return the one stage of BYOL, as `Method.recipes` takes it."""
     common = Recipe(byol, augment.byol_views(modality), 0, 0)
     if budget != "paper":
         # ours: a short run needs a target that follows sooner

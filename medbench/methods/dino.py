@@ -126,6 +126,7 @@ def _teacher_temperature(recipe: Recipe, position: Position) -> float:
 
 
 def recipes(modality: str, budget: str, n_images: int, source: str) -> tuple[Recipe, ...]:
+    """Return the one stage of DINO, as `Method.recipes` takes it."""
     hyper = {"hidden": 2048, "width": 256, "student_temperature": 0.1, "centre_momentum": 0.9}
     if budget != "paper":
         # ours: a short run needs a teacher that follows sooner, and has neither time nor images for

@@ -71,6 +71,7 @@ def lejepa(backbone: torch.nn.Module, dim: int, recipe: Recipe) -> Objective:
 
 
 def recipes(modality: str, budget: str, n_images: int, source: str) -> tuple[Recipe, ...]:
+    """Return the one stage of LeJEPA, as `Method.recipes` takes it."""
     crops = augment.lejepa_views(modality)
     if budget != "paper":
         # ours, after the authors' small example (rbalestr-lab/lejepa, MINIMAL.md: 16 values, 256

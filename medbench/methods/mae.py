@@ -119,6 +119,7 @@ def _masks(
 
 
 def recipes(modality: str, budget: str, n_images: int, source: str) -> tuple[Recipe, ...]:
+    """Return the one stage of MAE, as `Method.recipes` takes it."""
     crops = augment.mae_views(modality)
     # weights that were trained before have learnt their own
     start = {"positions": "fixed"} if source == "task" else {}

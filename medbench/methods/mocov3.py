@@ -83,6 +83,7 @@ def mocov3(backbone: torch.nn.Module, dim: int, recipe: Recipe) -> Objective:
 
 
 def recipes(modality: str, budget: str, n_images: int, source: str) -> tuple[Recipe, ...]:
+    """Return the one stage of MoCo v3, as `Method.recipes` takes it."""
     common = Recipe(mocov3, augment.byol_views(modality), 0, 0)
     hyper = {"temperature": 0.2, "width": 256}
     if budget != "paper":

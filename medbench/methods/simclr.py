@@ -55,6 +55,10 @@ def simclr(backbone: torch.nn.Module, dim: int, recipe: Recipe) -> Objective:
 def recipes(
     modality: str, budget: str, n_images: int, source: str, views: str = augment.RECIPES[0]
 ) -> tuple[Recipe, ...]:
+    """Return the one stage of SimCLR, as `Method.recipes` takes it.
+
+    views: one of `augment.RECIPES`.
+    """
     # temperature and width: SimCLR's and Azizi et al.'s; lightly's default temperature is 0.5
     common = Recipe(
         simclr,

@@ -83,6 +83,7 @@ def swav(backbone: torch.nn.Module, dim: int, recipe: Recipe) -> Objective:
 
 
 def recipes(modality: str, budget: str, n_images: int, source: str) -> tuple[Recipe, ...]:
+    """Return the stages of SwAV, as `Method.recipes` takes them."""
     crops = augment.swav_views(modality)
     # the paper's, ImageNet's: facebookresearch/swav, main_swav.py and its 800-epoch script
     hyper = {

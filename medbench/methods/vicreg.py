@@ -58,6 +58,7 @@ def vicreg(backbone: torch.nn.Module, dim: int, recipe: Recipe) -> Objective:
 
 
 def recipes(modality: str, budget: str, n_images: int, source: str) -> tuple[Recipe, ...]:
+    """Return the one stage of VICReg, as `Method.recipes` takes it."""
     # the paper's, ImageNet's: facebookresearch/vicreg, main_vicreg.py and its README
     hyper = {"invariance": 25.0, "variance": 25.0, "covariance": 1.0}
     common = Recipe(vicreg, augment.byol_views(modality), 0, 0)

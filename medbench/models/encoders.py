@@ -40,17 +40,35 @@ def encoder(
     weights: Path | None = None,
     stated: Stated = NOTHING,
 ) -> Encoder:
-    """Return the encoder called `name`.
+    """Return the encoder called `name`, with its preprocessing.
 
-    Raises UserError. `resnet50.tv_in1k`: a timm architecture with or without its checkpoint's tag.
-    `hf-hub:`, `hf:`, `open_clip:` and OWNER/NAME: a repository of the Hugging Face hub.
-    `FILE.py:NAME`: a function of the user's that returns a module; the defaults of its parameters
-    state the preprocessing, see `_own`. `features:FILE`: vectors that somebody else computed. size
-    (pixels): as given; else 64 on phantoms, 112 for the embedded encoder on real data (a quarter of
-    the cost of 224 on a laptop), the checkpoint's own for others. weights: a checkpoint file of the
-    user's for a timm architecture, or the name of an official one; its preprocessing is what
-    `stated` says, else what a config beside the file does, else the encoder's, where an official
-    one does not bring its own. stated: for such a file, or for the hub.
+    Parameters
+    ----------
+    name : str
+        `resnet50.tv_in1k`: a timm architecture with or without its checkpoint's tag. `hf-hub:`, `hf:`,
+        `open_clip:` and OWNER/NAME: a repository of the Hugging Face hub. `FILE.py:NAME`: a function of
+        the user's that returns a module, called with `size` alone; the defaults of its parameters,
+        which are read without running it, state the preprocessing: `def NAME(size=224, mean=(...),
+        std=(...), interpolation="bicubic", trained_on=(), crop="squash")`. `features:FILE`: vectors
+        that somebody else computed.
+    size : int, optional
+        Pixels, 32 to 1024. Default: 64 on phantoms, 112 for the embedded encoder on real data (a
+        quarter of the cost of 224 on a laptop), the checkpoint's own for others.
+    readout : str
+        One of `READOUTS` that the architecture has.
+    phantom : bool
+        Whether it is for drawn images.
+    weights : Path, optional
+        A checkpoint file of the user's for a timm architecture, or the name of an official one. Its
+        preprocessing is what `stated` says, else what a config beside the file does, else the
+        encoder's, where an official one does not bring its own.
+    stated : Stated
+        For such a file, or for the hub.
+
+    Raises
+    ------
+    UserError
+        For a name, size, readout or file that is none, and for options that do not go together.
     """
     if size is not None and not 32 <= size <= 1024:
         raise UserError(

@@ -43,13 +43,12 @@ BATCH = 128  # another batch size changes the last bits of a feature
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """array: (N, D) float32, memory-mapped (a write stays in memory).
+    """Hold the frozen features of N images, and how they were made.
 
-    seconds: what computing them took, loading the encoder excluded.
-
-    made_with: device and versions of the run that computed them, which may be an older one; None:
-    they were given. checks: what the stages before them gave, see `stage_sketches`; {} where they were
-    given, or are older than it.
+    array: (N, D) float32, memory-mapped (a write stays in memory). seconds: what computing them
+    took, loading the encoder excluded. made_with: device and versions of the run that computed
+    them, which may be an older one; None: they were given. checks: what the stages before them
+    gave, see `stage_sketches`; {} where they were given, or are older than it.
     """
 
     array: np.ndarray
@@ -62,9 +61,10 @@ class Features:
 def feature_key(
     pack_key: str, encoder: Encoder, weights: Weights, method: Method, precision: str, device: str
 ) -> str:
-    """Return everything that can change a feature, the kind of device (cpu, cuda) included.
+    """Return the cache key of features: a hash of everything that can change one of them.
 
-    It changes the last bits.
+    The kind of device (cpu, cuda) is included, as it changes the last bits. pack_key: of the
+    images.
     """
     how = [method.name, method.stated_version, dict(method.settings)]
     return fingerprint(

@@ -63,10 +63,10 @@ _SHOWN = 5
 
 @dataclass(frozen=True, eq=False)
 class FeaturesTable:
-    """file: its name.
+    """Hold the features of a user's file.
 
-    ids: n of them, in the form NFC, each once. values: (n, D) float32. names: D, as a message shows
-    them.
+    file: its name. ids: n of them, in the form NFC, each once. values: (n, D) float32. names: D, as
+    a message shows them.
     """
 
     file: str
@@ -105,10 +105,14 @@ class FeaturesTable:
 
 
 def read(file: Path) -> FeaturesTable:
-    """Read ids and features from a file. Raises UserError.
+    """Read ids and features from a file of the user's.
 
-    A .npz file holds `ids` (n,) str and `features` (n, D); a .parquet file a column `id` and
-    features, see `_columns`.
+    A .npz file holds `ids` (n,) str and `features` (n, D). A .parquet file holds a column `id`, and
+    the features in the largest set of columns of one prefix: behind it stands a number (`f0`,
+    `dino_12`, plain `0`, `1`, ...), or, where it ends in `_`, `.`, `:` or a space, a word
+    (`original_glcm_Contrast`); among numbers a word is none (`feat_0`, `feat_label`). Raises
+    UserError for other shapes and types, an id that stands there twice, and columns of which it is
+    not clear what they are.
     """
     ids, values, names = _read_npz(file) if file.suffix == ".npz" else _read_parquet(file)
     if (

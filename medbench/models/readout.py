@@ -20,7 +20,7 @@ class NoReadout(ValueError):
 
 
 class Readout(nn.Module):
-    """(B, 3, H, W) -> (B, D) of a timm model without classifier.
+    """Take the feature vector out of a timm model without classifier: (B, 3, H, W) -> (B, D).
 
     Class token and patches are taken after the final norm.
 

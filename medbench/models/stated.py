@@ -21,7 +21,10 @@ SAY = "say it: --mean M,M,M --std S,S,S --size N --crop squash"
 
 @dataclass(frozen=True)
 class Stated:
-    """None and (): not stated. crop: its mode and, where that is stated, `crop_pct`."""
+    """Preprocessing and training data that a user or a config states; None and (): not stated.
+
+    crop: its mode and, where that is stated, `crop_pct`.
+    """
 
     mean: Three | None = None
     std: Three | None = None

@@ -19,7 +19,10 @@ BLOCK_VALUES = {"cpu": 2**23, "cuda": 2**27}
 
 
 def check_finite(features: Mapping[str, np.ndarray]) -> None:
-    """features: "training" or a target's name -> (N, D) float. Raises UserError."""
+    """Check that features are finite. Raises UserError.
+
+    features: "training" or a target's name -> (N, D) float.
+    """
     import numpy as np
 
     for name, given in features.items():

@@ -129,9 +129,10 @@ def loss_of_labels(
 
 
 def class_probabilities(logits: torch.Tensor, labels: np.ndarray) -> np.ndarray:
-    """(M, C) float64 of logits (M, C).
+    """Turn logits (M, C) into probabilities (M, C) float64.
 
-    labels: of the subset, which lacks a class or one value of a label here and there.
+    labels: of the subset. A class that it lacks gets 0; a label of which it lacks a value gets its
+    smoothed rate, (positives + 1) / (known + 2).
     """
     import numpy as np
 

@@ -68,6 +68,7 @@ def _threshold(point: PointVerdict) -> str:
 
 
 def sheets(found: SiteValidation) -> list[Sheet]:
+    """Return a site validation as tables: ranking, operating points and calibration."""
     return [_ranking(found), *_points(found), _calibration(found)]
 
 
@@ -150,6 +151,7 @@ def _sheet(
 
 
 def shown(three: Numbers) -> str:
+    """Write value, low and high, a dash where there is no number."""
     value, low, high = (float("nan") if one is None else one for one in three)
     return number_format.estimate_text(value, low, high)
 

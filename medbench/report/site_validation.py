@@ -118,10 +118,10 @@ class PointVerdict:
 
 @dataclass(frozen=True, eq=False)
 class SiteValidation:
-    """here: `evidence` of the user's images.
+    """Hold what an exported model gives on a user's images, beside what its card says.
 
-    whole: the AUC of all classes. classes, prevalence: by class. calibration: metric -> here, card
-    and here at the shipped temperature.
+    here: `evidence` of the user's images. whole: the AUC of all classes. classes, prevalence: by
+    class. calibration: metric -> here, card and here at the shipped temperature.
     """
 
     here: Mapping[str, Any]
@@ -144,19 +144,19 @@ class Answers(Protocol):
 
     @property
     def probabilities(self) -> np.ndarray:
-        """(M, C) in [0, 1]."""
+        """Probabilities (M, C) in [0, 1]."""
 
     @property
     def decisions(self) -> np.ndarray:
-        """(M,), or (M, C) of 0 and 1."""
+        """Decisions, (M,) or (M, C) of 0 and 1."""
 
     @property
     def labels(self) -> np.ndarray:
-        """(M,) int, or (M, C) float with NaN."""
+        """Labels, (M,) int, or (M, C) float with NaN."""
 
     @property
     def groups(self) -> np.ndarray:
-        """(M,), whose images are drawn together."""
+        """The group of each image, (M,), whose images are drawn together."""
 
 
 def of_answers(
@@ -200,10 +200,11 @@ def validate(
     card: Mapping[str, Any],
     margin: float = 0.05,
 ) -> SiteValidation:
-    """answers: of the user's images, one draw; calibrated.
+    """Set what a model gives on a user's images beside what its card says.
 
-    At the shipped temperature, None where there is none. points: operating_points.json. card:
-    evidence.json. margin: what is too small to matter of an AUC, a sensitivity and a specificity.
+    answers: of the user's images, one draw. calibrated: the same at the shipped temperature, None
+    where there is none. points: operating_points.json. card: evidence.json. margin: what is too
+    small to matter of an AUC, a sensitivity and a specificity, in [0, 1].
     """
     here = evidence(answers, points["points"])
     undefined: Numbers = [None] * 3

@@ -33,9 +33,10 @@ LEAPS = 4
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """name: of its lock in the results folder.
+    """Cells that one worker computes at a time.
 
-    pixels: whether it trains on images: one draw of one protocol, else all cells on features.
+    pixels: whether it trains on images: the cells are then one draw of one protocol, else all those
+    of the unit on features.
     """
 
     unit: Unit
@@ -44,6 +45,7 @@ class Job:
 
     @property
     def name(self) -> str:
+        """The name of its lock: 16 hex digits, of its first cell or of its unit."""
         return (
             self.cells[0].fingerprint[:16]
             if self.pixels

@@ -33,10 +33,11 @@ class Subset:
 
     @property
     def sha256(self) -> str:
+        """64 hex digits of its ids, whatever their order."""
         return sampling.ids_hash(self.ids)
 
     def record(self) -> dict[str, Any]:
-        """Return it as plain values."""
+        """Return its fields as JSON values, with the number of images and the hash of their ids."""
         return {
             **vars(self),
             "ids": self.ids.tolist(),

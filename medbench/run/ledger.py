@@ -37,6 +37,7 @@ class Judged:
 
     @staticmethod
     def of(row: Row) -> Judged:
+        """Return what the ledger keeps of a row."""
         line = replace(row.cell, seed=0, pretrain_seed=0)
         cell, line_hash = (hash_of(one.identity())[:16] for one in (row.cell, line))
         digest = row.provenance.get("parts", {}).get(row.cell.target, {})
@@ -44,6 +45,7 @@ class Judged:
         return Judged(row.fingerprint, cell, line_hash, str(row.provenance["target"]), scored)
 
     def to_json(self) -> dict[str, Any]:
+        """Return its fields as JSON values, without empty ones."""
         return {name: value for name, value in asdict(self).items() if value}
 
     @staticmethod

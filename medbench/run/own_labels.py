@@ -48,10 +48,11 @@ _RESAMPLES = 200
 
 @dataclass(frozen=True, eq=False)
 class OwnCurves:
-    """title: the images in words.
+    """Hold learning curves that were measured inside a user's own images.
 
-    curves: one for each method, encoder and protocol. luck: what the best of them owes to having
-    been chosen among them by these scores. notes: what a user must know of the images.
+    title: the images in words. curves: one for each method, encoder and protocol. luck: what the
+    best of them owes to having been chosen among them by these scores, in the metric's own unit.
+    notes: what a user must know of the images.
     """
 
     title: str

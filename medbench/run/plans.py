@@ -63,6 +63,7 @@ class Plan:
 
     @property
     def cells(self) -> tuple[PlannedCell, ...]:
+        """All cells, in the order of work."""
         return tuple(planned for unit in self.units for planned in unit.cells)
 
     def draw(self, cell: Cell) -> np.ndarray:
@@ -79,10 +80,12 @@ class Plan:
         return self.divides[cell.task, cell.data, cell.labels]
 
     def targets_of(self, data: TaskData) -> tuple[EvaluationSet, ...]:
+        """Return what each fit on these data is scored on, the task's own part first."""
         return self.targets[data.task.name, data.data]
 
     @property
     def tasks(self) -> tuple[TaskData, ...]:
+        """The opened tasks, each once, in the order of work."""
         return tuple({id(unit.data): unit.data for unit in self.units}.values())
 
     @property

@@ -165,7 +165,7 @@ def history(plan: Plan, unit: Unit, device: str) -> dict[str, Any]:
 
 
 def kept_history(folder: Path) -> dict[str, Any]:
-    """{} where there is none.
+    """Read the history.json in the folder of a pretraining; {} where there is none.
 
     A damaged one is removed, with a line: weights are too dear to be trained again for what was
     noted of them.

@@ -26,9 +26,10 @@ BEAT, LONGEST = 10.0, 60.0
 
 @dataclass(frozen=True)
 class Working:
-    """at: what was begun, in words; since: when, in seconds since 1970.
+    """Say what one worker is at.
 
-    beat: counts while the worker is alive.
+    at: what was begun, in words; since: when, in seconds since 1970. beat: counts while the worker
+    is alive.
     """
 
     machine: str
@@ -40,6 +41,7 @@ class Working:
 
     @staticmethod
     def from_json(record: Any) -> Working:
+        """Read a worker's record. Raises TypeError for any other."""
         kinds: dict[str, type | tuple[type, ...]] = {
             "machine": str,
             "process": int,

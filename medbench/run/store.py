@@ -332,6 +332,7 @@ class Store(StoredResults):
         self._all_judged = True
 
     def fail(self, planned: PlannedCell, reason: str) -> None:
+        """Record that a cell failed, and why. A later row of the cell counts more."""
         with self._lock():
             self._failures.append(
                 {"cell": asdict(planned.cell), "fingerprint": planned.fingerprint, "reason": reason}

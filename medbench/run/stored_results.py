@@ -241,6 +241,10 @@ class StoredResults:
         }
 
     def plan(self) -> PlanFile:
+        """Return the folder's plan, an empty one where there is none.
+
+        It is parsed again only where the file has changed. Raises UserError for a damaged one.
+        """
         file = self.folder / "plan.json"
         if not file.exists():
             return PlanFile()

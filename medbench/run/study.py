@@ -29,9 +29,10 @@ EXAMPLE = 'GRID = Grid(tasks=("derm",), labels=("1", "10", "100"))'
 
 @dataclass(frozen=True)
 class Study:
-    """name: of the file without its suffix, the results go to runs/NAME.
+    """Hold what a study's file says.
 
-    text: its docstring, "" where it has none.
+    name: of the file without its suffix, the results go to runs/NAME. text: its docstring, "" where
+    it has none.
     """
 
     name: str

@@ -43,7 +43,7 @@ HEAD_GROWTH = 0.5
 
 
 class Fit(NamedTuple):
-    """Cells that take as long.
+    """What cells share that take equally long.
 
     own_head: of a fusion. parts: encoders side by side. images: of a draw.
     """
@@ -71,13 +71,14 @@ class Stage:
 
 
 class Speeds:
-    """kind -> seconds and how much was done in them."""
+    """Hold seconds of work, and how much was done in them, by kind."""
 
     def __init__(self) -> None:
         self.seconds: Counter[tuple[object, ...]] = Counter()
         self.amount: Counter[tuple[object, ...]] = Counter()
 
     def add(self, kind: tuple[object, ...], seconds: float, amount: float) -> None:
+        """Add seconds in which `amount` of a kind of work was done."""
         self.seconds[kind] += seconds  # type: ignore[assignment]  # a Counter of floats
         self.amount[kind] += amount  # type: ignore[assignment]
 
@@ -89,10 +90,11 @@ class Speeds:
 
 
 class TimeLeft:
-    """Of one run. It is told what `report_progress` and `on_row` tell, and asked for `seconds`.
+    """Estimate how long one run still takes.
 
-    All time from one report of a process to its next belongs to the work that the next tells of, so
-    that none is left out. workers: processes that share the work.
+    It is told what `report_progress` and `on_row` tell, and asked for `seconds`. All time from one
+    report of a process to its next belongs to the work that the next tells of, so that none is left
+    out. workers: processes that share the work.
     """
 
     def __init__(

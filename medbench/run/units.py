@@ -55,6 +55,7 @@ class Unit:
 
     @property
     def name(self) -> str:
+        """Task, method, encoder and size in words, as messages and stages name the unit."""
         return f"{self.data.task.name} {self.method.name} {self.encoder.name}@{self.encoder.size}"
 
     @property

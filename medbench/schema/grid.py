@@ -231,7 +231,10 @@ class Grid:
 
     @property
     def reading(self) -> dict[str, Any]:
-        """How it says that a folder is read, for `registry.task`: what differs from the default."""
+        """The options by which a folder is read, for `registry.task`.
+
+        Those of `ordinal`, `order` and `frames` that say anything.
+        """
         return {
             name: value for name in ("ordinal", "order", "frames") if (value := getattr(self, name))
         }
@@ -282,7 +285,7 @@ class Cell:
 
     @property
     def external(self) -> bool:
-        """Whether it stands for predictions of somebody else's (`report.external_predictions`).
+        """Whether the cell stands for somebody else's predictions (`report.external_predictions`).
 
         Nothing is known of them but the answers.
         """
@@ -329,6 +332,7 @@ class Row:
     provenance: Mapping[str, Any]
 
     def to_json(self) -> dict[str, Any]:
+        """Return its fields as JSON values, nested dataclasses as mappings."""
         return asdict(self)
 
     @staticmethod

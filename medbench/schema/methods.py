@@ -224,7 +224,7 @@ class Method:
 
     @property
     def own_head(self) -> bool:
-        """Whether it is a fusion that trains a head of its own over frozen features."""
+        """Whether the method is a fusion that trains a head of its own over frozen features."""
         return self.fusion is not None and self.fusion.evaluate is not None
 
 

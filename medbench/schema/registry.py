@@ -35,19 +35,26 @@ Entry = TypeVar("Entry", Task, TaskFamily, Method, Protocol)
 
 
 def tasks() -> dict[str, Task]:
-    """Return the registered tasks, name -> entry; the next three functions do so for their kind."""
+    """Return the registered tasks: name -> `Task`, in the order of their files.
+
+    The files of medbench's `tasks/`, those that a user put there among them. Raises UserError for
+    two of one name, and for a file that cannot be imported.
+    """
     return _collect("tasks", Task)
 
 
 def families() -> dict[str, TaskFamily]:
+    """Return the families of tasks, such as `folder`: name -> `TaskFamily`; as `tasks`."""
     return _collect("tasks", TaskFamily)
 
 
 def methods() -> dict[str, Method]:
+    """Return the registered pretraining methods: name -> `Method`; as `tasks`."""
     return _collect("methods", Method)
 
 
 def protocols() -> dict[str, Protocol]:
+    """Return the registered protocols: name -> `Protocol`; as `tasks`."""
     return _collect("protocols", Protocol)
 
 

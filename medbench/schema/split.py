@@ -42,6 +42,7 @@ class FilesBelow(Sequence[Path]):
 
     @classmethod
     def of(cls, root: Path, names: Iterable[str]) -> FilesBelow:
+        """Hold the files of these names, which are paths from `root` with forward slashes."""
         import numpy as np
 
         return cls(root, np.array([name.encode() for name in names], np.bytes_))

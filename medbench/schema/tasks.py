@@ -170,10 +170,12 @@ class Task:
 
     @property
     def metric(self) -> str:
+        """The name of the primary metric, which its kind decides."""
         return PRIMARY[self.kind]
 
     @property
     def case_rule(self) -> CaseRule:
+        """The rule for a case whose images differ in their label: its own, else its kind's."""
         return self.cases or CASE_RULES[self.kind]
 
 

@@ -21,9 +21,10 @@ RULES: dict[CaseRule, str] = {
 
 @dataclass(frozen=True, eq=False)
 class CaseLabels:
-    """labels: (M,) int64 or (M, C) float64 of each case.
+    """Hold the labels of M cases.
 
-    kept: (M,) bool, which cases have a label. mixed: (M,) bool, whose images have several.
+    labels: (M,) int64, or (M, C) float64 with NaN where unknown. kept: (M,) bool, which cases have
+    a label. mixed: (M,) bool, whose images have several.
     """
 
     labels: np.ndarray

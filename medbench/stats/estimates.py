@@ -65,6 +65,7 @@ class Sample:
 
     @property
     def mean(self) -> float:
+        """The mean over seeds, NaN where one run is undefined."""
         return float(np.mean(self.plain))
 
     @property
@@ -100,7 +101,7 @@ class Sample:
 
     @property
     def faultless(self) -> bool:
-        """Whether it is 1 in every resample.
+        """Whether every run is 1 in every resample.
 
         What chance could have done to it these groups do not show, as each of them would have to be
         wrong once.
@@ -109,9 +110,10 @@ class Sample:
         return bool((self.plain > 1 - 1e-6).all() and (self.resamples > 1 - 1e-6).all())
 
     def seeds(self) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-        """(source of chance, plain (n,), resamples (n, R)).
+        """Yield each source of chance among seeds: (name, plain (n,), resamples (n, R)).
 
-        Means a draw of labels, and means a pretraining.
+        "draw": means over pretrainings of n draws of labels; "pretraining", where there are
+        several: means over draws of n pretrainings.
         """
         plain = self.plain.reshape(self.pretrainings, -1)
         resamples = self.resamples.reshape(*plain.shape, -1)

@@ -51,6 +51,7 @@ class Comparison:
 
     @property
     def decided(self) -> bool:
+        """Whether the two are shown to differ, or to be practically equal."""
         return self.verdict.word != "not decidable"
 
 

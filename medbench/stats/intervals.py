@@ -90,17 +90,18 @@ def of_scores(
     level: float,
     reference: ReferenceVariance,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(low, high), each (L,).
+    """Return score intervals of L means over seeds: (low, high), each (L,).
+
+    values: (L,). parts: as `half_width` takes them, the test groups' first.
 
     The true values from which what was seen does not differ, by the standard error that each of
-    *them* would have.
-
-    The textbook's variance at a true value, times how much larger or smaller than it the resamples'
-    variance is at the value seen. That ratio has the degrees of freedom of the rarer class (of a
-    kappa: of all groups), and is drawn towards 1 by the textbook's own (`prior`), which count for
-    the quantile, too. What seeds add goes the same way towards the ends. A score interval (Wilson
-    1927; for the AUC Newcombe 2006): it never leaves the range, is not flattered near 1, and exists
-    where no resample moves the value. Of a perfect or a worthless score it is exact.
+    *them* would have. The textbook's variance at a true value, times how much larger or smaller
+    than it the resamples' variance is at the value seen. That ratio has the degrees of freedom of
+    the rarer class (of a kappa: of all groups), and is drawn towards 1 by the textbook's own
+    (`prior`), which count for the quantile, too. What seeds add goes the same way towards the ends.
+    A score interval (Wilson 1927; for the AUC Newcombe 2006): it never leaves the range, is not
+    flattered near 1, and exists where no resample moves the value. Of a perfect or a worthless
+    score it is exact.
     """
     (cases, _), *seeds = parts
     df, prior = reference.df, reference.prior

@@ -85,7 +85,7 @@ class Metric:
 
     @property
     def range(self) -> tuple[float, float]:
-        """(low, high), which an interval does not leave."""
+        """The ends of its values, (low, high), which an interval does not leave."""
         return self.low, self.high
 
     @property
@@ -144,12 +144,12 @@ def metric_names(kind: Kind) -> tuple[str, ...]:
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """values: metric -> float without weights, (R,) float64 with them.
+    """Hold the metrics of one set of answers.
 
-    Each in its own range (not percent), NaN = undefined.
-
-    auc_classes: over how many classes (labels, if multilabel) the mean AUC was taken: int, or (R,)
-    int64. Less than all of them means that a class had no positive or no negative image.
+    values: metric -> float without weights, (R,) float64 with them, each in its own range (not
+    percent), NaN = undefined. auc_classes: over how many classes (labels, if multilabel) the mean
+    AUC was taken: int, or (R,) int64. Less than all of them means that a class had no positive or
+    no negative image.
     """
 
     values: dict[str, Any]

@@ -105,7 +105,7 @@ def archive(file: Path, dump: Callable[[BinaryIO], object]) -> None:
 
 @contextmanager
 def naming(file: Path) -> Iterator[None]:
-    """Name this file in an OSError of a full disk, which names none."""
+    """Give an OSError of a full disk inside the name of this file, which the system leaves out."""
     try:
         yield
     except OSError as error:

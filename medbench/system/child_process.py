@@ -29,13 +29,22 @@ class Process(Protocol):
     """What a child is made of, as `subprocess.Popen` has it."""
 
     @property
-    def stdin(self) -> IO[bytes] | None: ...
+    def stdin(self) -> IO[bytes] | None:
+        """What is written to the process, in bytes; None where nothing can be."""
+
     @property
-    def stdout(self) -> IO[bytes] | None: ...
+    def stdout(self) -> IO[bytes] | None:
+        """What the process writes, in bytes; None where nothing is read."""
+
     @property
-    def returncode(self) -> int | None: ...
-    def kill(self) -> None: ...
-    def wait(self) -> int: ...
+    def returncode(self) -> int | None:
+        """Its exit status; None while it runs."""
+
+    def kill(self) -> None:
+        """End the process at once."""
+
+    def wait(self) -> int:
+        """Wait until the process has ended, and return its exit status."""
 
 
 class ChildProcess:
@@ -75,6 +84,7 @@ class ChildProcess:
             self.heard.put((self.number, None))
 
     def end(self) -> None:
+        """Kill the process, wait for it and for its listener, and close its streams."""
         self.process.kill()
         self.process.wait()
         self.listener.join()

@@ -22,7 +22,7 @@ _DECIMAL = re.compile(r"[+-]?\d+(,\d+)?")
 
 @dataclass(frozen=True, eq=False)
 class CsvRows:
-    """reader: at the header.
+    """A CSV file that is read up to its header.
 
     delimiter: one character. skipped: lines before what the reader counts.
     """

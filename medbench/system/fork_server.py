@@ -67,6 +67,7 @@ class ForkServer:
             self.process.wait()
 
     def alive(self) -> bool:
+        """Whether the server's process runs."""
         return self.process.poll() is None
 
     def copy(self) -> Copy:
@@ -96,6 +97,7 @@ class Copy:
         self._numbering, self._waiting = threading.Lock(), threading.Lock()
 
     def kill(self) -> None:
+        """End the copy at once; nothing where it has ended."""
         number = self._known()
         if number is not None and self.returncode is None:
             with suppress(ProcessLookupError):

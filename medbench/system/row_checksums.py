@@ -61,6 +61,7 @@ class RowChecksums:
         )
 
     def to_json(self) -> dict[str, Any]:
+        """Return its fields as JSON values."""
         return {
             "shape": list(self.shape),
             "dtype": self.dtype,

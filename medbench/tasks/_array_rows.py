@@ -79,17 +79,17 @@ def h5_values(file: Path, member: str) -> Any:
 
 
 def identity(file: Path) -> str:
-    """64 hex digits: SHA-256 of the file's bytes, remembered as for every image file."""
+    """Return the SHA-256 of a file's bytes, 64 hex digits, remembered as for every image file."""
     return images.content_hashes([file], images.cache_folder())[0]
 
 
 def npy_row(file: str, i: int) -> np.ndarray:
-    """(H, W, 3) uint8: row i of an unpacked array; grey is repeated."""
+    """Return row i of an unpacked array as (H, W, 3) uint8; grey is repeated."""
     return _colour(np.asarray(_npy(file)[i]))
 
 
 def h5_row(file: str, member: str, i: int) -> np.ndarray:
-    """(H, W, 3) uint8: row i of a data set."""
+    """Return row i of a data set of an HDF5 file as (H, W, 3) uint8; grey is repeated."""
     return _colour(h5_values(Path(file), member)[i])
 
 

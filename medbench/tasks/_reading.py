@@ -112,7 +112,7 @@ def metadata(
 
 
 def numbers(column: np.ndarray) -> np.ndarray:
-    """(N,) float64 of (N,) str, NaN where there is no number."""
+    """Return texts (N,) as numbers (N,) float64, NaN where there is none, or a negative one."""
     return np.array(
         [
             float(text) if text.replace(".", "", 1).isdecimal() else np.nan
@@ -122,15 +122,18 @@ def numbers(column: np.ndarray) -> np.ndarray:
 
 
 def codes(column: np.ndarray, classes: Sequence[str], file: Path) -> np.ndarray:
-    """(N,) int64 index into `classes` of (N,) str.
+    """Return the place of each text (N,) among `classes`, (N,) int64.
 
-    Raises UserError for an unknown value, with the nearest class.
+    file: for the message. Raises UserError for an unknown value, with the nearest class.
     """
     return values(column, {name: c for c, name in enumerate(classes)}, file).astype(np.int64)
 
 
 def values(column: np.ndarray, meaning: Mapping[str, float], file: Path) -> np.ndarray:
-    """(N,) float64: what each text means. Raises UserError for one without a meaning."""
+    """Return what each text (N,) means, (N,) float64.
+
+    file: for the message. Raises UserError for one without a meaning.
+    """
     unknown = sorted(set(column.tolist()) - set(meaning))
     if unknown:
         allowed = [name or "blank" for name in meaning]

@@ -112,6 +112,10 @@ def refusal(data: TaskData) -> str:
 
 
 def of_data(data: TaskData, refused: str = "") -> Subject:
+    """Return all images of an opened task, part after part, as what an audit looks at.
+
+    refused: why a run refuses these data, "" where it does not.
+    """
     task, whole = data.task, join_parts(data.parts.values())
     return Subject(
         name=task.name,

@@ -75,7 +75,7 @@ class NearHashes:
             yield from sorted(near, key=lambda pair: (near[pair], pair))
 
     def end(self) -> None:
-        """Tell that no more pairs are taken."""
+        """End the search: no more pairs are taken."""
         self._search.end()
 
     def bits(self, pairs: Sequence[tuple[int, int]]) -> dict[tuple[int, int], int]:

@@ -32,9 +32,10 @@ _MOST = 0.85  # of the image, for a frame
 
 
 class Detail(NamedTuple):
-    """values (P, 1, s, s): a band of the image over its local contrast, 0 in the frame.
+    """Hold the fine structure of P images, by which copies are told from look-alikes.
 
-    seen: 1.0 where there is a picture, 0.0 in the frame.
+    values: (P, 1, s, s) float32, a band of the image over its local contrast, 0 in the frame. seen:
+    of the same shape, 1.0 where there is a picture, 0.0 in the frame.
     """
 
     values: torch.Tensor

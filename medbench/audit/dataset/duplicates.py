@@ -52,12 +52,12 @@ _BLOCK = 64
 
 @dataclass(frozen=True)
 class Effort:
-    """far: bits between hashes of a candidate.
+    """How far and how long copies are searched for.
 
-    points: whether images that share places are candidates too. random: pairs for the threshold.
-    lowest: of the threshold. patience: see above. limit, per_image: aligned pairs at most. closer:
-    pairs for the threshold of the closer look; and that many others are read again, and one for ten
-    images more.
+    far: bits between hashes of a candidate. points: whether images that share places are candidates
+    too. random: pairs for the threshold. lowest: of the threshold. patience: see above. limit,
+    per_image: aligned pairs at most. closer: pairs for the threshold of the closer look; and that
+    many others are read again, and one for ten images more.
     """
 
     far: int = 14
@@ -117,7 +117,7 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Found:
-    """pairs: best first.
+    """Hold the pairs of copies that a search found, best first.
 
     aligned: pairs that were laid over each other. complete: False where the limit ended the search
     before patience did. closer: the threshold of pairs that were read again, of which there are
@@ -226,7 +226,10 @@ def _looked_at_closer(
 
 
 class Judge:
-    """tried: pair -> its likeness, overlap and map."""
+    """Lay pairs of images over each other, each pair once.
+
+    pack: (N, S, S, 3) uint8. tried: pair -> its likeness, overlap and map.
+    """
 
     def __init__(self, pack: np.ndarray | Rows):
         self.pack = pack

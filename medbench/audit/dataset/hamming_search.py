@@ -114,10 +114,12 @@ class Search:
 
     @cached_property
     def few(self) -> _Chunks:
+        """The codes cut into few chunks, by which most are looked up."""
         return _Chunks(self.ways, self.codes[0], self.rows, _FEW)
 
     @cached_property
     def many(self) -> _Chunks:
+        """The codes cut into one chunk more, by which crowded ones are looked up."""
         return _Chunks(self.ways, self.codes[0], self.rows, _MANY)
 
     def of(self, rows: np.ndarray) -> Iterator[np.ndarray]:
@@ -143,7 +145,7 @@ class Search:
         self.end()
 
     def end(self) -> None:
-        """Tell that nothing more is taken of what `of` yields."""
+        """End the search: nothing more is taken of what `of` yields."""
         report_progress("comparing hashes", self.far, self.far, "bits")
 
     def _few_bits(self) -> int:

@@ -39,6 +39,7 @@ class Suspect:
 
     @property
     def margin(self) -> float:
+        """By how much the other class is more probable than the image's own."""
         return self.other - self.own
 
 

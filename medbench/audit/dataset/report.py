@@ -50,12 +50,11 @@ class DatasetFinding:
 
 @dataclass(frozen=True)
 class DatasetReport:
-    """parts: name -> {"images", "groups", "classes": {class: images}}.
+    """Hold what an audit of a data set found.
 
-    pairs, suspects, columns: rows as the CSV and JSON have them.
-
-    depth: "full", or "hashes" where no features were compared. settings: thresholds and how much
-    was looked at. seconds: the audit took.
+    parts: name -> {"images", "groups", "classes": {class: images}}. pairs, suspects, columns: rows
+    as the CSV and JSON have them. depth: "full", or "hashes" where no features were compared.
+    settings: thresholds and how much was looked at. seconds: the audit took.
     """
 
     name: str
@@ -71,6 +70,7 @@ class DatasetReport:
 
     @property
     def leaks(self) -> tuple[DatasetFinding, ...]:
+        """The findings by which a score would be too good."""
         return tuple(finding for finding in self.findings if finding.severity == "leak")
 
     @property
@@ -79,6 +79,7 @@ class DatasetReport:
         return any(finding.severity in ("leak", "conflict") for finding in self.findings)
 
     def to_json(self) -> str:
+        """Return the report as JSON with a line end, which `from_record` reads once parsed."""
         return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
 
     @staticmethod
@@ -143,4 +144,5 @@ class DatasetReport:
 
 
 def worst_first(findings: Sequence[DatasetFinding]) -> tuple[DatasetFinding, ...]:
+    """Sort findings by severity, in the order of SEVERITIES; equals stay in their order."""
     return tuple(sorted(findings, key=lambda found: SEVERITIES.index(found.severity)))

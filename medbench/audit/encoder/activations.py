@@ -218,10 +218,12 @@ def _moments(x: Batch) -> tuple[np.ndarray, np.ndarray]:
 
 
 def is_norm(module: nn.Module) -> bool:
+    """Return whether a module normalises its inputs: batch, layer or group normalisation."""
     return isinstance(module, nn.modules.batchnorm._BatchNorm | nn.LayerNorm | nn.GroupNorm)
 
 
 def remembers(module: nn.Module) -> bool:
+    """Return whether a module keeps a mean of its training images: batch normalisation with one."""
     return isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None
 
 

@@ -35,9 +35,10 @@ class Candidate:
 
 @dataclass(frozen=True)
 class EncoderReport:
-    """findings: what is wrong.
+    """Hold what the examination of an encoder found.
 
-    candidates: what was tried, best first. notes: what was measured, and what could not be.
+    findings: what is wrong. candidates: what was tried, best first. notes: what was measured, and
+    what could not be.
     """
 
     findings: tuple[EncoderFinding, ...]

@@ -135,6 +135,11 @@ def wrong_interpolation(
 def against_declaration(
     encoder: Encoder, declared: Mapping[str, Any], notes: list[str]
 ) -> list[EncoderFinding]:
+    """Return what of the preprocessing in use is not what the weights' config declares.
+
+    declared: "mean", "std" and the like of the config; what it does not hold is not compared.
+    notes: what is worth saying and no finding is appended there.
+    """
     found = []
     for word, used in (("mean", encoder.mean), ("std", encoder.std)):
         if word in declared and not np.allclose(declared[word], used, atol=1e-3):

@@ -174,7 +174,7 @@ def to_csv(examined: Sequence[Examined]) -> str:
 
 
 def to_json(examined: Sequence[Examined], part: str) -> str:
-    """{"part", "citation", "encoders": [{..., "findings": [...]}]}; undefined is null."""
+    """Write {"part", "citation", "encoders": [{..., "findings": [...]}]}; undefined is null."""
     encoders = [
         {**one.__dict__, "findings": [finding.to_json() for finding in one.findings]}
         for one in examined

@@ -22,7 +22,10 @@ from medbench.tasks.folder.listing import Listing
 
 @dataclass(frozen=True)
 class GroupsTable:
-    """listing: what the folder says of its images. file: where the table is to lie, above them."""
+    """A table of which image belongs to which patient, for the folder's owner to fill in.
+
+    listing: what the folder says of its images. file: where the table is to lie, above them.
+    """
 
     listing: Listing
     file: Path
@@ -51,7 +54,7 @@ class GroupsTable:
         return GroupsTable(listing, file)
 
     def write(self, copies: Iterable[tuple[str, str]]) -> str:
-        """Write it, and say what it holds. copies: pairs of ids."""
+        """Write the table, and say what it holds. copies: pairs of ids."""
         listing = self.listing
         ids = np.array(listing.ids)
         given = np.array(listing.columns.get("group", listing.ids))

@@ -88,7 +88,7 @@ def colour_step(
 
 
 def gray_step(view: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
-    """chosen: (B,) 0 or 1, as below."""
+    """Turn views (B, 3, s, s) grey where `chosen` (B,) is 1, and leave them where it is 0."""
     gray = GREY[0] * view[:, 0] + GREY[1] * view[:, 1] + GREY[2] * view[:, 2]
     return torch.where(chosen[:, None, None, None] > 0, gray[:, None], view)
 

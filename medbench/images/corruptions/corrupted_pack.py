@@ -32,7 +32,7 @@ class CorruptedPack:
 
     @property
     def array(self) -> Any:
-        """(M, S, S, 3) uint8, computed for the rows that are asked for.
+        """The pixels, (M, S, S, 3) uint8, computed for the rows that are asked for.
 
         Opened anew at each call.
         """

@@ -71,9 +71,9 @@ def shot_noise(values: Floats, photons: float, seeds: np.ndarray, channels: int)
 
 
 def impulse_noise(values: Floats, share: float, seeds: np.ndarray, channels: int) -> Floats:
-    """Make that share of the values black or white.
+    """Make a share of the values black or white, one half each.
 
-    values: (n, s, s, 3) float in [0, 1]; seeds: (n,).
+    values: (n, s, s, 3) float in [0, 1]; seeds: (n,). Returns the same shape.
     """
     drawn = _uniform(seeds, values.shape[1], channels)
     return np.where(drawn < share / 2, 0.0, np.where(drawn > 1 - share / 2, 1.0, values))
@@ -96,9 +96,9 @@ def disc_blur(values: Floats, radius: float, seeds: np.ndarray, channels: int) -
 
 
 def gaussian_blur(values: Floats, sigma: float, seeds: np.ndarray, channels: int) -> Floats:
-    """sigma: as a share of the side.
+    """Blur by a Gaussian whose standard deviation is `sigma`, a share of the side.
 
-    values: (n, s, s, 3) float in [0, 1]; seeds: (n,).
+    values: (n, s, s, 3) float in [0, 1]; seeds: (n,). Returns the same shape.
     """
     return _filtered(
         values,

@@ -30,10 +30,12 @@ class Components:
 
     @property
     def width(self) -> int:
+        """The number of an encoder's features, D, of which V are used."""
         return len(self.varies)
 
     @property
     def out(self) -> int:
+        """The number of components that are kept, K."""
         return len(self.components)
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
@@ -103,6 +105,7 @@ class OnComponents(ABC):
 
     @property
     def width(self) -> int:
+        """The number of an encoder's features that go into the transform."""
         return self.transform.width
 
     @property

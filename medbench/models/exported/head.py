@@ -44,16 +44,20 @@ class Head(Protocol):
 
     @property
     def width(self) -> int:
-        """D."""
+        """The number of features that it takes, D."""
 
     @property
     def possible(self) -> np.ndarray:
-        """(C,) bool: the classes that can have a probability; all of several labels."""
+        """Which classes can have a probability, (C,) bool; all of several labels."""
 
     def score(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Score features (N, D) float32: probabilities (N, C) float32, and decisions (N,) or (N, C)."""
+        """Score features (N, D) float32: probabilities (N, C) float32, and decisions.
 
-    def arrays(self) -> Arrays: ...
+        Decisions are (N,) int64, or (N, C) of several labels.
+        """
+
+    def arrays(self) -> Arrays:
+        """Return what the head keeps as named arrays, from which it is read again."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +69,7 @@ class LinearHead:
 
     @property
     def width(self) -> int:
+        """The number of features that it takes."""
         return int(self.model.fits.mean.shape[-1])
 
     @property

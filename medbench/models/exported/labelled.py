@@ -23,9 +23,10 @@ FORM = "a CSV file with the columns path, label (several labels: a column of 0 a
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
-    """labels: (N,) int, or of several labels (N, C) float with NaN where unknown.
+    """Hold labels and groups of N images.
 
-    groups: (N,) of patients, or the images themselves.
+    labels: (N,) int, or of several labels (N, C) float with NaN where unknown. groups: (N,) of
+    patients, or the images themselves.
     """
 
     images: Sequence[Listed]
@@ -42,9 +43,10 @@ class Labelled:
 
 @dataclass(frozen=True, eq=False)
 class Answered:
-    """Of the images that could be read: probabilities (M, C), decisions (M,) or (M, C).
+    """Hold a model's answers on the images that could be read.
 
-    unread: id -> why. known: about how many were in the run that the model comes from.
+    probabilities (M, C), decisions (M,) or (M, C). unread: id -> why. known: about how many were in
+    the run that the model comes from.
     """
 
     of: Labelled

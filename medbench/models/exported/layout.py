@@ -114,7 +114,7 @@ class Parts:
 
     @property
     def forms(self) -> tuple[tuple[int, str, str], ...]:
-        """(size, interpolation, crop) of each way an image is seen, each once."""
+        """Each way an image is seen, once: (size in pixels, interpolation, crop)."""
         return tuple(dict.fromkeys(one.form for one in self.seen))
 
 

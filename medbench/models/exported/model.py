@@ -68,14 +68,17 @@ class ExportedModel:
 
     @property
     def classes(self) -> tuple[str, ...]:
+        """The names of the C classes, in the order of the columns of probabilities."""
         return self.parts.classes
 
     @property
     def kind(self) -> str:
+        """The kind of its task: binary, multiclass, ordinal or multilabel."""
         return self.parts.kind
 
     @property
     def points(self) -> tuple[str, ...]:
+        """The names of its operating points: its own decisions first, then those of the folder."""
         return (OWN, *self.parts.points["points"])
 
     def decode(self, image: Path | str | bytes) -> Pixels:

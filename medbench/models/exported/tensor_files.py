@@ -60,6 +60,7 @@ def _on_disk(save: Callable[[Path], object]) -> Callable[[Path], None]:
 
 
 def sha256(file: Path) -> str:
+    """Return the SHA-256 of a file's bytes, 64 hex digits."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

@@ -32,6 +32,7 @@ class LayerHead:
 
     @property
     def width(self) -> int:
+        """The number of features that it takes."""
         return int(self.weight.shape[1])
 
     @property
@@ -48,6 +49,7 @@ class LayerHead:
         return p, metrics.decided(p, self.several)
 
     def arrays(self) -> Arrays:
+        """Return weight (outputs, D) and bias (outputs,) by their names."""
         return {"weight": self.weight, "bias": self.bias}
 
     @staticmethod
@@ -85,6 +87,7 @@ class FusedHead:
 
     @property
     def width(self) -> int:
+        """The number of features of all members, side by side."""
         return sum(self.widths)
 
     @property

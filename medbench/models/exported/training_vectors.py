@@ -34,6 +34,7 @@ class NeighbourHead:
 
     @property
     def width(self) -> int:
+        """The number of features that it takes."""
         return int(self.images.shape[1])
 
     def score(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -80,6 +81,7 @@ class NeighbourHead:
         return shares
 
     def arrays(self) -> Arrays:
+        """Return images (N, D), labels, k (1,) and temperature (1,) by their names."""
         return {
             "images": self.images,
             "labels": self.labels,

@@ -28,7 +28,7 @@ class BatchOrder:
 
     @property
     def length(self) -> int:
-        """Images that a pass shows."""
+        """The number of images that a pass shows."""
         return len(self.classes) * max(map(len, self.classes)) if self.classes else self.images
 
     def rows(self, step: int) -> np.ndarray:

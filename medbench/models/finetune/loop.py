@@ -199,6 +199,7 @@ class FineTuning:
         return state
 
     def steps(self, share: float) -> int:
+        """Return the optimiser steps of this share in (0, 1] of the training, 1 at least."""
         whole = max(
             self.recipe.steps, math.ceil(self.recipe.epochs * self.order.length / self.batch)
         )

@@ -19,7 +19,7 @@ BATCH = 256  # images scored at a time
 
 
 class TrainingPixels:
-    """(N, S, S, 3) uint8 of the images that are trained on.
+    """The pixels of the images that are trained on: (N, S, S, 3) uint8.
 
     They stay on a GPU where they take less than a quarter of its free memory.
     """

@@ -20,7 +20,7 @@ BLOCK = 2**24
 
 
 class Linear(nn.Module):
-    """(R, n, inputs) -> (R, n, outputs), a layer of its own for each of R members.
+    """A linear layer for each of R members: (R, n, inputs) -> (R, n, outputs).
 
     Made for one, initialised as torch's.
     """

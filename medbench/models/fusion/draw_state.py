@@ -118,6 +118,7 @@ class DrawState:
         return model.eval()
 
     def chosen(self) -> dict[str, Any]:
+        """Which rate and steps were chosen, by what rule, as `Scores.chosen` keeps it."""
         if not len(self.held):
             return {
                 "rule": "fixed: too few images to hold out",

@@ -12,10 +12,10 @@ Colour = tuple[float, float, float]
 
 
 class JointEncoder(nn.Module):
-    """(B, 3, S, S), normalised by `mean` and `std`, -> (B, sum of the members' D).
+    """Several encoders side by side: images (B, 3, S, S) -> (B, sum of the members' D).
 
-    Each member gets the images at its own size (resized bicubically where it is another one) and
-    with its own normalisation.
+    Images are normalised by `mean` and `std`. Each member gets them at its own size (resized
+    bicubically where it is another one) and with its own normalisation.
     """
 
     means: torch.Tensor

@@ -32,6 +32,7 @@ class Door:
 
     @property
     def usage(self) -> str:
+        """How a repository behind this door is named: `hf-hub:OWNER/NAME`."""
         return f"{self.prefix}:OWNER/NAME"
 
 
@@ -81,6 +82,7 @@ class Reference:
 
     @property
     def repository(self) -> str:
+        """The repository as the hub names it: OWNER/NAME."""
         return f"{self.owner}/{self.name}"
 
     @property

@@ -20,9 +20,10 @@ from medbench.schema import UserError, parsed
 
 @dataclass(frozen=True)
 class Snapshot:
-    """commit: 40 hex digits.
+    """The files of a repository at one commit.
 
-    files: of each group that was asked for, the one that is there; None where there is none.
+    commit: 40 hex digits. files: of each group that was asked for, the one that is there; None
+    where there is none.
     """
 
     commit: str

@@ -38,6 +38,7 @@ class ClassTargets:
 
     @property
     def outputs(self) -> int:
+        """The number of logits that an image gets: T x c."""
         return self.values.shape[0] * self.values.shape[1]
 
     def fitted(self) -> torch.Tensor:

@@ -45,6 +45,7 @@ class Problems:
     which: tuple[int, ...] | None = None
 
     def to(self, dtype: torch.dtype) -> Problems:
+        """Return these problems with their numbers in another floating-point type."""
         each = ("x", "values", "weight", "spread", "ridge", "sample", "frame")
         return replace(
             self,

@@ -50,7 +50,7 @@ class Space:
         return math.sqrt(max(len(self.given) - 1, 1))
 
     def emptied(self) -> Space:
-        """Return it without its rotated images."""
+        """Return the space without its rotated images."""
         given = self.given.new_empty(len(self.given), 0)
         return replace(self, given=given, sample=given[:0])
 

@@ -32,6 +32,7 @@ class DistributedContext:
 
     @staticmethod
     def here() -> DistributedContext:
+        """Return the place of this process in torch's group, 0 of 1 outside of one."""
         shared = distributed.is_available() and distributed.is_initialized()
         return (
             DistributedContext(distributed.get_rank(), distributed.get_world_size())
@@ -75,6 +76,7 @@ class DistributedContext:
         return float(value) / self.size
 
     def barrier(self) -> None:
+        """Wait until every process of the group has come here."""
         if self.size > 1:
             distributed.barrier()
 
@@ -201,6 +203,11 @@ class CheckpointWriter:
         return time.perf_counter() - self.saved_at > max(SAVE_EVERY, 20 * self.saving)
 
     def save(self, state: Mapping[str, Any]) -> None:
+        """Write what a killed training goes on from: its state and its history.
+
+        state: as torch.save takes it. In a process that is not the first nothing is written. Raises
+        OSError for a full disk.
+        """
         start = time.perf_counter()
         if self.world.rank == 0:
             whole = {**state, "history": self.history, "seconds": self._seconds()}
@@ -220,6 +227,10 @@ class CheckpointWriter:
             (self.folder / "checkpoint.pth").unlink(missing_ok=True)
 
     def write_history(self) -> None:
+        """Write history.json: machine, seconds, views a second and steps.
+
+        In a process that is not the first nothing is written.
+        """
         if self.world.rank > 0:
             return
         views = self.history[-1]["views"] if self.history else 0

@@ -28,6 +28,7 @@ class Queue(nn.Module):
         self.register_load_state_dict_post_hook(_read)  # type: ignore[no-untyped-call]
 
     def full(self) -> bool:
+        """Whether every place of it holds an embedding."""
         return 0 < self.stored.shape[1] <= self._known
 
     def mine(self) -> list[torch.Tensor]:

@@ -26,6 +26,7 @@ class LARS(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Take one step of the optimiser. closure is not asked: gradients are there already."""
         for group in self.param_groups:
             params = [p for p in group["params"] if p.grad is not None]
             if not params:

@@ -48,6 +48,7 @@ def log_steps(
 
 
 def note(training: Training, steps: int, record: dict[str, Any]) -> None:
+    """Add a record to the training's history, at the views seen after `steps` of its stage."""
     stage = training.stage
     training.diary.note(stage.views + steps * stage.views_a_step, {"stage": stage.number, **record})
 
@@ -111,7 +112,7 @@ def look(training: Training, step: int) -> None:
 def embedded(
     training: Training, encoder: torch.nn.Module, chunks: Sequence[np.ndarray]
 ) -> torch.Tensor:
-    """(n, D) float32 of the images at these positions, on the device.
+    """Embed the images at these positions: (n, D) float32, on the device.
 
     Each process embeds some of the chunks.
     """

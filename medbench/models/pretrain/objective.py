@@ -53,6 +53,7 @@ class Objective(nn.Module):
             return self.criterion([output.float() for output in outputs], position)
 
     def backbones(self) -> list[nn.Module]:
+        """List the networks that become encoders: the parts whose names end in "backbone"."""
         return [part for name, part in self.parts.items() if name.endswith("backbone")]
 
     def _keep(self, module: nn.Module, inputs: object, output: torch.Tensor) -> None:

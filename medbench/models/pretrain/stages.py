@@ -38,6 +38,7 @@ class Stage:
 
     @property
     def warmup(self) -> int:
+        """The number of steps in which the rate rises."""
         return round(self.recipe.warmup * self.steps)
 
 

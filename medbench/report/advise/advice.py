@@ -37,7 +37,7 @@ _NAMED = 2  # lines that overtake the first, in the sentence
 
 @dataclass(frozen=True, eq=False)
 class LineAdvice:
-    """Of one line. more: the times that are shown."""
+    """What more labels would bring one line. more: the times as many that are shown."""
 
     curve: ScoredCurve
     more: tuple[float, ...] = MORE
@@ -180,7 +180,10 @@ class LineAdvice:
 
 @dataclass(frozen=True, eq=False)
 class Advice:
-    """Of one set of lines on the same images. chosen: how the first was chosen among them."""
+    """What more labels would bring a set of lines on the same images.
+
+    chosen: how the first was chosen among them.
+    """
 
     title: str
     lines: Sequence[LineAdvice]
@@ -189,6 +192,7 @@ class Advice:
 
     @property
     def first(self) -> LineAdvice:
+        """The line that is shown first and emphasised."""
         return self.lines[0]
 
     @property
@@ -270,6 +274,7 @@ class Advice:
 
     @property
     def header(self) -> list[str]:
+        """The titles of the columns of its table."""
         goal = [] if self.first.target is None else [f"{self.first.target:g} needs"]
         return [
             "line",
@@ -370,6 +375,7 @@ def labels(n: float) -> str:
 
 
 def images(n: float) -> str:
+    """Write a number of images: `1,200 images`."""
     return f"{n:,.0f} images"
 
 

@@ -47,12 +47,14 @@ class Change:
 
     @property
     def better(self) -> bool:
+        """Whether the number moved to its better side; undefined before counts as worse."""
         if self.then is None or self.now is None:
             return self.then is None
         return (self.now < self.then) == (not metric(self.metric).higher_is_better)
 
     @property
     def name(self) -> str:
+        """The metric, and which end of its interval where it is not the value."""
         return (
             self.metric
             if self.bound == "value"
@@ -79,10 +81,10 @@ class CellFinding:
 
 @dataclass(frozen=True)
 class Comparison:
-    """findings: worst first.
+    """Hold the cells of a check, each compared with the reference.
 
-    measured: in how many environments the tolerance was; 0: no repeatability lies beside the
-    reference.
+    findings: worst first. measured: in how many environments the tolerance was; 0: no repeatability
+    lies beside the reference.
     """
 
     reference: Given
@@ -91,10 +93,12 @@ class Comparison:
 
     @property
     def red(self) -> bool:
+        """Whether the check fails."""
         return any(finding.status in RED for finding in self.findings)
 
     @property
     def counts(self) -> dict[str, int]:
+        """The number of cells of each status that occurs, in the order of STATUSES."""
         found = Counter(finding.status for finding in self.findings)
         return {status: found[status] for status in STATUSES if found[status]}
 

@@ -66,6 +66,7 @@ class Explanation:
 
     @property
     def part(self) -> str:
+        """The part of a row's making that moved; several where more cannot be told."""
         return " or ".join(self.parts)
 
 

@@ -110,6 +110,7 @@ class Repeatability:
 
 
 def row_key(row: Row) -> str:
+    """Return what rows of one tolerance share: task, data, method, protocol."""
     cell = row.cell
     return f"{cell.task} {cell.data} {cell.method} {cell.protocol}".replace("\n", " ")
 

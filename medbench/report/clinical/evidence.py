@@ -106,4 +106,5 @@ def _share(answers: LinePredictions, values: np.ndarray, groups: int) -> tuple[f
 
 
 def numbers(*values: float) -> Numbers:
+    """Return values for JSON: float, None for what is not finite."""
     return [float(value) if np.isfinite(value) else None for value in values]

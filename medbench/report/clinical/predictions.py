@@ -101,6 +101,7 @@ class LinePredictions:
 
     @property
     def n_groups(self) -> int:
+        """The number of groups (patients) among the scored images."""
         return len(np.unique(self.groups))
 
 

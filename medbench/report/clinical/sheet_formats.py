@@ -37,6 +37,7 @@ class Sheet:
 
 
 def clinical_terminal(title: str, made: Sequence[Sheet]) -> list[Table | str]:
+    """Return a title, and each sheet's table with its notes, for `screen.show`."""
     from rich.table import Table
     from rich.text import Text
 

@@ -23,6 +23,7 @@ def short_names(boards: Sequence[Leaderboard]) -> dict[str, str]:
 
 
 def line_looks(boards: Sequence[Leaderboard]) -> dict[str, Look]:
+    """Return colour, stroke and marker of each line of the boards, by its short name."""
     return looks(list(short_names(boards)))
 
 

@@ -41,7 +41,7 @@ SHADES = "Blues"  # of a heat map: one hue, its lightness alone says it
 
 @dataclass(frozen=True)
 class Look:
-    """Of one method, the same in every figure."""
+    """Colour, stroke and marker of one method, the same in every figure."""
 
     colour: str
     marker: str

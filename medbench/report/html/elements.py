@@ -74,6 +74,7 @@ def section(key: str, title: str, *children: Any) -> Html:
 
 
 def items(lines: Sequence[Any], **attributes: Any) -> Html | None:
+    """Make a list, an entry a line; None where there are none. attributes: of its `ul`."""
     return tag("ul", [tag("li", line) for line in lines], **attributes) if lines else None
 
 
@@ -110,10 +111,12 @@ def _width(cell: Any) -> str | None:
 
 
 def number_markup(value: float | None, form: str = ".3f") -> str:
+    """Write a number as `number_text` does, with a minus sign instead of a hyphen."""
     return number_format.number_text(value, form).replace("-", "−")
 
 
 def interval_markup(low: float, high: float, form: str = ".3f") -> str:
+    """Write an interval as `interval_text` does, with minus signs instead of hyphens."""
     return number_format.interval_text(low, high, form).replace("-", "−")
 
 

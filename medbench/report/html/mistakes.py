@@ -41,7 +41,10 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Gallery:
-    """title: which line on which task. licence: of the images."""
+    """Images of one line that were decided wrongly.
+
+    title: which line on which task. licence: of the images.
+    """
 
     title: str
     licence: str

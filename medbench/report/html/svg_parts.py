@@ -47,6 +47,7 @@ class Axis:
     log: bool = False
 
     def at(self, value: float) -> float:
+        """Return the place of a value, in the drawing's units, to a tenth."""
         share = (
             log(value / self.low) / log(self.high / self.low)
             if self.log
@@ -135,6 +136,11 @@ def draw_panel(
 def draw_intervals(
     places: Sequence[tuple[float, Summary]], y: Axis, look: Look, *, band: bool
 ) -> list[Html]:
+    """Draw the intervals of means: one band through all, or a bar each.
+
+    places: (place along the other axis, mean with its interval); one without an interval is left
+    out. y: the axis of the means.
+    """
     known = [
         (at, y.at(s.low), y.at(s.high))
         for at, s in places
@@ -183,6 +189,7 @@ def draw_marks(
 
 
 def draw_legend(looks: dict[str, Look], *, joined: bool = True) -> Html:
+    """Draw a list of names, each behind its mark, and its stroke where marks are joined."""
     entries = [
         tag(
             "li",
@@ -208,15 +215,22 @@ def draw_figure(
     legend: Html | None = None,
     height: float = TOP + 176 + 52,
 ) -> Html:
+    """Put a drawing into a figure, above its legend and caption.
+
+    alt: what it shows, for who cannot see it. height: in the drawing's units, of which it is WIDTH
+    wide.
+    """
     svg = tag("svg", drawn, viewBox=f"0 0 {WIDTH} {height}", role="img", aria_label=alt)
     return tag("figure", svg, legend, tag("figcaption", caption))
 
 
 def draw_path(d: str, **attributes: object) -> Html:
+    """Make a path without filling. d: as SVG has it."""
     return tag("path", d=d, fill="none", **attributes)
 
 
 def draw_word(x: float, y: float, word: str, anchor: str, **attributes: object) -> Html:
+    """Write a word at a place, in the drawing's units. anchor: start, middle or end."""
     return tag(
         "text",
         word,
@@ -227,8 +241,10 @@ def draw_word(x: float, y: float, word: str, anchor: str, **attributes: object) 
 
 
 def path_of(points: Sequence[tuple[float, float]]) -> str:
+    """Join points (x, y) to what an SVG path takes behind its M."""
     return "L".join(f"{a} {b}" for a, b in points)
 
 
 def ink_of(look: Look) -> str:
+    """Return a look's colour for the page; black is the text's own, which a dark page inverts."""
     return "currentColor" if look.colour == "#000000" else look.colour.lower()

@@ -49,6 +49,7 @@ class Leaderboard:
 
     @property
     def title(self) -> str:
+        """Task, data and scored set in words, as the head of the table."""
         own = self.data.removeprefix(self.task.removeprefix("folder:"))
         if self.task.startswith("folder:") and own[:2] in ("", " ["):  # is called like its data
             return f"{self.task}{own}, {self.target}"
@@ -74,6 +75,7 @@ class Leaderboard:
         return shown_axes(self.lines)
 
     def budgets(self) -> list[str]:
+        """Return the label budgets of its lines, each once, in the order of the lines."""
         return list(dict.fromkeys(line.cell.labels for line in self.lines))
 
     def called(self, line: LeaderboardEntry) -> str:
@@ -86,6 +88,7 @@ class Leaderboard:
         return replace(self, lines=[line for line in self.lines if not line.cell.external])
 
     def at(self, budget: str) -> list[LeaderboardEntry]:
+        """Return the lines of one label budget, written as in a cell (`10%`)."""
         return [line for line in self.lines if line.cell.labels == budget]
 
 

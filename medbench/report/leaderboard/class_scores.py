@@ -36,6 +36,7 @@ class ClassScores:
         return int(there[np.argmin([self.recall(c) for c in there])])
 
     def recall(self, c: int) -> float:
+        """Return the share in [0, 1] of a class's images that were decided to be of it."""
         return float(self.found[c] / self.images[c])
 
 

@@ -55,10 +55,12 @@ class LeaderboardEntry:
 
     @property
     def complete(self) -> bool:
+        """Whether every planned cell of the line has a row."""
         return len(self.rows) == len(self.planned)
 
     @property
     def status(self) -> str:
+        """How far the line is: `done`, `missing 2 of 5`, `failed 1 of 5`."""
         if self.complete:
             return "done"
         return f"{'failed' if self.reasons else 'missing'} {len(self.planned) - len(self.rows)} of {len(self.planned)}"
@@ -75,6 +77,7 @@ class LeaderboardEntry:
 
     @cached_property
     def name(self) -> str:
+        """The values of AXES with blanks between."""
         return " ".join(str(getattr(self.cell, axis)) for axis in AXES)
 
     @cached_property

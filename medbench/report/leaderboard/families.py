@@ -61,6 +61,7 @@ class PairwiseComparison:
 
     @property
     def decided(self) -> bool:
+        """Whether the two are shown to differ, or to be practically equal."""
         return self.verdict.word != "not decidable"
 
 
@@ -226,5 +227,6 @@ def _verdicts(found: Sequence[PairwiseComparison]) -> str:
 
 
 def place_of(line: LeaderboardEntry) -> tuple[object, ...]:
+    """Return where a line stands beside its method: encoder, readout, size, protocol."""
     cell = line.cell
     return cell.encoder, cell.readout, cell.size, cell.protocol

@@ -24,6 +24,10 @@ _DONE = "done"
 
 
 def pivot_terminal(table: Pivot, spread: str = "interval") -> list[Table | str]:
+    """Return a pivot table and the sentences around it, for `screen.show`.
+
+    spread: what stands behind a mean, one of SPREADS.
+    """
     from rich.table import Table
     from rich.text import Text
 
@@ -47,6 +51,10 @@ def pivot_terminal(table: Pivot, spread: str = "interval") -> list[Table | str]:
 
 
 def pivot_markdown(table: Pivot, spread: str = "interval") -> str:
+    """Write a pivot table in Markdown, with the best entries in bold.
+
+    spread: as `pivot_terminal` takes it.
+    """
     above = [
         *(f"- {in_markdown(note)}" for note in table.first_sentences),
         *([""] if table.first_sentences else []),

@@ -76,6 +76,7 @@ class RobustnessGap:
 
     @property
     def shifted(self) -> float:
+        """The mean score away from home, over sets and seeds; NaN where it is not known."""
         return (
             float(np.mean([line.plain[self.metric].mean() for line in self.away]))
             if self.drop
@@ -84,6 +85,7 @@ class RobustnessGap:
 
     @property
     def in_domain(self) -> float:
+        """The mean score at home over seeds; NaN where it is not known."""
         return (
             float(self.home.plain[self.metric].mean())
             if self.metric in self.home.plain

@@ -24,6 +24,7 @@ def pairs(board: Leaderboard, metric: str) -> int:
 
 
 def legend(board: Leaderboard, metric: str) -> str:
+    """Write what the signs of a board mean, and how they are corrected."""
     of = " of this selection" if board.selection else ""
     alone = "; each interval is for its comparison alone" if pairs(board, metric) > 1 else ""
     return f"* best   = not significantly worse: paired, {BEST.words}{of}{alone}   ? too few groups to say"

@@ -27,10 +27,11 @@ log = logging.getLogger("medbench")
 
 @dataclass(frozen=True)
 class Assignment:
-    """cells: `cells_hash` of the plan that whoever began the run has made.
+    """Hold what a worker needs to take part in a run.
 
-    since: see `Store.failures_mark`. packed: that plan, where it can be sent to another process;
-    else it is made again there, which examines a user's own encoders again.
+    cells: `cells_hash` of the plan that whoever began the run has made. since: see
+    `Store.failures_mark`. packed: that plan, where it can be sent to another process; else it is
+    made again there, which examines a user's own encoders again.
     """
 
     grid: Grid
@@ -100,6 +101,7 @@ def _unpacked(found: bytes) -> Plan | None:
 
 
 def cells_hash(made: Plan) -> str:
+    """Return 64 hex digits that name the cells of a plan, in their order."""
     return fingerprint([planned.fingerprint for planned in made.cells])
 
 

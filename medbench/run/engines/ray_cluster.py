@@ -49,16 +49,20 @@ class RowsAway(Store):
         self.failed: list[tuple[PlannedCell, str]] = []
 
     def has(self, fingerprint: str) -> bool:
+        """Return whether a row of this fingerprint was made here."""
         return any(row.fingerprint == fingerprint for row, _ in self.made)
 
     def add(self, row: Row, arrays: Mapping[str, np.ndarray]) -> bool:
+        """Hold a finished row and its arrays for the run's own process; always True."""
         self.made.append((row, arrays))
         return True
 
     def fail(self, planned: PlannedCell, reason: str) -> None:
+        """Keep a failed cell and its reason for the run's own process."""
         self.failed.append((planned, reason))
 
     def keep_target(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Do nothing: the run's own process saves the scored sets."""
         pass  # the run's own process knows it
 
 

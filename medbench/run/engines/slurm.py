@@ -112,6 +112,7 @@ class Task:
         )
 
     def checkpoint(self, assignment: Assignment) -> Any:
+        """Return what submitit submits in place of a task that ends early: the same again."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self, assignment)

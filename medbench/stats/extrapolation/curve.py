@@ -13,13 +13,13 @@ from medbench.stats.metrics import metric as metric_of
 
 @dataclass(frozen=True, eq=False)
 class ScoredCurve:
-    """name: of the line, in words.
+    """Hold the scores of one leaderboard line at K numbers of labels.
 
-    sizes, scores, errors, draws (K,): as `predict` takes them, sizes in rising order. shared: the
-    standard error that the test images give the last score. labelled: the images that have labels.
-    held_out: the last score on images that were held out inside the labelled subset, by which lines
-    are chosen among; NaN where there is none. luck: what a line owes to having been chosen by these
-    scores, by which `predicted` lowers its curve.
+    name: of the line, in words. sizes, scores, errors, draws (K,): as `predict` takes them, sizes
+    in rising order. shared: the standard error that the test images give the last score. labelled:
+    the images that have labels. held_out: the last score on images that were held out inside the
+    labelled subset, by which lines are chosen among; NaN where there is none. luck: what a line
+    owes to having been chosen by these scores, by which `predicted` lowers its curve.
     """
 
     name: str
@@ -35,6 +35,7 @@ class ScoredCurve:
 
     @property
     def sign(self) -> float:
+        """1 where a higher score is better, else -1."""
         return metric_of(self.metric).sign
 
     @property

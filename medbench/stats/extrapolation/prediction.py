@@ -30,14 +30,12 @@ _POINTS = 241  # between the largest number of labels and ten times as many
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """Of one curve.
+    """Hold what the next draw of labels would score at H numbers of labels, with an interval.
 
-    value: the middle of what the next draw would score at so many labels; low, high: of its 90 %
-    interval; each (H,).
-
-    sizes, scores: what was given, in rising order. shape: what it looks like. location, scale, df,
-    shared: Student's t of the log error, and the standard deviation that the test set's chance
-    adds. best, worst, decided: of the metric.
+    value: the middle; low, high: of the 90 % interval; each (H,), in the metric's own range. at:
+    the numbers of labels, rising. sizes, scores: what was given, in rising order. shape: what the
+    curve looks like so far. location, scale, df, shared: Student's t of the log error, and the
+    standard deviation that the test set's chance adds. best, worst, decided: of the metric.
     """
 
     sizes: np.ndarray

@@ -37,7 +37,8 @@ KINDS = ("zip", "tar", "gzip")
 class Readable(Protocol):
     """What a member is read from."""
 
-    def read(self, n: int, /) -> bytes: ...
+    def read(self, n: int, /) -> bytes:
+        """Return n bytes, fewer at the end."""
 
 
 Member = tuple[str, Readable]

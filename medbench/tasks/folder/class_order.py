@@ -111,6 +111,7 @@ def by_degree(classes: Sequence[str], order: Sequence[str] = ()) -> tuple[str, .
 
 
 def is_number(text: str) -> bool:
+    """Return whether a text is a decimal number: `3`, `-0.5`, `1e3`."""
     return re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", text) is not None
 
 

@@ -66,6 +66,7 @@ class Listing:
         )
 
     def file(self, name: str) -> Path:
+        """Return the path of the image that a table calls `name`."""
         name = self.file_id(name)
         return self.root / self.spelled.get(name, name)
 

@@ -12,9 +12,10 @@ from medbench.schema import Kind, Mark
 
 @dataclass(frozen=True)
 class Set:
-    """counts: images of train, val, test.
+    """One data set of MedMNIST.
 
-    md5: of the files of 28, 64, 128, 224 pixels. modality: as in `schema.MODALITIES`.
+    counts: images of train, val, test. md5: of the files of 28, 64, 128, 224 pixels. modality: as
+    in `schema.MODALITIES`.
     """
 
     title: str

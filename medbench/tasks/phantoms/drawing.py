@@ -50,6 +50,10 @@ def bell(rng: np.random.Generator, n: int) -> np.ndarray:
 
 
 def view(at: np.random.Generator, size: float) -> Canvas:
+    """Draw the canvas of one image: a random zoom, turn and place.
+
+    Zoom: 0.85 to 1.2 times `size` (px). Turn: any. Place: up to 6 px from the middle, either way.
+    """
     zoom = at.uniform(0.85, 1.2) * size
     angle = at.uniform(0, 2 * np.pi)
     turn = complex(zoom * np.cos(angle), zoom * np.sin(angle))
