@@ -222,6 +222,26 @@ def test_drops_by_hand(fill: Callable[..., Store]) -> None:
     assert set(frame.status) == {"done"}
 
 
+def test_two_studies_of_one_name_lose_what_each_has_at_home(tmp_path: Path) -> None:
+    """Two tables called images.csv: the drops of the one were taken from the other's home."""
+    stores = []
+    for study, home in (("a", 0.9), ("b", 0.6)):
+        store = Store(tmp_path / study)
+        store.create()
+        rows = [made("good", name, 0, auc) for name, auc in (("test", home), ("isic", 0.5))]
+        planned = []
+        for row, resamples, cell in rows:
+            row = replace(row, fingerprint=fingerprint(row.fingerprint, study))
+            store.add(row, {"metrics": np.array(["auc"]), "resamples": resamples})
+            scored = f"{cell.target} {study}"
+            planned.append(replace(cell, fingerprint=row.fingerprint, target=scored))
+        plan = PlanFile(tuple(planned), {f"t|T|{one}": ABOUTS[one] for one in ("test", "isic")})
+        store.add_plan(plan)
+        stores.append(store)
+    frame = leaderboard.robustness_gaps(leaderboard.leaderboards(*stores))
+    assert frame["drop"].tolist() == pytest.approx([0.4, 0.1])
+
+
 def test_what_cannot_be_told_from_the_least_says_so(fill: Callable[..., Store]) -> None:
     scores = {
         key: values if key[0] == "good" else SCORES["good", key[1]]
