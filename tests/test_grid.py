@@ -129,6 +129,11 @@ def test_the_author_of_a_task_is_told_what_load_gave(tmp_path: Path) -> None:
         UserError, match=r"line \d+: t: the train part has labels that are not 0 to 2"
     ):
         reader_answers.tidy(BASE, "train", part([1, 2, 3], ["x", "y", "z"]))
+    several = replace(BASE, kind="multilabel", classes=("x", "y"))
+    for value in (2, -1, 0.5):
+        marked = replace(part([0, 1], ["x", "y"]), labels=np.array([[0, 1], [value, np.nan]]))
+        with pytest.raises(UserError, match=r"labels that are not 1, 0 or NaN\. Allowed: \(N, 2\)"):
+            reader_answers.tidy(several, "train", marked)
     wrong = replace(
         BASE,
         load=lambda root: {"training": part([0, 1], ["x", "y"]), "test": part([0], ["z"])},
@@ -168,6 +173,10 @@ def load(root):
         ),
         ("return None", r"mine\.py, line 6: load gives NoneType\. Allowed: .*Split"),
         ("return {'train': ids}", r"mine\.py, line 6: load gives a ndarray as a part"),
+        (
+            "return {'train': Split(list(ids), ids, labels, ids, ids), 'test': None}",
+            r"mine\.py, line 6: load gives a NoneType as a part",
+        ),
         (
             "labels = np.array(['polyp', 'ulcer'])",
             r"mine\.py, line 6: t: the train part has labels that are not numbers \(.*polyp.*0 to 2",

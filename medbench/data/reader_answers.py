@@ -30,7 +30,11 @@ def loaded(task: Task, root: Path | None) -> dict[str, Split]:
         given = (
             type(parts).__name__
             if not isinstance(parts, Mapping)
-            else f"a {type(next(iter(parts.values()), None)).__name__} as a part"
+            else next(
+                f"a {type(one).__name__} as a part"
+                for one in parts.values()
+                if not isinstance(one, Split)
+            )
         )
         raise UserError(
             f"{place_of(task.load)}: load gives {given}.",
@@ -93,6 +97,8 @@ def tidy(task: Task, part: str, split: Split) -> Split:
         raise wrong("an id twice")
     if not multilabel and not set(labels.tolist()) <= set(range(len(task.classes))):
         raise wrong(f"labels that are not 0 to {len(task.classes) - 1}", wanted)
+    if multilabel and not (np.isnan(labels) | np.isin(labels, (0, 1))).all():
+        raise wrong("labels that are not 1, 0 or NaN", wanted)
     meta = {name: columns[name] for name in split.meta}
     return Split(
         split.images, ids, labels.astype(float if multilabel else np.int64), groups, bags, meta
