@@ -56,7 +56,8 @@ def audit_command(
 ) -> None:
     """Find leaks, copies, contradicting labels and metadata that gives the label away.
 
-    Opens what run refuses. Exit code 1 for a leak, for contradicting labels, and for what run refuses.
+    Opens what run refuses. Exit code 1 for a leak, for contradicting labels, and for what run
+    refuses.
     """
     from medbench import images as pictures
     from medbench.audit import dataset

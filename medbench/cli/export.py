@@ -271,7 +271,8 @@ def predict(
 ) -> None:
     """Predict probabilities and a decision for each image.
 
-    If interrupted, run the same command again to continue. Exit code 3 where images could not be read.
+    If interrupted, run the same command again to continue. Exit code 3 where images could not be
+    read.
     """
     from medbench.cli import screen
     from medbench.models.exported import load

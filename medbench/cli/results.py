@@ -156,7 +156,8 @@ def compare_command(
 ) -> None:
     """Say whether each method is worse than the best, equal, or what it would take to know.
 
-    Use --against, --all or --with for other comparisons. Also shows how many labels each method saves.
+    Use --against, --all or --with for other comparisons. Also shows how many labels each method
+    saves.
     """
     from medbench.cli import screen
     from medbench.report import compare

@@ -45,12 +45,12 @@ def encoder(
     Parameters
     ----------
     name : str
-        `resnet50.tv_in1k`: a timm architecture with or without its checkpoint's tag. `hf-hub:`, `hf:`,
-        `open_clip:` and OWNER/NAME: a repository of the Hugging Face hub. `FILE.py:NAME`: a function of
-        the user's that returns a module, called with `size` alone; the defaults of its parameters,
-        which are read without running it, state the preprocessing: `def NAME(size=224, mean=(...),
-        std=(...), interpolation="bicubic", trained_on=(), crop="squash")`. `features:FILE`: vectors
-        that somebody else computed.
+        `resnet50.tv_in1k`: a timm architecture with or without its checkpoint's tag. `hf-hub:`,
+        `hf:`, `open_clip:` and OWNER/NAME: a repository of the Hugging Face hub. `FILE.py:NAME`: a
+        function of the user's that returns a module, called with `size` alone; the defaults of its
+        parameters, which are read without running it, state the preprocessing: `def NAME(size=224,
+        mean=(...), std=(...), interpolation="bicubic", trained_on=(), crop="squash")`.
+        `features:FILE`: vectors that somebody else computed.
     size : int, optional
         Pixels, 32 to 1024. Default: 64 on phantoms, 112 for the embedded encoder on real data (a
         quarter of the cost of 224 on a laptop), the checkpoint's own for others.
@@ -144,7 +144,10 @@ def encoder(
 
 
 def with_readout(encoder: Encoder, readout: str) -> Encoder:
-    """Return the encoder as it is, with another readout. Raises UserError where it has none such."""
+    """Return the encoder as it is, with another readout.
+
+    Raises UserError where it has none such, and for one that returns vectors itself.
+    """
     if readout == encoder.readout:
         return encoder
     if encoder.kind in ("function", "features"):

@@ -39,9 +39,10 @@ class Making:
     """Hold how a model was exported.
 
     command: without places. of_run: the folder's own commands. difference: of the new fit's
-    probabilities from the saved ones; written: of the folder's, on `tried` test images. recipe:
-    how a program without medbench gets the same. noticed: whether the folder knows images of the
-    run. by_onnx: how far model.onnx is from it, in words. kept: whether a fine-tuned network has the weights that the run kept.
+    probabilities from the saved ones; written: of the folder's, on `tried` test images. recipe: how
+    a program without medbench gets the same. noticed: whether the folder knows images of the run.
+    by_onnx: how far model.onnx is from it, in words. kept: whether a fine-tuned network has the
+    weights that the run kept.
     """
 
     command: str

@@ -33,10 +33,11 @@ def answered(
     *,
     judges_cases: bool,
 ) -> Iterator[dict[str, Scores]]:
-    """Yield the scores of every set's examples, draw after draw.
+    """Yield the scores of every set's examples, draw after draw: set's name -> `Scores`.
 
-    train: of images. shown: name -> images and the examples that they are. draws: of the pool's
-    examples. judges_cases: as `Protocol.cases` says.
+    evaluate: as `Protocol.evaluate`. train: of images. shown: name -> images and the examples that
+    they are. draws: of the pool's examples, (n,) int each. judges_cases: as `Protocol.cases` says;
+    else a case has the mean of its images' scores.
     """
     images = {name: array for name, (array, _) in shown.items()}
     if pool.of is None:

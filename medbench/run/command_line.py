@@ -34,9 +34,9 @@ def command(grid: Grid) -> str:
 
 
 def asking(**fields: Any) -> str:
-    """Return the command that gives these fields these values.
+    """Return the command that gives these fields of `Grid` these values.
 
-    For a message to whoever sits at this machine: places stay. None: not said.
+    For a message to whoever sits at this machine: paths stay whole. None: not said.
 
     >>> asking(seeds=Grid.seeds), asking(tasks=("derm",), size=None, weights="/home/ann/best.pth")
     ('medbench run --seeds auto', 'medbench run --task derm --weights /home/ann/best.pth')

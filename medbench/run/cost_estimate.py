@@ -37,9 +37,10 @@ SEEDS = 3
 class Cost:
     """Hold what a unit still has to do.
 
-    to_train: views of a pretraining. seconds: of both, at the speed of an earlier run here, else of
-    a trial batch; None where that failed. solving: of each missing cell, as long as like cells in
-    this folder took; None where there are none yet.
+    cells, missing: of the unit, and those without a row. to_train: views of a pretraining.
+    to_embed: images. seconds: of both, at the speed of an earlier run here, else of a trial batch;
+    None where that failed. solving: seconds of each missing cell, as long as like cells in this
+    folder took; None where there are none yet.
     """
 
     unit: Unit
@@ -64,10 +65,11 @@ def costs(
     *,
     trials: bool = False,
 ) -> list[Cost]:
-    """Estimate the work left in each unit.
+    """Estimate the work left in each unit of a plan, in the plan's order.
 
-    Nothing of it is done but a trial batch where the encoder's speed is not known, and, if asked
-    for, trials of cells where no row of this folder tells what such cells take.
+    Nothing of it is done but a trial batch where the encoder's speed is not known, and, with
+    `trials`, trials of cells where no row of this folder tells what such cells take. speeds: those
+    measured already.
     """
     device = devices.resolve(device)
     speeds = speeds or Speeds(plan, device)
@@ -222,7 +224,7 @@ class Speeds:
         return self._views[key]
 
     def width(self, part: Unit) -> int:
-        """Return how many numbers its encoder gives of an image."""
+        """Return how many numbers a unit's, or a member's, encoder gives of an image."""
         key = fingerprint(part.encoder.identity())
         if key not in self._widths:
             if part.encoder.kind == "features":
@@ -235,9 +237,10 @@ class Speeds:
 
 
 def records(found: Sequence[Cost]) -> list[dict[str, object]]:
-    """Return a record per planned cell.
+    """Return a record per planned cell, with JSON values.
 
-    Its fields, fingerprint, whether its row is missing, and the seconds that it takes where known.
+    Its fields, its fingerprint, n_requested, whether its row is missing, the seconds that it takes
+    (None: not known), and what its unit has to train and to embed.
     """
     return [
         {
@@ -259,8 +262,9 @@ def records(found: Sequence[Cost]) -> list[dict[str, object]]:
 def more_pretrainings(plan: Plan, speeds: Speeds) -> list[Note]:
     """Say what it would cost to compare methods, and not only the weights that each has.
 
-    [] where nothing is drawn, or drawn more than once, or its encoder fails. Each further pretraining seed trains, embeds
-    and judges every unit whose weights are drawn once more, a fusion's members among them.
+    One note; [] where nothing is drawn, or drawn more than once, or its encoder fails. Each further
+    pretraining seed trains, embeds and judges every unit whose weights are drawn once more, a
+    fusion's members among them.
     """
     drawn = [unit for unit in plan.units if _drawn(unit)]
     if not drawn or any(unit.pretrain_seed for unit in drawn):

@@ -46,7 +46,10 @@ def number_of_draws(
 def most_draws(
     asked: int | str, protocols: Sequence[Protocol], methods: Sequence[Method], images: int
 ) -> int:
-    """Return the most draws of any line of a grid."""
+    """Return the most draws of any line of a grid, for a subset of so many images.
+
+    asked: as of `number_of_draws`.
+    """
     return max(
         number_of_draws(asked, images, protocol, method)
         for protocol in protocols
@@ -55,5 +58,8 @@ def most_draws(
 
 
 def number_of_initialisations(asked: int | str) -> int:
-    """Return how often a head that is drawn is initialised, where all labels are used."""
+    """Return how often a head that is drawn is initialised, where all labels are used.
+
+    asked: a number, or "auto", which is FEWEST.
+    """
     return FEWEST if asked == AUTO else int(asked)

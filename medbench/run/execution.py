@@ -95,9 +95,10 @@ def execute(
     progress: ProgressCallback | None = None,
     on_row: Callable[[Row], None] = lambda row: None,
 ) -> Store:
-    """Compute a plan's missing cells.
+    """Compute a plan's missing cells, and return the store.
 
-    See `run`. out: a store that was read before is not read again.
+    out: a folder, or a store; one that was read before is not read again. device, progress, on_row
+    and errors: as of `run`.
     """
     store = out if isinstance(out, Store) else Store(out)
     with calling(progress):
@@ -109,7 +110,8 @@ def execute(
 def begin(plan: Plan, store: Store, device: str) -> RunContext:
     """Check, decode and write what comes before all cells.
 
-    It is the same for every process of a run. Raises UserError.
+    Devices are checked, images packed and the plan is added to the folder, which is made. The same
+    for every process of a run. Raises UserError as `run` does.
     """
     for precision in dict.fromkeys(unit.precision for unit in plan.units):
         devices.check_device(device, precision)
@@ -126,9 +128,10 @@ def begin(plan: Plan, store: Store, device: str) -> RunContext:
 
 
 def work(context: RunContext, on_row: Callable[[Row], None], *, several: bool = False) -> None:
-    """Take jobs until all of the plan's are done. Imports torch, where there are any.
+    """Take jobs until all of the plan's are done by somebody.
 
-    several: so do other processes of this run.
+    several: so do other processes of this run. on_row: is called with each row that is finished
+    here. Imports torch, where there is a job.
     """
     jobs = [
         job

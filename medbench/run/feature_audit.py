@@ -20,11 +20,12 @@ from medbench.system import devices
 def audit_features(
     grid: Grid, columns: Sequence[str], part: str, k: int, device: str
 ) -> tuple[list[Examined], list[Note]]:
-    """Measure what each encoder of the grid (one task) knows of the columns.
+    """Measure what each encoder of the grid (one task) knows of columns of its metadata.
 
-    Also returns notes. Features come from the cache or are made now. Raises UserError for
-    everything that `run.plan` refuses, for a task without metadata, an unknown column, and a
-    fusion.
+    part: whose images are looked at. k: as `audit.features.survey` takes it. Returns what was found
+    for each encoder, and the plan's notes. Features come from the cache or are made now. Raises
+    UserError for everything that `run.plan` refuses, for a task without metadata, an unknown column
+    or part, and a fusion.
     """
     devices.check_device(device, grid.precision)
     plan = planning.plan(grid)

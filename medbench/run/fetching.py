@@ -36,11 +36,10 @@ class Needed:
 
 
 def fetch(grid: Grid, say: Callable[[str], None] = lambda line: None) -> list[Needed]:
-    """Fetch what a grid needs and what is not here.
+    """Fetch what a grid needs and what is not here; return all that it needs.
 
-    say: a line before long work. Raises UserError where something cannot be had.
-
-    No image is decoded and nothing is computed.
+    say: is called with a line before long work. No image is decoded and nothing is computed. Raises
+    UserError where something cannot be had.
     """
     asked = resolve_grid(grid)
     cache_dir = images.cache_folder()

@@ -46,7 +46,10 @@ class PendingFit:
 
 
 def pending_fits(unit: Unit, todo: Sequence[PlannedCell]) -> list[PendingFit]:
-    """Return what must be fitted, once for all its targets, in the order of the plan."""
+    """Return what must be fitted for these cells, in the order of the plan.
+
+    One for each draw of each protocol, for all its scored sets at once.
+    """
     firsts: dict[Any, PlannedCell] = {}
     lacking: dict[Any, list[PlannedCell]] = {}
     wanted = set(todo)
@@ -60,9 +63,10 @@ def pending_fits(unit: Unit, todo: Sequence[PlannedCell]) -> list[PendingFit]:
 
 @dataclass(frozen=True, eq=False)
 class ShownSet:
-    """A scored set as a protocol sees it: images (M, D) or (M, S, S, 3), no labels.
+    """A scored set as a protocol sees it: images without labels.
 
-    weights: its resamples. made_with: features it was made of.
+    images: features (M, D) float32, or pixels (M, S, S, 3) uint8. weights: (M, R) uint8, its
+    resamples. made_with: features that it was made of.
     """
 
     target: EvaluationSet
@@ -97,9 +101,11 @@ def fit_and_score(
     todo: Sequence[PendingFit],
     features: Sequence[Features],
 ) -> Iterator[tuple[PendingFit, Iterator[Saved]]]:
-    """Rows of one protocol, fit after fit.
+    """Yield each fit of one protocol with its rows, in the order of `todo`.
 
     The protocol sees the targets' images, never their labels, and fits once for all of them.
+    features: of the unit, or of each member. The rows of a fit are an iterator, which computes
+    them.
     """
     pixels = protocol.needs == "images"
     arrays = (
@@ -294,7 +300,10 @@ def _held_out(scores: Scores, labels: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def columns(arrays: Sequence[Any], where: slice) -> Any:
-    """Return the rows of one part; of a fusion, all members' features side by side."""
+    """Return the rows of one part; of a fusion, all members' features side by side.
+
+    (n, D) float32 of arrays (N, D_i), or (n, S, S, 3) uint8 of pixels.
+    """
     if isinstance(arrays[0], CheckedRows):  # pixels, which no fusion puts side by side
         return arrays[0].part(where)
     return (

@@ -40,7 +40,7 @@ def given_features(
 def given_marks(
     encoder: Encoder, data: TaskData, target: str, scored: Sequence[EvaluationSet]
 ) -> tuple[Mark, ...]:
-    """Return what every table of a features file must say.
+    """Return what every table of a features file must say: columns that tell labels apart.
 
     Raises UserError for ids of a scored set that are missing, double or not finite.
     """

@@ -43,9 +43,9 @@ def ingredients(unit: Unit, protocol: Protocol) -> dict[str, Any]:
 
 
 def touched(unit: Unit, protocol: Protocol, labels: str, target: EvaluationSet) -> dict[str, int]:
-    """Return the named ingredients of a row and their versions.
+    """Return the named ingredients of a row and their versions: name -> version.
 
-    labels, target: as the cell has them.
+    labels: the cell's budget. target: the set that it is scored on.
     """
     found: dict[str, int] = {}
     if unit.encoder.kind != "features":
@@ -73,10 +73,10 @@ def touched(unit: Unit, protocol: Protocol, labels: str, target: EvaluationSet) 
 def identity(
     made_of: Mapping[str, Any], touched: Mapping[str, int], task_version: int | str
 ) -> dict[str, Any]:
-    """Return what a plan and a row keep of both, as JSON gives it back.
+    """Return what a plan and a row keep of a cell's identity, as JSON gives it back.
 
-    So that `differences` can name what moved; of settings, 16 digits. task_version: `made_of` holds
-    it only inside a hash.
+    made_of: of `ingredients`; of its settings 16 hex digits are kept. touched: of `touched`. So
+    that `schema.ingredients.differences` can name what moved.
     """
     method, protocol = made_of["method"], made_of["protocol"]
     found = {

@@ -31,7 +31,11 @@ log = logging.getLogger("medbench")
 def compute(
     context: RunContext, job: Job, todo: Sequence[PlannedCell], on_row: Callable[[Row], None]
 ) -> None:
-    """Compute these cells of a job, which nobody else is at. Imports torch."""
+    """Compute cells of a job that no other process is at. Imports torch.
+
+    todo: those without a row. on_row: is called with each finished row. A cell that fails is
+    recorded in the store, and the others go on.
+    """
     with products("fp32"):
         prepared = prepare(context, job, todo)
         if prepared:

@@ -62,7 +62,11 @@ class Job:
 
 
 def jobs_of(plan: Plan, unit: Unit) -> list[Job]:
-    """Return the jobs of a unit in the order of work."""
+    """Return the jobs of a unit, in the order of work.
+
+    All cells on features are one job, and come first; of a protocol that trains on pixels each draw
+    is one.
+    """
     together: list[PlannedCell] = []
     apart: dict[Cell, list[PlannedCell]] = {}
     for planned in unit.cells:
@@ -134,7 +138,7 @@ def _once(
 def sets_of(plan: Plan, unit: Unit, todo: Iterable[PlannedCell]) -> list[EvaluationSet | None]:
     """Return the sets of images whose features these cells of a unit take.
 
-    The task's own (None), then those that lie apart.
+    None, which is the task's own, comes first; then those that lie apart.
     """
     asked = {planned.cell.target for planned in todo}
     return [
@@ -168,9 +172,10 @@ def lacking(plan: Plan, job: Job, todo: Sequence[PlannedCell], device: str) -> l
 
 @contextmanager
 def preparing(cache_dir: Path, names: Sequence[str]) -> Iterator[bool]:
-    """Hold what `lacking` names inside, and give True.
+    """Hold what `lacking` names while inside; give whether it is held.
 
-    False where somebody else trains or embeds some of it.
+    False where another process trains or embeds some of it: then nothing is held. Releases it at
+    the end.
     """
     folder = cache_dir / "preparing"
     if names:

@@ -24,7 +24,10 @@ FOLDER = "tuned"  # of the cache
 
 
 def kept_file(cache_dir: Path, fingerprint: str, device: str) -> Path:
-    """Return where the weights of a row lie, whether or not they do. A GPU's are others."""
+    """Return where the cache keeps a row's fine-tuned weights, whether or not it does.
+
+    device: "cpu" or a GPU, whose weights are others.
+    """
     return cache_dir / FOLDER / f"{fingerprint}-{kind(device)}" / "weights.pth"
 
 
@@ -48,7 +51,10 @@ def _link(left: Path, new: Path) -> None:
 
 
 def lay_out(cache_dir: Path, row: Row, scratch: Path, device: str) -> bool:
-    """Copy what was kept of a row to where a fit goes on from; tell whether anything was."""
+    """Copy a row's kept weights to where a fit goes on from; return whether there were any.
+
+    scratch: the fit's folder, made if missing.
+    """
     kept = kept_file(cache_dir, row.fingerprint, device)
     if kept.is_file():
         scratch.mkdir(parents=True, exist_ok=True)

@@ -150,11 +150,10 @@ def whole_said(
 def labelled_subsets(
     data: TaskData, budgets: list[Budget], draws_of: Callable[[int], int]
 ) -> dict[tuple[Budget, int], tuple[np.ndarray, int]]:
-    """Return (budget, seed) -> index and requested count.
+    """Return each labelled subset: (budget, seed) -> index and requested count.
 
-    A budget that comes to all images is spelled `100%`, and drawn once.
-
-    draws_of: how many draws there are of so many images.
+    index: (n,) int64 into the pool. A budget that comes to all images is spelled `100%`, and drawn
+    once. draws_of: how many draws there are of so many images.
     """
     found: dict[tuple[Budget, int], tuple[np.ndarray, int]] = {}
     pool = data.examples["train"].split

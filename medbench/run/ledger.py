@@ -64,10 +64,10 @@ class Judged:
 
 
 def lines_judged(every: Iterable[Judged]) -> Mapping[str, int]:
-    """Return scored set -> how many lines were judged on it, ever.
+    """Return how many lines were judged on each scored set, ever: set -> number.
 
     A cell that was made twice, with other weights or another version, has two fingerprints: its
-    line counts twice. Draws of one line are one. Sets of the same images and labels have one count.
+    line counts twice. Draws of one line are one.
     """
     every = list(every)
     same = {one.target: one.scored for one in every if one.scored}

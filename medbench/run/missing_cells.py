@@ -13,7 +13,10 @@ Work = list[tuple[Unit, list[PlannedCell]]]
 
 
 def lacking_work(plan: Plan, store: Store) -> Work:
-    """Units with their cells that have no row, in the order in which they are computed."""
+    """Return the units with cells that have no row, in the order in which they are computed.
+
+    (unit, those of its cells) each.
+    """
     asked = set(missing(plan, store, done=store.rows()))
     order = sorted(plan.units, key=lambda unit: reading_order(plan, unit))
     return [
@@ -24,7 +27,7 @@ def lacking_work(plan: Plan, store: Store) -> Work:
 
 
 def reading_order(plan: Plan, unit: Unit) -> tuple[object, ...]:
-    """Return when a unit is computed.
+    """Return a key by which units are sorted to the order of work.
 
     Task after task; first the control, then what need not be trained, then by the views of a
     training and how many an image has, fusions last. A reader has the rows to compare with at once.

@@ -63,11 +63,12 @@ def save(
     onnx: bool = False,
     seen: bool = True,
 ) -> float:
-    """Write the folder, read it back and try it on test images; only then it gets its name.
+    """Write a model's folder, read it back and try it on test images; only then it gets its name.
 
-    card: from the largest difference of a probability, which is returned. seen: with the bits by
-    which `validate` notices images of the run. Raises UserError for a
-    folder that is there, and where the difference is more than rounding.
+    card: writes the card from the largest difference of a probability in [0, 1], which is returned,
+    and that of model.onnx. onnx: write that file, too. seen: with the bits by which `validate`
+    notices images of the run. Raises UserError for a folder that is there, and where the difference
+    is more than rounding.
     """
     check_target(out)
     parts = replace(parts, seen_images=_seen(made, parts)) if seen else parts

@@ -23,7 +23,7 @@ def cells_of_unit(
     targets: Sequence[EvaluationSet],
     grid: Grid,
 ) -> tuple[tuple[PlannedCell, ...], dict[str, dict[str, Any]]]:
-    """Return a unit's cells in the order of work, and each setting's identity.
+    """Return a unit's cells in the order of work, and setting -> its identity.
 
     first: the unit of the first pretraining seed, which names the setting that all of them share.
     """

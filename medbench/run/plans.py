@@ -18,7 +18,10 @@ from medbench.stats import splits as sampling
 
 
 def class_groups(data: TaskData, target: EvaluationSet) -> dict[str, list[int]]:
-    """Return part -> groups of each class, of the training part and the scored set."""
+    """Count the groups of each class: part -> a number for each class.
+
+    Of the training part and of the scored set, each in its own classes.
+    """
     return {
         name: sampling.class_groups(of.split.labels, of.split.groups, len(classes))
         for name, of, classes in (
@@ -29,7 +32,7 @@ def class_groups(data: TaskData, target: EvaluationSet) -> dict[str, list[int]]:
 
 
 def rare_classes_said(data: TaskData, target: EvaluationSet) -> list[Note]:
-    """Name the classes that every table of the run will call rare."""
+    """Name the classes that every table of the run will call rare; [] where none is."""
     found = few_groups.rare(target.classes, class_groups(data, target))
     of = f"{target.groups or data.by}s"
     return [

@@ -36,9 +36,10 @@ log = logging.getLogger("medbench")
 def task_pack(
     data: TaskData, encoder: Encoder, cache_dir: Path, target: EvaluationSet | None = None
 ) -> images.Pixels:
-    """Pack the task's images at the encoder's size: train, val, test one after another.
+    """Return the pack of a task's images at the encoder's form, made now where the cache lacks it.
 
-    Raises UserError that names every bad image. target: that set's images instead.
+    Train, val, test one after another, (N, S, S, 3) uint8. target: that set's images instead.
+    Raises UserError that names bad images, as `images.packs`.
     """
     if target is not None and target.corruption:
         own = _pack(data, encoder, cache_dir)
@@ -65,10 +66,10 @@ def _pack(
 
 
 def trained(plan: Plan, unit: Unit, device: str, processes: int = 1) -> Unit:
-    """Return the unit, or its members, with weights that are on disk.
+    """Return the unit, and its members, with weights that are on disk.
 
-    They are pretrained now, unless an earlier run did it. It goes on where one was killed.
-    processes: that share every batch, see `models.pretrain.pretrain`.
+    They are pretrained now, unless an earlier run did it; one that was killed goes on. processes:
+    that share every batch, see `models.pretrain.pretrain`.
     """
     if unit.members:
         return replace(
@@ -110,8 +111,8 @@ def trained(plan: Plan, unit: Unit, device: str, processes: int = 1) -> Unit:
 def learnt_from(data: TaskData, encoder: Encoder, cache_dir: Path) -> tuple[Any, np.ndarray]:
     """Return what a pretraining sees, and labels for its watch.
 
-    (N, S, S, 3) uint8 that is read by index. The training part comes first, then the images without
-    labels, whose labels are NaN.
+    (N, S, S, 3) uint8 that is read by index, and (N,) int, or (N, C) float with NaN. The training
+    part comes first, then the images without labels, whose labels are NaN.
     """
     here = data.where("train")
     parts = [(task_pack(data, encoder, cache_dir).array, np.arange(here.start, here.stop))]
@@ -157,9 +158,9 @@ def pretrained_folder(plan: Plan, unit: Unit, device: str, processes: int = 1) -
 
 
 def history(plan: Plan, unit: Unit, device: str) -> dict[str, Any]:
-    """Read what a unit's pretraining left beside its weights.
+    """Read what a unit's pretraining left beside its weights; {} where there is nothing.
 
-    Seconds, views a second, machine, steps. {} where nothing was trained, or it was lost.
+    As `kept_history` reads it: seconds, views a second, machine, steps.
     """
     return kept_history(pretrained_folder(plan, unit, device)) if unit.recipes else {}
 

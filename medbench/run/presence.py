@@ -58,8 +58,8 @@ class Working:
 def present(folder: Path, device: str) -> Iterator[Callable[[str], None]]:
     """Place this process among the folder's workers while inside.
 
-    Gives what takes the words for the job that it begins. Raises DiskError where the folder's locks
-    do not hold between this machine and another worker's.
+    Gives a function to call with the words for each job that begins. Raises DiskError where the
+    folder's locks do not hold between this machine and another worker's.
     """
     place = folder / ".workers"
     place.mkdir(exist_ok=True)
@@ -107,9 +107,9 @@ class _Own:
 
 
 def check_others(place: Path, mine: Path) -> None:
-    """Check that no lock of a worker alive on another machine can be had here.
+    """Raise DiskError where the lock of a worker that lives on another machine can be had here.
 
-    Raises DiskError.
+    place: the folder of the workers' files. mine: this one's.
     """
     now = mine.stat().st_mtime  # by the clock of the disk, as the others' are
     doubtful: dict[Path, Working] = {}
@@ -145,7 +145,7 @@ def _changed(file: Path) -> float:
 
 
 def working(folder: Path) -> list[Working]:
-    """Return the workers that are alive.
+    """Return the workers of a results folder that are alive, by their files' names.
 
     One whose lock cannot be asked for from here is judged by its signs of life. What dead ones left
     is removed.

@@ -28,13 +28,11 @@ PARENT = Path("runs/pretrain")
 
 
 def alone(grid: Grid, out: Path | None, device: str) -> list[str]:
-    """Pretrain the grid's one method on its one task, from its last pretraining seed.
+    """Pretrain the grid's one method on its one task; return lines for a person.
 
-    Returns what a person should read.
-
-    Writes METHOD.pth, history.json, loss.png and views.png into `out`, by default
-    runs/pretrain/TASK-METHOD. A killed one goes on. Under torchrun the processes share every batch.
-    Raises UserError.
+    From the last pretraining seed. Writes METHOD.pth, history.json, loss.png and views.png into
+    `out`, by default runs/pretrain/TASK-METHOD. A killed one goes on. Under torchrun the processes
+    share every batch, and the first one alone writes. Raises UserError as `run.plan`.
     """
     group = process_group.join(devices.resolve(device))
     with group.watched(), listening(None) if group.rank else nullcontext():  # one of them speaks
@@ -122,9 +120,10 @@ def _judging(grid: Grid, unit: Unit, weights: Path) -> str:
 
 
 def loss_picture(steps: list[dict[str, Any]], title: str, file: Path) -> None:
-    """Loss of each step and of held-out training images, and the watch.
+    """Draw a training's losses and its watch against the views seen, into a file.
 
-    Effective rank of the features, kNN AUC. Against views seen.
+    steps: of history.json. Loss of each step and of held-out training images, effective rank of the
+    features, kNN AUC.
     """
     import matplotlib
     from matplotlib.figure import Figure
@@ -156,7 +155,10 @@ def loss_picture(steps: list[dict[str, Any]], title: str, file: Path) -> None:
 
 
 def views_picture(planned: Plan, unit: Unit, file: Path) -> None:
-    """Draw what the network sees: one row per image of the training part, first as it is."""
+    """Draw what the network sees into a file: one row per image, first as it is.
+
+    SHOWN images of the training part, evenly spaced, with the views of the unit's first stage.
+    """
     import torch
     from PIL import Image
 

@@ -87,7 +87,7 @@ class RecordLog(Generic[T]):
 
     @property
     def size(self) -> int:
-        """Bytes of the file."""
+        """The bytes of the file; 0 where there is none."""
         return self.file.stat().st_size if self.file.exists() else 0
 
     def _stands(self, stream: BinaryIO) -> bool:
@@ -121,9 +121,10 @@ class RecordLog(Generic[T]):
             ) from error
 
     def append(self, *records: Mapping[str, Any], synced: bool = True) -> None:
-        """Append a line each, whole or not at all.
+        """Append a line for each record, whole or not at all.
 
         A torn tail that a killed run left is cut first. synced: wait until they are on the disk.
+        Raises OSError that names the file.
         """
         lines = b"".join(with_checksum(record) + b"\n" for record in records)
         with atomic_write.naming(self.file), self.file.open("a+b") as file:

@@ -76,9 +76,10 @@ class Fit:
 class Refit:
     """A row's unit with its weights on disk, and what was fitted again.
 
-    difference: largest, of a probability on the scored part. held_groups: of the images that were
-    held out inside the labelled subset. kept: whether the run had kept the weights that fine-tuning
-    trained, so that nothing was trained again.
+    difference: the largest, of a probability in [0, 1] on the scored part. saved: the row's
+    probabilities (M, C). held_groups: of the images that were held out inside the labelled subset.
+    kept: whether the run had kept the weights that fine-tuning trained, so that nothing was trained
+    again.
     """
 
     plan: Plan
@@ -121,7 +122,10 @@ def tower_of(encoder: Encoder, net: torch.nn.Module) -> Tower:
 
 
 def why_not(cell: Cell, *, vectors: bool = False) -> str:
-    """Say what keeps a line from being exported; "" where nothing does."""
+    """Say in words what keeps a line from being exported; "" where nothing does.
+
+    vectors: whether training images' vectors may be in the folder.
+    """
     if BY_CASE in cell.task:
         return "a score of cases, and a model scores images"
     protocol = registry.protocols().get(cell.protocol)
@@ -173,10 +177,11 @@ def _trains(method: Method) -> bool:
 
 
 def refit(grids: Sequence[Grid], store: Store, row: Row, device: str = "auto") -> Refit:
-    """Fit the model of a row again.
+    """Fit the model of a row again, and compare its scores with the saved ones.
 
     grids: those that the folder was made by, one of which plans the row. Raises UserError where
-    none does, and where the scores of the new fit are not the saved ones.
+    none does, for an encoder that a folder cannot hold, and where the scores of the new fit are not
+    the saved ones.
     """
     plan, unit, planned = _planned(grids, row)
     devices.check_device(device, unit.precision)
@@ -289,10 +294,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def apart_from(found: np.ndarray, saved: np.ndarray) -> float:
-    """Return the largest difference of a probability.
-
-    found, saved: (M, C).
-    """
+    """Return the largest difference of two arrays of probabilities (M, C), inf for other shapes."""
     if found.shape != saved.shape:
         return float("inf")
     return float(np.abs(found.astype(float) - saved).max())

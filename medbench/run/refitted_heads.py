@@ -135,7 +135,10 @@ def fused_head(
 
 
 def tuned_head(head: torch.nn.Module, train: Train) -> Head:
-    """Return the head that was trained with its encoders."""
+    """Return the head that was trained with its encoders, in the form that a folder keeps.
+
+    head: a linear layer, or a fusion's. train: that it was trained on.
+    """
     from medbench.models.fusion.joint_encoder import FlatHead
 
     several = train.kind == "multilabel"

@@ -13,9 +13,10 @@ Arrays = Mapping[str, np.ndarray]
 
 
 def check_target(arrays: Arrays) -> None:
-    """Check that ids, labels, groups and what was saved beside them are of the same images.
+    """Check the arrays of a scored set: ids, labels, groups and what was saved beside them.
 
-    Raises ValueError.
+    All of the same M images, of the dtypes and ranges that `Store.add_target` writes. Raises
+    ValueError.
     """
     _check(arrays, "ids", 1, "US")
     n = len(arrays["ids"])
@@ -32,9 +33,9 @@ def check_target(arrays: Arrays) -> None:
 
 
 def check_scores(arrays: Arrays) -> None:
-    """Check that probabilities and decisions are of the same images, resamples of the metrics.
+    """Check the arrays of a row: probabilities and decisions of the same images, and resamples.
 
-    Raises ValueError.
+    In the ranges and dtypes that `StoredResults.scores` states. Raises ValueError.
     """
     if "probabilities" in arrays:
         _check(arrays, "probabilities", 2, "f")
@@ -70,9 +71,9 @@ def check_resamples(values: np.ndarray | None) -> None:
 
 
 def check_together(target: Arrays, scores: Arrays, classes: int | None) -> None:
-    """Check that scores are of the images of a scored set, and of its classes.
+    """Check that a row's scores are of the images and classes of a scored set.
 
-    Raises ValueError. classes: of the plan, where it says so.
+    classes: of the plan, where it says so. Raises ValueError.
     """
     labels, probabilities = target["labels"], scores["probabilities"]
     width = probabilities.shape[1]

@@ -111,7 +111,8 @@ class Store(StoredResults):
     def create(self) -> None:
         """Make the folder, and prove that it can be written.
 
-        Give the rows of an older medbench their checksums. Raises UserError.
+        The rows of an older medbench get their checksums, and what killed processes left is
+        removed. Raises UserError where it cannot be written.
         """
         try:
             for name in ("scores", "targets"):
@@ -209,9 +210,9 @@ class Store(StoredResults):
         return list(dict.fromkeys(given_up.values()))
 
     def check_crossed(self, plan: PlanFile) -> None:
-        """Check that a plan leaves all lines with all draws under all of their pretrainings.
+        """Check that each line, with this plan added, has all its draws under all its pretrainings.
 
-        Raises UserError: no mean could be taken.
+        Raises UserError where one has not: no mean could be taken.
         """
         draws: dict[Cell, dict[int, set[int]]] = {}
         for cell in (entry.cell for entry in (*self._kept(plan)[1], *plan.cells)):
@@ -270,13 +271,11 @@ class Store(StoredResults):
             self._write(f"targets/{name}.npz", fast_npz.dumped(arrays))
 
     def add(self, row: Row, arrays: Mapping[str, np.ndarray]) -> bool:
-        """Save a finished cell: scores first, then the row.
+        """Save a finished cell: scores first, then the row. Returns whether it was new.
 
-        False if another run was faster: its scores and its row stay.
-
-        The scores are on the disk before the folder is locked: many processes wait for that lock.
-
-        arrays: as `StoredResults.scores` returns them.
+        False if another run was faster: its scores and its row stay. The scores are on the disk
+        before the folder is locked: many processes wait for that lock. arrays: as
+        `StoredResults.scores` returns them.
         """
         content = fast_npz.dumped(arrays)
         with (
@@ -339,14 +338,15 @@ class Store(StoredResults):
             )
 
     def write_text(self, name: str, text: str) -> None:
-        """Write a file that a user reads, whole or not at all."""
+        """Write a text file that a user reads into the folder, whole or not at all."""
         self._write(name, text.encode())
 
     @contextmanager
     def attempting(self, name: str) -> Iterator[bool]:
-        """Hold the work of that name inside, and give True.
+        """Hold the work of that name while inside; give whether it is held.
 
-        False where another run into this folder holds it.
+        False where another run into this folder holds it. Released at the end, or when the process
+        dies.
         """
         if not self._holds:
             (self.folder / ".locks").mkdir(exist_ok=True)

@@ -66,10 +66,9 @@ def _failure(record: Any) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class OlderRows:
-    """Rows that a plan would make otherwise.
+    """A number of rows that a plan would make otherwise.
 
-    why: what differs, as `schema.ingredients.differences` names it. lines: theirs, where the plan
-    asks for none of them.
+    why: what differs, as `schema.ingredients.differences` names it.
     """
 
     count: int
@@ -137,7 +136,7 @@ class StoredResults:
         }
 
     def row(self, fingerprint: str) -> Row:
-        """Return a row that is there."""
+        """Return the row of this fingerprint. Raises KeyError where there is none."""
         return self._rows.read()[fingerprint]
 
     def has(self, fingerprint: str) -> bool:
@@ -149,11 +148,11 @@ class StoredResults:
     def older(
         self, plan: PlanFile | None = None, rows: Mapping[str, Row] | None = None
     ) -> list[OlderRows]:
-        """Return rows of planned cells that were made otherwise than the plan asks.
+        """Return how many rows of planned cells were made otherwise than the plan asks, and why.
 
-        They are counted by what differs; () where a row or a plan is too old to say. plan, rows:
-        the folder's own where they are not at hand. A cell that has a row of its own fingerprint is
-        not counted.
+        One for each reason, which is () where a row or a plan is too old to say. plan, rows: the
+        folder's own where they are not at hand. A cell that has a row of its own fingerprint is not
+        counted.
         """
         plan, rows = plan or self.plan(), self.rows() if rows is None else rows
         lacking = {entry.cell: entry for entry in plan.cells if entry.fingerprint not in rows}
@@ -197,7 +196,7 @@ class StoredResults:
         return dict(self._failures.read())
 
     def rows_mark(self) -> int:
-        """Return what tells `settled` of now."""
+        """How far rows are read: what tells `settled` of now."""
         return self._rows.size
 
     def look(self) -> None:
@@ -206,9 +205,10 @@ class StoredResults:
         self._failures.read()
 
     def settled(self, fingerprints: Iterable[str], rows_mark: int, failures_mark: int) -> bool:
-        """Return whether each of these cells is known to have been made, or to have failed.
+        """Return whether each of these cells is known to have been made or to have failed.
 
-        Since the marks were taken. Reads nothing.
+        Since two marks were taken: rows_mark and failures_mark, of the methods of these names.
+        Reads nothing: `look` does.
         """
         return all(
             self._rows.known_beyond(key, rows_mark)
@@ -217,7 +217,7 @@ class StoredResults:
         )
 
     def failures_mark(self) -> int:
-        """Return what tells `failed_since` of now."""
+        """Return how far failures are read: what tells `failed_since` of now."""
         return self._failures.size
 
     def failed_since(self, mark: int) -> set[str]:
@@ -288,9 +288,10 @@ class StoredResults:
         return arrays
 
     def arrays(self, row: Row) -> dict[str, np.ndarray]:
-        """Return all that is kept of a row: `scores`, or its resamples alone.
+        """Return all that is kept of a row: the arrays of `scores`, or its resamples alone.
 
-        Resamples are (metrics, R) float32.
+        resamples: (metrics, R) float32. Raises UserError for a damaged file, OSError for one that
+        is not there.
         """
         file = self.folder / scores_file(row.fingerprint)
         with _reading(file, _SCORES_AGAIN):

@@ -50,7 +50,8 @@ class Study:
 def load_study(text: str) -> Study:
     """Run a study's file and take its grid.
 
-    Raises UserError for a file that is none, fails, or has no `GRID` of the right types.
+    text: the path of the file. Raises UserError for a file that is none, fails, or has no `GRID` of
+    the right types.
     """
     file = user_path(text)
     if file.suffix != ".py" or not file.is_file():
@@ -97,9 +98,9 @@ def load_study(text: str) -> Study:
 
 
 def check_types(grid: Grid, where: str) -> None:
-    """Check that each field has the type that `Grid` states.
+    """Raise UserError for a field of a grid whose value is not of the type that `Grid` states.
 
-    Raises UserError: `labels="10"` would be read letter by letter.
+    `labels="10"` would be read letter by letter. where: the grid's name, for the message.
     """
     for name, hint in get_type_hints(Grid).items():
         value = getattr(grid, name)

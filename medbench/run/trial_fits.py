@@ -36,9 +36,10 @@ APART = 1.2
 def of_features(
     context: RunContext, unit: Unit, todo: Iterable[PlannedCell], widths: Sequence[int]
 ) -> dict[PlannedCell, float]:
-    """Return the seconds of a unit's cells on the task's own images that learn from features.
+    """Return the seconds of a unit's cells that learn from features: cell -> seconds.
 
-    widths: of the features of the unit, or of each member.
+    Tried on drawn features, for the task's own images. widths: of the features of the unit, or of
+    each member. A protocol that fails is left out, with a line in the log.
     """
     plan = context.plan
     sets = _own_sets(context, unit)
@@ -56,7 +57,10 @@ def of_features(
 
 @contextmanager
 def surviving(name: str, level: int = logging.INFO) -> Iterator[None]:
-    """Log a failure inside: a run records it; here it is not known how long that takes."""
+    """Log a failure inside, and go on: how long that takes is then not known.
+
+    name: what is tried, in words. level: of the line.
+    """
     try:
         with exits_are_errors():
             yield

@@ -89,7 +89,8 @@ def unit_of(
 ) -> Unit:
     """Return a unit without its cells: which weights it will have, and what makes them.
 
-    Raises UserError.
+    Raises UserError where a method cannot serve the task or the encoder, and where weights cannot
+    be had.
     """
     if method.fusion:
         return _fused(data, method, encoder, pretrain_seed, grid, cache_dir)
@@ -132,7 +133,8 @@ def starting_weights(
 ) -> tuple[str, Weights]:
     """Return the source of a method that is no fusion, and the weights that it starts from.
 
-    Fetched, where they are not here. Raises UserError.
+    They are downloaded where they are not here. Raises UserError where they cannot be had, and
+    where the method's function fails or gives no `Weights`.
     """
     assert method.weights is not None, f"{method.name} has neither weights nor members"
     official = (
@@ -155,9 +157,9 @@ def starting_weights(
 def member_encoder(
     member: Member, encoder: Encoder, *, phantom: bool, crop: str | None = None
 ) -> Encoder:
-    """Return the encoder of a part of a fusion: its own, where it names one.
+    """Return the encoder of a part of a fusion: its own, where it names one, else the fusion's.
 
-    crop: `Grid.crop`. Raises UserError.
+    crop: `Grid.crop`. Raises UserError as `models.encoders.encoder`.
     """
     readout = member.readout or encoder.readout
     if not member.encoder:

@@ -48,7 +48,7 @@ _KINDS = {
 
 @dataclass(frozen=True, eq=False)
 class ResolvedGrid:
-    """The entries, each once, in the order of their names.
+    """The entries that a grid asks for by name, each once, in the order of their names.
 
     notes: which methods are left out for one of several encoders.
     """
@@ -202,12 +202,15 @@ def _check_by(protocols: Sequence[Protocol], grid: Grid) -> None:
 
 
 def budgets_of(grid: Grid) -> list[Budget]:
-    """Parse the label budgets. Raises UserError."""
+    """Parse the label budgets of a grid, each once. Raises UserError."""
     return [parse_budget(text) for text in _distinct("label budget", grid.labels)]
 
 
 def encoder_of(name: str, readout: str, grid: Grid, *, phantom: bool = False) -> Encoder:
-    """Return the encoder. Raises UserError."""
+    """Return the encoder of that name and readout, with what the grid states of it.
+
+    Raises UserError as `models.encoders.encoder`.
+    """
     # "" is none, where a study has its own
     own: dict[str, Any] = {"weights": user_path(grid.weights)} if grid.weights else {}
     said = stated(grid.mean, grid.std, grid.interpolation, grid.trained_on, grid.crop)
@@ -310,9 +313,9 @@ def _check_encoders(every: Sequence[Encoder], methods: Sequence[Method], grid: G
 
 
 def judges_fusions(protocol: Protocol) -> bool:
-    """Return whether a fusion with a head of its own can be judged by it.
+    """Return whether a protocol can judge a fusion with a head of its own.
 
-    Members frozen under the head, or trained with it.
+    With its members frozen under the head, or trained with it.
     """
     return protocol.name.startswith(("linear", "finetune"))
 

@@ -23,8 +23,8 @@ START = 4.0
 class Piece:
     """A job as far as time goes.
 
-    shared: what it trains or embeds, which others may need, too; preparing: seconds of that;
-    seconds: of the rest.
+    shared: the names of what it trains or embeds, which others may need, too. preparing: seconds of
+    that. seconds: of the rest.
     """
 
     shared: tuple[str, ...]
@@ -57,7 +57,7 @@ def pieces(plan: Plan, costs: Sequence[Cost], device: str) -> list[Piece]:
 
 
 def makespan(found: Sequence[Piece], workers: int) -> float:
-    """Return the seconds until the last piece is done.
+    """Return the seconds until the last of the pieces is done by so many workers.
 
     Each of `workers` takes the first piece that needs nothing which another one is preparing.
     """
@@ -86,7 +86,7 @@ def makespan(found: Sequence[Piece], workers: int) -> float:
 
 
 def sentence(plan: Plan, costs: Sequence[Cost], workers: int, device: str, planning: float) -> str:
-    """Say what `--plan --workers N` says.
+    """Write how long a plan takes with several workers, as `--plan --workers N` shows it.
 
     planning: seconds that the plan took, which workers are given.
     """

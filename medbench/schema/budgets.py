@@ -32,7 +32,11 @@ ALL = Budget("percent", 100)
 
 @lru_cache(maxsize=1024)
 def parse_budget(text: str) -> Budget:
-    """Parse a label budget: `1`, `0.5%`, `all`, `5/class` or `n50`. Raises UserError."""
+    """Parse a label budget: `1`, `0.5%`, `all`, `5/class` or `n50`.
+
+    A bare number is a percentage, above 0 and at most 100; counts are whole. Case and blanks around
+    do not matter. Raises UserError for anything else.
+    """
     given = text.strip()
     word = given.lower()
     try:

@@ -90,9 +90,10 @@ def told(error: BaseException) -> str:
 
 
 def place_of(function: Callable[..., Any], line: int | None = None) -> str:
-    """Return where a person finds a function that a file of theirs defines: "FILE, line N".
+    """Return where a user finds a function that a file of theirs defines: "FILE, line N".
 
-    The line that is given, or where it begins. Of an object that is called, its `__call__`.
+    line: which one to name; default: where the function begins. Of an object that can be called,
+    its `__call__`.
     """
     while isinstance(function, partial):
         function = function.func
@@ -163,9 +164,10 @@ def user_path(text: str) -> Path:
 def no_such_path(
     given: object, place: Path, kept: Callable[[Path], bool] = Path.is_dir
 ) -> UserError:
-    """Say that `place`, an absolute path, does not exist, with what lies where its path ends.
+    """Return the UserError for a path that does not exist, with what lies where it ends.
 
-    kept: which entries there are suggested.
+    given: the path as the user wrote it. place: the same, absolute. kept: which entries there are
+    suggested; default: folders.
     """
     while not place.parent.is_dir():
         place = place.parent

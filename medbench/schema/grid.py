@@ -277,7 +277,7 @@ class Cell:
         return cell
 
     def identity(self) -> dict[str, Any]:
-        """Return the part of it that enters a fingerprint.
+        """Return the cell's fields that enter a fingerprint.
 
         A field that was added later takes part only where it is not at its default.
         """
@@ -293,7 +293,10 @@ class Cell:
 
     @property
     def unit(self) -> tuple[Any, ...]:
-        """Cells with the same unit share weights and features, and are computed together."""
+        """What cells share that are computed together, on one set of weights and features.
+
+        Task, data, method, source, encoder, readout, size and pretraining seed.
+        """
         return (
             self.task,
             self.data,
@@ -337,7 +340,7 @@ class Row:
 
     @staticmethod
     def from_json(record: Mapping[str, Any]) -> Row:
-        """Read a row with all that tables, pages and comparisons use.
+        """Read a row, and check all that tables, pages and comparisons use of it.
 
         Raises TypeError or ValueError for any other record.
         """

@@ -29,9 +29,9 @@ CODE = ("plan", "draws", "pixels", "features", "batch", "metric definitions", "r
 
 
 def raised(touched: Mapping[str, int]) -> list[dict[str, int]]:
-    """Return what a key appends.
+    """Return what a key appends for the ingredients that touched something.
 
-    Nothing, or one mapping of the ingredients whose version is not 1.
+    [] where all have version 1, else one mapping: ingredient -> version, of those that do not.
 
     >>> raised({"crops": 1}), raised({"crops": 2, "draws": 1})
     ([], [{'crops': 2}])

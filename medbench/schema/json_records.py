@@ -35,11 +35,10 @@ def with_checksum(
     indent: int | None = None,
     default: Callable[[Any], Any] | None = None,
 ) -> bytes:
-    """Return the record as JSON with its checksum, in UTF-8, without a line end.
+    """Return a record as JSON with its checksum, in UTF-8, without a line end.
 
-    The entries of `record`, which has one at least, and their checksum. default: as of json.dumps.
-
-    Raises ValueError for NaN.
+    record: one entry at least. indent, default: as of json.dumps. The checksum is the CRC-32 of all
+    that stands before it, 8 hex digits, as the last entry. Raises ValueError for NaN.
     """
     text = json.dumps(
         record, indent=indent, allow_nan=False, ensure_ascii=False, default=default
@@ -57,10 +56,11 @@ def with_checksum(
 
 
 def parsed(text: str | bytes) -> Any:
-    """Read JSON in UTF-8, and no more.
+    """Read JSON in UTF-8, without its checksum, which is compared.
 
-    Python's own reader takes NaN and halves of characters, which no file of medbench holds. A
-    record that ends in a checksum is compared with it, and comes without it. Raises ValueError.
+    A record without one is taken as it is. Python's own reader also takes NaN and halves of
+    characters, which no file of medbench holds. Raises ValueError (`ChecksumError`) for these, for
+    JSON that is nested too deeply, and for a record that is not as it was written.
     """
     words = (text if isinstance(text, str) else text.decode()).removeprefix("\ufeff")
     try:
@@ -91,9 +91,10 @@ NUMBER = (int, float, type(None))  # None: undefined
 
 
 def checked(record: Any, kinds: Mapping[str, Kind], of: str = "") -> None:
-    """Check that `record` is a mapping with the right kind of value for each of `kinds`.
+    """Check that a record is a mapping with the right kind of value for each of `kinds`.
 
-    Raises TypeError, one line that names what is missing or wrong.
+    kinds: name -> type or types. of: what the record is, for the message. Raises TypeError, one
+    line that names what is missing or wrong.
     """
     if (
         type(record) is dict
@@ -116,18 +117,19 @@ _NAME = re.compile(r"\w[\w .+=@-]{0,127}")
 
 
 def check_hash(text: str, what: str) -> None:
-    """Check that a text has hex digits alone, as a part of it becomes a file's name.
+    """Raise ValueError for a text that is no hex digits, as a part of it becomes a file's name.
 
-    Raises ValueError.
+    what: the text in words, for the message.
     """
     if not _HASH.fullmatch(text):
         raise ValueError(f"{what} is {text!r:.60}, no hex digits")
 
 
 def check_name(text: str, what: str) -> None:
-    """Check that a text may name a file.
+    """Raise ValueError for a text that may not name a file.
 
-    A record from elsewhere must not say where medbench reads or writes. Raises ValueError.
+    A record from elsewhere must not say where medbench reads or writes. what: the text in words,
+    for the message.
     """
     if not _NAME.fullmatch(text):
         raise ValueError(f"{what} is {text!r:.60}, no name of a file")

@@ -42,7 +42,11 @@ def stated_views(budget: str) -> int | None:
 
 
 def is_quick(budget: str | None) -> bool:
-    """Return whether a pretraining saw so few views that it shows the machinery alone."""
+    """Return whether a pretraining saw so few views that it shows the machinery alone.
+
+    budget: "quick", or a number of views that is at most QUICK_VIEWS; None: there was no
+    pretraining.
+    """
     views = stated_views(budget or "")
     return budget == "quick" or (views is not None and views <= QUICK_VIEWS)
 
@@ -50,6 +54,7 @@ def is_quick(budget: str | None) -> bool:
 def budgeted(budget: str, n_images: int) -> int:
     """Return the views of a quick or standard pretraining on n_images.
 
+    QUICK_VIEWS of "quick"; else STANDARD_VIEWS_AN_IMAGE for each image, STANDARD_VIEWS at most.
     They are the same for every method.
     """
     return (
@@ -145,9 +150,9 @@ class Weights:
 
     @property
     def identity(self) -> str:
-        """What tells these weights from others.
+        """The hash that tells these weights from others: of their file.
 
-        The hash of their file, and what was taken from it where there was a choice.
+        Where the file offered a choice of state dicts, of that choice, too.
         """
         return fingerprint(self.sha256, self.state) if self.state else self.sha256
 

@@ -61,8 +61,8 @@ def protocols() -> dict[str, Protocol]:
 def task(name: str, **reading: Any) -> Task:
     """Return the task of that name; `folder:PATH` opens a family.
 
-    reading: how its classes are read, as in `Grid.reading`. Raises UserError with the nearest
-    match.
+    reading: how its classes are read, as in `Grid.reading`; for a family alone. Raises UserError
+    with the nearest match, and for reading options beside a task that has its own.
     """
     reading = {option: value for option, value in reading.items() if value}
     head, colon, argument = name.partition(":")

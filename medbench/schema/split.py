@@ -61,9 +61,10 @@ class FilesBelow(Sequence[Path]):
 
 
 def of_class(labels: np.ndarray, c: int) -> np.ndarray:
-    """Return (N,) bool: the images of class c by labels as in `Split`.
+    """Return which images are of class c: (N,) bool.
 
-    Where there are several an image, those that have label c.
+    labels: as in `Split`. Where an image may have several, those that have label c; an uncertain
+    one counts as without.
     """
     found: np.ndarray = (labels if labels.ndim == 1 else labels[:, c]) == (
         c if labels.ndim == 1 else 1
@@ -147,10 +148,8 @@ class Split:
 class Unlabelled:
     """Images that nobody labelled, for in-domain pretraining alone.
 
-    They are never drawn and never scored.
-
-    ids: (N,) str. groups: (N,) str as in `Split`, in the same names as the task's, or None where
-    nobody says whose they are.
+    They are never drawn and never scored. images: N. ids: (N,) str. groups: (N,) str as in `Split`,
+    in the same names as the task's, or None where nobody says whose they are.
     """
 
     name: str
@@ -160,9 +159,9 @@ class Unlabelled:
 
 
 def join_parts(splits: Iterable[Split]) -> Split:
-    """Join parts: all images of one after the other.
+    """Join parts to one: all images of the first, then of the next.
 
-    With the metadata columns that every part has, in the order of the first.
+    At least one part. Metadata: the columns that every part has, in the order of the first.
     """
     import numpy as np
 

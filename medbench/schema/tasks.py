@@ -183,7 +183,8 @@ class Task:
 class TaskFamily:
     """Tasks that are made from an argument: `folder:PATH`.
 
-    open(argument, **options) -> Task; raises UserError.
+    open(argument, **options) -> Task, with the options of `Grid.reading`; it raises UserError.
+    usage: how such a task is named, for messages.
     """
 
     name: str

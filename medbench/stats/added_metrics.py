@@ -56,7 +56,7 @@ def added_values(
     scores : mapping
         probabilities (M, C) and decisions of the row.
     resamples : int
-        How many the row has.
+        How many the row has, R.
 
     Returns
     -------

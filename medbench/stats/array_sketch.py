@@ -19,7 +19,7 @@ _BLOCK = 4096  # rows at a time: a memory-mapped array of any length passes thro
 
 
 def sketch(array: np.ndarray) -> list[float]:
-    """Return a few numbers whose distances are those of arrays (N, ...).
+    """Return 1 + PROJECTIONS numbers whose distances are those of arrays (N, ...).
 
     The root mean square, then `PROJECTIONS` sums of all values with random signs, over the root of
     their count. Each sum is of the size of the root mean square, and the sums of two arrays differ,
@@ -73,7 +73,8 @@ def _numbers(squares: float, sums: np.ndarray, count: int) -> list[float]:
 def distance(a: Sequence[float], b: Sequence[float]) -> float:
     """Return how far two sketched arrays lie apart, as a share of the larger one's size.
 
-    About 1e-6 for rounding, about 1.4 for unrelated ones.
+    a, b: as `sketch` gives them, of arrays of one shape. About 1e-6 for rounding, about 1.4 for
+    unrelated ones; 0 where both are 0.
     """
     size = max(a[0], b[0])
     apart = math.sqrt(sum((x - y) ** 2 for x, y in zip(a[1:], b[1:], strict=True)) / PROJECTIONS)

@@ -58,9 +58,10 @@ class Bottleneck:
 def bottleneck(
     difference: float, sources: Sequence[Source], alpha: float = 0.05
 ) -> Bottleneck | None:
-    """Return the bottleneck of one difference.
+    """Return which source makes most of the interval of a difference; None where none is known.
 
-    alpha: the uncorrected p that decides it. None where no source has any variance that is known.
+    sources: those without a known, positive variance are left out. alpha: the uncorrected p that
+    decides the difference.
     """
     from medbench.stats.intervals import t_quantile
 
@@ -84,7 +85,7 @@ def bottleneck(
 def needed(difference: float, source: Source, rest: Sequence[Source], alpha: float) -> float:
     """Return how many of a source would show this difference with POWER, the rest as it is.
 
-    Inf where OUT_OF_REACH times as many would not.
+    alpha: the uncorrected p that decides it. inf where OUT_OF_REACH times as many would not.
     """
     from scipy.special import ndtri
 

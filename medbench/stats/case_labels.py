@@ -33,9 +33,10 @@ class CaseLabels:
 
 
 def cases_of(groups: np.ndarray, bags: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return first (M,), each case's first image, ascending, and case (N,), the case of each image.
+    """Return each case's first image, and the case of each image.
 
-    A case is the images of one bag in one group.
+    first: (M,) int64, ascending. case: (N,) int64 in [0, M). A case is the images of one bag in one
+    group. groups, bags: (N,) of anything that sorts.
     """
     codes = [np.unique(names, return_inverse=True)[1] for names in (groups, bags)]
     _, first, case = np.unique(codes, axis=1, return_index=True, return_inverse=True)

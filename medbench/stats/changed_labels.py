@@ -29,11 +29,11 @@ def label_marks(ids: Sequence[str], labels: Sequence[Any]) -> str:
 
 
 def changed_labels(then: str, now: str) -> int:
-    """Estimate how many labels differ between two marks of the same ids.
+    """Estimate how many labels differ between two texts of `label_marks` of the same ids.
 
     The count that is expected to change as many blocks (linear counting, Whang et al. 1990,
-    doi:10.1145/78922.78925). Exact for one; where all blocks changed, what is expected to leave one
-    unchanged.
+    doi:10.1145/78922.78925), rounded. Exact for one; where all blocks changed, what is expected to
+    leave one unchanged.
     """
     changed = sum(a != b for a, b in zip(bytes.fromhex(then), bytes.fromhex(now), strict=True))
     return round(-BLOCKS * math.log(max(1 - changed / BLOCKS, 1 / BLOCKS)))

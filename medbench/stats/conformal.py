@@ -19,16 +19,21 @@ COVERAGES = tuple(round(0.5 + i / 100, 2) for i in range(50))
 
 
 def calibrate(right: np.ndarray, groups: np.ndarray) -> dict[str, float | None]:
-    """Find for each coverage the quantile of held-out scores.
+    """Find for each coverage the quantile of held-out scores: "0.90" -> quantile.
+
+    Split conformal prediction with the score 1 - p of the right class; each group weighs as one.
 
     Parameters
     ----------
-    right : (n,), the probability that each held-out image's right class was given.
-    groups : (n,), of which groups they are.
+    right : ndarray (n,)
+        The probability in [0, 1] that each held-out image's right class was given.
+    groups : ndarray (n,)
+        The group of each image.
 
     Returns
     -------
-    coverage, as "0.90" -> quantile; None where there are too few groups to promise it.
+    dict
+        Quantiles in [0, 1]; None where there are too few groups to promise the coverage.
     """
     names, member, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     scores = 1 - np.asarray(right, float)
@@ -42,9 +47,10 @@ def calibrate(right: np.ndarray, groups: np.ndarray) -> dict[str, float | None]:
 
 
 def sets(probabilities: np.ndarray, quantile: float) -> np.ndarray:
-    """Return (M, C) bool: the classes in each image's set.
+    """Return the classes in each image's set: (M, C) bool.
 
-    The most probable one always is, so that none is empty.
+    probabilities: (M, C) in [0, 1]. quantile: of `calibrate`. The most probable class always is in,
+    so that no set is empty.
     """
     inside: np.ndarray = 1 - probabilities.astype(float) <= quantile + 1e-12
     inside[np.arange(len(inside)), probabilities.argmax(1)] = True
@@ -52,5 +58,5 @@ def sets(probabilities: np.ndarray, quantile: float) -> np.ndarray:
 
 
 def quantile_of(quantiles: Mapping[str, float | None], coverage: float) -> float | None:
-    """Return the quantile of a coverage in whole percent; None where there is none."""
+    """Return the quantile of a coverage in [0, 1], by whole percent; None where there is none."""
     return quantiles.get(f"{coverage:.2f}")

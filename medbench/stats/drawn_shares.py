@@ -27,7 +27,10 @@ class Held:
 
 
 def held(labels: np.ndarray, classes: int) -> Held:
-    """Count the images of each class by labels (N,) int, or (N, C) float as in `Split`."""
+    """Count the images of each class.
+
+    labels: (N,) int, or (N, C) float as in `Split`: then the positives of each label. classes: C.
+    """
     return Held(len(labels), np.array([int(of_class(labels, c).sum()) for c in range(classes)]))
 
 
@@ -82,8 +85,8 @@ def _mean(drawn: Sequence[Held]) -> Held:
 def _share_text(drawn: Held, pool: Held, classes: Sequence[str], several: bool, of: str) -> str:
     """Write the share of the images, the findings and the class that stands out most.
 
-    As `contains 1.1 % of the images, 2.7 % of the findings and 1.8 % of Consolidation`; "" where none
-    stands out.
+    As `contains 1.1 % of the images, 2.7 % of the findings and 1.8 % of Consolidation`; "" where
+    none stands out.
     """
     images = drawn.images / pool.images
     there = np.flatnonzero(pool.of_class)

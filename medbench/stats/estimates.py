@@ -80,11 +80,11 @@ class Sample:
 
     @property
     def named(self) -> tuple[int, ...]:
-        """Its draws."""
+        """The numbers of its draws, as `draws` or the first D."""
         return self.draws or tuple(range(len(self.plain) // self.pretrainings))
 
     def of(self, draws: Collection[int]) -> Sample:
-        """Return the sample of these draws alone, in rising order."""
+        """Return the sample of these draws alone, in rising order; unknown ones are ignored."""
         kept = sorted(
             (place for place, draw in enumerate(self.named) if draw in draws),
             key=self.named.__getitem__,
@@ -144,7 +144,7 @@ class Estimate:
         return replace(self, value=sign * self.value)
 
     def half(self, level: float) -> float:
-        """Return half the width of the interval of that level."""
+        """Return half the width of the interval of that level in (0, 1); NaN where undefined."""
         return float(half_width(self.parts, level))
 
     def interval(
@@ -187,9 +187,9 @@ class Estimate:
 
 
 def beyond(gap: np.ndarray, variance: np.ndarray, df: np.ndarray) -> np.ndarray:
-    """Return the one-sided p at which the interval's half width is `gap` (L,) >= 0.
+    """Return the one-sided p at which the half width of an interval is `gap` (L,) >= 0.
 
-    There are several sources of chance: variances > 0 and degrees of freedom (P, L).
+    (L,) in (0, 0.5], to 1e-7 of p, by bisection. variance, df: (P, L), > 0, of P sources of chance.
     """
     from scipy.special import stdtr, stdtrit
 
@@ -227,13 +227,13 @@ class Summary:
 
 
 def linear_contrast(terms: Sequence[tuple[float, Sample]]) -> Estimate:
-    """Sum of coefficient x mean over seeds, of samples on the same test resamples.
+    """Estimate the sum of coefficient x mean over seeds, of samples on the same test resamples.
 
-    Samples of the same draws are paired draw for draw (the same labelled images); others are
-    independent, see `on_shared_draws`. One run that no seed changes (S = 1) stands against every
-    draw and brings no variance between them. Draws and pretrainings are two sources, each with its
-    own number; what only the two together make counts in both. Undefined where every sample is
-    faultless. Raises ValueError where the resamples are not the same.
+    terms: (coefficient, sample). Samples of the same draws are paired draw for draw (the same
+    labelled images); others are independent, see `on_shared_draws`. One run that no seed changes (S
+    = 1) stands against every draw and brings no variance between them. Draws and pretrainings are
+    two sources, each with its own number; what only the two together make counts in both. Undefined
+    where every sample is faultless. Raises ValueError where the resamples are not the same.
     """
     return across([terms])
 

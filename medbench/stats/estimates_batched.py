@@ -34,9 +34,9 @@ def means_over_seeds(
     *,
     grows_by_chance: bool = False,
 ) -> list[Summary]:
-    """Compute `mean_over_seeds` of each.
+    """Compute `mean_over_seeds` of each sample, in their order.
 
-    Their resamples may be float32, as they are saved: they are worked on as float64.
+    Arguments as there. Resamples may be float32, as they are saved: they are worked on as float64.
     """
     found: list[Summary | None] = [None] * len(samples)
     for places, plain, resamples in _alike(samples):
@@ -70,7 +70,7 @@ def means_over_seeds(
 
 
 def differences_to(samples: Sequence[Sample], reference: Sample) -> list[Estimate]:
-    """Compute `paired_difference(sample, reference)` of each."""
+    """Compute `paired_difference(sample, reference)` of each sample, in their order."""
     found: list[Estimate | None] = [None] * len(samples)
     for places, plain, resamples in _alike(samples):
         paired = reference.pretrainings == 1 and samples[places[0]].named == reference.named
@@ -88,16 +88,19 @@ def differences_to(samples: Sequence[Sample], reference: Sample) -> list[Estimat
 
 
 def p_values(estimates: Sequence[Estimate]) -> list[float]:
-    """Compute `Estimate.p` of each."""
+    """Compute the two-sided p of each estimate, `Estimate.p` of no difference.
+
+    In their order; NaN where undefined.
+    """
     return [
         2 * one for one in tails(estimates, 0.0, [estimate.value > 0 for estimate in estimates])
     ]
 
 
 def tails(estimates: Sequence[Estimate], null: float, above: Sequence[bool]) -> list[float]:
-    """`Estimate.tail(null, above=...)` of each.
+    """Compute `Estimate.tail(null, above=...)` of each estimate, in their order.
 
-    Those with chance of two sources are looked for in one go.
+    above: one for each. Those with chance of two sources are solved in one go.
     """
     two = [
         place

@@ -129,9 +129,11 @@ def corrected(
     kind: Kind,
     alpha: float = 0.05,
 ) -> tuple[list[float], float]:
-    """Correct the p values of `pairs` of lines over the family of that kind; NaN stays NaN.
+    """Correct p values over the family that `kind` of comparison makes; NaN stays NaN.
 
-    Also returns the uncorrected p that comes to alpha in the whole family.
+    p: of the pairs (places of two lines) in `pairs`, two-sided. found: their joint covariance.
+    Returns the corrected ones, in the same order, and the uncorrected p that comes to alpha in the
+    whole family. Fewer than two p stay as they are.
     """
     values = np.asarray(p, float)
     known = np.flatnonzero(~np.isnan(values))

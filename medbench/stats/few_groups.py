@@ -26,7 +26,10 @@ def rare(
 
 
 def rare_notes(found: Mapping[str, Mapping[str, int]], of: str) -> list[Note]:
-    """Name the rare classes and what depends on them; [] of none. of: what groups are called."""
+    """Name the rare classes and what depends on them; [] where `found` is empty.
+
+    found: as `rare` gives them. of: what groups are called, in the plural.
+    """
     if not found:
         return []
     each = [

@@ -24,12 +24,11 @@ Word = Literal["better", "worse", "practically equal", "not decidable"]
 
 
 def holm(p: Sequence[float], family: int | None = None) -> list[float]:
-    """Correct p values for their number (Holm 1979).
+    """Correct p values for their number (Holm 1979); in the same order, at most 1.
 
-    At most `level` of all families holds one false finding where all below it are called.
-
-    family: how many comparisons could have been made, where only these are shown; default: these.
-    NaN stays NaN and counts.
+    At most `level` of all families holds one false finding where all below it are called. family:
+    how many comparisons could have been made, where only these are shown; default: these. NaN stays
+    NaN and counts.
     """
     values = np.asarray(p, float)
     corrected = np.full(len(values), np.nan)
@@ -200,10 +199,11 @@ def swaps(groups: np.ndarray, n_permutations: int) -> np.ndarray:
 def permutation_p(observed: float, permuted: np.ndarray) -> float:
     """Return the two-sided p value of an observed difference among permuted ones (P,).
 
-    (1 + how many are as far from 0) / (1 + P); NaN = undefined. The groups' answers are exchanged
-    in all seeds alike: the test is of these draws, seeds are not a second source of chance as in
-    `contrast`. For AUC the scores are first made ranks within each method (Bandos, Rockette & Gur
-    2005).
+    (1 + how many are as far from 0) / (1 + P), over those that are not NaN; NaN where the observed
+    or all permuted ones are undefined. The groups' answers are exchanged in all seeds alike: the
+    test is of these draws, seeds are not a second source of chance as in
+    `estimates.linear_contrast`. For AUC the scores are first made ranks within each method (Bandos,
+    Rockette & Gur 2005).
     """
     permuted = permuted[~np.isnan(permuted)]
     if np.isnan(observed) or not len(permuted):

@@ -216,9 +216,9 @@ def _stretched(
 def expanded(level: float, groups: int) -> float:
     """Return the level whose percentiles hold the truth as often as `level` promises.
 
-    Hesterberg 2014, arXiv:1411.5279, expanded percentile interval. A bootstrap of G groups sees (G
-    - 1) / G of the variance, and its percentiles take that for known: of a normal mean they reach
-    as far as Student's interval at 2 Phi(t sqrt(G / (G - 1))) - 1.
+    groups: at least two. Hesterberg 2014, arXiv:1411.5279, expanded percentile interval. A
+    bootstrap of G groups sees (G - 1) / G of the variance, and its percentiles take that for known:
+    of a normal mean they reach as far as Student's interval at 2 Phi(t sqrt(G / (G - 1))) - 1.
     """
     from scipy.special import ndtr
 
@@ -226,10 +226,10 @@ def expanded(level: float, groups: int) -> float:
 
 
 def half_width(parts: Iterable[tuple[Numbers, float]], level: float) -> Numbers:
-    """Return half the width of an interval of independent parts.
+    """Return half the width of an interval of independent parts; NaN where one is undefined.
 
-    parts: (variance, degrees of freedom) each. It is the root of the sum of their squared halves
-    (Zou & Donner 2008).
+    parts: (variance, degrees of freedom) each, variances numbers or arrays (L,). It is the root of
+    the sum of their squared halves (Zou & Donner 2008). level: in (0, 1).
     """
     half: Numbers = np.sqrt(sum(variance * t_quantile(level, df) ** 2 for variance, df in parts))
     return half
@@ -237,7 +237,10 @@ def half_width(parts: Iterable[tuple[Numbers, float]], level: float) -> Numbers:
 
 @lru_cache(maxsize=1024)
 def t_quantile(level: float, df: float) -> float:
-    """Return the two-sided quantile of Student's t; NaN for no degree of freedom."""
+    """Return the two-sided quantile of Student's t at a level in (0, 1).
+
+    NaN for no degree of freedom; df = inf is the normal distribution.
+    """
     from scipy.special import ndtri, stdtrit
 
     return float(ndtri((1 + level) / 2) if np.isinf(df) else stdtrit(df, (1 + level) / 2))

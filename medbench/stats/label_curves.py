@@ -20,13 +20,11 @@ _POINTS = 200  # of a curve where the interval is looked for
 
 @dataclass(frozen=True)
 class LabelEfficiency:
-    """At how many labels one method reaches another's score.
+    """At how many labels one method reaches another's score, in labelled images.
 
-    In labelled images; inf: never in this range.
-
-    value, low, high: low = the fewest where nothing shows that it is still behind; high = the most
-    where nothing shows that it is ahead. first, last: the range that was looked at. Where value,
-    low or high is `first`, it may be less.
+    value: inf: never in this range. low: the fewest where nothing shows that it is still behind;
+    high: the most where nothing shows that it is ahead. first, last: the range that was looked at.
+    Where value, low or high is `first`, it may be less.
     """
 
     value: float

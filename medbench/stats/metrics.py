@@ -123,8 +123,8 @@ _NARROWEST = 40  # columns; below this numpy's cost a row outweighs the cache
 def metric(name: str) -> Metric:
     """Return the metric of that name.
 
-    For an unknown one, as in rows of a newer medbench or of `clinical`'s calibration, its name
-    alone.
+    For an unknown one, as in rows of a newer medbench or of `clinical`'s calibration, one that has
+    its name as title, and values in [0, 1].
     """
     return METRICS.get(name) or Metric(name, name)
 
@@ -323,10 +323,11 @@ def _counted(truth: np.ndarray, decided: np.ndarray, k: int) -> np.ndarray:
 
 
 def calibration_gaps(labels: np.ndarray, probabilities: np.ndarray, multilabel: bool) -> np.ndarray:
-    """Return an image's confidence minus 1 where it is right, in the bin of its confidence.
+    """Return each image's confidence minus 1 where it is right, in the bin of its confidence.
 
-    (N, bins) float64; minus 0 where it is wrong. Summed over an image's labels if multilabel. The
-    ECE needs no more: a bin's share x |accuracy - confidence| = |sum of these| / n.
+    (N, ECE_BINS) float64; minus 0 where it is wrong. Summed over an image's labels if multilabel.
+    labels, probabilities: as `score` takes them. The ECE needs no more: a bin's share x |accuracy -
+    confidence| = |sum of these| / n.
     """
     p = probabilities.astype(np.float64)
     if multilabel:
@@ -432,7 +433,7 @@ def _auc(
 
 
 def ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
-    """Divide top by bottom, of one shape; NaN where bottom is 0."""
+    """Divide top by bottom, float arrays of one shape; NaN where bottom is 0."""
     quotient = np.full(bottom.shape, np.nan)
     np.divide(top, bottom, out=quotient, where=bottom != 0)
     return quotient

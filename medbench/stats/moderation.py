@@ -39,7 +39,10 @@ def moderated(
 
 
 def of_pairs(lines: int) -> float:
-    """Return the mean correlation of the sample variances of all differences of two lines."""
+    """Return the mean correlation of the sample variances of all differences of two of the lines.
+
+    lines: how many; 0 where these make fewer than two pairs.
+    """
     pairs = lines * (lines - 1) // 2
     return SHARED * 2 * (lines - 2) / (pairs - 1) if pairs > 1 else 0.0
 

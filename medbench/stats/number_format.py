@@ -39,7 +39,7 @@ def estimate_text(value: float | None, low: float, high: float, form: str = ".3f
 
 
 def format_p(p: float) -> str:
-    """Write a p value as it stands after the letter p.
+    """Write a p value in [0, 1] as it stands after the letter p.
 
     >>> format_p(0.0312), format_p(1e-9)
     ('= 0.031', '< 0.001')

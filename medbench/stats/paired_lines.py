@@ -45,9 +45,10 @@ class PairedLines:
     covariance: np.ndarray
 
     def estimate(self, a: int, b: int, *, weights_alone: bool = False) -> Estimate:
-        """Estimate the first line less the second.
+        """Estimate the mean of line a less that of line b, with its sources of chance.
 
-        weights_alone: of the weights at hand, as if no other pretraining were possible.
+        a, b: places of the lines. weights_alone: of the weights at hand, as if no other pretraining
+        were possible. Undefined (NaN) where a line is.
         """
         value = float(self.value[a, b])
         if np.isnan(self.groups[a, b]):
@@ -63,10 +64,11 @@ class PairedLines:
 
 
 def pretraining_spread(samples: Sequence[Sample], names: Sequence[Name]) -> Mapping[Name, Spread]:
-    """Return how much one pretraining differs from another, of each line with several.
+    """Return how much one pretraining of a line differs from another: name -> `Spread`.
 
-    Under its name, at whatever budgets it stands. The budgets of a line share its pretrainings:
-    their mean is steadier, and has no more degrees of freedom. Lines are moderated by one another.
+    For lines with several pretrainings; {} where none has. names: of each sample's line, which may
+    stand at several budgets. The budgets of a line share its pretrainings: their mean is steadier,
+    and has no more degrees of freedom. Lines are moderated by one another.
     """
     found: dict[Name, list[tuple[float, float]]] = {}
     runs: dict[Name, int] = {}

@@ -18,15 +18,13 @@ _COUNTED = 50_000  # orders of all tasks that are counted one by one
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """Of K methods on T tasks.
+    """How K methods rank on T tasks.
 
     mean, low, high: (K,), the mean rank (1 = best) and its 95 % interval over tasks, NaN for a
-    single task.
-
-    friedman: p value of "all methods rank alike", NaN for a single task: exact where the orders can
-    be counted, else in the F form of Iman & Davenport (1980), which takes two tasks that agree for
-    proof. critical: the difference of two mean ranks that Nemenyi's test calls real at 5 %, over
-    all pairs together.
+    single task. friedman: p value of "all methods rank alike", NaN for a single task: exact where
+    the orders can be counted, else in the F form of Iman & Davenport (1980), which takes two tasks
+    that agree for proof. critical: the difference of two mean ranks that Nemenyi's test calls real
+    at 5 %, over all pairs together.
     """
 
     mean: np.ndarray
@@ -38,9 +36,9 @@ class Ranking:
 
 
 def ranks(scores: np.ndarray, *, higher_is_better: bool = True) -> np.ndarray:
-    """Return (..., K) float: the rank of each of K methods, 1 = best, ties share their mean rank.
+    """Return the rank of each of K methods: (..., K) float64, 1 = best, ties share their mean rank.
 
-    scores (..., K), without NaN.
+    scores: (..., K), without NaN.
     """
     better = (
         scores[..., None, :] > scores[..., :, None]
@@ -142,9 +140,10 @@ def _studentized_range_at(tail: float, k: int) -> float:
 
 
 def cliques(mean: np.ndarray, critical: float) -> list[tuple[int, int]]:
-    """Return which methods a critical-difference diagram joins.
+    """Return which methods a bar of a critical-difference diagram joins.
 
-    (first, last) places in rising order of mean rank, each as long as can be.
+    mean: (K,) mean ranks. critical: as `Ranking` has it. (first, last) places in rising order of
+    mean rank, each as long as can be; methods that nothing joins have none.
     """
     ordered = np.sort(mean)
     spans = [

@@ -23,9 +23,9 @@ KNOWN = ("accuracy", "balanced_accuracy", "auc", "f1", "kappa", "weighted_kappa"
 class ReferenceVariance:
     """Know the textbook's variance of one metric of one run.
 
-    of_class: groups of each class (of a multi-label task: of each label's positives). total: groups
-    in all. binary: two classes, of which the AUC is the second's. Independent images within groups
-    are not assumed: groups count, as they are what is resampled.
+    metric: one of KNOWN. of_class: groups of each class (of a multi-label task: of each label's
+    positives). total: groups in all. binary: two classes, of which the AUC is the second's.
+    Independent images within groups are not assumed: groups count, as they are what is resampled.
     """
 
     metric: str
@@ -120,9 +120,10 @@ class ReferenceVariance:
         return known
 
     def perfect(self, level: float) -> float:
-        """Return the least true value at which a perfect score is not yet surprising.
+        """Return the least true value at which a perfect score is not yet surprising, in (0, 1).
 
-        Clopper & Pearson 1934.
+        The lower end of the two-sided interval of `level` of as many right in as many (Clopper &
+        Pearson 1934), of the `fewest` groups.
         """
         return float(((1 - level) / 2) ** (1 / self.fewest))
 
@@ -145,6 +146,9 @@ def _auc(value: np.ndarray, positive: int, negative: int) -> np.ndarray:
 def reference(
     metric: str, of_class: Sequence[int], total: int, *, binary: bool = False
 ) -> ReferenceVariance | None:
-    """Return the reference; None of a metric without one, or where no class's groups are known."""
+    """Return the textbook's variance of a metric; None of one that has none.
+
+    Also None where no class's groups are known. Arguments as of `ReferenceVariance`.
+    """
     known = metric in KNOWN and any(of_class) and total > 0
     return ReferenceVariance(metric, tuple(map(int, of_class)), total, binary) if known else None

@@ -20,11 +20,11 @@ def row_metrics(
     kind: Kind,
     weights: np.ndarray,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return metric -> value, low, high (95 %; None: undefined), as `Row.metrics` has them.
+    """Return the metrics of a row, and their values on its resamples.
 
-    Also returns metric -> (R,) of the resamples `weights` (N, R).
-
-    The arrays are as `metrics.score` takes them.
+    First metric -> value, low, high (95 %; None: undefined), as `Row.metrics` has them; then metric
+    -> (R,) float64 on the resamples `weights` (N, R). The arrays are as `metrics.score` takes them,
+    and so are the errors.
     """
     plain = metrics.score(labels, probabilities, decisions, kind)
     resampled = metrics.score(labels, probabilities, decisions, kind, weights)
@@ -39,9 +39,9 @@ def row_metrics(
 
 
 def uneven(probabilities: np.ndarray, kind: Kind) -> np.ndarray:
-    """Return the images whose probabilities (N, C) of exclusive classes do not sum to 1.
+    """Return which images' probabilities (N, C) of exclusive classes do not sum to 1: (n,) int64.
 
-    Calibration would mean nothing.
+    Beyond UNEVEN: calibration would mean nothing. Empty for several labels an image.
     """
     if kind == "multilabel":
         return np.zeros(0, np.int64)

@@ -69,7 +69,7 @@ def partition(
 def folds(labels: np.ndarray, groups: np.ndarray, k: int) -> np.ndarray:
     """Return the folds (n,) int64 in [0, k) for cross-validation inside a labelled subset.
 
-    Depends on the subset alone, not on a seed.
+    labels, groups: as `partition` takes them. Depends on the subset alone, not on a seed.
     """
     return partition(labels, groups, [1.0] * k, key="folds")
 
@@ -185,9 +185,9 @@ def _foldable(classes: np.ndarray, groups: np.ndarray) -> bool:
 def cross_validation(
     labels: np.ndarray, groups: np.ndarray, most: int = MAX_FOLDS, divided: bool | None = None
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return (training, held-out) positions of each fold of `held_out_fold`.
+    """Return (training, held-out) positions of each fold of `held_out_fold`, int64 each.
 
-    [] where nothing can be held out, or is to be.
+    Arguments as there. [] where nothing can be held out, or is to be.
     """
     fold = held_out_fold(labels, groups, most, divided)
     return [(np.flatnonzero(fold != i), np.flatnonzero(fold == i)) for i in range(fold.max() + 1)]
@@ -226,8 +226,9 @@ def validation_part(
 def held_out(labels: np.ndarray, groups: np.ndarray, share: float, key: str) -> np.ndarray:
     """Return about `share` of a labelled subset, for validation inside it: (n,) bool.
 
-    Whole groups, stratified. A class of which that part would hold every image stays among the
-    others: `partition` places one that has a single group wherever there is room.
+    labels, groups, key: as `partition` takes them. Whole groups, stratified. A class of which that
+    part would hold every image stays among the others: `partition` places one that has a single
+    group wherever there is room.
     """
     return _left_one(
         partition(labels, groups, [1 - share, share], key=key) == 1,
@@ -301,9 +302,10 @@ def requested(labels: np.ndarray, budget: Budget) -> int:
 
 
 def class_matrix(labels: np.ndarray) -> np.ndarray:
-    """Return (N, C) int64 0/1: which classes an image counts for.
+    """Return which classes an image counts for: (N, C') int64 of 0 and 1.
 
-    Classes that do not occur have no column.
+    labels: (N,) int, or (N, C) float with NaN. Classes that do not occur have no column; of several
+    labels one more column stands for images without a positive, where there are any.
     """
     if labels.ndim == 1:
         matrix = np.equal(labels[:, None], np.unique(labels))

@@ -14,10 +14,12 @@ SMALLEST = float(np.finfo(np.float32).eps)
 def tempered(
     probabilities: np.ndarray, t: float, kind: Kind, possible: np.ndarray | None = None
 ) -> np.ndarray:
-    """Return (M, C) float64 at temperature t.
+    """Return probabilities at temperature t > 0: (M, C) float64.
 
-    Those below float32's resolution count as that, but a class without any probability keeps none:
-    those that are not `possible` (C,) bool; None: those of which no image here has any.
+    softmax(log p / t), of several labels sigmoid(logit p / t) (Guo et al. 2017). probabilities: (M,
+    C) in [0, 1]. Those below float32's resolution count as that, but a class without any
+    probability keeps none: those that are not `possible` (C,) bool; None: those of which no image
+    here has any.
     """
     p = np.clip(probabilities, SMALLEST, 1 - SMALLEST)
     if kind == "multilabel":

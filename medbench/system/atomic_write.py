@@ -46,7 +46,8 @@ def write(file: Path, make: Callable[[Path], object]) -> None:
 def written(file: Path, make: Callable[[Path], object]) -> Iterator[Callable[[], None]]:
     """Write as `write` does, in two steps.
 
-    The content is on the disk, and what is given puts it in the file's place; else it is removed. For whoever must hold a lock for the second step alone.
+    The content is on the disk, and what is given puts it in the file's place; else it is removed.
+    For whoever must hold a lock for the second step alone.
     """
     partial = file.with_name(
         f"{file.name}.{machine()}.{os.getpid()}.{secrets.token_hex(8)}.partial"

@@ -37,8 +37,8 @@ class ProcessGroup:
     def in_turn(self, work: Callable[[], T]) -> T:
         """Let the first process do `work`, then all others.
 
-        They find in the caches what it made. Nobody waits in a collective, which would be taken for lost
-        after some minutes.
+        They find in the caches what it made. Nobody waits in a collective, which would be taken for
+        lost after some minutes.
         """
         if self.size == 1 or self.rank == 0:
             found = work()

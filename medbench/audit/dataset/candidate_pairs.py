@@ -55,10 +55,9 @@ def codes(low: np.ndarray) -> np.ndarray:
 
 
 class NearHashes:
-    """Pairs (i, j), i < j, of near hashes, nearest first; looked for no further than they are taken.
+    """Pairs (i, j), i < j, of near hashes, nearest first.
 
-    Pairs of different groups (N,) int whose hashes differ in at most `far` bits, `NEIGHBOURS` per
-    image. Hashes of unrelated images differ in about 32.
+    They are looked for no further than they are taken.
     """
 
     def __init__(self, codes: np.ndarray, groups: np.ndarray, far: int):

@@ -60,9 +60,9 @@ class Search(NamedTuple):
 
     Shifts go up to m // 2 px. T scales. turned: (P, 8, 1, f, f // 2 + 1) complex64, the spectra of
     its eight ways, each f - s px away from the corner that a shift starts in. scaled: (P, 1, T, f,
-    f // 2 + 1) complex64, conjugate spectra of the image scaled down. room, fit: 1 over the energy's
-    root at every shift: (P, 8, T, m, m) of the turned image where a scaled one lies; (P, 1, T, m,
-    m) of the scaled one where it lies inside, 0 where that is less than half of it.
+    f // 2 + 1) complex64, conjugate spectra of the image scaled down. room, fit: 1 over the
+    energy's root at every shift: (P, 8, T, m, m) of the turned image where a scaled one lies; (P,
+    1, T, m, m) of the scaled one where it lies inside, 0 where that is less than half of it.
     """
 
     turned: torch.Tensor

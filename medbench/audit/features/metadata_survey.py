@@ -83,10 +83,10 @@ def survey(
     k: int = K,
     device: str = "cpu",
 ) -> list[ColumnFinding]:
-    """Return one finding a column, of a multi-label task one a column and label.
+    """Measure what features know of metadata: one finding a column.
 
-    features: (N, D) float32, of the split's images in its order.
-
+    Of a multi-label task one a column and label. features: (N, D) float32, of the split's images in
+    its order. columns: names of `split.meta`. k: neighbours of an image whose values are compared.
     Ordinal classes count as names. Uncertain labels are left out for that label alone. Of more than
     `MOST` images a part is taken: whole groups in an order of their names' hashes.
     """

@@ -110,7 +110,10 @@ def own_program(parts: Parts, *, onnx: bool) -> list[str]:
 
 
 def program(parts: Parts) -> str:
-    """Return the Python: pixels(file), features(files), probabilities(f), calibrated(p), unlike(f)."""
+    """Return the Python by which a program without medbench gets the same probabilities.
+
+    It defines pixels(file), features(files), probabilities(f), calibrated(p) and unlike(f).
+    """
     towers = parts.towers
     names = pixel_functions(parts)
     each = [
@@ -198,7 +201,10 @@ def _column(values: Sequence[float]) -> str:
 
 
 def head_program(parts: Parts) -> str:
-    """Return Python from features f (N, D) float64 and arrays h to p (N, C); "" of a fusion's own."""
+    """Return Python from features f (N, D) float64 and arrays h to p (N, C).
+
+    "" of a fusion's own head.
+    """
     head, n, kind = parts.head, len(parts.classes), parts.kind
     if isinstance(head, LinearHead):
         return _linear(kind, n)

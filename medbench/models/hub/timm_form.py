@@ -59,7 +59,8 @@ def timm_form(encoder: Encoder) -> tuple[str, dict[str, Any]]:
 def as_timm(encoder: Encoder) -> tuple[Encoder, dict[str, Any] | None]:
     """Return an encoder that timm reads as one of timm's, and what its architecture is called with.
 
-    None of one that is timm's own. Raises UserError where that is more than an exported model holds.
+    None of one that is timm's own. Raises UserError where that is more than an exported model
+    holds.
     """
     if encoder.kind != "hub":
         return encoder, None

@@ -26,8 +26,8 @@ def times(
 ) -> torch.Tensor:
     """Multiply rows (B, r, k) by matrices (B, k, n), each by its own: (B, r, n).
 
-    which: of each its matrix, where there are more of them and `one_by_one` says so; None: in order.
-    It is fastest where a matrix lies row after row.
+    which: of each its matrix, where there are more of them and `one_by_one` says so; None: in
+    order. It is fastest where a matrix lies row after row.
     """
     if one_by_one(matrices):
         places = range(len(matrices)) if which is None else which

@@ -292,8 +292,8 @@ def settle(
 
     Those of one block have one shape, as in `Block`.
 
-    The first iterations, to a gradient norm of `ROUGH` times `rough`, are in float32. guesses: where each starts;
-    None: from the class frequencies.
+    The first iterations, to a gradient norm of `ROUGH` times `rough`, are in float32. guesses:
+    where each starts; None: from the class frequencies.
     """
     framed = framing(subsets, features.shape[1], target.outputs)
     rotated = each_once(

@@ -150,9 +150,9 @@ def attention(boards: Sequence[Leaderboard], metric: str | None, width: str) -> 
 def confusion(boards: Sequence[Leaderboard], metric: str | None, width: str) -> list[Drawing]:
     """Draw a figure per task: which class the images of each class were taken for.
 
-    In percent, of a class of fewer than 100 images as counts. The most labels, all draws together; of more than six lines the best three. Several
-    labels an image have no such matrix. Raises UserError without a finished line of a task with one
-    label an image.
+    In percent, of a class of fewer than 100 images as counts. The most labels, all draws together;
+    of more than six lines the best three. Several labels an image have no such matrix. Raises
+    UserError without a finished line of a task with one label an image.
     """
     found, names = [], short_names(boards)
     for board in boards:

@@ -44,8 +44,8 @@ def curves(boards: Sequence[Leaderboard], metric: str | None, width: str) -> lis
     More than four lines: the best and the baseline in colour with bars, the others grey without,
     dark where they are not significantly worse than the best; of more than twelve the best
     (`readable`). The baseline is the best line of `supervised`, else the first line; its score with
-    all labels is a line across, and a bar on it the labels that the best needs to equal it. Raises UserError where no board has two
-    finished label budgets.
+    all labels is a line across, and a bar on it the labels that the best needs to equal it. Raises
+    UserError where no board has two finished label budgets.
     """
     boards = [
         board

@@ -21,7 +21,8 @@ def heatmap(boards: Sequence[Leaderboard], metric: str | None, width: str) -> li
     """Draw every line on every task: the number written, the shade its distance to the best.
 
     One task: its budgets; several: all labels. The best stands first, by its mean place in the
-    columns; of more lines than a page has room for, the best are drawn. Raises UserError without a finished line.
+    columns; of more lines than a page has room for, the best are drawn. Raises UserError without a
+    finished line.
     """
     from matplotlib.figure import Figure
 

@@ -81,9 +81,9 @@ class Assignment:
 
 
 def packed(made: Plan) -> bytes:
-    """Pack a plan for another process on this machine.
+    """Pack a plan for another process on this machine, as pickle.
 
-    b"" where it holds what only this one knows, as a task that was defined in a script.
+    b"" where it holds what only this process knows, as a task that was defined in a script.
     """
     try:
         found = pickle.dumps(made)
@@ -107,7 +107,7 @@ def cells_hash(made: Plan) -> str:
 
 @contextmanager
 def telling_warnings(tell: Callable[[str], None]) -> Iterator[None]:
-    """Tell in a line, too, what is logged inside as a warning or a failure."""
+    """Also call `tell` with a line for whatever is logged inside as a warning or a failure."""
     handler = _Told(tell)
     log.addHandler(handler)
     try:

@@ -59,13 +59,19 @@ class Desk:
         return self._place(file).stat().st_size
 
     def read(self, file: str, offset: int) -> bytes:
-        """Read a piece of a file, of the cache or of the user's own."""
+        """Read a piece of a file, CHUNK bytes at most from `offset`; b"" at its end.
+
+        file: relative to the cache, or one of `given`.
+        """
         with self._place(file).open("rb") as stream:
             stream.seek(offset)
             return stream.read(CHUNK)
 
     def write(self, file: str, offset: int, piece: bytes, sender: str, last: bool) -> None:
-        """Take a piece of a file for the cache. The last makes it whole."""
+        """Take a piece of a file for the cache, at `offset`; the last one makes the file whole.
+
+        file: relative to the cache. sender: a name that no other process has.
+        """
         place = self.cache_dir / file
         partial = place.with_name(f"{place.name}.{sender}.partial")
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -84,7 +90,7 @@ class Desk:
         self.messages.append((number, message))
 
     def heard(self) -> list[tuple[int, Any]]:
-        """Return what was told since the last time."""
+        """Return what workers told since the last call: (number of the job, message)."""
         found, self.messages = self.messages, []
         return found
 
@@ -100,7 +106,10 @@ class Elsewhere:
         self.cache_dir, self.ask = cache_dir, ask
 
     def fetch(self, folder: str) -> bool:
-        """Have a folder of the cache here; False where the desk has none."""
+        """Have a finished folder of the cache here, copied from the desk where it lacks here.
+
+        folder: relative to the cache. False where the desk has none.
+        """
         place, kind = self.cache_dir / folder, folder.partition("/")[0]
         if (place / MARKS[kind]).exists():
             return True
@@ -115,9 +124,9 @@ class Elsewhere:
         return True
 
     def own(self, file: Path) -> Path:
-        """Return a file of the user's own as it lies on the machine of the run.
+        """Return the place here of a file of the user's own on the machine of the run.
 
-        Here where a file of that place and size is here, too.
+        The same place where a file of that size is there, else a copy in the cache, fetched now.
         """
         size = self.ask("size", str(file))
         if file.exists() and file.stat().st_size == size:

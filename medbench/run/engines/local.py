@@ -77,9 +77,10 @@ def execute(
     progress: ProgressCallback | None = None,
     on_row: Callable[[Row], None] = lambda row: None,
 ) -> Store:
-    """Run `execution.execute` in a worker for each of `devices`.
+    """Run `execution.execute` in several workers, one for each of `devices`; return the store.
 
-    plan: of the grid, or of its shard. given: where this run is a part of another one's.
+    plan: of the grid, or of its shard. given: where this run is a part of another one's. progress,
+    on_row: as of `execution.run`.
 
     A worker that dies is told and started again; not where it had finished nothing since it was
     started again before. A job at which two workers died has failed. Raises UserError where locks
@@ -103,10 +104,7 @@ def execute(
 
 
 def check_locks(folder: Path) -> None:
-    """Check that no two processes could write into the folder at once.
-
-    Raises DiskError.
-    """
+    """Raise DiskError where two processes could write into a folder at once."""
     if not locks.exclude(folder):
         raise DiskError(
             f"{folder} lies on a disk whose file locks keep nobody out: two processes would write into one file.",
@@ -116,7 +114,11 @@ def check_locks(folder: Path) -> None:
 
 
 def serve(given: tuple[Assignment, str], tell: Callable[[Any], None]) -> None:
-    """Do what a worker does; called in its process."""
+    """Do what a worker does; called in its process.
+
+    given: the assignment and the device. tell: is called with `Begun`, `Told`, `Finished` and at
+    last `Ended`.
+    """
     assignment, device = given
     try:
         with listening(tell), telling_warnings(lambda line: tell(Told(line))):
@@ -278,7 +280,8 @@ def _imports(plan: Plan) -> list[str]:
 def devices_of(device: str, devices: str, workers: str) -> list[str]:
     """Return the device of each worker, from the texts of --device, --devices and --workers.
 
-    One where neither of the last two is given. Raises UserError.
+    One where neither of the last two is given. Raises UserError for a device or number that is
+    none, and for options that do not go together.
     """
     if device != "auto" and devices:
         raise UserError(

@@ -120,12 +120,11 @@ def execute(
     progress: ProgressCallback | None = None,
     on_row: Callable[[Row], None] = lambda row: None,
 ) -> Store:
-    """Run `execution.execute` on a Ray cluster of which this machine is a node.
+    """Run `execution.execute` on a Ray cluster of which this machine is a node; return the store.
 
-    address: "auto" where it is None.
-
-    gpus: of each job; -1: 1 where the cluster has any. A job whose node died is begun again on
-    another one. Raises UserError where there is no cluster.
+    address: of the cluster; None: "auto". gpus: of each job; -1: 1 where the cluster has any.
+    progress, on_row: as of `execution.run`. A job whose node died is begun again on another one.
+    Raises UserError where there is no cluster, or it has no GPU that is asked for.
     """
     ray = _connected(address)
     each = gpus if gpus >= 0 else int(ray.cluster_resources().get("GPU", 0) > 0)

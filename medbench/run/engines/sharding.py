@@ -16,14 +16,14 @@ from medbench.schema import UserError
 
 @dataclass(frozen=True)
 class Shard:
-    """The number-th of `count` parts, from 1."""
+    """One part of a plan: number `number` of `count`, from 1."""
 
     number: int
     count: int
 
     @staticmethod
     def parse(text: str) -> Shard:
-        """Parse `2/4`. Raises UserError."""
+        """Parse `2/4`. Raises UserError for what is no part of a whole."""
         found = re.fullmatch(r"\s*(\d{1,4})\s*/\s*(\d{1,4})\s*", text)
         if not found or not 1 <= int(found[1]) <= int(found[2]):
             raise UserError(
@@ -33,12 +33,11 @@ class Shard:
         return Shard(int(found[1]), int(found[2]))
 
     def of(self, plan: Plan) -> Plan:
-        """Return the units of this part, in the plan's order.
-
-        Raises UserError where there are fewer units than parts.
+        """Return the plan of this part alone: its units, in the plan's order.
 
         Whole units, so that nothing is trained or embedded twice; dealt out in turn from the
-        longest training on, and a fusion behind its members.
+        longest training on, and a fusion behind its members. Raises UserError where there are fewer
+        units than parts.
         """
         if len(plan.units) < self.count:
             raise UserError(

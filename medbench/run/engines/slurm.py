@@ -73,7 +73,10 @@ class Request:
 
 
 def minutes_of(text: str) -> int:
-    """Parse a time as sbatch takes it: 30, 30:00, 4:00:00, 2-0, 2-12:00:00. Raises UserError."""
+    """Parse a time as sbatch takes it to minutes, rounded up.
+
+    30, 30:00, 4:00:00, 2-0, 2-12:00:00. Raises UserError for any other text.
+    """
     found = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", text.strip())
     if not found:
         raise UserError(
@@ -121,9 +124,9 @@ class Task:
 def submit(
     grid: Grid, plan: Plan, store: Store, request: Request, shard: Shard | None = None
 ) -> str:
-    """Submit an array for a plan's missing cells.
+    """Submit an array for a plan's missing cells, and return its number.
 
-    Its number. Raises UserError where there is no SLURM, or it refuses.
+    The folder is made, with the plan. Raises UserError where there is no SLURM, or it refuses.
     """
     submitit = _submitit()
     if shutil.which("sbatch") is None:
@@ -179,7 +182,10 @@ def _submitit() -> Any:
 
 
 def script(grid: Grid, folder: Path, request: Request, shard: Shard | None = None) -> str:
-    """Write the same array for sbatch: copies of one command, which share its work."""
+    """Write a script for sbatch that runs the same array.
+
+    It holds copies of one command, which share its work. folder: of the results.
+    """
     default = Grid()
     given = {
         name: getattr(grid, name)
@@ -271,7 +277,10 @@ def cancel(folder: Path) -> list[str]:
 
 
 def watch(plan: Plan, store: Store, on_row: Callable[[Row], None]) -> None:
-    """Tell of rows and tasks until all cells are done, or no task is left."""
+    """Call `on_row` with each new row until all cells are done, or no task is left.
+
+    Prints what fails, and how many tasks wait or run.
+    """
     seen, mark = set(store.rows()), store.failures_mark()
     asked, tasks = 0.0, states(store.folder)
     most = max(len(tasks), 1)

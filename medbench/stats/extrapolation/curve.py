@@ -46,13 +46,16 @@ class ScoredCurve:
 
     @property
     def perfect(self) -> bool:
-        """At every size: nothing can be seen of how it came there."""
+        """Whether the score is the metric's best at every size.
+
+        Then nothing can be seen of how it came there.
+        """
         return bool((np.abs(self.best - self.scores) <= NONE).all())
 
     def predicted(self, at: np.ndarray | None = None) -> Prediction:
-        """Predict the curve; see `predict`.
+        """Predict the curve at other numbers of labels, see `predict`, where errors are named, too.
 
-        at: (m,) numbers of labels.
+        at: (m,) numbers of labels; None: a grid.
         """
         low, high = metric_of(self.metric).range
         best, worst = (high, low) if self.sign > 0 else (low, high)

@@ -49,11 +49,9 @@ class Constants:
 
 
 def noise_of(n: np.ndarray, last: np.ndarray | float, of: Constants) -> np.ndarray:
-    """Return the variance that a draw makes of a log error at n labels.
+    """Return the variance that one draw makes of a log error at n labels: (m,).
 
-    last: the log error of the largest size.
-
-    n: (m,) numbers of labels; returns (m,).
+    n: (m,) numbers of labels. last: the log error of the largest size.
     """
     variance: np.ndarray = (of.noise * n**-of.decay * np.exp(-of.tilt * last)) ** 2
     return variance

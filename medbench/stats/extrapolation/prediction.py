@@ -202,8 +202,9 @@ def _checked(
 def labels_for(prediction: Prediction, target: float) -> tuple[float, float, float]:
     """Return the labels at which a prediction first reaches a score: (value, low, high).
 
-    They are those of the prediction's middle, its better end, and its worse end over a grid. inf:
-    not within the grid. The first size of the grid where it is reached from the start.
+    Read off the prediction's middle, its better end and its worse end, over its grid. inf: not
+    within the grid. The first size of the grid where the target is reached from the start. target:
+    in the metric's own unit.
     """
     up = prediction.best > prediction.worst
     better, worse = (prediction.high, prediction.low) if up else (prediction.low, prediction.high)
@@ -217,9 +218,10 @@ def labels_for(prediction: Prediction, target: float) -> tuple[float, float, flo
 
 
 def crossing(one: Prediction, other: Prediction) -> float:
-    """Return the labels from which on `other`, which is behind at first, is ahead.
+    """Return the labels from which on `other`, which is behind at first, is ahead of `one`.
 
-    It goes by the middles of two predictions over grids; inf where it is not ahead on both.
+    The middles of two predictions are compared over the range that their grids share; inf where
+    `other` is ahead from the start, or behind at its end.
     """
     start, end = max(one.at[0], other.at[0]), min(one.at[-1], other.at[-1])
     if start >= end:

@@ -16,7 +16,8 @@ FALLS = 1.645
 def steepness(sizes: np.ndarray, errors: np.ndarray, noise: np.ndarray) -> np.ndarray:
     """Return by how many of its standard errors log(error) falls with log(n): (C,).
 
-    The curves are (C, K), whose draws have the variance `noise` (C, K).
+    sizes, errors, noise: (C, K), of C curves: labels in rising order, log errors, and the variances
+    of their draws. Weighted least squares.
     """
     x, weight = np.log(sizes), 1 / noise
     centred = x - (weight * x).sum(1, keepdims=True) / weight.sum(1, keepdims=True)
@@ -25,9 +26,10 @@ def steepness(sizes: np.ndarray, errors: np.ndarray, noise: np.ndarray) -> np.nd
 
 
 def shape_of(sizes: np.ndarray, left: np.ndarray, errors: np.ndarray, noise: np.ndarray) -> Shape:
-    """Return the shape of one curve, (K,) each, K > 1.
+    """Return the shape of one curve of K > 1 sizes: perfect, falling, flat or rising.
 
-    errors, log errors (of errors that are not 0) and the variances of their draws.
+    sizes, left, errors, noise: (K,) each, labels in rising order, errors, log errors (of errors
+    that are not 0), and the variances of their draws.
     """
     if left[-1] <= NONE:
         return "perfect"

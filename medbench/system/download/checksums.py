@@ -34,7 +34,8 @@ def file_digest(file: Path, kind: str, stage: str = "") -> str:
 def first_seen(record: Path, sha: str, what: str) -> None:
     """Keep the first hash seen in the file `record`, and enforce it.
 
-    For where nobody publishes a hash that lasts. Raises UserError. what: "The weights of 'x'", as the message begins.
+    For where nobody publishes a hash that lasts. Raises UserError. what: "The weights of 'x'", as
+    the message begins.
     """
     if record.exists():
         try:
