@@ -161,3 +161,21 @@ def test_the_control_comes_first_and_the_time_told_is_what_is_taken(
     assert two.last == {0: 0.0, 1: 0.01}, (
         "the time until a report is that of the process that reports"
     )
+
+
+def test_a_process_that_has_nothing_to_do_does_not_shorten_what_another_one_trains(
+    tmp_path: Path,
+) -> None:
+    clock = [0.0]
+    grid = Grid(("derm",), labels=("100",), methods=("simclr",), data="phantom", size=32)
+    plan = planning.plan(grid)
+    two = TimeLeft(plan, Store(tmp_path / "out"), "cpu", clock=lambda: clock[0], workers=2)
+    (name,) = (one for one in two.stages if one.startswith("pretraining"))
+    views = round(two.stages[name].amount)
+    two.stages = {name: two.stages[name]}
+    two.fits.clear()
+    for clock[0], done in ((1.0, 0), (11.0, views // 10), (51.0, views // 2)):
+        two.heard(Progress(name, done, views, "views"))
+    assert two.seconds() == pytest.approx(50), "half of it, at the speed of the other half"
+    clock[0] = 61.0
+    assert two.seconds() == pytest.approx(40)

@@ -61,13 +61,15 @@ class Fit(NamedTuple):
 class Stage:
     """Work that reports its progress, so often as it is left.
 
-    kind: what has one speed. amount: of it, each time. done: this time; None: not begun.
+    kind: what has one speed. amount: of it, each time. done: this time, by process `by`; None: not
+    begun.
     """
 
     kind: tuple[str, ...]
     amount: float
     times: int
     done: float | None = None
+    by: int = 0
 
 
 class Speeds:
@@ -180,7 +182,7 @@ class TimeLeft:
         else:
             for kind in (stage.kind, stage.kind[:1]):
                 self.speeds.add(kind, spent, progress.done - stage.done)
-        stage.done = progress.done
+        stage.done, stage.by = progress.done, speaker()
         if progress.done >= progress.total:
             stage.times, stage.done = stage.times - 1, None
 
@@ -208,29 +210,35 @@ class TimeLeft:
                 return None
             total += amount * one
         now = self.clock()
-        return max(total - sum(now - last for last in self.last.values()), 0.0) / len(self.last)
+        shared = max(total - sum(now - last for last in self.last.values()), 0.0) / len(self.last)
+        return max([shared, *self._whole(now)])
+
+    def _whole(self, now: float) -> Iterator[float]:
+        """Seconds of each stage that is left: no two processes share one."""
+        for stage in self.stages.values():
+            one = self._one(stage)
+            if stage.times and one is not None:
+                since = 0.0 if stage.done is None else now - self.last[stage.by]
+                yield (stage.amount - (stage.done or 0)) * one - since
 
     def _left(self) -> Iterator[tuple[float, float | None]]:
         """(amount, seconds that one takes) of all that is left."""
-        embedding = self.speeds.one(("embed",)) or self.before.one(("embed",))
         for stage in self.stages.values():
             if stage.times:
-                borrowed = (
-                    None
-                    if embedding is None
-                    else embedding * (1.0 if stage.kind[0] == "embed" else PASSES)
-                )
                 yield (
                     stage.times - (stage.done is not None),
                     self.speeds.one(("begin", stage.kind[0])) or 0.0,
                 )
-                yield (
-                    stage.times * stage.amount - (stage.done or 0),
-                    self.speeds.one(stage.kind, stage.kind[:1]) or borrowed,
-                )
+                yield stage.times * stage.amount - (stage.done or 0), self._one(stage)
         for kind, cells in self.fits.items():
             if cells:
                 yield cells, self._one_fit(kind)
+
+    def _one(self, stage: Stage) -> float | None:
+        """Estimate the seconds of one view or image of a stage."""
+        embedding = self.speeds.one(("embed",)) or self.before.one(("embed",))
+        borrowed = embedding and embedding * (1.0 if stage.kind[0] == "embed" else PASSES)
+        return self.speeds.one(stage.kind, stage.kind[:1]) or borrowed
 
     def _one_fit(self, kind: Fit) -> float | None:
         """Estimate the seconds of a cell.
