@@ -166,7 +166,11 @@ WRONG: dict[str, tuple[Callable[[list[dict[str, str]]], list[dict[str, str]]], s
     "nan": (changed(4, no="nan"), "line 6: 'no' is 'nan'"),
     "sum": (
         changed(2, no="0.5", yes="0.8"),
-        "line 4: the probabilities of its classes sum to 1.3, not to 1",
+        r"line 4: the probabilities of its classes sum to 1.3, not to 1\. Next",
+    ),
+    "sums": (
+        lambda rows: [{**row, "no": "0.5", "yes": "0.8"} for row in rows],
+        r"line 2: .* sum to 1.3, not to 1 \(so for 239 more\)\. Next: softmax",
     ),
     "decision": (
         changed(0, decision="maybe"),

@@ -342,11 +342,8 @@ def _probabilities(table: _Table, classes: Sequence[str], kind: Kind) -> np.ndar
     wrong = uneven(found, kind)
     if len(wrong):
         what = f"the probabilities of its classes sum to {found[wrong[0]].sum():.4g}, not to 1"
-        raise table.wrong(
-            int(wrong[0]),
-            f"{what}, nor do those of {len(wrong) - 1} more images.",
-            then="softmax, or divide by the sum",
-        )
+        more = f" (so for {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+        raise table.wrong(int(wrong[0]), f"{what}{more}.", then="softmax, or divide by the sum")
     return found.astype(np.float32)
 
 
