@@ -89,6 +89,26 @@ def test_ones_own_scores_come_back_practically_equal_at_a_difference_of_0(
     assert not (results.folder / "leaderboard.md").exists()
 
 
+def test_the_answer_does_not_say_how_many_labels_somebody_elses_model_had(
+    results: Store, tmp_path: Path
+) -> None:
+    file = tmp_path / "theirs.csv"
+    truth = results.target("target0")["labels"].tolist()[::-1]
+    given = saved(results, file)
+    write(
+        file,
+        [
+            {"id": row["id"], "no": str(1 - yes), "yes": str(yes)}
+            for row, yes in zip(given, truth, strict=True)
+        ],
+    )
+    stores, asked, _ = joined([results], [file], [], tmp_path / "place")
+    said = compare.sentences(stores, None, 0.01, only=asked)[0]
+    assert (
+        "beside lines with all labels, theirs (predictions made elsewhere) has the best AUC" in said
+    )
+
+
 def test_it_stands_in_every_table_and_says_what_it_cannot_know(
     results: Store, tmp_path: Path, medbench: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:

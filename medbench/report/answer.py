@@ -63,8 +63,14 @@ class Answer:
 
         It begins in lower case, as it stands behind a board's title.
         """
-        first = f"{self.board.called(self.best[0])} has the best {METRICS[self.metric].title}"
-        said = [f"with {self._labels()} {first}: {self._score()}", self._others()]
+        name, best = self.board.called(self.best[0]), f"has the best {METRICS[self.metric].title}"
+        # how many labels somebody else's model had is not known
+        first = (
+            f"beside lines with {self._labels()}, {name} (predictions made elsewhere) {best}"
+            if self.best[0].cell.external
+            else f"with {self._labels()} {name} {best}"
+        )
+        said = [f"{first}: {self._score()}", self._others()]
         return " ".join(
             f"{part}." for part in [*said, *self._since(), self.saved, *self._more()] if part
         )
