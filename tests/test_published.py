@@ -158,6 +158,10 @@ def test_the_answers_and_the_table_of_the_readme_are_those_of_the_committed_rows
     ]
     assert saved and all(line in prose for line in saved), "paste what the methods save"
     assert answer in prose, "paste the first line of medbench compare results/derm-standard"
+    few = str(ROOT / "results" / "derm-standard-few")
+    assert medbench("compare", few, "--against", "supervised") == 0
+    ahead = re.findall(r"simclr .* is better than supervised: (\S+) ", capsys.readouterr().out)
+    assert f"by {ahead[0]}, {ahead[1]} and {ahead[2]} AUC, each significant" in prose
 
 
 def test_a_paper_table_says_of_the_ece_what_must_be_known_where_it_is_shown() -> None:
