@@ -8,8 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from medbench import Grid, Store
+from medbench.models import encoder_speed
 from medbench.models.finetune import MODERN, TRUONG2021_LINEAR, training_trial
 from medbench.models.pretrain import Recipe
 from medbench.models.pretrain import training_trial as pretraining_trial
@@ -211,7 +213,7 @@ def test_an_encoder_that_fails_on_its_trial_batch_leaves_its_seconds_unknown(
         "class Large(torch.nn.Module):\n"
         "    def forward(self, x):\n"
         "        if len(x) > 20:\n"
-        "            raise RuntimeError('CUDA out of memory\\nof 9 GB')\n"
+        "            raise RuntimeError('not so\\nmany')\n"
         "        return x.mean((2, 3))\n"
         "def net(size=40, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)): return Large()\n"
     )
@@ -220,8 +222,19 @@ def test_an_encoder_that_fails_on_its_trial_batch_leaves_its_seconds_unknown(
     for workers in ((), ("--workers", "2")):
         assert medbench(*asked, *workers) == 0
         said, warned = capsys.readouterr(), [one.getMessage() for one in caplog.records]
-        assert sum("RuntimeError: CUDA out of memory of 9 GB" in line for line in warned) == 1
+        assert sum("RuntimeError: not so many" in line for line in warned) == 1
         caplog.clear()
         assert " + encoder" in said.out
         assert {one["unit_seconds"] for one in json.loads(Path("plan.json").read_text())} == {None}
     assert ", and the work of encoders that failed" in " ".join(said.out.split())
+
+
+def test_a_trial_batch_that_does_not_fit_is_divided_as_in_a_run() -> None:
+    class Large(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if len(x) > 20:
+                raise RuntimeError("CUDA out of memory")
+            return x.mean((2, 3))
+
+    encoder = Encoder("large", "large", "", 32, (0.5,) * 3, (0.5,) * 3, "bicubic")
+    assert encoder_speed.trial_speed(Large, encoder, "cpu", "fp32") > 0

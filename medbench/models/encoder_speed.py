@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from medbench.models.features import BATCH, RECORD
 from medbench.schema import Encoder, checked, parsed
 from medbench.system.environment import machine
-from medbench.system.precision import autocast, products
 
 if TYPE_CHECKING:
     import torch
@@ -41,17 +40,21 @@ def measured_speed(cache_dir: Path, encoder: Encoder, device: str) -> float | No
 def trial_speed(
     build: Callable[[], torch.nn.Module], encoder: Encoder, device: str, precision: str
 ) -> float:
-    """Return how many black images a second one batch takes, after a batch to warm up."""
+    """Return how many black images a second one batch takes, after a batch to warm up.
+
+    A batch that does not fit is divided, as in a run.
+    """
     import torch
 
-    net = build().to(device).to(memory_format=torch.channels_last)
+    from medbench.models.forward_pass import Division, encoded
+
+    net, division = build(), Division()
     batch = torch.zeros(BATCH, 3, encoder.size, encoder.size, device=device).contiguous(
         memory_format=torch.channels_last
     )
-    with torch.inference_mode(), products(precision), autocast(device, precision):
-        net(batch).cpu()
-        start = time.perf_counter()
-        net(batch).cpu()
+    list(encoded(net, [batch], encoder, device, precision, division))
+    start = time.perf_counter()
+    list(encoded(net, [batch], encoder, device, precision, division))
     return BATCH / (time.perf_counter() - start)
 
 
