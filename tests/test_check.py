@@ -20,7 +20,7 @@ from trees import planted
 
 from medbench.report import check
 from medbench.report.check.tolerance import decision_step
-from medbench.schema import Cell, Kind, Row, UserError
+from medbench.schema import Cell, Kind, Row, UserError, with_checksum
 from medbench.stats import metrics
 from medbench.stats.changed_labels import label_marks
 
@@ -150,18 +150,20 @@ def test_every_status_and_their_order() -> None:
     )
     assert [finding.status for finding in comparison.findings] == list(check.STATUSES)
     assert comparison.red
-    assert (
-        check.compare_rows(given(same), given(same, row(9)), check.Repeatability()).red is False
-    ), "a new cell does not fail"
+    assert [comparison.fails(finding) for finding in comparison.findings] == [True] * 5 + [False]
 
 
-def test_new_cells_pass_with_a_warning_and_an_edited_line_is_told_by_its_number(
+def test_new_cells_fail_unless_they_are_allowed_and_an_edited_line_is_told_by_its_number(
     tmp_path: Path,
 ) -> None:
-    comparison = check.compare_rows(given(row(1)), given(row(1), row(9)), check.Repeatability())
+    """A reference that lost rows guards half of what it did."""
+    new = (given(row(1)), given(row(1), row(9)), check.Repeatability())
+    assert check.compare_rows(*new).red
+    comparison = check.compare_rows(*new, allow_new=True)
+    assert not comparison.red
     said = "1 cell is new: without a reference nothing guards it"
     assert any(f"warning: {said}" in str(part) for part in check.check_terminal(comparison))
-    assert check.github(comparison)[0].startswith(f"::warning title=medbench check: new::{said}")
+    assert check.github(comparison)[0].startswith(f"::warning title=medbench check%3A new::{said}")
     same = check.compare_rows(given(row(1)), given(row(1)), check.Repeatability())
     assert check.github(same) == [] and len(check.check_terminal(same)) == 1
     lines = (
@@ -172,8 +174,8 @@ def test_new_cells_pass_with_a_warning_and_an_edited_line_is_told_by_its_number(
     edited = lines[1].replace('"value": 0.', '"value": 0.9', 1)
     (tmp_path / "rows.jsonl").write_text(lines[0] + edited)
     with pytest.raises(UserError, match=r"line 2, was changed after medbench wrote it") as told:
-        check.read_rows(tmp_path / "rows.jsonl")
-    assert "git restore" in str(told.value) and "delete it and make it anew" in str(told.value)
+        check.read_reference(tmp_path / "rows.jsonl", "medbench check s.py --update")
+    assert "git restore" in str(told.value) and "--update" in str(told.value)
 
 
 def test_cells_that_say_the_same_are_one_line_of_the_table() -> None:
@@ -184,7 +186,7 @@ def test_cells_that_say_the_same_are_one_line_of_the_table() -> None:
     table, *rest = check.check_terminal(comparison)
     cells = list(table.columns[1].cells)  # type: ignore[union-attr]
     assert len(cells) == 2 and str(cells[1]).endswith("seed 2 and 27 more")
-    assert len(rest) == 1, "nothing is left out"
+    assert not any("more; --json" in str(part) for part in rest), "nothing is left out"
 
 
 def test_the_tolerance_is_the_measured_spread_doubled_and_one_decision() -> None:
@@ -370,9 +372,15 @@ def test_a_fine_tuning_that_tried_other_rates_says_so() -> None:
 
 def test_a_cell_that_was_replaced_or_failed_says_so() -> None:
     comparison = check.compare_rows(given(row()), given(row(readout="cls")), check.Repeatability())
-    assert [finding.status for finding in comparison.findings] == ["missing", "new"]
-    assert comparison.findings[0].explanation == check.Explanation(
-        ("readout",), "readout is cls, was pool"
+    (finding,) = comparison.findings
+    assert (finding.status, finding.replaced_by) == ("not comparable", row(readout="cls").cell)
+    assert finding.explanation == check.Explanation(("readout",), "readout is cls, was pool")
+    assert finding.shown and (finding.shown.then, finding.shown.now) == (0.8, 0.8)
+    two = check.compare_rows(
+        given(row()), given(row(readout="cls"), row(readout="mean")), check.Repeatability()
+    )
+    assert [finding.status for finding in two.findings] == ["missing", "new", "new"], (
+        "which of the two took its place cannot be told"
     )
     comparison = check.compare_rows(
         given(row()), given(failures={row().cell: "RuntimeError: no"}), check.Repeatability()
@@ -400,9 +408,11 @@ def test_measure_is_the_range_over_runs() -> None:
     assert found.spread["derm phantom random linear"]["auc low"] == 0
     assert found.spread["derm phantom random linear"]["features"] == 0
     assert len(found.environments) == 3
-    with pytest.raises(UserError, match="a spread is of one study at one commit"):
+    with pytest.raises(UserError, match="a spread is of one study and one version of medbench"):
         check.measure([given(row()), given(row(fingerprint="other"))])
-    with pytest.raises(UserError, match=r"are of 2 commits \(abc, def\)"):
+    with pytest.raises(
+        UserError, match=r"several versions .* by abc; .* by def.* Next: install one"
+    ):
         check.measure([given(row()), given(row(provenance={"commit": "def"}))])
     with pytest.raises(UserError, match="needs the rows of two runs"):
         check.measure([given(row())])
@@ -571,11 +581,13 @@ def test_reports_escape_what_is_in_them() -> None:
         added.get("failures"),
         added.get("skipped"),
         len(list(added.iter("skipped"))),
-    ) == ("2", "0", "1", 1)
-    (line,) = check.github(comparison)
+    ) == ("2", "1", "0", 0)
+    assert next(added.iter("failure")).get("message") == "new: the reference has no such cell"
+    (line,) = check.github(comparison, "my,study.py", ["Next: look"])
     assert line.startswith(
-        "::error file=results/smoke/rows.jsonl,line=1,title=medbench check%3A worse::derm <b>&"
+        "::error file=my%2Cstudy.py,line=1,title=medbench check::FAILED: 2 cells"
     )
+    assert "%0Aderm <b>&" in line and line.endswith("%0ANext: look")
     assert "\n" not in line and "\r" not in line
     assert json.loads(check.json_text(comparison))["counts"] == {"worse": 1, "same": 1}
     shown = "".join(
@@ -587,7 +599,8 @@ def test_reports_escape_what_is_in_them() -> None:
         given(*(with_auc(row(s), 0.5) for s in range(30))),
         check.Repeatability(),
     )
-    assert len(check.github(many)) == 10
+    (line,) = check.github(many)
+    assert line.count("worse: ") == 10 and line.endswith("%0Aand 20 more")
     assert "30 cells" in check.explanations(many)[0]
     assert json.loads(
         check.json_text(
@@ -618,18 +631,23 @@ def test_the_command(
     assert medbench("check", "--against", str(reference), "--rows", str(now), *more) == 1
     printed = capsys.readouterr().out
     assert re.search(
-        r"worse +│ derm random linear 10% seed 1 +│ auc .*│ +0\.8000 │ 0\.7000 │ -0\.1000 │ +0\.0006",
+        r"worse +│ derm random linear 10% seed 1 +│ auc +│ +0\.8000 │ 0\.7000 │ -0\.1000 │ +0\.0006",
         printed,
     ), printed
-    assert "metrics: 1 cells" in printed
+    assert "metrics: 1 cell, as" in printed
+    flat = " ".join(printed.split())
+    assert "0 of 1 changed value lie in the 95 % interval" in flat
+    assert f"meant: medbench check --rows {now} --against {reference} --update, then commit" in flat
     assert "FAILED: 2 cells against" in printed and "spread over 2 environments" in printed
-    assert "::error file=" in printed
+    assert "::error title=medbench check::FAILED" in printed
     assert json.loads((tmp_path / "out" / "all.json").read_text())["findings"][0]["explanation"][
         "parts"
     ] == ["metrics"]
     assert ElementTree.parse(tmp_path / "out" / "junit.xml").getroot().get("failures") == "1"
     assert medbench("check", "--against", str(reference), "--rows", str(now), "--update") == 0
-    assert "FAILED" in capsys.readouterr().out, "what changed is shown"
+    updated = capsys.readouterr().out
+    assert "FAILED" not in updated and "│ auc" in updated, "what changed is shown"
+    assert "holds 2 rows now: 1 changed, 1 unchanged." in updated
     assert medbench("check", "--against", str(reference), "--rows", str(now)) == 0
     new = tmp_path / "other" / "rows.jsonl"
     assert medbench("check", "--against", str(new), "--rows", str(now), "--update") == 0, (
@@ -654,7 +672,7 @@ def test_the_command(
     assert medbench("check", "--against", str(new), "--rows", str(now)) == 2
     assert (
         "its checksum is another" in (said := capsys.readouterr().err)
-        and "--measure makes it anew" in said
+        and "measure again: medbench check --measure --rows A" in said
     )
 
 
@@ -685,7 +703,7 @@ def test_a_study_is_run_with_nothing_from_the_cache(
     )
     capsys.readouterr()
     assert medbench("check", "mine.py", "--against", reference, "--explain", "--out", "kept") == 1
-    assert "preprocessing: 1 cells" in capsys.readouterr().out
+    assert "preprocessing: 1 cell," in capsys.readouterr().out
     assert (tmp_path / "kept" / "rows.jsonl").is_file() and not (
         tmp_path / "kept" / "cache"
     ).exists()
@@ -696,7 +714,7 @@ def test_a_study_is_run_with_nothing_from_the_cache(
     [
         (
             ["mine.py"],
-            "check needs a reference. Next: medbench check benchmarks/smoke.py --against results/smoke/rows.jsonl",
+            "check needs a reference. Next: medbench check mine.py --against reference/mine; with --update it is made",
         ),
         (
             ["--against", "ref.jsonl"],
@@ -708,16 +726,16 @@ def test_a_study_is_run_with_nothing_from_the_cache(
         ),
         (
             ["--rows", "ref.jsonl", "--against", "no.jsonl"],
-            "There are no rows in no.jsonl. Next: medbench run --out FOLDER",
+            "There is no reference no.jsonl: no 'no.jsonl' in .. Allowed: empty.jsonl, ",
         ),
         (["--rows", "no", "--against", "ref.jsonl"], "There are no rows in no."),
         (
             ["study.py", "--against", "no.jsonl"],
-            "There are no rows in no.jsonl. Next: medbench check study.py --against no.jsonl --update, which makes",
+            "make a new reference there: medbench check study.py --against no.jsonl --update",
         ),
         (
             ["--rows", "ref.jsonl", "--against", "empty.jsonl"],
-            "The reference empty.jsonl holds no row. Next: medbench check STUDY.py",
+            "The reference empty.jsonl holds no row. Next: medbench check --rows ref.jsonl --against empty.jsonl --update",
         ),
         (
             ["--rows", "ref.jsonl", "--rows", "ref.jsonl", "--against", "ref.jsonl"],
@@ -733,7 +751,7 @@ def test_a_study_is_run_with_nothing_from_the_cache(
         ),
         (
             ["--rows", "ref.jsonl", "--against", "text.jsonl"],
-            r"text.jsonl, line 1, is not a row of medbench (Expecting value",
+            "text.jsonl, line 1, is cut off. Next: git restore text.jsonl, or make it anew: medbench check --rows ref.jsonl",
         ),
         (
             ["--rows", "ref.jsonl", "--against", "list.jsonl"],
@@ -745,7 +763,7 @@ def test_a_study_is_run_with_nothing_from_the_cache(
         ),
         (
             ["--rows", "ref.jsonl", "--against", "bad/rows.jsonl"],
-            "repeatability.json is not a repeatability of medbench (",
+            "repeatability.json is not a repeatability of medbench. Next: git restore bad/repeatability.json",
         ),
         (
             ["mine.py", "--against", "bad", "--out", "bad"],
@@ -809,13 +827,19 @@ def test_rows_are_checked_without_torch_and_without_a_cache(
     without_torch: Callable[..., str], tmp_path: Path
 ) -> None:
     reference = str(write(tmp_path / "rows.jsonl", row()))
-    again = str(write(tmp_path / "again.jsonl", row(seconds=2.0)))
+    again = str(write(tmp_path / "again" / "rows.jsonl", row(seconds=2.0)))
     for more in ([], ["--measure", "--rows", again], ["--update"]):
         # as its cache a file: a command that asked for the folder would end here
         said = without_torch(
             "check", "--rows", reference, "--against", reference, *more, MEDBENCH_CACHE=reference
         )
-        assert ("the spread of 2 runs" if "--measure" in more else "passed: 1 cells") in said
+        assert (
+            "the spread of 2 runs"
+            if "--measure" in more
+            else "1 unchanged"
+            if "--update" in more
+            else "passed: 1 cell "
+        ) in said
 
 
 def test_a_name_with_an_exotic_line_break_does_not_tear_its_row(tmp_path: Path) -> None:
@@ -847,3 +871,229 @@ def test_cells_of_one_cause_are_one_line_however_far_their_numbers_lie_apart() -
     )
     (line,) = check.explanations(comparison)
     assert line.startswith("readout: 3 cells") and f"by {found[0].apart:.1e} of their size" in line
+
+
+def lines_of(*rows: Row) -> list[str]:
+    return [with_checksum(r.to_json()).decode() + "\n" for r in rows]
+
+
+@pytest.mark.parametrize(
+    ("damaged", "said"),
+    [
+        (
+            lambda a, b: f"<<<<<<< HEAD\n{a}=======\n{b}>>>>>>> other\n",
+            "line 1, is a git conflict marker",
+        ),
+        (lambda a, b: a + b[:40], "line 2, is cut off"),
+        (lambda a, b: a + "\n" + b, "line 2, is empty"),
+        (lambda a, b: "", "holds no row"),
+        (lambda a, b: a + b + a, "line 3, holds the same cell as line 1"),
+        (lambda a, b: a + b.replace('"task": "derm", ', "", 1), "line 2, was changed after"),
+        (lambda a, b: a + '{"cell": {}}\n', "line 2, is not a row of medbench (it lacks metrics)"),
+        (lambda a, b: a + "\xff", "cannot be read: it is no text in UTF-8"),
+    ],
+)
+def test_a_damaged_reference_is_told_and_made_anew_by_the_command_that_is_told(
+    damaged: Callable[[str, str], str],
+    said: str,
+    medbench: Medbench,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write(tmp_path / "now" / "rows.jsonl", row(0), row(1))
+    (tmp_path / "ref").mkdir()
+    (tmp_path / "ref" / "rows.jsonl").write_bytes(
+        damaged(*lines_of(row(0), row(1))).encode("latin-1")
+    )
+    command = ["check", "--rows", "now", "--against", "ref"]
+    assert medbench(*command) == 2
+    error = capsys.readouterr().err
+    assert said in error and len(error.splitlines()) == 1
+    (update,) = re.findall(r"medbench (check --rows now --against \S+ --update)", error)
+    assert medbench(*update.split()) == 0
+    told = capsys.readouterr()
+    assert said in told.err and "It is made anew." in told.err
+    assert medbench(*command) == 0
+
+
+def test_a_row_with_a_strange_or_missing_field_is_told_in_words(tmp_path: Path) -> None:
+    for name, change, said in (
+        ("lacks", lambda r: r["cell"].pop("task"), "cell lacks task"),
+        ("more", lambda r: r["cell"].update(colour=1), "cell has 'colour', which is no field"),
+        ("whole", lambda r: r.update(extra=1), "it has 'extra', which is no field of a row"),
+    ):
+        record = asdict(row())
+        change(record)
+        file = tmp_path / name
+        file.write_text(json.dumps(record) + "\n")
+        with pytest.raises(UserError, match=rf"line 1, is not a row of medbench \({said}"):
+            check.read_rows(file)
+
+
+def test_where_a_reference_lies(
+    medbench: Medbench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A path without .jsonl is a folder; a slip names what is there."""
+    write(tmp_path / "now" / "rows.jsonl", row(0))
+    check_ = ("check", "--rows", "now", "--against")
+    for name in ("xray", "phantom"):
+        assert medbench(*check_, f"reference/{name}", "--update") == 0
+        assert (tmp_path / "reference" / name / "rows.jsonl").is_file()
+    assert "is a new reference of 1 row. Commit its folder" in capsys.readouterr().out
+    (tmp_path / "reference" / "xray" / "leaderboard.csv").write_text("task\n")
+    for place, told in {
+        "reference/xrya": "no 'xrya' in reference. Allowed: phantom, xray. Did you mean 'xray'?",
+        "reference/xray/row.jsonl": "Did you mean 'rows.jsonl'?",
+        "reference": "holds 2 references. Allowed: phantom, xray.",
+        "reference/xray/leaderboard.csv": "reference/xray/rows.jsonl lies beside it. Next: medbench check STUDY.py --against reference/xray",
+    }.items():
+        assert medbench(*check_, place) == 2
+        assert told in capsys.readouterr().err
+    write(tmp_path / "reference" / "xray" / "b.jsonl", row(1))
+    assert medbench(*check_, "reference/xray", "--update") == 2
+    assert "also holds b.jsonl" in (said := capsys.readouterr().err)
+    assert "--against reference/xray/rows" in said
+
+
+def test_a_reference_of_another_study_is_one_sentence() -> None:
+    other = replace(row(), cell=replace(row().cell, task="chest", size=48))
+    comparison = check.compare_rows(given(row(), row(1)), given(other), check.Repeatability())
+    assert comparison.unrelated and comparison.red
+    first, *_ = check.check_terminal(comparison)
+    assert "is of another study: none of its 2 cells" in str(first)
+    assert "name the reference of this study" in check.next_steps(comparison, "medbench", None)[0]
+
+
+def test_each_kind_of_red_says_what_to_do() -> None:
+    cells = [row(seed) for seed in range(6)]
+    torch = {"versions": {"torch": "2.16.0"}, "scores.probabilities": [1.0, *[0.4] * 8]}
+    now = given(
+        with_auc(row(0, provenance={"weights_sha256": "w2"}), 0.7),
+        with_auc(row(1, provenance=torch), 0.7),
+        row(2, readout="cls"),
+        row(9),
+        failures={cells[4].cell: "no memory"},
+    )
+    comparison = check.compare_rows(given(*cells), now, check.Repeatability())
+    failed, around, replaced, changed, missing, new = check.next_steps(
+        comparison, "medbench check s.py --against ref", "s.py"
+    )
+    assert failed.startswith("Next (1 cell missing): its reason stands in the table")
+    assert "--measure --rows A --rows B --against results/smoke/rows.jsonl" in around
+    assert replaced.startswith("Next (1 cell not comparable): the study asks for another setting")
+    assert "medbench check s.py --against ref --update, then commit results/smoke" in changed
+    assert changed.endswith("undo the change of weights")
+    assert "which drops them" in missing and "--allow-new" in new
+    assert json.loads(check.json_text(comparison, [failed]))["next"] == [failed]
+
+
+def test_a_table_shows_the_metric_itself_and_relates_it_to_its_interval() -> None:
+    """The end of an interval moved by more tolerances than the value."""
+    comparison = check.compare_rows(
+        given(row()), given(with_auc(row(), 0.78, low=0.5)), check.Repeatability()
+    )
+    (finding,) = comparison.findings
+    assert finding.changes[0].bound == "low" and finding.shown and finding.shown.name == "auc"
+    text = " ".join(str(part) for part in check.check_terminal(comparison)[1:])
+    assert "auc 0.8000 -> 0.7800, interval 0.7500 to 0.8500" in text
+    assert "1 of 1 changed value lie" in text
+
+
+def test_no_two_cells_have_one_name() -> None:
+    at = [replace(row(), cell=replace(row().cell, size=size)) for size in (48, 64)]
+    comparison = check.compare_rows(given(*at), given(*at), check.Repeatability())
+    suite = ElementTree.fromstring(check.junit(comparison))
+    names = [case.get("name") for case in suite.iter("testcase")]
+    assert names == [
+        "derm random linear 10% seed 0 size 48",
+        "derm random linear 10% seed 0 size 64",
+    ]
+
+
+def test_changed_images_are_told_by_part_and_number() -> None:
+    ids, hashes = [str(i) for i in range(100)], ["a"] * 100
+    marks = [label_marks(ids, of) for of in (hashes, ["b", *hashes[1:]])]
+    then = row(provenance={"parts.all.image_marks": marks[0]})
+    changed = {
+        "parts.all.image_marks": marks[1],
+        "parts.all.content": "c",
+        "parts.test.content": "c",
+    }
+    finding = compared(then, row(provenance=changed))
+    assert "the task's images changed in the test part (about 1 of 100 images)" in finding.reason
+    assert finding.shown and "auc 0.8000, was 0.8000" in check.junit(
+        check.compare_rows(given(then), given(row(provenance=changed)), check.Repeatability())
+    )
+
+
+def test_one_environment_is_added_to_what_was_measured(
+    medbench: Medbench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The reference's own rows are the other run; there may be no file yet."""
+    write(tmp_path / "ref" / "rows.jsonl", row(0))
+    add = ("check", "--measure", "--add", "--against", "ref", "--rows")
+    for moved, runs in ((0.01, 2), (0.002, 3)):
+        now = with_auc(row(0, seconds=2 + moved), 0.8 + moved)
+        write(tmp_path / "b" / "rows.jsonl", now)
+        assert medbench(*add, "b/rows.jsonl") == 0
+        assert f"the spread of {runs} runs" in capsys.readouterr().out
+        kept = check.Repeatability.beside(tmp_path / "ref" / "rows.jsonl")
+        assert kept.of(row(), "auc") == pytest.approx(0.01)
+    other = row(0, seconds=3.0, provenance={"commit": "installed 12ab"})
+    write(tmp_path / "b" / "rows.jsonl", other)
+    assert medbench(*add, "b/rows.jsonl") == 2
+    assert "b/rows.jsonl by installed 12ab" in capsys.readouterr().err
+
+
+def test_two_installed_packages_are_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from medbench.system import environment
+
+    package = tmp_path / "site-packages" / "medbench"
+    (package / "system").mkdir(parents=True)
+    monkeypatch.setattr(environment, "__file__", str(package / "system" / "environment.py"))
+    hashes = []
+    for code in ("x = 1", "x = 2", "x = 1"):
+        (package / "system" / "environment.py").write_text(code)
+        environment.machine.cache_clear()
+        hashes.append(environment.machine("cpu")["commit"])
+    environment.machine.cache_clear()
+    assert hashes[0] == hashes[2] != hashes[1]
+    assert re.fullmatch(r"installed [0-9a-f]{16}", hashes[0])
+
+
+def test_an_out_that_no_rows_can_be_kept_in(
+    medbench: Medbench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "ref" / "rows.jsonl", row())
+    (tmp_path / "file").write_text("")
+    assert medbench("check", "s.py", "--against", "ref", "--out", "file") == 2
+    assert "file is a file: name a folder." in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="/proc takes no folder, even of root's")
+def test_a_place_where_nothing_can_be_made_is_bad_input(
+    medbench: Medbench, folder: Path, mine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "s.py").write_text(
+        f"from medbench import Grid\nGRID = Grid(tasks=('folder:{folder}',), encoders=({mine!r},), labels=('100',), size=32)\n"
+    )
+    write(tmp_path / "ref" / "rows.jsonl", row())
+    for command in (["check", "s.py", "--against", "ref"], ["run", "s.py"]):
+        assert medbench(*command, "--out", "/proc/x") == 2
+        last = capsys.readouterr().err.splitlines()[-1]
+        assert re.search(r"^medbench: .*/proc/x.*: (No such file or directory|Perm\w+ \w+)", last)
+
+
+def test_a_crash_is_not_a_failed_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit code 1 says that numbers differ."""
+    from medbench import __main__, cli
+
+    def broken() -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(cli, "main", broken)
+    with pytest.raises(SystemExit) as ended:
+        __main__.main()
+    assert ended.value.code == 70

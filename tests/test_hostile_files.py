@@ -303,7 +303,7 @@ def test_a_file_where_a_folder_is_meant(
         assert medbench(*command, "--out", f"{tmp_path}/file") == 2
         said = capsys.readouterr().err
         assert re.fullmatch(
-            r"medbench: .*file cannot be written: .*file: Not a directory\. Next: medbench .* --out FOLDER\n",
+            r"medbench: .*file is a file: name a folder\. Next: medbench .* --out FOLDER\n",
             said,
         ), said
 

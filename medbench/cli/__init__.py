@@ -3,7 +3,7 @@
 Everything it does is a function of the package. A file a group of commands.
 
 Exit codes: 0 done, 1 a check differs or an audit fails, 2 bad input (one line says what), 3 some
-cells failed, 130 stopped by Ctrl-C.
+cells failed, 70 medbench itself failed (a traceback), 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ PLACES = (
     *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP),
     *(errno.EIO, errno.ESTALE, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOTEMPTY),
     *(errno.ENXIO, errno.ENODEV),  # a socket, a device without a driver
+    errno.ENOENT,  # a file system on which nothing can be made, as /proc
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 import tempfile
@@ -18,7 +19,7 @@ from medbench.schema import UserError, check_writable
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from medbench.report.check import Comparison, Given
+    from medbench.report.check import Given
 
 
 Explain = Annotated[
@@ -32,8 +33,19 @@ Measure = Annotated[
     bool,
     typer.Option(
         "--measure",
-        help="Store the spread of the runs given with --rows as the tolerance; all must be of one commit.",
+        help="Store the spread of the runs given with --rows as the tolerance; all must be of one version of medbench.",
     ),
+]
+Add = Annotated[
+    bool,
+    typer.Option(
+        "--add",
+        help="With --measure: compare the runs with the reference's own rows, and keep what was measured before.",
+    ),
+]
+AllowNew = Annotated[
+    bool,
+    typer.Option("--allow-new", help="Let cells pass that the reference does not have."),
 ]
 Rows = Annotated[
     list[Path] | None,
@@ -58,7 +70,7 @@ def check_command(
     against: Annotated[
         Path | None,
         path_option(
-            help="The reference: a rows.jsonl or its folder, with repeatability.json in it."
+            help="The reference: its folder, or the rows.jsonl in it; repeatability.json lies beside it."
         ),
     ] = None,
     rows: Rows = None,
@@ -67,6 +79,8 @@ def check_command(
         bool, typer.Option("--update", help="Show the changes and make the new rows the reference.")
     ] = False,
     measure: Measure = False,
+    add: Add = False,
+    allow_new: AllowNew = False,
     device: Annotated[
         str,
         typer.Option(help="auto, cpu, cuda. Default: the kind of device that made the reference."),
@@ -85,15 +99,18 @@ def check_command(
 ) -> None:
     """Compare cells with committed reference rows.
 
-    Exit code 1 where one is worse, better, missing or another experiment.
+    Exit code 1 where one is worse, better, missing, new or another experiment.
     """
+    from medbench.cli import screen
     from medbench.report import check
+    from medbench.report.check.reference_place import reference_file
+    from medbench.report.check.reference_update import check_alone, update_text
 
-    file, given_rows = _reference_file(against), rows or []
+    file, given_rows = reference_file(against, study), rows or []
     _check_sources(study, given_rows, file, out)
-    outputs(json_file, junit_file, file if accept or measure else None)
+    outputs(json_file, junit_file, file if accept else None)
     if out:
-        check_writable(out, "medbench check --out FOLDER")
+        check_writable(out, "medbench check --out FOLDER", folder=True)
     making: dict[str, object] = (
         {"--out": out, "--device": device, "--rehash": rehash} if study is None else {}
     )
@@ -102,33 +119,41 @@ def check_command(
         "--json": json_file,
         "--junit": junit_file,
         "--github": annotate,
+        "--allow-new": allow_new,
     }
     _refuse_unused(making | (telling if measure else {}), "--measure" if measure else "--rows")
+    _refuse_unused({} if measure else {"--add": add}, "a check without --measure")
+    if accept or measure:
+        check_alone(file, given_rows)
     if measure:
-        _measure(study, given_rows, file, accept)
+        _measure(study, given_rows, file, accept, add)
         return
-    reference = _reference(study, given_rows, file, accept)
+    again = _command(study, given_rows, file)
+    reference = _reference(given_rows, file, accept, again)
     repeatability = check.Repeatability.beside(reference.file)
     with _rows(study, given_rows, reference, device, out) as (given, board):
-        comparison = check.compare_rows(reference, given, repeatability)
-        _tell(comparison, explain, json_file, junit_file, annotate)
+        comparison = check.compare_rows(reference, given, repeatability, allow_new=allow_new)
+        steps = [] if accept else check.next_steps(comparison, again, study)
+        screen.show(
+            check.check_terminal(comparison, explained=explain, updating=accept, steps=steps)
+        )
+        if json_file:
+            put(check.json_text(comparison, steps), json_file)
+        if junit_file:
+            put(check.junit(comparison), junit_file)
+        if annotate:
+            print("".join(f"{line}\n" for line in check.github(comparison, study, steps)), end="")
         if accept:
             check.update(reference.file, given, board=board)
-            print(
-                f"{reference.file} holds these {len(given.rows)} rows now. Look at the difference before you commit it"
-            )
+            print(update_text(comparison, given))
     if comparison.red and not accept:
         raise typer.Exit(1)
 
 
-def _reference_file(against: Path | None) -> Path:
-    """Return the reference's rows.jsonl. Raises UserError where no reference was named."""
-    if against is None:
-        raise UserError(
-            "check needs a reference.",
-            then="medbench check benchmarks/smoke.py --against results/smoke/rows.jsonl",
-        )
-    return against / "rows.jsonl" if against.is_dir() else against
+def _command(study: str | None, rows: list[Path], against: Path) -> str:
+    """Return this command without the options that change no answer, for a message."""
+    what = shlex.quote(study) if study else " ".join(f"--rows {shlex.quote(str(r))}" for r in rows)
+    return f"medbench check {what} --against {shlex.quote(str(against))}"
 
 
 def _check_sources(study: str | None, rows: list[Path], against: Path, out: Path | None) -> None:
@@ -152,68 +177,53 @@ def _refuse_unused(options: dict[str, object], mode: str) -> None:
         raise UserError(f"{option} does not apply to {mode}.", then=f"leave {option} out")
 
 
-def _measure(study: str | None, rows: list[Path], against: Path, accept: bool) -> None:
+def _measure(study: str | None, rows: list[Path], against: Path, accept: bool, add: bool) -> None:
     """Write the spread of several runs' rows beside the reference."""
     from medbench.report import check
     from medbench.report.check.reference_update import write_reference
     from medbench.report.check.tolerance import NAME
 
-    if study or accept:
+    if study or accept or not rows:
         then = f"medbench check --measure --rows A --rows B --against {against}"
         raise UserError("--measure takes --rows alone, of two runs at least.", then=then)
-    found = check.measure([check.read_rows(place) for place in rows])
-    write_reference(against.with_name(NAME), found.text())
-    print(f"{against.with_name(NAME)}: the spread of {len(found.environments)} runs")
+    file = against.with_name(NAME)
+    outputs(file)
+    runs = [check.read_rows(place) for place in rows]
+    if add:
+        known = check.Repeatability.beside(against)
+        reference, _ = check.read_reference(against, f"{_command(None, rows, against)} --update")
+        found = check.measure([reference, *runs])
+        if known.environments:
+            found = replace(found, environments=found.environments[1:])
+        found = check.joined(known, found)
+    else:
+        found = check.measure(runs)
+    write_reference(file, found.text())
+    print(f"{file}: the spread of {len(found.environments)} runs. Commit it beside {against.name}")
 
 
-def _reference(study: str | None, rows: list[Path], against: Path, accept: bool) -> Given:
+def _reference(rows: list[Path], against: Path, accept: bool, again: str) -> Given:
     """Read the rows to compare with; none where this run makes them the first time.
 
-    Raises UserError for a file that holds none.
+    again: this command. Raises UserError for a file that holds none, or is damaged, unless this
+    command makes it anew.
     """
     from medbench.report import check
+    from medbench.report.check.reference_place import no_reference
 
     if len(rows) > 1:
         raise UserError(
             f"--rows was given {len(rows)} times; only --measure takes several.",
             then="medbench merge A B --out C",
         )
-    if accept and not against.exists():
+    if not against.exists():
+        if not accept:
+            raise no_reference(against, again)
         return check.Given(against, {})
-    make = (
-        {
-            "then": f"medbench check {study} --against {against} --update, which makes it the first time"
-        }
-        if study
-        else {}
-    )
-    reference = check.read_rows(against, **make)
-    if not reference.rows:
-        raise UserError(
-            f"The reference {against} holds no row.",
-            then=f"medbench check {study or 'STUDY.py'} --against {against} --update",
-        )
+    reference, damage = check.read_reference(against, f"{again} --update", replaced=accept)
+    if damage:
+        print(f"medbench: {damage} It is made anew.", file=sys.stderr)
     return reference
-
-
-def _tell(
-    comparison: Comparison,
-    explain: bool,
-    json_file: Path | None,
-    junit_file: Path | None,
-    annotate: bool,
-) -> None:
-    """Show what a comparison found, and write it into the files that were named."""
-    from medbench.cli import screen
-    from medbench.report import check
-
-    screen.show(check.check_terminal(comparison, explained=explain))
-    if json_file:
-        put(check.json_text(comparison), json_file)
-    if junit_file:
-        put(check.junit(comparison), junit_file)
-    if annotate:
-        print("".join(f"{line}\n" for line in check.github(comparison)), end="")
 
 
 @contextmanager

@@ -98,7 +98,7 @@ class TaskData:
 
         Images, or cases (count), of each class too (of positives, where a task is multi-label), and
         16 digits each for its ids, their content, labels and groups. Of all, also what tells how
-        many labels differ, see `stats.changed_labels`.
+        many labels and images differ, see `stats.changed_labels`.
         """
         classes = len(self.task.classes)
         content = {
@@ -109,12 +109,13 @@ class TaskData:
             for name, of in self.examples.items()
         }
         every = join_parts(of.split for of in self.examples.values())
-        marks = label_marks(every.ids.tolist(), plain_labels(every.labels))
+        ids, hashes = every.ids.tolist(), [one for of in content.values() for one in of]
         return {
             **parts,
             "all": {
-                **part_digest(every, [one for of in content.values() for one in of], classes),
-                "label_marks": marks,
+                **part_digest(every, hashes, classes),
+                "label_marks": label_marks(ids, plain_labels(every.labels)),
+                "image_marks": label_marks(ids, hashes),
             },
         }
 

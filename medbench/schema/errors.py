@@ -193,6 +193,8 @@ def check_writable(place: Path, then: str, *, folder: bool = False) -> None:
     try:
         while not near.exists() and near != near.parent:
             near = near.parent
+        if folder and near == place.absolute() and near.is_file():
+            raise UserError(f"{place} is a file: name a folder.", then=then)
         if (folder or near != place.absolute()) and not near.is_dir():
             why = errno.ENOTDIR
         elif os.access(near, os.W_OK):

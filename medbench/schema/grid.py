@@ -268,8 +268,11 @@ class Cell:
     @staticmethod
     def from_json(record: Mapping[str, Any]) -> Cell:
         """Read a cell. Raises TypeError or ValueError for a record that is none."""
+        unknown = sorted(record.keys() - _CELL.keys())
+        if unknown:
+            raise TypeError(f"cell has {unknown[0]!r:.60}, which is no field of one")
+        checked({"target": "test", **record}, _CELL, "cell")
         cell = Cell(**record)
-        checked(vars(cell), _CELL, "cell")
         try:
             parse_budget(cell.labels)
         except UserError as error:
@@ -367,6 +370,9 @@ class Row:
         )
         if not all(isinstance(name, str) for name in provenance["trained_on"]):
             raise TypeError(f"trained_on is {provenance['trained_on']!r:.60}")
+        unknown = sorted(record.keys() - _ROW.keys())
+        if unknown:
+            raise TypeError(f"it has {unknown[0]!r:.60}, which is no field of a row")
         return Row(
             **{**record, "cell": Cell.from_json(record["cell"]), "provenance": todays(provenance)}
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import shutil
 import subprocess
@@ -16,7 +17,8 @@ from typing import Any
 def machine(device: str) -> dict[str, Any]:
     """Return the device in words and its kind (cpu, cuda), package versions, and the commit.
 
-    The commit is of medbench's source, where it is a checkout.
+    The commit is of medbench's source, where it is a checkout; an installed package is told by a
+    hash of its code.
     """
     import torch
 
@@ -30,7 +32,7 @@ def machine(device: str) -> dict[str, Any]:
             "python": platform.python_version(),
             **{package: _version(package) for package in packages},
         },
-        "commit": _commit(),
+        "commit": _commit() or f"installed {_code_hash()}",
     }
 
 
@@ -70,3 +72,12 @@ def _commit() -> str | None:
         [*git, "status", "--porcelain", "--", "."], capture_output=True, text=True
     )
     return head.stdout.strip() + ("+" if changed.stdout else "") if head.returncode == 0 else None
+
+
+def _code_hash() -> str:
+    """Return 16 hex digits of the package's own Python files, as they are installed."""
+    source = Path(__file__).resolve().parents[1]
+    found = hashlib.sha256()
+    for file in sorted(source.rglob("*.py")):
+        found.update(file.relative_to(source).as_posix().encode() + b"\0" + file.read_bytes())
+    return found.hexdigest()[:16]

@@ -11,10 +11,13 @@ cells first where it is asked to.
 
 from medbench.report.check.comparison import STATUSES, CellFinding, Change, Comparison, compare_rows
 from medbench.report.check.explanation import PARTS, Explanation, explain
-from medbench.report.check.formats import check_terminal, explanations, github, json_text, junit
-from medbench.report.check.reference_rows import Given, read_rows
+from medbench.report.check.formats import github, json_text, junit
+from medbench.report.check.measuring import joined, measure
+from medbench.report.check.next_steps import next_steps
+from medbench.report.check.reference_rows import DamagedReference, Given, read_reference, read_rows
 from medbench.report.check.reference_update import update
-from medbench.report.check.tolerance import Repeatability, measure
+from medbench.report.check.terminal import check_terminal, explanations
+from medbench.report.check.tolerance import Repeatability
 
 __all__ = [
     "PARTS",
@@ -22,6 +25,7 @@ __all__ = [
     "CellFinding",
     "Change",
     "Comparison",
+    "DamagedReference",
     "Explanation",
     "Given",
     "Repeatability",
@@ -30,9 +34,12 @@ __all__ = [
     "explain",
     "explanations",
     "github",
+    "joined",
     "json_text",
     "junit",
     "measure",
+    "next_steps",
+    "read_reference",
     "read_rows",
     "update",
 ]

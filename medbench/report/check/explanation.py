@@ -9,11 +9,11 @@ numbers are not, the sketches still tell the stage in which equal things became 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from medbench.report.check.tolerance import ROUNDING, Repeatability, sketched
-from medbench.schema import Cell, Row
+from medbench.schema import Row
 from medbench.schema.ingredients import Difference, differences
 from medbench.stats.array_sketch import distance
 from medbench.stats.changed_labels import changed_labels
@@ -29,21 +29,6 @@ PARTS = (
     "library",
     "device",
 )
-#: Which part a field of a cell belongs to, for a cell that was replaced by one like it.
-FIELDS: Mapping[str, str] = {
-    "task": "data",
-    "data": "data",
-    "target": "data",
-    "labels": "split",
-    "seed": "split",
-    "method": "weights",
-    "source": "weights",
-    "encoder": "weights",
-    "pretrain_seed": "weights",
-    "size": "preprocessing",
-    "readout": "readout",
-    "protocol": "probe",
-}
 SPLIT = ("train", "val", "test")  # parts of the task itself; others are sets that were scored too
 EQUAL_SCORES = 1e-6  # rounding of float32
 APART = "#"  # in `Explanation.cause`, where its text has the distance
@@ -133,17 +118,6 @@ def row_differences(
     ]
 
 
-def another_cell(cell: Cell, fresh: Sequence[Cell]) -> Explanation | None:
-    """Find the new cell that differs from a missing one in one field alone, and that part."""
-    for other in fresh:
-        changed = [name for name, value in asdict(cell).items() if getattr(other, name) != value]
-        if len(changed) == 1:
-            (name,) = changed
-            text = f"{name} is {getattr(other, name)}, was {getattr(cell, name)}"
-            return Explanation((FIELDS.get(name, "data"),), text)
-    return None
-
-
 def _data(
     a: Mapping[str, Any],
     b: Mapping[str, Any],
@@ -166,11 +140,10 @@ def _data(
             if whole["images"] != now_whole["images"]
             else ""
         )
-        if not count and "labels" in moved and whole.get("ids") == now_whole.get("ids"):
-            count = _how_many(whole, now_whole)
-        found.append(
-            ("data", f"the task's {' and '.join(what[name] for name in moved)} changed{count}")
-        )
+        if not count and whole.get("ids") == now_whole.get("ids"):
+            count = _how_many(whole, now_whole, moved)
+        told = " and ".join(what[name] for name in moved)
+        found.append(("data", f"the task's {told} changed{_where(a, b, moved)}{count}"))
     elif not both and a.get("data_sha256") != b.get("data_sha256"):
         found.append(("data", "the data's hash is another: images, labels, groups or parts"))
     elif (
@@ -228,16 +201,38 @@ def _data(
     return found
 
 
-def _how_many(whole: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """How many labels of the same images differ.
+def _where(a: Mapping[str, Any], b: Mapping[str, Any], moved: Sequence[str]) -> str:
+    """Name the parts of the task in which it changed, unless it did in all of them."""
+    known = [name for name in SPLIT if name in a["parts"] and name in b["parts"]]
+    changed = [
+        name
+        for name in known
+        if any(a["parts"][name].get(of) != b["parts"][name].get(of) for of in moved)
+    ]
+    if not changed or changed == known:
+        return ""
+    return f" in the {' and '.join(changed)} part{'s' * (len(changed) > 1)}"
+
+
+def _how_many(whole: Mapping[str, Any], now: Mapping[str, Any], moved: Sequence[str]) -> str:
+    """How many images or labels of the same ids differ.
 
     As the marks of both tell, else at least what the counts of the classes do.
     """
-    if "label_marks" in whole and "label_marks" in now:
-        return f" (about {changed_labels(whole['label_marks'], now['label_marks'])} of {now['images']} labels)"
-    more = [n - m for m, n in zip(whole.get("classes", ()), now.get("classes", ()), strict=False)]
-    least = max(sum(max(one, 0) for one in more), sum(max(-one, 0) for one in more))
-    return f" (at least {least} of {now['images']} labels)" if least else ""
+    told = [
+        f"about {changed_labels(whole[marks], now[marks])} of {now['images']} {words}"
+        for name, marks, words in (
+            ("content", "image_marks", "images"),
+            ("labels", "label_marks", "labels"),
+        )
+        if name in moved and marks in whole and marks in now
+    ]
+    if "labels" in moved and "label_marks" not in whole:
+        counts = whole.get("classes", ()), now.get("classes", ())
+        more = [n - m for m, n in zip(*counts, strict=False)]
+        least = max(sum(max(one, 0) for one in more), sum(max(-one, 0) for one in more))
+        told += [f"at least {least} of {now['images']} labels"] if least else []
+    return f" ({', '.join(told)})" if told else ""
 
 
 def _weights(

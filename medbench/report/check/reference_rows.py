@@ -6,6 +6,7 @@ Every line is checked, for a reference is a file that people edit and merge.
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,10 @@ class Given:
     failures: Mapping[Cell, str] = field(default_factory=dict)
 
 
+class DamagedReference(UserError):
+    """A reference cannot be read whole. `--update` replaces it; nothing else may pass over it."""
+
+
 def read_rows(
     place: Path, then: str = "medbench run --out FOLDER writes FOLDER/rows.jsonl"
 ) -> Given:
@@ -41,18 +46,15 @@ def read_rows(
     file = place / "rows.jsonl" if place.is_dir() else place
     if not file.is_file() and not plan:
         raise UserError(f"There are no rows in {place}.", then=then)
-    try:
-        # of a plan whose cells all failed
-        text = file.read_text(encoding="utf-8") if file.exists() else ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file} cannot be read: {error}.") from error
+    # of a plan whose cells all failed
+    text = _text(file) if file.exists() else ""
     if place.is_dir():
         text = text[: text.rfind("\n") + 1]  # without the line that a killed run was writing
     wanted = {planned.fingerprint for planned in plan}
     rows: dict[Cell, Row] = {}
     lines: dict[Cell, int] = {}
     for number, line in enumerate(io.StringIO(text), 1):
-        row = _row(file, number, line)
+        row = _row(file, number, line, "remove that line, and the run that wrote it makes it again")
         if not wanted or row.fingerprint in wanted:
             rows.pop(row.cell, None)
             rows[row.cell], lines[row.cell] = row, number
@@ -69,27 +71,71 @@ def read_rows(
     )
 
 
-#: A line that is taken out would leave its cell without a reference. What cannot be read is not
-#: compared, so that --update alone would end here again.
-_AGAIN = (
-    "git restore {0}; or delete it and make it anew: medbench check STUDY.py --against {0} --update"
-)
+def read_reference(file: Path, update: str, *, replaced: bool = False) -> tuple[Given, str]:
+    """Read a reference, and say what is damaged in it: "" where it is whole.
+
+    update: the command that makes it anew. replaced: whether this command does so, and takes of a
+    damaged one the lines that are whole. Raises DamagedReference, else.
+    """
+    rows: dict[Cell, Row] = {}
+    lines: dict[Cell, int] = {}
+    damage: DamagedReference | None = None
+    then = f"git restore {file}, or make it anew: {update}"
+    try:
+        text = _text(file)
+    except UserError as error:
+        damage, text = DamagedReference(str(error), then=then), ""
+    for number, line in enumerate(io.StringIO(text), 1):
+        try:
+            row = _row(file, number, line, then)
+            if row.cell in rows:
+                what = f"{file}, line {number}, holds the same cell as line {lines[row.cell]} ({row.cell})"
+                raise DamagedReference(f"{what}: which of them guards it is not known.", then=then)
+        except DamagedReference as error:
+            damage = damage or error
+            continue
+        rows[row.cell], lines[row.cell] = row, number
+    if not rows and damage is None:
+        damage = DamagedReference(f"The reference {file} holds no row.", then=update)
+    if damage and not replaced:
+        raise damage
+    return Given(file, rows, lines), str(damage or "").partition(" Next: ")[0]
 
 
-def _row(file: Path, number: int, line: str) -> Row:
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file} cannot be read: it is no text in UTF-8.") from error
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error.strerror}.") from error
+
+
+_CONFLICT = tuple(7 * character for character in "<=>|")
+
+
+def _row(file: Path, number: int, line: str, then: str) -> Row:
+    """Read one line. Raises DamagedReference, which says what the line is instead of a row."""
+    where = f"{file}, line {number},"
+    if line.startswith(_CONFLICT):
+        what = f"{where} is a git conflict marker: two versions of it were not joined."
+        raise DamagedReference(what, then=then)
+    if not line.strip():
+        raise DamagedReference(f"{where} is empty.", then=then)
     try:
         row = Row.from_json(parsed(line))
         _check_sketches(row.provenance)
         return row
     except ChecksumError as error:
-        raise UserError(
-            f"{file}, line {number}, was changed after medbench wrote it: its numbers and its checksum do not belong together.",
-            then=_AGAIN.format(file),
-        ) from error
+        what = f"{where} was changed after medbench wrote it: its numbers and its checksum do not belong together."
+        raise DamagedReference(what, then=then) from error
+    except json.JSONDecodeError as error:
+        cut = not line.rstrip().endswith("}")
+        what = f"{where} is cut off." if cut else f"{where} is not a row of medbench (no JSON)."
+        raise DamagedReference(what, then=then) from error
     except (ValueError, TypeError) as error:
-        raise UserError(
-            f"{file}, line {number}, is not a row of medbench ({error}).", then=_AGAIN.format(file)
-        ) from error
+        what = f"{where} is not a row of medbench ({error})."
+        raise DamagedReference(what, then=then) from error
 
 
 _SKETCHES = ("tensors", "pixels", "input", "features", "probabilities")

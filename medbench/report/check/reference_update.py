@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from medbench.report.check.comparison import STATUSES, Comparison
 from medbench.report.check.reference_rows import Given
-from medbench.schema import UserError, with_checksum
+from medbench.report.check.words import counted
+from medbench.schema import Row, UserError, parsed, with_checksum
 from medbench.system import atomic_write
 
 
@@ -19,8 +22,8 @@ def update(reference: Path, given: Given, *, board: Path | None = None) -> None:
     if given.failures:
         cell, why = next(iter(given.failures.items()))
         raise UserError(
-            f"{len(given.failures)} cells failed ({cell}: {why}): the reference stays as it was.",
-            then="fix them, then run it again",
+            f"{counted(len(given.failures), 'cell')} failed ({cell}: {why}): the reference stays as it was.",
+            then="fix that, then run it again",
         )
     if not given.rows:
         raise UserError(f"{given.file} holds no row: the reference stays as it was.")
@@ -30,6 +33,50 @@ def update(reference: Path, given: Given, *, board: Path | None = None) -> None:
     for name in ("leaderboard.md", "leaderboard.csv"):
         if board and (board / name).is_file():
             write_reference(reference.with_name(name), (board / name).read_text(encoding="utf-8"))
+
+
+def update_text(comparison: Comparison, given: Given) -> str:
+    """Say what became of the reference's rows, and what to do with them."""
+    counts = comparison.counts
+    replaced = sum(finding.replaced_by is not None for finding in comparison.findings)
+    kinds = {
+        "added": counts.get("new", 0) + replaced,
+        "dropped": counts.get("missing", 0) + replaced,
+        "changed": sum(counts.get(status, 0) for status in STATUSES[:3]) - replaced,
+        "unchanged": counts.get("same", 0),
+    }
+    told = ", ".join(f"{n} {kind}" for kind, n in kinds.items() if n)
+    file, rows = comparison.reference.file, counted(len(given.rows), "row")
+    if not comparison.reference.rows:
+        return f"{file} is a new reference of {rows}. Commit its folder: {file.parent}"
+    return f"{file} holds {rows} now: {told}. Look at the difference (git diff), then commit the folder: {file.parent}"
+
+
+def check_alone(reference: Path, rows: Sequence[Path] = ()) -> None:
+    """Check that no other reference lies in the same folder.
+
+    The two would have one leaderboard and one repeatability. rows: files that are compared with it.
+    Raises UserError.
+    """
+    mine = {reference.resolve(), *(file.resolve() for file in rows)}
+    others = [
+        other.name
+        for other in sorted(reference.parent.glob("*.jsonl"))
+        if other.resolve() not in mine and _holds_rows(other)
+    ]
+    if others:
+        what = f"{reference.parent} also holds {', '.join(others)}: a leaderboard and a repeatability.json are of one reference."
+        own = reference.parent / reference.stem
+        raise UserError(what, then=f"give each study a folder of its own: --against {own}")
+
+
+def _holds_rows(file: Path) -> bool:
+    try:
+        with file.open(encoding="utf-8") as lines:
+            Row.from_json(parsed(lines.readline()))
+    except (OSError, ValueError, TypeError):  # of something else: failed.jsonl, notes
+        return False
+    return True
 
 
 def write_reference(file: Path, text: str) -> None:

@@ -13,13 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from medbench.report.check.reference_rows import Given
-from medbench.schema import Row, UserError, parsed, with_checksum
-from medbench.stats.array_sketch import distance
+from medbench.schema import ChecksumError, Row, UserError, parsed, with_checksum
 
 NAME = "repeatability.json"
 FACTOR = 2.0
@@ -60,11 +57,12 @@ class Repeatability:
                 for key, of in record["spread"].items()
             }
             return Repeatability(spread, tuple(dict(entry) for entry in record["environments"]))
+        except ChecksumError as error:
+            what = f"{file} was changed after medbench wrote it: its checksum is another."
+            raise UserError(what, then=_again(file)) from error
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            then = "medbench check --measure makes it anew"
-            raise UserError(
-                f"{file} is not a repeatability of medbench ({error!r}).", then=then
-            ) from error
+            what = f"{file} is not a repeatability of medbench."
+            raise UserError(what, then=_again(file)) from error
 
     def of(self, row: Row, name: str) -> float:
         """Return the measured range of `name` of this task, method and protocol.
@@ -107,6 +105,11 @@ class Repeatability:
             with_checksum({"environments": environments, "spread": spread}, indent=1).decode()
             + "\n"
         )
+
+
+def _again(file: Path) -> str:
+    reference = file.with_name("rows.jsonl")
+    return f"git restore {file}, or remove it and measure again: medbench check --measure --rows A --rows B --against {reference}"
 
 
 def row_key(row: Row) -> str:
@@ -162,96 +165,6 @@ def _squares(counts: Sequence[int]) -> float:
     return float(sum(count * (i - mean) ** 2 for i, count in enumerate(counts)))
 
 
-def measure(runs: Sequence[Given]) -> Repeatability:
-    """Measure the spread of one commit's rows over several runs of one study.
-
-    Raises UserError where they are not that.
-    """
-    if len(runs) < 2:
-        raise UserError(
-            "A spread needs the rows of two runs at least.",
-            then="medbench check --measure --rows A --rows B --against rows.jsonl",
-        )
-    first = runs[0]
-    spread: dict[str, dict[str, float]] = {}
-    for cell, row in first.rows.items():
-        rows = [run.rows.get(cell) for run in runs]
-        same = [
-            other for other in rows if other is not None and other.fingerprint == row.fingerprint
-        ]
-        if len(same) < len(runs):
-            other = next(
-                run.file
-                for run, found in zip(runs, rows, strict=True)
-                if found is None or found.fingerprint != row.fingerprint
-            )
-            raise UserError(
-                f"{other} has not the cell '{cell}' as {first.file} has it: a spread is of one study at one commit."
-            )
-        commits = {str(other.provenance.get("commit")) for other in same}
-        if len(commits) > 1:
-            raise UserError(
-                f"The rows of '{cell}' are of {len(commits)} commits ({', '.join(sorted(commits))}): a spread is of one."
-            )
-        known = spread.setdefault(row_key(row), {})
-        for name, width in _widths(same).items():
-            known[name] = max(known.get(name, 0.0), width)
-    _refuse_copies(runs)
-    return Repeatability(
-        {name: {k: float(f"{v:.3g}") for k, v in of.items()} for name, of in spread.items()},
-        tuple(_environment(run) for run in runs),
-    )
-
-
-def _refuse_copies(runs: Sequence[Given]) -> None:
-    """Raise UserError for two runs that are one.
-
-    A copy repeats nothing, and its spread of 0 would make every later difference a regression.
-    """
-    for one, other in combinations(runs, 2):
-        shared = [cell for cell in one.rows if cell in other.rows]
-        same = [cell for cell in shared if _computed(one.rows[cell]) == _computed(other.rows[cell])]
-        if 2 * len(same) >= max(len(shared), 1):
-            what = f"{other.file} is a copy of {one.file}: {len(same)} of {len(shared)} rows took the same times on the same machine."
-            raise UserError(
-                f"{what} A copy is not a second run.",
-                then="run the study again, into a folder of its own",
-            )
-
-
-def _computed(row: Row) -> tuple[Any, ...]:
-    """Return what no second run repeats.
-
-    The seconds of all stages and the memory, and where it was.
-    """
-    return row.cost, row.provenance.get("device"), row.provenance.get("versions")
-
-
-def _widths(rows: Sequence[Row]) -> dict[str, float]:
-    """Return the largest difference between two rows of one cell, for all that has a tolerance."""
-    found: dict[str, float] = {}
-    for metric in rows[0].metrics:
-        for bound in BOUNDS:
-            values = [row.metrics[metric][bound] for row in rows]
-            defined = [float(value) for value in values if value is not None]
-            if defined:
-                found[metric if bound == "value" else f"{metric} {bound}"] = max(defined) - min(
-                    defined
-                )
-    for name in ("features", "scores"):
-        pairs = [sketched(row, name) for row in rows]
-        if len({len(pair) for pair in pairs}) > 1:
-            raise UserError(
-                f"The rows of '{rows[0].cell}' do not all have sketches of the same {name}: a spread is of one study at one commit."
-            )
-        apart = [
-            distance(x, y) for a, b in combinations(pairs, 2) for x, y in zip(a, b, strict=True)
-        ]
-        if apart:
-            found[name] = max(apart)
-    return found
-
-
 def sketched(row: Row, name: str) -> list[list[float]]:
     """Return the row's sketches of its `scores`, or of each member's stages.
 
@@ -262,10 +175,3 @@ def sketched(row: Row, name: str) -> list[list[float]]:
         return [scores] if scores else []
     checks = [(made or {}).get("checks", {}) for made in row.provenance.get("features", [])]
     return [check[name] for check in checks if name in check]
-
-
-def _environment(run: Given) -> dict[str, Any]:
-    row = next(iter(run.rows.values()))
-    return {
-        name: row.provenance.get(name) for name in ("device", "vector_units", "versions", "commit")
-    }
