@@ -333,6 +333,11 @@ def test_two_data_sets_of_one_name_are_named_apart(tmp_path: Path) -> None:
         "images.csv [hospital-a]",
         "images.csv [hospital-b]",
     ]
+    pivot = leaderboard.pivot(found, ["task"], ["labels"], None)
+    assert [row[0] for row in pivot.rows] == [
+        "folder:images.csv [hospital-a]",
+        "folder:images.csv [hospital-b]",
+    ]
     (alone,) = leaderboard.leaderboards(stores[0])
     assert (alone.title, alone.data) == ("folder:images.csv, test", "images.csv")
 

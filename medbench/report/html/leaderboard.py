@@ -204,5 +204,4 @@ def _rows(
 
 def task_in_words(board: Leaderboard) -> str:
     """Name the task in few words: `derm (PHANTOM)`, `derm (HAM10000), isic2019`."""
-    where = "PHANTOM" if board.data == "phantom" else board.data
-    return f"{board.task} ({where})" + ("" if board.target == "test" else f", {board.target}")
+    return board.named("PHANTOM") + ("" if board.target == "test" else f", {board.target}")

@@ -50,11 +50,14 @@ class Leaderboard:
     @property
     def title(self) -> str:
         """Task, data and scored set in words, as the head of the table."""
+        return f"{self.named('PHANTOM: drawn images')}, {self.target}"
+
+    def named(self, phantom: str) -> str:
+        """Name task and data. phantom: what stands for drawn images."""
         own = self.data.removeprefix(self.task.removeprefix("folder:"))
         if self.task.startswith("folder:") and own[:2] in ("", " ["):  # is called like its data
-            return f"{self.task}{own}, {self.target}"
-        where = "PHANTOM: drawn images" if self.data == "phantom" else self.data
-        return f"{self.task} ({where}), {self.target}"
+            return f"{self.task}{own}"
+        return f"{self.task} ({phantom if self.data == 'phantom' else self.data})"
 
     @property
     def shift(self) -> Mapping[str, Any]:

@@ -228,13 +228,8 @@ def _by_labels(
 
 def _task(board: Leaderboard, found: Sequence[Leaderboard]) -> str:
     alike = [other for other in found if other.task == board.task]
-    name = board.task + (
-        " (PHANTOM)"
-        if board.data == "phantom"
-        else f" ({board.data})"
-        if len({o.data for o in alike}) > 1
-        else ""
-    )
+    several = board.data == "phantom" or len({other.data for other in alike}) > 1
+    name = board.named("PHANTOM") if several else board.task
     name += f", {board.target}" if board.target != "test" else ""
     twins = [other for other in alike if (other.data, other.target) == (board.data, board.target)]
     return (
