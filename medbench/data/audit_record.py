@@ -64,9 +64,9 @@ def keep(cache_dir: Path, key: str, record: AuditRecord) -> None:
 
 
 def newest(cache_dir: Path, key: str) -> AuditRecord | None:
-    """Return the newest audit of this content in the cache; None where there is no whole one.
+    """Return what the newest audit of this content found; None where there is no whole one.
 
-    The next audit writes it anew.
+    key: of `content_key`. The next audit writes a damaged one anew.
     """
     try:
         return AuditRecord.from_json(parsed(_file(cache_dir, key).read_bytes()))

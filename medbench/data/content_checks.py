@@ -22,9 +22,9 @@ def check_content(
 ) -> list[Mark]:
     """Check for byte-identical images in two parts, or with two labels.
 
-    Returns marks where that is allowed, else raises UserError. hashes: of the content of each
-    image, part after part. Of images with two labels the first ten are named; all stand in a CSV
-    file in the cache.
+    Returns marks for what is allowed. hashes: of the content of each image, part after part. Raises
+    UserError for images with two labels, and without `allow_leak` for images in two parts. Of
+    images with two labels the first ten are named; all stand in a CSV file in the cache.
     """
     where = [(part, i) for part, split in parts.items() for i in range(len(split))]
     same: dict[str, list[tuple[str, int]]] = {}

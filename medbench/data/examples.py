@@ -42,9 +42,9 @@ def examples_of(split: Split, by: str) -> Examples:
 
 
 def contents(of: Examples, hashes: Sequence[str]) -> list[str]:
-    """Return what each example is.
+    """Return what each of M examples is: the content of its image, or of all its images.
 
-    Its image's content, or of a case that of all its images in their order. hashes: of the images.
+    A hash each. hashes: of the N images, in their order.
     """
     if of.of is None:
         return list(hashes)

@@ -94,7 +94,10 @@ def _seen(name: str) -> str:
 
 
 def shows(labels: np.ndarray, c: int) -> bool:
-    """Return whether an image is of class c; of a label (N, C), whether one is and one is not."""
+    """Return whether an image is of class c.
+
+    labels: (N,) int; or (N, C) float: then whether one image is positive and one negative.
+    """
     return (
         bool((labels == c).any())
         if labels.ndim == 1

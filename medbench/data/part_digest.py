@@ -13,10 +13,10 @@ from medbench.stats import splits as sampling
 
 
 def part_digest(split: Split, content: Sequence[str], classes: int) -> dict[str, Any]:
-    """Summarise a part in a few words, see `TaskData.digests`.
+    """Summarise a part in a few words, as an entry of `TaskData.digests`.
 
-    content: what each image is. The order of images does not matter. scored: what is scored, images
-    and labels, whatever they are called.
+    content: what each example is, see `examples.contents`. classes: their number. The order of
+    images does not matter.
     """
     columns = {
         "content": content,

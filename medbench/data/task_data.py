@@ -42,12 +42,12 @@ from medbench.stats.changed_labels import label_marks
 
 @dataclass(frozen=True, eq=False)
 class TaskData:
-    """A task with its images found.
+    """A task with its images found and checked, as `open_task` gives it.
 
-    hashes: content of each image, part after part in the order train, val, test, as in the pack.
-
-    audit: what an audit of the same data found; () where none was made. unlabelled: images that
-    in-domain pretraining sees beside the training part. by: what is labelled, drawn and scored, see
+    parts: name -> images, in the order train, val, test. hashes: content of each image, part after
+    part in that order, as in the pack. sha256: of all of this. marks: what every table says. audit:
+    what an audit of the same data found; () where none was made. unlabelled: images that in-domain
+    pretraining sees beside the training part. by: what is labelled, drawn and scored, see
     `data.examples`.
     """
 
@@ -63,7 +63,7 @@ class TaskData:
 
     @property
     def identity(self) -> str:
-        """What every score on this task depends on: its definition and its data."""
+        """The hash of what every score on this task depends on: its definition and its data."""
         task = self.task
         return fingerprint(
             task.stated_version, task.kind, task.classes, dict(task.settings), self.sha256
@@ -71,7 +71,10 @@ class TaskData:
 
     @cached_property
     def pixels(self) -> dict[str, dict[str, int]]:
-        """The ingredients of each part's pixels, and of the training images'."""
+        """What makes the pixels of each part and of the training images.
+
+        Part -> ingredient -> version.
+        """
         train = images.pixel_ingredients(self.hashes[self.where("train")])
         return {
             part: train | images.pixel_ingredients(self.hashes[self.where(part)])
@@ -79,7 +82,7 @@ class TaskData:
         }
 
     def pack_key(self, size: int, interpolation: str, crop: str = images.SQUASH) -> str:
-        """`images.pack_key` of all images.
+        """Return `images.pack_key` of all images, once computed for each form.
 
         Of a million images the list alone is 67 MB of text, and each look for features asks.
         """
@@ -165,9 +168,11 @@ def open_task(
     notes: list[Note],
     said: Sequence[Mark] = (),
 ) -> TaskData:
-    """Find a task's images, or its phantom, and check the parts. Raises UserError.
+    """Find a task's images, or its phantom, and check the parts.
 
-    said: what every table must say of how its images were divided.
+    grid: `data`, `by` and what it allows. notes: what a user should know is appended there. said:
+    what every table must say of how its images were divided. Raises UserError where data are
+    missing or partial, a group or image stands in two parts, or a class in none.
     """
     root, why_phantom = locate(task, grid.data, cache_dir)
     lacking = task.partial(root) if root is not None and task.partial else ""
@@ -246,10 +251,8 @@ def _whose(task: Task) -> tuple[Mark, ...]:
 def locate(task: Task, data: str | None, cache_dir: Path) -> tuple[Path | None, str]:
     """Find where a task's data lies: `--data`, else MEDBENCH_DATA, else the cache.
 
-    (None, why not) where it is not found.
-
-    Raises UserError for a `--data` that does not hold it: what a person names must not be replaced
-    by a phantom.
+    (folder, "") or (None, why not). Raises UserError for a `--data` that does not hold it: what a
+    person names must not be replaced by a phantom.
     """
     if data == "phantom":
         return None, "was left aside (--data phantom)"

@@ -97,7 +97,7 @@ class UnlabelledPool:
 
     @cached_property
     def sha256(self) -> str:
-        """Name its content, and what is known of it."""
+        """The hash that names its content, and what is known of its groups."""
         return fingerprint("unlabelled", list(self.hashes), self.groups.tolist())
 
     def mark(self, labelled: int) -> Mark:
@@ -127,9 +127,10 @@ class Source(NamedTuple):
 
 
 def sources(grid: Grid, task: str, tasks: Sequence[str], cache_dir: Path) -> list[Source]:
-    """Find what `--unlabelled` names for a task of a run: the name that tables show, and the place.
+    """Find what `--unlabelled` names for a task of a run, in the order given.
 
-    Raises UserError.
+    tasks: the names of all of them. Raises UserError for a word that names no task of several, or
+    no place.
     """
     found = []
     for word in grid.unlabelled:

@@ -46,7 +46,7 @@ class CropRule:
     fill: Colour = (0, 0, 0)
 
     def at(self, size: int) -> str:
-        """Return the crop that gives squares of `size` pixels."""
+        """Return the crop that gives squares of `size` pixels, as text."""
         return str(Crop(self.mode, math.floor(size / self.pct), self.down, self.fill).of(size))
 
 
@@ -65,7 +65,7 @@ class Crop(NamedTuple):
     fill: Colour = (0, 0, 0)
 
     def of(self, size: int) -> Crop:
-        """Return this crop without what changes no pixel at this size (px)."""
+        """Return the crop without what changes no pixel at this size (px)."""
         if self.mode == SQUASH and self.side in (0, size):
             return Crop()
         return self if self.mode == "border" else self._replace(fill=(0, 0, 0))
@@ -118,7 +118,10 @@ class Crop(NamedTuple):
 
 @cache
 def crop_of(text: str) -> Crop:
-    """Read what `str` of a crop gave. Raises ValueError."""
+    """Read the crop that a text says, as `str` of a crop gives it: "squash", "center 256".
+
+    Raises ValueError for any other text.
+    """
     form = r"(squash|center|border)(?: (\d{1,5})( floor)?(?: (\d+),(\d+),(\d+))?)?"
     found = re.fullmatch(form, text, re.ASCII)
     if found:
@@ -167,9 +170,10 @@ def square(picture: PIL.Image.Image, size: int, interpolation: str, crop: str) -
 
 
 def rule_of(text: str) -> tuple[str, float | None]:
-    """Return mode and `crop_pct` of "squash", "center" or "center:0.875"; None: it is not said.
+    """Return mode and `crop_pct` of a crop rule: "squash", "center" or "center:0.875".
 
-    Raises UserError.
+    None: the text says no `crop_pct`. Raises UserError for an unknown mode, and a share outside of
+    its range.
     """
     mode, colon, share = text.partition(":")
     if mode not in MODES:

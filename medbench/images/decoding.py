@@ -74,9 +74,10 @@ def decode(image: Image) -> np.ndarray:
 
 
 def picture(image: Image, wanted: int | None = None) -> PIL.Image.Image:
-    """Return the image as Pillow's, mode L or RGB.
+    """Return an image as Pillow's, mode L or RGB.
 
-    As `decode`, but where `wanted` (pixels) is far below a JPEG's size, a smaller copy of it.
+    As `decode`, errors too; but where `wanted` (pixels) is far below a JPEG's size, a smaller copy
+    of it.
     """
     return pictures(image, [wanted])[0]
 
@@ -113,7 +114,7 @@ def pictures(image: Image | bytes, wanted: Sequence[int | None]) -> list[PIL.Ima
 def frame(path: Path, number: int) -> PIL.Image.Image:
     """Return one of the frames of a DICOM file, or pages of a TIFF, mode L or RGB.
 
-    Raises UserError that names the file.
+    number: from 0. Raises UserError that names file and frame, where it cannot be read.
     """
     data = _read(path)
     try:
@@ -159,7 +160,10 @@ def _read(path: Path) -> bytes:
 
 
 def format_of(head: bytes) -> str:
-    """Return a key of DECODERS, by the first HEAD bytes of a file."""
+    """Return the format of a file by its first HEAD bytes: a key of DECODERS.
+
+    "other" where none matches.
+    """
     if is_dicom(head):
         return "dicom"
     if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):

@@ -39,7 +39,11 @@ def look_up(x: np.ndarray, ds: pydicom.Dataset, item: pydicom.Dataset) -> tuple[
 
 
 def apply_palette(x: np.ndarray, ds: pydicom.Dataset) -> np.ndarray:
-    """Look stored values (H, W) up in the palette: (H, W, 3) uint8."""
+    """Look stored values (H, W) up in the data set's palette: (H, W, 3) uint8.
+
+    Plain and segmented palettes (DICOM PS3.3 C.7.6.3 and C.7.9); values outside take the first or
+    last entry. Raises UserError for one that is too short, or of a form that is not read.
+    """
     count, first, bits = _described(ds.RedPaletteColorLookupTableDescriptor)
     if "RedPaletteColorLookupTableData" in ds:
         table = np.stack(

@@ -81,7 +81,10 @@ def evenly(n: int, wanted: int) -> list[int]:
 
 
 def frame_of(file: Path, number: int, sha256: str) -> Drawn:
-    """Return one frame as an image. sha256: of the file's bytes."""
+    """Return one frame of a file as an image that is decoded when it is drawn.
+
+    number: from 0. sha256: of the file's bytes, which with the number is its identity.
+    """
     return Drawn(
         partial(_pixels, os.path.abspath(file)),
         number,

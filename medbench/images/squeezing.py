@@ -52,7 +52,8 @@ def pixel_ingredients(hashes: Iterable[str]) -> dict[str, int]:
 def squeeze(image: Image, size: int, interpolation: str, crop: str = SQUASH) -> np.ndarray:
     """Return a file or a drawing as (size, size, 3) uint8 RGB.
 
-    Raises UserError for a file that cannot be decoded.
+    interpolation: "bicubic" or "bilinear", antialiased. crop: see `cropping`. Raises UserError for
+    a file that cannot be decoded.
     """
     return squeezed(image, [PackForm(size, interpolation, crop)])[0]
 

@@ -44,9 +44,10 @@ def _wrong(out: object, n: int) -> str:
 
 
 def broken_statistics(net: torch.nn.Module) -> list[str]:
-    """Return the buffers of batch norms that hold what no statistic is.
+    """Return the names of batch norms' buffers that hold what no statistic is.
 
-    An infinite variance makes every image's value the same, without a word.
+    What is not finite, and a negative variance: an infinite one makes every image's value the same,
+    without a word.
     """
     return [
         name
@@ -57,7 +58,10 @@ def broken_statistics(net: torch.nn.Module) -> list[str]:
 
 
 def tensor_digests(net: torch.nn.Module) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Return shape and hash of each parameter and buffer, in a state dict or not."""
+    """Return shape and hash of each parameter and buffer of a network, by its name.
+
+    Of buffers also those that are not in the state dict.
+    """
     import torch
 
     found = {}

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def measured_speed(cache_dir: Path, encoder: Encoder, device: str) -> float | None:
-    """Return the images a second of the last embedding, None where there was none.
+    """Return the images a second of the last embedding with an encoder; None where there was none.
 
-    With this encoder and size on this device.
+    With this encoder and size on this device, as the cache's features say.
     """
     files = sorted(
         (cache_dir / "features").glob("*/about.json"),
@@ -42,7 +42,8 @@ def trial_speed(
 ) -> float:
     """Return how many black images a second one batch takes, after a batch to warm up.
 
-    A batch that does not fit is divided, as in a run.
+    build() -> the network. device: resolved, as "cpu" or "cuda". A batch that does not fit is divided,
+    as in a run.
     """
     import torch
 
@@ -59,7 +60,10 @@ def trial_speed(
 
 
 def width(build: Callable[[], torch.nn.Module], encoder: Encoder) -> int:
-    """Return the numbers that an encoder gives of an image."""
+    """Return the number of features that an encoder gives of an image, from a pass on the CPU.
+
+    build() -> the network.
+    """
     import torch
 
     with torch.inference_mode():

@@ -192,7 +192,10 @@ def answers(boards: Sequence[Leaderboard], metric: str | None = None) -> list[st
 
 
 def answer(board: Leaderboard, metric: str) -> Answer | None:
-    """Return the answer of a board; None before every line of the most labels is there."""
+    """Return the answer of a board; None before every line of the most labels is there.
+
+    metric: its name.
+    """
     budgets = board.budgets()
     signs = {line: mark.sign for line, mark in marks(board, metric).items()}
     last = [line for line in board.at(budgets[-1]) if line in signs]
@@ -300,9 +303,9 @@ def _nearest(
 
 
 def sources(found: PairedLines, lines: Sequence[LeaderboardEntry], a: int, b: int) -> list[Source]:
-    """Return where the chance of the difference of two of the lines comes from.
+    """Return the sources of chance of the difference of two lines, and how many of each there are.
 
-    Also says how many there are of each source.
+    found: of all `lines`; a, b: places of the two. Groups, draws and pretrainings.
     """
     both = lines[a], lines[b]
     draws = [{planned.cell.seed for planned in line.planned} for line in both]

@@ -70,7 +70,10 @@ def allowing_for_the_choice(choice: ModelChoice) -> list[str]:
 
 
 def calibration_lines(answers: LinePredictions) -> list[str]:
-    """Tabulate calibration as given and at the temperature. answers: of the one model."""
+    """Tabulate calibration as given and at the fitted temperature, in Markdown.
+
+    answers: of the one model.
+    """
     found = {(one["state"], one["metric"]): one for one in calibration_records(answers)}
     titles = {
         "ece": "ECE",
@@ -96,7 +99,10 @@ def _shown(record: dict[str, float]) -> str:
 
 
 def subgroup_lines(answers: LinePredictions, metric: str) -> list[str]:
-    """Tabulate the metric in each subgroup of the metadata, the worst of each column first said."""
+    """Tabulate the metric in each subgroup of the metadata, in Markdown.
+
+    The worst of each column is said first; one line that says why, where there are none.
+    """
     records = [one for one in subgroup_records(answers, metric) if not one["note"]]
     if not records:
         return [f"No subgroups: {_why_none(answers)}."]
@@ -147,7 +153,10 @@ def _why_none(answers: LinePredictions) -> str:
 
 
 def shift_lines(choice: ModelChoice, boards: Sequence[Leaderboard]) -> list[str]:
-    """Tabulate what the line scored on other images. boards: of all results of the folder."""
+    """Tabulate what the line scored on other images, in Markdown.
+
+    boards: of all results of the folder.
+    """
     home, metric = choice.line, str(choice.board.about["metric"])
     body = []
     for board in boards:

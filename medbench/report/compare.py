@@ -189,9 +189,9 @@ def _record(
 
 
 def alone(pair: PairwiseComparison) -> str:
-    """Say why p is large beside an interval that excludes 0, and whose p it is.
+    """Say why p is large beside an interval that excludes 0, and of which weights it is.
 
-    Where there were several pretrainings; "" where neither is so.
+    The second where a line has several pretrainings; "" where neither is so.
     """
     verdict, said = pair.verdict, ""
     if verdict.word == "not decidable" and verdict.difference.p() <= ALPHA < verdict.p:
@@ -240,10 +240,10 @@ def label_savings(
     *,
     against: Sequence[LeaderboardEntry] | None = None,
 ) -> list[Note]:
-    """Say for each method with which share of the labels it reaches the others.
+    """Say for each method with which share of the labels it reaches the others' scores with all.
 
-    Each other's score with all labels; and its area under the label curve. against: only the scores
-    of these lines, in this order.
+    Of its area under the label curve, too; of lines that are finished at every budget. against:
+    only the scores of these lines, in this order.
     """
     curves: dict[str, list[LeaderboardEntry]] = {}
     for line in board.lines:

@@ -71,11 +71,11 @@ class _Table:
 def joined(
     stores: Sequence[Store], files: Sequence[Path], asked: Sequence[str], place: Path
 ) -> tuple[list[Store], list[str], list[str]]:
-    """Join the models of files to the stores.
+    """Join the models of files to the stores; return stores, filters, and the models' names.
 
-    The stores with one more for each model, made in `place`; `asked` (as `leaderboard.only` takes
-    it) so that it keeps them; their names. A model stands on the board whose scored images its ids
-    are, at the largest budget of those asked for. Raises UserError where ids, probabilities or
+    The stores have one more for each model, made in `place`; `asked` (as `leaderboard.only` takes
+    it) is changed so that it keeps the models. A model stands on the board whose scored images its
+    ids are, at the largest budget of those asked for. Raises UserError where ids, probabilities or
     decisions are not those of a board, and for a name that a line has.
     """
     found = standing(leaderboards(*stores))

@@ -27,9 +27,10 @@ class DamagedArchive(ValueError):
 
 
 def with_checksum(raw: bytes) -> bytes:
-    """Give an archive without a comment one that holds the checksum of all before its digits.
+    """Return a zip archive with a comment that holds its checksum.
 
-    Raises ValueError for other bytes.
+    raw: an archive without a comment. The CRC-32 is that of all before its own digits. Raises
+    ValueError for other bytes.
     """
     if not _bare(raw[-_DIRECTORY_END:]):
         raise ValueError("no zip archive without a comment")

@@ -29,11 +29,11 @@ _ABANDONED = 86_400.0
 
 
 def write(file: Path, make: Callable[[Path], object]) -> None:
-    """Let `make` write a file beside `file`, which takes its place once it is on the disk, or goes.
+    """Write a file whole or not at all: `make` writes one beside it, which then takes its place.
 
-    Raises OSError.
-
-    A device or a pipe is written to: renamed over, it would be gone for everybody.
+    make(path) is called once. The content is on the disk before the place is taken; what a failed
+    `make` left is removed, and `file` stays as it was. A device or a pipe is written to: renamed
+    over, it would be gone for everybody. Raises OSError that names `file`, and what `make` raises.
     """
     if file.exists() and not file.is_file() and not file.is_dir():
         make(file)
@@ -44,7 +44,7 @@ def write(file: Path, make: Callable[[Path], object]) -> None:
 
 @contextmanager
 def written(file: Path, make: Callable[[Path], object]) -> Iterator[Callable[[], None]]:
-    """Write as `write` does, in two steps.
+    """Write as `write` does, in two steps; give the second one, to be called inside.
 
     The content is on the disk, and what is given puts it in the file's place; else it is removed.
     For whoever must hold a lock for the second step alone.
@@ -73,9 +73,9 @@ def record(
     indent: int | None = None,
     default: Callable[[Any], Any] | None = None,
 ) -> None:
-    """Write a JSON object with its checksum, which `schema.parsed` looks at.
+    """Write a JSON object with its checksum, which `schema.parsed` looks at, whole or not at all.
 
-    indent, default: as of json.dumps.
+    indent, default: as of json.dumps. Raises OSError that names `file`; ValueError for NaN.
     """
     write(
         file,
@@ -86,9 +86,10 @@ def record(
 
 
 def archive(file: Path, dump: Callable[[BinaryIO], object]) -> None:
-    """Write a zip archive, as torch.save makes one, with its checksum.
+    """Write a zip archive, as torch.save makes one, with its checksum, whole or not at all.
 
-    torch's RuntimeError hides a full disk, which is raised in its place.
+    dump(stream) writes it. torch's RuntimeError hides a full disk, whose OSError is raised in its
+    place.
     """
 
     def make(partial: Path) -> None:

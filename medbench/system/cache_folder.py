@@ -103,9 +103,9 @@ def reserve(file: Path) -> None:
 
 @contextmanager
 def disk_errors(folder: Path, needed: int) -> Iterator[None]:
-    """Turn a full, read-only or forbidden disk into a UserError.
+    """Turn the OSError of a full, read-only or forbidden disk inside into a DiskError.
 
-    It says how much is needed, where, and how to move the cache.
+    It says how much is needed (bytes), where, and how to move the cache. Other errors pass.
     """
     try:
         yield
@@ -125,10 +125,8 @@ def disk_errors(folder: Path, needed: int) -> Iterator[None]:
 def archive_is_whole(file: Path, then: str, *, kept: bool = True) -> bool:
     """Return whether an archive of the cache is there as it was written.
 
-    A damaged one is removed, with a line that says what happens `then`.
-
-    kept: one of an older medbench gets a checksum. Each is read once a process, and again where it
-    was written meanwhile.
+    A damaged one is removed, with a line that says what happens `then`. kept: one of an older
+    medbench gets a checksum. Each is read once a process, and again where it was written meanwhile.
     """
     try:
         state = file.stat()

@@ -53,7 +53,10 @@ def _leave(process: int) -> None:
 
 @contextmanager
 def alone(cache_dir: Path) -> Iterator[None]:
-    """Keep other processes from the cache inside. Raises UserError where one works with it."""
+    """Keep other processes from the cache while inside.
+
+    Raises UserError where one works with it.
+    """
     enter(cache_dir)
     place = cache_dir / FOLDER
     with locks.locked(place / "prune.lock"):

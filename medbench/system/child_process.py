@@ -48,10 +48,11 @@ class Process(Protocol):
 
 
 class ChildProcess:
-    """`function` of its module is called with `given` and with tell(message), both picklable.
+    """A child that calls `function` with `given` and with tell(message).
 
-    process: that calls `serve`, as `interpreter` and `fork_server` begin one. What it tells comes
-    to `heard` as (number, message), and None once it has ended.
+    function: of a module; all that is sent must be picklable. process: calls `serve`, as
+    `interpreter` and `fork_server` begin one. What the child tells comes to `heard` as (number,
+    message), and None once it has ended.
     """
 
     def __init__(
@@ -95,7 +96,10 @@ class ChildProcess:
 
 
 def interpreter(said: Path, threads: int) -> subprocess.Popen[bytes]:
-    """Begin a Python of its own that serves as a child. What it prints goes to the file `said`."""
+    """Start a Python process that serves as a child. What it prints goes to the file `said`.
+
+    threads: of its libraries, see `environment`.
+    """
     command = [sys.executable, "-P", "-W", "ignore", "-c", f"from {__name__} import serve; serve()"]
     with said.open("ab") as printed:
         return subprocess.Popen(
@@ -125,14 +129,20 @@ def threads_each(processes: int) -> int:
 
 
 def how_it_ended(code: int) -> str:
-    """Say in words how it ended; a process that the system kills most often lacked memory."""
+    """Say in words how a process ended, from its exit code; -n: by signal n.
+
+    A process that the system kills most often lacked memory.
+    """
     if code >= 0:
         return f"ended with exit code {code}"
     return f"was killed ({signal.Signals(-code).name}{', most likely because memory ran out' if code == -signal.SIGKILL else ''})"
 
 
 def serve() -> None:
-    """Live a child's life."""
+    """Do what a child does: read function and argument from stdin, and call it.
+
+    What it tells goes to what was stdout, pickled.
+    """
     # Ctrl-C is the parent's to handle; it ends this process
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "SIGUSR2"):

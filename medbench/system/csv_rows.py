@@ -38,9 +38,9 @@ class CsvRows:
 
 
 def check_text(file: Path) -> None:
-    """Refuse a file that is no table of text, whatever its name says, by what it is.
+    """Raise UserError for a file that is no table of text, whatever its name says.
 
-    Raises UserError.
+    Its first bytes decide, and say what it is.
     """
     with file.open("rb") as stream:
         kind = file_kinds.kind_of(stream.read(file_kinds.HEAD))
@@ -49,7 +49,7 @@ def check_text(file: Path) -> None:
 
 
 def check_once(file: Path, header: Sequence[str], names: Iterable[str]) -> None:
-    """Refuse two columns of one of these names. Raises UserError."""
+    """Raise UserError for a header in which one of these names stands twice."""
     double = next((name for name in names if header.count(name) > 1), None)
     if double is not None:
         raise UserError(f"{file} has two columns '{double:.80}'.", then="leave one of them out")

@@ -8,7 +8,7 @@ from medbench.system.precision import check_rounds
 
 
 def check_device(device: str, precision: str = "fp32") -> None:
-    """Raise UserError for a device that is missing, or that cannot compute so.
+    """Raise UserError for a device that is missing, or that cannot compute with this precision.
 
     `auto` and `cpu` need no look, but for tf32.
     """
@@ -37,7 +37,7 @@ def resolve(device: str) -> str:
 
 
 def divide_threads(processes: int) -> None:
-    """Compute as fast from here on as one of so many processes that share this machine does."""
+    """Give torch the threads of one of so many processes that share this machine's cores."""
     import torch
 
     torch.set_num_threads(threads_each(processes))

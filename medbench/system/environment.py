@@ -15,10 +15,11 @@ from typing import Any
 
 @cache
 def machine(device: str) -> dict[str, Any]:
-    """Return the device in words and its kind (cpu, cuda), package versions, and the commit.
+    """Return what a result is computed with, as a row's provenance keeps it.
 
-    The commit is of medbench's source, where it is a checkout; an installed package is told by a
-    hash of its code.
+    The device in words and its kind (cpu, cuda), vector units, package versions, and the commit of
+    medbench's source, where it is a checkout; an installed package is told by a hash of its code.
+    device: resolved.
     """
     import torch
 

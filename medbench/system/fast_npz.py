@@ -23,7 +23,7 @@ from medbench.system import archive_checksum
 
 
 def dumped(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """Return a file's content."""
+    """Return the bytes of an uncompressed .npz file of these arrays, with a checksum."""
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)  # type: ignore[arg-type]  # compressed, they would be a quarter smaller and three times as slow to read
     return archive_checksum.with_checksum(buffer.getvalue())
@@ -60,9 +60,10 @@ def _entries(tail: bytes) -> Iterator[tuple[bytes, bool, int, int, int]]:
 
 
 def arrays(file: Path) -> dict[str, np.ndarray]:
-    """Read what `np.load` reads, in a tenth of the time.
+    """Read what `np.load` reads from an .npz file, name -> array, in a tenth of the time.
 
-    `np.load` is for what is not as numpy writes it uncompressed, and for what is broken.
+    `np.load` is for what is not as numpy writes it uncompressed, and for what is broken. Raises
+    DamagedArchive for another checksum, and what `np.load` raises.
     """
     raw, found = file.read_bytes(), {}
     archive_checksum.check(raw)
@@ -79,7 +80,10 @@ def arrays(file: Path) -> dict[str, np.ndarray]:
 
 
 def whole(file: Path) -> dict[str, np.ndarray]:
-    """Read what `np.load` reads, which does not look at the checksum of the whole."""
+    """Read what `np.load` reads from an .npz file, once its checksum fits.
+
+    Name -> array. Raises DamagedArchive where it does not fit, and what `np.load` raises.
+    """
     raw = file.read_bytes()
     archive_checksum.check(raw)
     return _numpys(raw)

@@ -29,7 +29,7 @@ _MOST = 65_536 // _PLACE.size  # what a pipe holds before writing waits for a re
 
 
 def possible(processes: int) -> int:
-    """Return how many processes are possible; 1 where the system does not fork well."""
+    """Return `processes` where the system forks well, else 1."""
     return processes if sys.platform == "linux" and hasattr(os, "fork") else 1
 
 

@@ -139,7 +139,7 @@ def _pipe_from() -> tuple[IO[bytes], int]:
 
 
 def possible(devices: Sequence[str]) -> bool:
-    """Return whether workers on these devices can be copies, and there are several.
+    """Return whether workers on these devices can be copies of one process, and there are several.
 
     Not on a GPU: a copy of a process that has as much as counted the GPUs cannot use one, and what
     is imported may do so.
@@ -148,7 +148,10 @@ def possible(devices: Sequence[str]) -> bool:
 
 
 def serve(modules: str) -> None:
-    """Serve, until nobody asks any more."""
+    """Do what a fork server does: import modules, then copy itself whenever it is asked.
+
+    modules: a JSON list. Ends when nobody can ask any more.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, lambda *_: _bury())

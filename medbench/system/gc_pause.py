@@ -12,7 +12,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def kept() -> Iterator[None]:
-    """Objects in cycles are not freed inside; others are. Also a decorator."""
+    """Keep Python's garbage collector from running inside; also a decorator.
+
+    Objects in cycles are not freed meanwhile; others are.
+    """
     on = gc.isenabled()
     gc.disable()
     try:

@@ -111,9 +111,9 @@ def _make(file: Path) -> None:
 
 @contextmanager
 def attempted(*files: Path | str) -> Iterator[bool]:
-    """Hold the locks of all these files inside, and give True.
+    """Hold the locks of all these files while inside; give whether they are held.
 
-    False, and none of them, where another process holds one.
+    False, and none of them, where another process holds one. Raises DiskError as `locked`.
     """
     from filelock import Timeout
 

@@ -26,8 +26,8 @@ def ran_out(error: BaseException) -> bool:
 def advised(what: str, then: str) -> Iterator[None]:
     """Explain an error of memory that the work inside raises.
 
-    Where it runs out, the error says of what, and what would take less. Raises
-    torch.OutOfMemoryError.
+    what: that does not fit. then: what would take less. Raises torch.OutOfMemoryError that says
+    both, in place of any error for which `ran_out` is true; others pass.
     """
     try:
         yield
@@ -42,9 +42,9 @@ def advised(what: str, then: str) -> Iterator[None]:
 
 
 def release() -> None:
-    """Give a GPU's memory that is free back to it.
+    """Give a GPU's memory that torch holds and does not use back to it.
 
-    For other processes and for blocks of other sizes. Nothing where no GPU was used.
+    For other processes and for blocks of other sizes. Nothing happens where no GPU was used.
     """
     import torch
 

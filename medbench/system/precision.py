@@ -24,8 +24,9 @@ PRECISIONS = ("fp32", "tf32", "bf16")
 
 @contextmanager
 def products(precision: str) -> Iterator[None]:
-    """Compute convolutions and matrix products of float32 as `precision` says.
+    """Compute convolutions and matrix products of float32 inside as `precision` says.
 
+    fp32 and bf16: without rounding factors; tf32: their factors rounded to 10 bits, on a GPU.
     Whatever torch's own switches said before; those are put back afterwards. The switches are the
     whole process's: an encoder of the user's own may have turned them too.
     """
@@ -74,7 +75,7 @@ def check_rounds(device: str) -> None:
 
 
 def kind(device: str) -> str:
-    """Return what of a device belongs into the key of something cached.
+    """Return the part of a device's name that belongs into the key of something cached.
 
     It changes the last bits: `cpu`, or a GPU whose fp32 is fp32. A GPU's keys have a number: until
     2 what was kept as fp32 had rounded convolutions.

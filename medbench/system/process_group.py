@@ -35,7 +35,7 @@ class ProcessGroup:
     board: Any = None
 
     def in_turn(self, work: Callable[[], T]) -> T:
-        """Let the first process do `work`, then all others.
+        """Let the first process do `work`, then all others; return what it returns.
 
         They find in the caches what it made. Nobody waits in a collective, which would be taken for
         lost after some minutes.

@@ -58,9 +58,9 @@ def user_callback(callback: Callable[P, None]) -> Callable[P, None]:
 
 @contextmanager
 def calling(callback: ProgressCallback | None) -> Iterator[None]:
-    """Report to callback(stage, done, total) inside; None leaves the listener as it is.
+    """Report progress inside to callback(stage, done, total); None leaves the listener as it is.
 
-    What it, or a `user_callback`, raises comes out.
+    What the callback, or a `user_callback`, raises comes out as it was raised.
     """
     raised = None
     try:

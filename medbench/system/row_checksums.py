@@ -85,9 +85,9 @@ class RowChecksums:
         return np.memmap(file, np.dtype(self.dtype), mode, len(header), self.shape)  # type: ignore[call-overload,no-any-return]
 
     def check(self, array: np.ndarray) -> None:
-        """Raise DamagedArray for rows that are others.
+        """Raise DamagedArray where a block of an array (N, ...) has another checksum.
 
-        array: (N, ...), of the shape that was recorded.
+        array: of the shape that was recorded. All of it is read.
         """
         found = self.of(array, self.rows).crc32
         wrong = [i for i, (a, b) in enumerate(zip(found, self.crc32, strict=True)) if a != b]
@@ -96,10 +96,7 @@ class RowChecksums:
 
 
 def crc32(rows: np.ndarray, before: int = 0) -> int:
-    """Compute the checksum of rows. before: the checksum of the rows before these.
-
-    rows: (n, ...).
-    """
+    """Return the CRC-32 of the bytes of rows (n, ...), after that of the rows before (`before`)."""
     return zlib.crc32(np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data, before)
 
 
@@ -208,8 +205,8 @@ def _header(shape: tuple[int, ...], dtype: str) -> bytes:
 
 
 def record_of(content: Mapping[str, Any]) -> RowChecksums | None:
-    """Read what an about.json says of the array beside it; None where it is of an older medbench.
+    """Return the checksums that an about.json holds of the array beside it.
 
-    Raises TypeError or ValueError.
+    None where it is of an older medbench. Raises TypeError or ValueError for a damaged one.
     """
     return RowChecksums.from_json(content["checksums"]) if "checksums" in content else None

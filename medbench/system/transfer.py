@@ -48,7 +48,10 @@ def sent(tensors: Sequence[torch.Tensor], device: torch.device) -> list[torch.Te
 
 
 def array_sent(array: np.ndarray, device: torch.device) -> torch.Tensor:
-    """Copy one numpy array to the device as `sent` does."""
+    """Copy one numpy array to the device as a tensor, as `sent` does.
+
+    On a device that is no GPU it shares the array's memory.
+    """
     import torch
 
     return sent([torch.from_numpy(array)], device)[0]
@@ -83,11 +86,9 @@ class SideStream:
         self.moving.append((there, arrived))
 
     def receive(self) -> torch.Tensor:
-        """Return the block that was sent first.
+        """Return the block (n, ...) that was sent first, on the device.
 
-        The device waits for it, the host does not.
-
-        It is (n, ...), as it was sent.
+        The device waits for it, the host does not. Raises IndexError where none is on its way.
         """
         import torch
 

@@ -35,11 +35,11 @@ _PARTS = {"train", "val", "test"}
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """N images and what is known of each.
+    """Hold N images that are audited, and what is known of each.
 
     ids, parts, groups: (N,) str; an id may occur twice. labels: (N,) int64, or (N, C) float64 with
-    NaN = uncertain, or None. hashes: of the images' content. sha256: of all of this. refused: why a
-    run would not take it, "" where it would.
+    NaN = uncertain, or None. hashes: of the images' content. sha256: of all of this. meta: column
+    -> (N,). refused: why a run would not take it, "" where it would.
     """
 
     name: str
@@ -62,9 +62,9 @@ class Subject:
 
     @property
     def content(self) -> str:
-        """Name a task's images, their parts and groups for its tables.
+        """The key under which tables of a task's images find an audit, "" of a list.
 
-        See `audit_record.content_key`; "" of a list.
+        See `audit_record.content_key`.
         """
         return content_key(self.data.digests) if self.data else ""
 
@@ -83,10 +83,11 @@ class Subject:
 
 
 def of_task(name: str, data: str | None, cache_dir: Path, **reading: Any) -> Subject:
-    """Return the subject of a task.
+    """Return what is audited of a task.
 
-    reading: as `registry.task` takes it. `folder:PATH` that no run would take is read as a list of
-    its images. Raises UserError.
+    data: as `--data`. reading: as `registry.task` takes it. `folder:PATH` that no run would take is
+    read as a list of its images, with the reason in `refused`. Raises UserError for any other task
+    that cannot be opened.
     """
     notes: list[Note] = []
     try:

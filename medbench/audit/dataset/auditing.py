@@ -174,12 +174,13 @@ def audited(
     notes: list[Note],
     forms: Sequence[images.PackForm] = (),
 ) -> TaskData:
-    """Add to the data of a run what its audit says.
+    """Return the data of a run with what their audit says.
 
     Its findings, and marks for images of a single colour and for each leak that the checks of every
     run do not see. A user's own folder is audited now, by hashes, if it was not before; other tasks
-    bring what `medbench audit` found on the same data. forms: of the packs that the run needs.
-    Raises UserError for a leak where the run is strict.
+    bring what `medbench audit` found on the same data. notes: what a user should know is appended
+    there. forms: of the packs that the run needs. Raises UserError for a leak where the run is
+    strict.
     """
     if not grid.audit:
         return data
@@ -262,16 +263,20 @@ def _features(
 
 
 def compared_size(typical: float) -> int:
-    """Choose the largest of `SIZES` that is not far above the images' own.
+    """Return the size in px at which images are compared.
 
-    Some enlargement does no harm: copies of drawings of 64 px and different ones are further apart
-    at 112 than at 64.
+    The largest of `SIZES` that is not far above their own (typical: of `typical_side`). Some
+    enlargement does no harm: copies of drawings of 64 px and different ones are further apart at
+    112 than at 64.
     """
     return next((size for size in SIZES if typical >= 0.4 * size), SIZES[-1])
 
 
 def typical_side(subject: Subject) -> float:
-    """Measure the shorter side of a typical image, in px."""
+    """Return the shorter side of a typical image, in px.
+
+    The median over a few images that can be decoded.
+    """
     from medbench.images import decoding
 
     short = []

@@ -13,7 +13,10 @@ _SAMPLE = 64  # pixels of each that are looked at first
 
 
 def blank(pack: CheckedRows | np.ndarray) -> np.ndarray:
-    """Find the rows of a pack (N, S, S, 3) uint8 that are images of a single colour."""
+    """Return which rows of a pack are images of a single colour: (n,) int64, ascending.
+
+    pack: (N, S, S, 3) uint8. A few stray pixels do not count.
+    """
     found = [np.zeros(0, np.int64)]
     for start in range(0, len(pack), _BLOCK):
         pixels = np.asarray(pack[start : start + _BLOCK]).reshape(

@@ -31,7 +31,7 @@ HELPED = 0.6  # above it, a model that sees the column needs few pixels
 
 
 def torn_groups(subject: Subject) -> list[DatasetFinding]:
-    """Find groups that stand in two parts."""
+    """Find groups that stand in two parts: a leak for each two parts."""
     found = []
     word = subject.grouped or "image"
     members = {
@@ -171,7 +171,7 @@ def joined_groups(subject: Subject) -> list[DatasetFinding]:
 
 
 def conflicts(subject: Subject, pairs: Sequence[DuplicatePair]) -> list[DatasetFinding]:
-    """Find copies with two labels."""
+    """Find copies with two labels; [] where there are none, or no labels."""
     labels = subject.labels
     if labels is None:
         return []
@@ -282,7 +282,7 @@ def blank(subject: Subject, rows: np.ndarray) -> list[DatasetFinding]:
 
 
 def classes(subject: Subject) -> list[DatasetFinding]:
-    """Report the classes that a part lacks."""
+    """Find the classes that a part lacks, a finding for each such part."""
     if subject.labels is None:
         return []
     found = []
@@ -304,7 +304,10 @@ def classes(subject: Subject) -> list[DatasetFinding]:
 
 
 def counts(subject: Subject) -> dict[str, Any]:
-    """Count images, groups and images of each class (multi-label: positives) of each part."""
+    """Count images, groups and images of each class (multi-label: positives) of each part.
+
+    Part -> {"images", "groups", "classes": {class: images}}; no classes where there are no labels.
+    """
     found: dict[str, Any] = {}
     for part in _parts(subject):
         rows = subject.parts == part

@@ -50,9 +50,9 @@ def reader_for(images: Sequence[Image], typical: float) -> Read | None:
 
 
 def likeness_of(read: Read, pairs: np.ndarray, maps: np.ndarray) -> np.ndarray:
-    """Compute (P,) as `likeness` does, under maps that fit already at a smaller size.
+    """Return how alike pairs are at a finer size, as `likeness` does: (P,) in [-1, 1].
 
-    pairs are (P, 2), maps (P, 2, 3).
+    pairs: (P, 2). maps: (P, 2, 3), which fit already at a smaller size. read: of `reader_for`.
     """
     each, index = np.unique(pairs, return_inverse=True)
     pixels, pairs = read(each), index.reshape(-1, 2)

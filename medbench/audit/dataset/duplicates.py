@@ -77,10 +77,11 @@ QUICK = Effort(far=8, points=False, random=160, patience=128, limit=400, per_ima
 
 @dataclass(frozen=True)
 class DuplicatePair:
-    """i < j: rows.
+    """Two images that show one picture, or may. i < j: their rows.
 
     bits: in which their hashes differ (of 63; -1: not among the near). correlation: their likeness
-    after alignment, at the size at which they were judged; 1 for the same bytes.
+    in [-1, 1] after alignment, at the size at which they were judged; 1 for the same bytes.
+    overlap: in [0, 1], of the first one's picture.
     """
 
     i: int
@@ -292,7 +293,8 @@ class Judge:
     ) -> bool:
         """Try pairs in this order while copies are among them; no more are taken from it than that.
 
-        False where the limit of tried pairs ended it.
+        sure: the correlation of a copy. patience: pairs in a row without one after which it ends.
+        Returns False where the limit of tried pairs ended it.
         """
         vain, step = 0, min(_BLOCK, patience)
         queue = (pair for pair in order if pair not in self.tried)

@@ -17,9 +17,10 @@ _SIDE, _TEXT, _COLUMNS = 160, 30, 3
 
 
 def draw_duplicates(report: DatasetReport, subject: Subject, file: Path) -> int:
-    """Write the pairs as a PNG and return how many it shows.
+    """Write a picture of the pairs as PNG, and return how many it shows.
 
-    Each: ids, parts, labels, and the correlation, above both images.
+    Those across parts first, MOST at most; each with ids, parts, labels and correlation above both
+    images.
     """
     import PIL.Image
     import PIL.ImageDraw

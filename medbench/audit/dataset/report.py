@@ -84,7 +84,10 @@ class DatasetReport:
 
     @staticmethod
     def from_record(record: Mapping[str, Any]) -> DatasetReport:
-        """Read a report. Raises TypeError or KeyError for a record that is none."""
+        """Read a report from what its JSON parses to.
+
+        Raises TypeError or KeyError for any other record.
+        """
         findings = [
             DatasetFinding(**{**found, "examples": tuple(found["examples"])})
             for found in record["findings"]
@@ -93,7 +96,7 @@ class DatasetReport:
         return DatasetReport(**{**record, **lists, "findings": tuple(findings)})
 
     def to_csv(self) -> str:
-        """Write the pairs as CSV, one per line."""
+        """Write the pairs as CSV, one per line, columns PAIR_COLUMNS."""
         stream = io.StringIO()
         writer = csv.DictWriter(stream, PAIR_COLUMNS, lineterminator="\n", extrasaction="ignore")
         writer.writeheader()

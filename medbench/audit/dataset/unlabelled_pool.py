@@ -36,10 +36,12 @@ def with_unlabelled(
     cache_dir: Path,
     away: Sequence[EvaluationSet] = (),
 ) -> TaskData:
-    """Give the data of a run its images without labels.
+    """Return the data of a run with its images without labels.
 
-    Those of the task itself, and those that the user names. away: other data sets that the run is
-    scored on, of which no copy may be seen either. Raises UserError.
+    Those of the task itself, and those that the user names (`grid.unlabelled`), less copies and
+    images of groups of validation and test. tasks: the names of the run's. away: other data sets
+    that the run is scored on, of which no copy may be seen either. Raises UserError where they are
+    not found, or none is left.
     """
     found = _collected(data, grid, tasks, cache_dir)
     if found is None:

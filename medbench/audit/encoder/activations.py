@@ -160,7 +160,11 @@ def resize_images(
 def look(
     net: nn.Module, pixels: Batch, mean: Sequence[float], std: Sequence[float]
 ) -> ForwardTrace:
-    """Run the network on pixels in [0, 1] and write down what passes through its layers."""
+    """Run a network on pixels, and return what passes through its layers.
+
+    net: in eval mode. pixels: (N, 3, S, S) float32 in [0, 1]. mean, std: with which they are
+    normalised.
+    """
     seen = ForwardTrace(torch.empty(0))
     first: list[nn.Conv2d] = []
 

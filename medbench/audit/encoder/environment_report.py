@@ -11,9 +11,9 @@ import torch
 
 
 def device_report() -> list[str]:
-    """Return the versions, device, memory, disk and data, to paste into a bug report.
+    """Return versions, device, memory, disk and data in lines, to paste into a bug report.
 
-    The home folder is written ~, so that it names nobody.
+    The home folder is written ~, so that it names nobody. Nothing is written.
     """
     from medbench.data import task_data
     from medbench.images import cache_folder

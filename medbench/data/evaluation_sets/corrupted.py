@@ -13,9 +13,9 @@ from medbench.schema import Grid, Mark, Note, Task, UserError
 
 
 def corrupted(data: TaskData, part: str, corruption: Corruption, level: int) -> EvaluationSet:
-    """Damage the task's own images.
+    """Return the task's own images of a part, damaged, as a set to be scored.
 
-    Ids, labels and groups are those of the part, so that a drop is paired.
+    level: 1 to 5. Ids, labels and groups are those of the part, so that a drop is paired.
     """
     name = corruption.name
     strength = (

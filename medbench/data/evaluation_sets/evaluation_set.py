@@ -55,7 +55,7 @@ class EvaluationSet:
 
     @cached_property
     def digest(self) -> dict[str, Any]:
-        """As of a task's own part, see `TaskData.digests`.
+        """What the set's examples are in a few words, as `TaskData.digests` has it of a part.
 
         Damaged images are told by what was done to them.
         """
@@ -82,14 +82,19 @@ class EvaluationSet:
         return self.elsewhere or self.corruption is not None
 
     def setting(self, setting: str) -> str:
-        """Return everything that can change a score on this set, given the same of the fit."""
+        """Return the hash of everything that can change a score on this set.
+
+        setting: that of everything that can change a score on the task's own part, which is
+        returned for that part.
+        """
         return fingerprint(setting, self.identity) if self.identity else setting
 
     def read(self, scores: Scores) -> Scores:
         """Translate a protocol's answer on the task's classes into this set's classes.
 
-        Held-out scores stay where all classes are common: a part of them would tell nothing of the
-        whole.
+        Of exclusive classes, probabilities are divided by their sum over the common ones, and a
+        decision for another class becomes the most probable of them. Held-out scores stay where all
+        classes are common: a part of them would tell nothing of the whole.
         """
         if self.own is None:
             return scores
@@ -112,7 +117,7 @@ class EvaluationSet:
 
 
 def own_part(data: TaskData, part: str) -> EvaluationSet:
-    """Return the task's own images unchanged."""
+    """Return the task's own images of a part, unchanged, as a set to be scored."""
     return EvaluationSet(
         part,
         part,

@@ -24,12 +24,11 @@ STAGING = ".medbench-get"
 def get(
     task: Task, root: Path, cache_dir: Path, say: Callable[[str], None] = lambda line: None
 ) -> Path | None:
-    """Download what `task.downloads` names into the data folder `root`.
+    """Download what `task.downloads` names into the data folder `root`; return the task's folder.
 
-    The task's folder, or None: nothing can be downloaded.
-
-    Nothing is fetched that is there already, and no file of a person's own is replaced. say: a line
-    before long work. Raises UserError.
+    None: nothing can be downloaded. Nothing is fetched that is there already, and no file of a
+    person's own is replaced. say: is called with a line before long work. Raises UserError where a
+    download fails or is not what was published, and where `root` cannot be written.
     """
     if not task.downloads:
         return None

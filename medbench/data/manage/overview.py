@@ -15,10 +15,10 @@ from medbench.schema import Task, user_path
 
 
 def state(task: Task, root: str | None, cache_dir: Path) -> tuple[str, Path | None, str]:
-    """Return ("found" | "partial" | "missing" | "phantom", folder or None, why).
+    """Return whether a task's data are there: (word, folder or None, why).
 
-    A folder that holds the data of other tasks is no error here. Raises UserError for what is no
-    folder.
+    word: "found", "partial", "missing" or "phantom". root: `--data`, where given. A folder that
+    holds the data of other tasks is no error here. Raises UserError for what is no folder.
     """
     named = user_path(root) if root and root != "phantom" else None
     if named is not None and named.is_dir() and task.find(named) is None:
@@ -102,7 +102,7 @@ def gigabytes(task: Task) -> float | None:
 
 
 def details(task: Task, root: str | None, cache_dir: Path) -> Iterator[str]:
-    """All that a person needs to get, use and cite a task's data, line by line."""
+    """Yield all that a person needs to get, use and cite a task's data, line by line."""
     word, place, why = state(task, root, cache_dir)
     size = gigabytes(task)
     yield f"{task.name}: {task.title} ({task.data}, {task.licence or 'licence not known'})"

@@ -140,7 +140,7 @@ class VerificationJob(NamedTuple):
 
 
 def decode_all(job: VerificationJob) -> list[tuple[int, str]]:
-    """Return (number, why) of those that cannot be decoded, whole and at full size."""
+    """Return the images of a job that cannot be decoded, whole and at full size: (number, why)."""
     bad = []
     for number, image in enumerate(job.images, start=job.start):
         try:

@@ -18,11 +18,9 @@ GREY = (0.2989, 0.587, 0.114)  # of R, G, B (ITU-R BT.601), as in torchvision
 
 @cache
 def constant(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
-    """Return the numbers on a device, float32.
+    """Return numbers on a device, (n,) float32 for n values.
 
     They are copied there once in the life of the process.
-
-    Returns (n,) for n values.
     """
     import torch
 

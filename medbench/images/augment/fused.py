@@ -45,7 +45,7 @@ def _trial(x: torch.Tensor) -> torch.Tensor:
 
 @cache
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """For batches of any size: compiled once a process, and kept on the disk by torch."""
+    """Compile a function for batches of any size, once a process; torch keeps it on the disk."""
     made: Any = torch.compile(function, dynamic=True)
     return made  # type: ignore[no-any-return]
 

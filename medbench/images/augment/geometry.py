@@ -32,9 +32,9 @@ def filters(
 
 
 def resize(pixels: torch.Tensor, across: torch.Tensor, down: torch.Tensor) -> torch.Tensor:
-    """Resize pixels (B, S, 3 * S), rows of R, G, B, R, ..., by their filters.
+    """Resize pixels by their filters, in two matrix products: (B, 3, s, s) in [0, 1].
 
-    Two matrix products, (B, 3, s, s).
+    pixels: (B, S, 3 * S), rows of R, G, B, R, ... across, down: (B, s, S), of `filters`.
     """
     (b, side), s = pixels.shape[:2], across.shape[1]
     rows = (down @ pixels).view(b, s, side, 3).permute(0, 3, 1, 2).reshape(b, 3 * s, side)

@@ -58,7 +58,10 @@ class Parameters:
 
 
 def draw_parameters(crop: Crop, n: int, generator: torch.Generator) -> Parameters:
-    """Draw the parameters of n views at once."""
+    """Draw the parameters of n views of one kind at once.
+
+    generator: a CPU generator, which gives the same parameters for every device.
+    """
     import torch
 
     drawn = torch.split(

@@ -66,10 +66,9 @@ class Crop:
 def simclr_views(modality: str = "", recipe: str = RECIPES[0]) -> tuple[Crop, ...]:
     """Return SimCLR's two views (Chen et al. 2020; google-research/simclr, data_util.py).
 
-    Azizi et al. 2021 use the same for skin images.
-
-    On X-ray as Azizi et al.: jitter at half strength, rotation of up to 45 degrees, no blur.
-    recipe: one of `RECIPES`; by the modality, or theirs for skin or for chest whatever the images
+    One `Crop`, of two views. Azizi et al. 2021 use the same for skin images. On X-ray as Azizi et
+    al.: jitter at half strength, rotation of up to 45 degrees, no blur. modality: the task's.
+    recipe: one of `RECIPES`: by the modality, or theirs for skin or for chest whatever the images
     are.
     """
     skin = Crop(2, jitter=(0.8, 0.8, 0.8, 0.2), gray_p=0.2, blur_p=0.5)
@@ -126,9 +125,9 @@ def dino_views(modality: str = "") -> tuple[Crop, ...]:
 def byol_views(modality: str = "") -> tuple[Crop, ...]:
     """Return two views of BYOL, which Barlow Twins, VICReg and MoCo v3 take over.
 
-    Grill et al. 2020, appendix B. Blurred with p = 1 and 0.1, the second solarised. Their codes
-    blur with Pillow or torchvision, at various kernel sizes: here SimCLR's. On X-ray as
-    `dino_views`.
+    Two kinds of `Crop`. Grill et al. 2020, appendix B. Blurred with p = 1 and 0.1, the second
+    solarised with p = 0.2. Their codes blur with Pillow or torchvision, at various kernel sizes:
+    here SimCLR's. On X-ray as `dino_views`.
     """
     first = Crop(1, 1.0, (0.08, 1.0), jitter=(0.4, 0.4, 0.2, 0.1), gray_p=0.2, blur_p=1.0)
     return _for(modality, first, replace(first, blur_p=0.1, solarise_p=0.2))
@@ -148,7 +147,7 @@ def lejepa_views(modality: str = "") -> tuple[Crop, ...]:
 def mae_views(modality: str = "") -> tuple[Crop, ...]:
     """Return MAE's one view (He et al. 2022; facebookresearch/mae, main_pretrain.py).
 
-    Crop with resize and flip alone.
+    Crop with resize and flip alone, whatever the modality.
     """
     return (Crop(1, 1.0, (0.2, 1.0)),)
 

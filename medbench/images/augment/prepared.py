@@ -82,12 +82,12 @@ def masks(found: Prepared, n: int, steps: int) -> Prepared:
 
 
 def used_steps(crop: Crop) -> int:
-    """Count the steps of the colours of which one changes something."""
+    """Count the colour operations of a view that change something, 0 to 4."""
     return sum(strength > 0 for strength in crop.jitter)
 
 
 def radius(crop: Crop, s: int) -> int:
-    """Return the radius of the blur's kernel in pixels."""
+    """Return the radius of the blur's kernel in pixels, at least 1, for views of s pixels."""
     return max(1, int(crop.blur_kernel * s) // 2)
 
 

@@ -53,7 +53,10 @@ class Corruption:
     grey: bool = False
 
     def identity(self, level: int) -> str:
-        """Return what makes the pixels, beside the image and its id."""
+        """Return the hash of what makes the pixels at a level, beside the image and its id.
+
+        level: 1 to LEVELS.
+        """
         code = [] if self.how in SHIPPED.split() else [_code_of_transforms()]
         return fingerprint(
             "corruption", VERSION, self.how, self.strengths[level - 1], self.grey, *code
@@ -134,9 +137,10 @@ BY_MODALITY: Mapping[str, Mapping[str, Corruption]] = {
 
 
 def chosen(task: str, modality: str, names: Sequence[str]) -> list[Corruption]:
-    """Return the corruptions of `names` ("all": every kind that fits).
+    """Return the corruptions of `names` ("all": every kind that fits), each once.
 
-    Raises UserError for one that is unknown or does not fit the images.
+    modality: of the images of `task`. Raises UserError for one that is unknown or does not fit
+    them.
     """
     fitting = BY_MODALITY[modality]
     wanted = [kind for name in names for kind in (fitting if name == ALL else [name])]
@@ -158,7 +162,10 @@ def chosen(task: str, modality: str, names: Sequence[str]) -> list[Corruption]:
 
 
 def levels(given: Iterable[str]) -> list[int]:
-    """Return the levels, each once, in order. Raises UserError."""
+    """Return the levels of corruptions that texts name, each once, in order.
+
+    Raises UserError for none, and for one that is not 1 to LEVELS.
+    """
     found = []
     for text in given:
         if text not in map(str, range(1, LEVELS + 1)):

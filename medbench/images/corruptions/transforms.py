@@ -30,7 +30,10 @@ BLOCK = 2**18
 
 
 def corrupt(pixels: np.ndarray, ids: np.ndarray, corruption: Corruption, level: int) -> np.ndarray:
-    """Return (B, S, S, 3) uint8 of the same, damaged. ids: (B,) str. level: 1 to 5."""
+    """Damage a batch of images: (B, S, S, 3) uint8 -> the same shape and type.
+
+    ids: (B,) str, which are the only source of chance. level: 1 to 5.
+    """
     strength, channels = corruption.strengths[level - 1], 1 if corruption.grey else 3
     out = np.empty_like(pixels)
     together = max(1, BLOCK // pixels[0].size) if len(pixels) else 1
@@ -156,7 +159,7 @@ def jpeg(values: Floats, quality: float, seeds: np.ndarray, channels: int) -> Fl
 
 
 def scale(values: Floats, factor: float, seeds: np.ndarray, channels: int) -> Floats:
-    """Multiply the values.
+    """Multiply the values by a factor; what leaves [0, 1] is cut by `corrupt`.
 
     values: (n, s, s, 3) float in [0, 1]; seeds: (n,).
     """

@@ -33,7 +33,8 @@ def says_so(name: object) -> bool:
 def elsewhere(tree: Mapping[str, Any], raw: object, called: str) -> tuple[str, ...]:
     """Return the way to an average of the network `raw` in a checkpoint, called so.
 
-    () where there is none. Raises UserError for one without names.
+    Keys, from the outermost on; () where there is none. called: the checkpoint, for a message.
+    Raises UserError for an average without names.
     """
     least = max(1, _KEPT * _tensors(raw))
     for path, found in _averages(tree):

@@ -49,9 +49,9 @@ def _part(name: str) -> str:
 
 
 def is_one(file: Path) -> bool:
-    """Return whether a file is TensorFlow's checkpoint, or an archive of a Big Transfer ResNet.
+    """Return whether a file is a checkpoint of a Big Transfer ResNet.
 
-    An archive of NumPy.
+    Of TensorFlow (its index), or an archive of NumPy.
     """
     if tensorflow.is_index(file):
         return True
@@ -96,9 +96,10 @@ def _numpy(file: Path) -> Mapping[str, np.ndarray]:
 
 
 def renamed(values: Mapping[str, np.ndarray], called: str) -> dict[str, Tensor]:
-    """Give variables the names of timm's network, kernels from (H, W, in, out) to (out, in, H, W).
+    """Give variables the names of timm's network: name -> float32 tensor.
 
-    Raises UserError.
+    Kernels from (H, W, in, out) to (out, in, H, W). called: the file, for a message. Raises
+    UserError for another network's.
     """
     import torch
 

@@ -54,7 +54,7 @@ class Checkpoint:
 
     @property
     def architecture(self) -> str:
-        """timm's name."""
+        """The network's name in timm, without a checkpoint's tag."""
         return self.encoder.partition(".")[0]
 
 

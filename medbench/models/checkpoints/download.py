@@ -17,7 +17,8 @@ from medbench.system import download, locks
 def weights(checkpoint: Checkpoint, cache_dir: Path) -> Weights:
     """Return the weights of an official checkpoint, verified and readable in its layout.
 
-    They are downloaded if they are not here yet. Raises UserError.
+    They are downloaded if they are not here yet, under a lock. Raises UserError where they cannot
+    be had, or are not the published ones.
     """
     file = place(checkpoint, cache_dir)
     file.parent.mkdir(parents=True, exist_ok=True)

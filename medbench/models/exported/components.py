@@ -16,9 +16,10 @@ BLOCK = 1024  # images scored at a time
 
 @dataclass(frozen=True, eq=False)
 class Components:
-    """varies (D,) bool: the features that are used, V of them.
+    """What `svm` and `logreg` do to features: power transform and principal components.
 
-    reach (V,), limit: how far an image may lie out. centre (V,) and components (K, V) of the PCA.
+    varies: (D,) bool, the features that are used, V of them. reach (V,), limit: how far an image
+    may lie out. centre (V,) and components (K, V) of the PCA.
     """
 
     varies: np.ndarray
@@ -118,7 +119,7 @@ class OnComponents(ABC):
         """Return decision values (M, S) of components x (M, K)."""
 
     def logits(self, values: np.ndarray) -> np.ndarray:
-        """Return what softmax takes of decision values (M, S)."""
+        """Return what softmax takes of decision values (M, S), of the same shape."""
         return values
 
     def score(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -140,6 +141,6 @@ NAMES = frozenset(
 
 
 def expect(right: bool, what: str) -> None:
-    """Raise ValueError where something is not right."""
+    """Raise ValueError, which names `what`, where something is not right."""
     if not right:
         raise ValueError(f"its {what} are not those of a head")

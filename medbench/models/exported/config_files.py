@@ -99,7 +99,7 @@ def timm_config(tower: Tower, width: int) -> dict[str, Any]:
 
 
 def joint_config(joint: Encoder) -> dict[str, Any]:
-    """Return how a fusion sees an image whose members were trained together."""
+    """Return how a jointly trained fusion sees an image, as `joint_of` reads it."""
     return {**preprocessing(joint), **_cropped(joint)}
 
 
@@ -142,7 +142,10 @@ def is_fused(record: Any) -> bool:
 
 
 def about_of(record: Any) -> Mapping[str, Any]:
-    """Return what scoring needs beside the encoders. Raises TypeError or ValueError."""
+    """Return what scoring needs beside the encoders: "medbench" of config.json, checked.
+
+    Raises TypeError or ValueError for a record of another form.
+    """
     fused = is_fused(record)
     _only(record, {"medbench": dict} if fused else {**_TIMM, "medbench": dict}, CONFIG)
     about: Mapping[str, Any] = record["medbench"]
@@ -175,7 +178,10 @@ def _check_words(record: Mapping[str, Any], allowed: Mapping[str, Any]) -> None:
 
 
 def member_of(record: Any) -> Encoder:
-    """Read the encoder of a member's config.json. Raises TypeError or ValueError."""
+    """Return the encoder of a member's config.json.
+
+    Raises KeyError, TypeError or ValueError for a record of another form.
+    """
     _only(record, {**_TIMM, "medbench": dict}, CONFIG)
     _only(record["medbench"], _own(record["medbench"]), f"{CONFIG} medbench")
     return encoder_of(record)

@@ -54,7 +54,10 @@ from medbench.system import atomic_write
 
 
 def write(folder: Path, parts: Parts, card: str, *, onnx: bool = False) -> None:
-    """Fill an empty folder. Raises OSError."""
+    """Fill an empty folder with a model: networks, head, words and card.
+
+    card: the content of README.md. onnx: write model.onnx, too. Raises OSError.
+    """
     places = _places(len(parts.towers))
     for place, tower in zip(places, parts.towers, strict=True):
         (folder / place).mkdir(exist_ok=True)

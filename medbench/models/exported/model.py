@@ -37,10 +37,11 @@ class _Decoded:
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """probabilities (M, C) float32; own.
+    """Hold a model's answers on M images.
 
-    The protocol's decisions (M,), multi-label (M, C); unlike (M,) bool: the images lie far from the
-    training images, False throughout where the model does not know where these lie.
+    probabilities: (M, C) float32. own: the protocol's decisions (M,), multi-label (M, C). unlike:
+    (M,) bool, the images lie far from the training images; False throughout where the model does
+    not know where these lie.
     """
 
     probabilities: np.ndarray
@@ -142,7 +143,10 @@ class ExportedModel:
         return np.concatenate(list(batches))
 
     def answer(self, pixels: Pixels) -> Answer:
-        """Answer for pixels (M, S, S, 3) uint8."""
+        """Answer for pixels (M, S, S, 3) uint8, as `decode` gives them, stacked.
+
+        Raises UserError for features that are not finite.
+        """
         features = self.features(pixels)
         typical = self.parts.typical
         unlike = np.zeros(len(features), bool) if typical is None else typical.unlike(features)
@@ -151,7 +155,8 @@ class ExportedModel:
     def score(self, pixels: Pixels) -> tuple[np.ndarray, np.ndarray]:
         """Return probabilities (M, C) float32 and the protocol's own decisions.
 
-        Decisions are (M,), multi-label (M, C). pixels: (M, S, S, 3) uint8.
+        Decisions are (M,), multi-label (M, C). pixels: (M, S, S, 3) uint8. Raises UserError as
+        `answer`.
         """
         found = self.answer(pixels)
         return found.probabilities, found.own
@@ -192,7 +197,11 @@ class ExportedModel:
         return self.calibrate(found) if calibrated else found
 
     def calibrate(self, probabilities: np.ndarray) -> np.ndarray:
-        """Return (M, C) float32 at the temperature. Raises UserError where there is none."""
+        """Return probabilities at the temperature, (M, C) float32.
+
+        probabilities: (M, C), as `score` gives them. Raises UserError where there is no
+        temperature.
+        """
         t = self.parts.points["temperature"]
         if t is None:
             raise UserError(
@@ -203,9 +212,10 @@ class ExportedModel:
         return tempered(probabilities, t, self.parts.kind, possible).astype(np.float32)
 
     def quantile(self, coverage: float) -> float:
-        """Return the quantile of conformal sets (`stats.conformal`).
+        """Return the quantile in [0, 1] of conformal sets (`stats.conformal`).
 
-        Raises UserError for a coverage that the model cannot promise.
+        coverage: in (0, 1), one of those that the folder holds. Raises UserError for one that the
+        model cannot promise.
         """
         known = self.parts.points["sets"]
         if not known:
@@ -243,7 +253,7 @@ class ExportedModel:
     def check_point(self, point: str) -> None:
         """Raise UserError for an operating point that the model does not have.
 
-        The same where it has no threshold for a class.
+        Also for one that has no threshold for a class.
         """
         if point not in self.points:
             raise UserError(
@@ -303,6 +313,6 @@ def forms_of(pixels: Pixels) -> tuple[np.ndarray, ...]:
 
 
 def stacked(images: Sequence[Pixels]) -> Pixels:
-    """Put what `decode` gives of several images into one stack of each size."""
+    """Put what `decode` gives of several images into one stack (M, S, S, 3) of each size."""
     found = [np.stack(of) for of in zip(*map(forms_of, images), strict=True)]
     return found[0] if len(found) == 1 else tuple(found)

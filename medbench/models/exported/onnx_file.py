@@ -38,7 +38,7 @@ def inputs(parts: Parts) -> list[str]:
 
 
 def check_onnx() -> None:
-    """Raise UserError where a package is missing."""
+    """Raise UserError where onnx or onnxruntime is not installed."""
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
@@ -49,7 +49,7 @@ def check_onnx() -> None:
 
 
 def write_onnx(file: Path, parts: Parts) -> None:
-    """Write the file. Raises OSError."""
+    """Write a model as one ONNX file. Raises OSError, and UserError for one that is too large."""
     import onnx
     import torch
     from onnx import compose

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 
 def scoring_head(head: Head, kind: Kind, n_classes: int) -> nn.Module:
-    """Build the module of a head."""
+    """Build the module of a head, which torch writes as ONNX.
+
+    Features (M, D) -> probabilities (M, C).
+    """
     if isinstance(head, LinearHead):
         return _Linear(head, kind, n_classes)
     if isinstance(head, ComponentHead):

@@ -46,10 +46,11 @@ def from_results(
     target: float | None = None,
     more: Sequence[float] = MORE,
 ) -> list[Advice]:
-    """Advise on each task's own part that has a finished line.
+    """Advise on each task's own part that has a finished line, from results folders.
 
-    metric: None: each task's primary one. Raises UserError for a metric or a target that cannot be
-    asked for.
+    metric: None: each task's primary one. target: a score, in the metric's own unit, whose labels
+    are asked for. more: how many times the labels are shown. [] where no line is finished. Raises
+    UserError for a metric, a target or times that cannot be asked for.
     """
     return from_boards(leaderboards(*stores), metric=metric, target=target, more=more)
 
@@ -61,7 +62,10 @@ def from_boards(
     target: float | None = None,
     more: Sequence[float] = MORE,
 ) -> list[Advice]:
-    """Advise the same of leaderboards."""
+    """Advise on each task's own part that has a finished line, from leaderboards.
+
+    Arguments and errors as of `from_results`.
+    """
     known_metric(boards, metric)
     made = []
     for board in at_home(boards):
@@ -82,7 +86,7 @@ def from_boards(
 
 
 def extrapolated(metric: str) -> bool:
-    """Return whether a metric's curve can be followed.
+    """Return whether the curve of a metric (by name) can be followed.
 
     Not of one that chance makes larger on fewer images.
     """
@@ -90,10 +94,9 @@ def extrapolated(metric: str) -> bool:
 
 
 def check_asked(metric: str, target: float | None, more: Sequence[float]) -> None:
-    """Check metric, target and times that are asked for.
+    """Raise UserError for a metric, a target or times that cannot be asked for.
 
-    Raises UserError for a metric that is not extrapolated, a target outside its range, and times
-    that ask for fewer labels.
+    A metric that is not extrapolated, a target outside its range, times that ask for fewer labels.
     """
     about = METRICS[metric]
     if not extrapolated(metric):

@@ -63,11 +63,17 @@ class LineAdvice:
 
     @cached_property
     def predicted(self) -> Prediction | None:
-        """On a grid, from the labels that there are to `MOST_TIMES` as many."""
+        """The prediction on a grid, from the labels that there are to `MOST_TIMES` as many.
+
+        None where it is refused.
+        """
         return None if self.refused else self.curve.predicted()
 
     def at(self, times: float) -> tuple[float, float, float]:
-        """Return (value, low, high) of so many times the labels. For a line with a prediction."""
+        """Return (value, low, high) of the score at so many times the labels, with a 90 % interval.
+
+        For a line with a prediction. times: 1 to `MOST_TIMES`. Raises ValueError beyond these.
+        """
         found = self.curve.predicted(np.array([times * self.curve.labelled]))
         return float(found.value[0]), float(found.low[0]), float(found.high[0])
 
@@ -86,7 +92,10 @@ class LineAdvice:
 
     @property
     def needed(self) -> tuple[float, float, float] | None:
-        """`labels_for` the target."""
+        """The labels that the target needs, (value, low, high), see `labels_for`.
+
+        None where there is no target, or no prediction.
+        """
         return (
             None
             if self.target is None or self.predicted is None
@@ -95,7 +104,10 @@ class LineAdvice:
 
     @property
     def notes(self) -> list[str]:
-        """What a reader must know of the prediction."""
+        """Sentences on what a reader must know of the prediction.
+
+        Why there is none, where it is refused.
+        """
         curve, said = self.curve, []
         if self.predicted is None:
             return [self.refused]
@@ -131,9 +143,9 @@ class LineAdvice:
         return shown
 
     def records(self) -> list[dict[str, Any]]:
-        """Return the numbers for a program.
+        """Return the numbers for a program: a record for each size that is shown.
 
-        One a size that is shown, the labels that there are first; NaN where nothing is said.
+        The labels that there are first; NaN where nothing is said.
         """
         common = {
             "line": self.curve.name,
@@ -197,10 +209,10 @@ class Advice:
 
     @property
     def sentence(self) -> str:
-        """`Start from simclr.
+        """The advice in one sentence or two.
 
-        At your 300 images it scores AUC 0.81; 600 would bring 0.84 [0.80, 0.87], and 0.90 needs
-        about 2,400 [1,500, more ...].`
+        `Start from simclr. At your 300 images it scores AUC 0.81; 600 would bring 0.84 [0.80,
+        0.87], and 0.90 needs about 2,400 [1,500, more ...].`
         """
         first, curve = self.first, self.first.curve
         scores = f"{metric_of(curve.metric).title} {number_text(first.now)}"
@@ -235,7 +247,7 @@ class Advice:
     def overtaking(self) -> list[tuple[LineAdvice, float]]:
         """Return lines that are predicted to overtake the first, and from how many labels on.
 
-        The fewest first.
+        (line, labels), the fewest labels first; [] where the first has no prediction.
         """
         first = self.first.predicted
         if first is None:
@@ -318,7 +330,8 @@ def advise(
 
     The line to start from is named by the scores that were held out inside the labelled subset,
     where each line has them. Else by the scores that are shown, and then its curve is lowered by
-    `luck`, what the best of so many owes to having been chosen.
+    `luck`, what the best of so many owes to having been chosen, in the metric's own unit. target,
+    more: as of `from_results`. notes: stand below the table.
     """
     most = max(curve.labelled for curve in curves)
     able = [curve for curve in curves if curve.labelled >= 0.98 * most]
@@ -353,7 +366,11 @@ def advise(
 
 
 def needs(found: tuple[float, float, float], labelled: float, reached: bool) -> str:
-    """`about 2,400 [1,500, more than 3,000]`, `more than 3,000 [2,600, more than 3,000]`."""
+    """Write how many labels a target needs.
+
+    `about 2,400 [1,500, more than 3,000]`, `more than 3,000 [2,600, more than 3,000]`. found: as
+    `labels_for` gives it. reached: with the `labelled` ones that there are.
+    """
     value, low, high = found
     most = f"more than {labels(MOST_TIMES * labelled)}"
     if reached:

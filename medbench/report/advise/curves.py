@@ -36,7 +36,7 @@ def curves_of(board: Leaderboard, metric: str) -> list[ScoredCurve]:
 
 
 def lines_of(board: Leaderboard, metric: str) -> list[LeaderboardEntry]:
-    """Return the last line of each of `curves_of`."""
+    """Return the line with the most labels of each curve of `curves_of`, in its order."""
     found: dict[str, list[LeaderboardEntry]] = {}
     for line in board.lines:
         if metric in line.plain and not np.isnan(line.plain[metric]).any():
@@ -117,9 +117,10 @@ def _held_out(line: LeaderboardEntry, metric: str, board: Leaderboard) -> float:
 
 
 def luck(board: Leaderboard, metric: str) -> float:
-    """Return how much better the best of the board's last lines scored than it is.
+    """Return how much better the best of the board's last lines scored than it is, at least 0.
 
-    For having been chosen among them by the scored set (`optimism`).
+    In the metric's own unit: what it owes to having been chosen among them by the scored set
+    (`optimism`).
     """
     lines = lines_of(board, metric)
     found = paired_lines([line.sample(metric) for line in lines])

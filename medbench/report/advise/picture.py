@@ -45,9 +45,9 @@ def terminal(advice: Advice) -> list[Table | str]:
 
 
 def form_of(file: Path) -> str:
-    """Return the format that a file's name asks for.
+    """Return the format that a file's name asks for, one of FORMATS.
 
-    Raises UserError.
+    Raises UserError for any other suffix.
     """
     form = file.suffix.lower().removeprefix(".")
     if form not in FORMATS:

@@ -98,8 +98,8 @@ class CellFinding:
 class Comparison:
     """Hold the cells of a check, each compared with the reference.
 
-    findings: worst first. measured: in how many environments the tolerance was; 0: no repeatability lies beside the
-    reference. allow_new: whether cells without a reference pass.
+    findings: worst first. measured: in how many environments the tolerance was; 0: no repeatability
+    lies beside the reference. allow_new: whether cells without a reference pass.
     """
 
     reference: Given
@@ -132,9 +132,10 @@ class Comparison:
 def compare_rows(
     reference: Given, given: Given, repeatability: Repeatability, *, allow_new: bool = False
 ) -> Comparison:
-    """Compare every cell of either.
+    """Compare every cell of the reference and of the given rows, worst first.
 
     What is deterministic is compared exactly, metrics to within `Repeatability.tolerance`.
+    allow_new: whether cells without a reference pass.
     """
     gone = [cell for cell in reference.rows if cell not in given.rows]
     fresh = [cell for cell in given.rows if cell not in reference.rows]

@@ -58,9 +58,10 @@ class Explanation:
 def explain(
     then: Row, now: Row, repeatability: Repeatability, *, beyond: bool = True
 ) -> Explanation:
-    """Find the part that moved between a reference row and its like.
+    """Find the part of its making that moved between a reference row and its like.
 
-    beyond: whether metrics moved, so that something must have.
+    beyond: whether metrics moved, so that something must have. Raises nothing: where the rows do
+    not tell, all parts that can be the cause are named.
     """
     found = row_differences(then, now, repeatability)
     around = [(part, text) for part, text in found if part in ("library", "device")]
@@ -107,7 +108,10 @@ def _leading(stated: Sequence[tuple[str, str]], then: Row, now: Row) -> tuple[st
 def row_differences(
     then: Row, now: Row, repeatability: Repeatability = Repeatability()
 ) -> list[tuple[str, str]]:
-    """Return (part, what) of everything that is known exactly and differs, stage after stage."""
+    """Return everything that both rows state exactly and that differs, stage after stage.
+
+    (part, what in words) each.
+    """
     a, b = then.provenance, now.provenance
     moved = differences(a.get("identity", {}), b.get("identity", {}))
     return [
@@ -324,9 +328,10 @@ def _surroundings(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str,
 
 
 def other_kind(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
-    """Say what makes two rows' last digits incomparable.
+    """Say what makes two rows' last digits incomparable; [] where nothing does.
 
-    Another kind of device (cpu, cuda) or another precision.
+    Another kind of device (cpu, cuda) or another precision. a, b: provenance, of the reference
+    first.
     """
     kinds = [{made["device_kind"] for made in _machines(p)} for p in (a, b)]
     found = [f"{b.get('device')}, was {a.get('device')}"] if kinds[0] != kinds[1] else []

@@ -16,7 +16,10 @@ TOLD = 10  # cells of an annotation
 
 
 def json_text(comparison: Comparison, steps: Sequence[str] = ()) -> str:
-    """Return everything, as JSON without NaN or Infinity. steps: what to do next."""
+    """Write a whole comparison as JSON, without NaN or Infinity, which are null.
+
+    steps: what to do next, a sentence each.
+    """
     findings = [
         {
             "status": finding.status,

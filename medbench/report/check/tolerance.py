@@ -43,9 +43,9 @@ class Repeatability:
 
     @staticmethod
     def beside(reference: Path) -> Repeatability:
-        """Read what lies beside a reference's rows; nothing where none was measured.
+        """Read the repeatability that lies beside a reference's rows; an empty one without any.
 
-        Raises UserError.
+        Raises UserError for a damaged file.
         """
         file = reference.with_name(NAME)
         if not file.is_file():
@@ -65,9 +65,10 @@ class Repeatability:
             raise UserError(what, then=_again(file)) from error
 
     def of(self, row: Row, name: str) -> float:
-        """Return the measured range of `name` of this task, method and protocol.
+        """Return the measured range of `name` of a row's task, method and protocol.
 
-        Where they are new, the largest of this protocol.
+        name: as in `spread`. Where these are new, the largest of this protocol; 0 where there is
+        none.
         """
         found = self.spread.get(row_key(row))
         if found is None:
@@ -93,7 +94,7 @@ class Repeatability:
     def moved(self, row: Row, name: str, apart: float) -> bool:
         """Return whether sketches lie further apart than repeating moves them.
 
-        apart: how far they do.
+        name: "features" or "scores". apart: their `array_sketch.distance`.
         """
         return apart > max(ROUNDING, FACTOR * self.of(row, name))
 
@@ -166,9 +167,9 @@ def _squares(counts: Sequence[int]) -> float:
 
 
 def sketched(row: Row, name: str) -> list[list[float]]:
-    """Return the row's sketches of its `scores`, or of each member's stages.
+    """Return a row's sketches of its scores, or of each member's stage; [] where it has none.
 
-    These are `features`, `pixels` or `input`; [] where it has none.
+    name: "scores", "features", "pixels" or "input".
     """
     if name == "scores":
         scores = row.provenance.get("scores", {}).get("probabilities")

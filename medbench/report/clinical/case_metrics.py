@@ -76,7 +76,7 @@ def case_records(
 def case_notes(found: Cases, group: str = "bag") -> list[str]:
     """Say what a case is, what becomes of cases of several labels, and what is left out.
 
-    Also says of which group a case is, and what is left out on both sides.
+    A sentence each. group: what a case's images share, in words.
     """
     several = found.answers.kind == "multilabel"
     said = [f"A case is the images of one {group}, its probability their mean."]
@@ -138,7 +138,10 @@ def _compared(found: Cases) -> list[dict[str, Any]]:
 
 
 def overall(answers: LinePredictions) -> dict[str, list[np.ndarray]]:
-    """Return the leaderboard's metrics: name -> (1 + R,) a draw."""
+    """Compute the leaderboard's metrics of each draw: name -> one (1 + R,) a draw.
+
+    The value itself, then on the R resamples.
+    """
     found = [
         metrics.score(
             answers.labels, d.probabilities, d.decisions, answers.kind, answers.weights

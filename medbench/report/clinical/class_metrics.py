@@ -115,18 +115,19 @@ def estimated(
     reference: stats.ReferenceVariance | None,
     trials: int = 0,
 ) -> tuple[float, float, float]:
-    """Return the mean over draws of a number from 0 to 1, low and high, of (1 + R,) a draw.
+    """Return the mean over draws of a number in [0, 1], with its 95 % interval: (value, low, high).
 
-    trials: of a share, how many groups it is of.
+    values: (1 + R,) a draw, the number and its resamples. reference: of its variance. trials: of a
+    share, how many groups it is of.
     """
     s = stats.mean_over_seeds(answers.sample(values, reference=reference), within=(0.0, 1.0))
     return (s.mean, *((s.low, s.high) if s.low < s.high else _all_or_none(s.mean, trials)))
 
 
 def too_few(answers: LinePredictions) -> dict[str, str]:
-    """Return class -> how much of it was found, and of how many groups.
+    """Return the classes that have, or lack, fewer than `FEW` groups of the scored set.
 
-    Of classes that fewer than `FEW` groups of the scored set have, or do not have.
+    Class -> how much of it was found, and of how many groups, in words.
     """
     found = {}
     for c in answers.each():
@@ -236,7 +237,7 @@ def _measured(
 
 
 def check_shares(specificity: float, sensitivity: float) -> None:
-    """Raise UserError for a number that is no share."""
+    """Raise UserError for a specificity or sensitivity outside of (0, 1)."""
     for name, value in (("specificity", specificity), ("sensitivity", sensitivity)):
         if not 0 < value < 1:
             raise UserError(

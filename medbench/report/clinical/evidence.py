@@ -89,9 +89,9 @@ def _class(answers: LinePredictions, c: int, points: Mapping[str, Any]) -> dict[
 
 
 def beyond(point: Mapping[str, Any], name: str, scores: np.ndarray) -> np.ndarray | None:
-    """Return (n,) bool: whether the scores of a class are beyond its threshold at a point.
+    """Return whether scores of a class lie beyond its threshold at an operating point: (n,) bool.
 
-    None where it has none.
+    point: compare, thresholds. name: of the class. scores: (n,). None where it has no threshold.
     """
     threshold = point["thresholds"].get(name)
     if threshold is None:

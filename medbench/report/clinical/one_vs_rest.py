@@ -20,9 +20,9 @@ _EXACT = 2**24  # sums of integers up to here are exact in float32, which multip
 def agreement(
     positive: np.ndarray, decided: np.ndarray, weights: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Return prevalence, recall, precision, specificity, f1 as (R,) float64, NaN = 0 / 0.
+    """Compute prevalence, recall, precision, specificity and f1 on R resamples.
 
-    positive, decided (N,) bool; weights (N, R) integers.
+    Name -> (R,) float64, NaN = 0 / 0. positive, decided: (N,) bool. weights: (N, R) integers.
     """
     return agreements(positive, [decided], weights)[0]
 
@@ -30,11 +30,10 @@ def agreement(
 def agreements(
     positive: np.ndarray, decisions: Sequence[np.ndarray], weights: np.ndarray
 ) -> list[dict[str, np.ndarray]]:
-    """Compute the same of several decisions on the same images at once.
+    """Compute `agreement` of several decisions on the same images at once.
 
-    At little more than the cost of one.
-
-    positive: (M,) bool. decisions: (M,) bool each. weights: (M, R) integers.
+    At little more than the cost of one. positive: (M,) bool. decisions: (M,) bool each. weights:
+    (M, R) integers.
     """
     kind = np.float32 if int(weights.max(initial=0)) * len(weights) < _EXACT else np.float64
     parts = np.stack(
@@ -61,11 +60,11 @@ def agreements(
 
 
 def average_precision(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return the average precision: (R,) float64.
+    """Return the average precision on R resamples: (R,) float64, NaN without positives.
 
     The sum over distinct scores of (recall gained) x precision there, without interpolation
-    (scikit-learn's); NaN without positives. Only scores that a positive has gain recall: there
-    alone the cumulative weights are looked at.
+    (scikit-learn's). positive: (N,) bool. scores: (N,). weights: (N, R) integers. Only scores that
+    a positive has gain recall: there alone the cumulative weights are looked at.
     """
     if not positive.any():
         return np.full(weights.shape[1], np.nan)

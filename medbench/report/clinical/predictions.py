@@ -68,9 +68,9 @@ class LinePredictions:
         )
 
     def positives(self, c: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return which images class (or label) c is known of, and which of these are positive.
+        """Return of which images label c is known, and which of these are positive.
 
-        known: (k,) index; positive: (k,) bool.
+        (k,) int64 index, and (k,) bool.
         """
         return positives(self.labels, c)
 
@@ -106,9 +106,9 @@ class LinePredictions:
 
 
 def positives(labels: np.ndarray, c: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return known (k,) index, where label c is known at all, and (k,) bool.
+    """Return of which images label c is known, and which of these are positive.
 
-    Whether it is positive there.
+    (k,) int64 index, and (k,) bool. labels: as in `Split`.
     """
     if labels.ndim == 1:
         return np.arange(len(labels)), labels == c

@@ -27,9 +27,9 @@ AS_DECIDED = "as decided"
 
 
 def asked_prevalence(text: str, classes: Sequence[str], kind: Kind) -> dict[str, float]:
-    """Read `0.05` of two classes, `mel=0.02,nv=0.6` of more: class -> prevalence.
+    """Read `0.05` of two classes, `mel=0.02,nv=0.6` of more: class -> prevalence in (0, 1).
 
-    Raises UserError.
+    Raises UserError for a class or a number that is none.
     """
     found: dict[str, float] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):

@@ -13,7 +13,10 @@ from medbench.stats import number_format
 def prevalence_sheets(
     answers: LinePredictions, asked: Mapping[str, float], *, specificity: float, sensitivity: float
 ) -> list[Sheet]:
-    """Make one table of predictive values and one of net benefits."""
+    """Make a table of predictive values and one of net benefits at stated prevalences.
+
+    asked: class -> prevalence. specificity, sensitivity: of the two thresholds.
+    """
     import pandas as pd
 
     made = predictive_records(answers, asked, specificity=specificity, sensitivity=sensitivity)

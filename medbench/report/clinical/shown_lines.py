@@ -69,7 +69,10 @@ def best_lines(
 
 
 def caption(board: Leaderboard, line: LeaderboardEntry) -> str:
-    """`derm (HAM10000), test: supervised linear, 10% labels, 3 draws`."""
+    """Name a board and one of its lines above a table.
+
+    `derm (HAM10000), test: supervised linear, 10% labels, 3 draws`.
+    """
     axes = shown_axes(board.lines)
     words = [str(getattr(line.cell, axis)) for axis in dict.fromkeys([*axes, "protocol"])]
     draws = f"{len(line.rows)} draws" if len(line.rows) > 1 else "one draw"

@@ -75,7 +75,7 @@ def calibration(line: LeaderboardEntry | LinePredictions) -> pd.DataFrame:
 
 
 def calibration_records(line: LeaderboardEntry | LinePredictions) -> list[dict[str, Any]]:
-    """Return `calibration` as records; None for no number."""
+    """Return `calibration` as records, None for no number; the same errors."""
     answers = line if isinstance(line, LinePredictions) else read_predictions(line)
     temperatures = [fit_temperature(draw, answers.kind) for draw in answers.draws]
     before = [_measured(answers, draw.probabilities) for draw in answers.draws]

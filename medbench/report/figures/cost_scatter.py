@@ -73,7 +73,7 @@ def cost(boards: Sequence[Leaderboard], metric: str | None, width: str) -> list[
 
 
 def seconds_of(line: LeaderboardEntry) -> float:
-    """Sum the seconds of pretraining, embedding and fitting, mean over draws.
+    """Return the seconds of pretraining, embedding and fitting of a line, mean over its draws.
 
     NaN where nothing was written down, and of somebody else's model.
     """

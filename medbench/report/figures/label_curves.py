@@ -110,7 +110,7 @@ def curves(boards: Sequence[Leaderboard], metric: str | None, width: str) -> lis
 
 
 def curve_looks(boards: Sequence[Leaderboard], metric: str | None) -> dict[str, Look]:
-    """Return how each line looks, the best with the most labels drawn solid."""
+    """Return how each line looks, by name; the best with the most labels is drawn solid."""
     look = line_looks(boards)
     for leader in best_first({board: board.shown(metric) for board in boards})[:1]:
         look[leader] = replace(look[leader], stroke="-")
@@ -149,11 +149,10 @@ def drawn(
     look: Look,
     intervals: Literal["band", "bars", ""],
 ) -> Any:
-    """Draw the means of `lines` over x (n,), with their intervals as a band, as bars, or without.
+    """Draw the means of lines over x (n,), and return the handle for a legend.
 
-    The handle for a legend.
-
-    A mean that is undefined breaks the line, an interval that is undefined is not drawn.
+    intervals: as a band, as bars, or "" for none. A mean that is undefined breaks the line, an
+    interval that is undefined is not drawn.
     """
     import seaborn
 
@@ -200,9 +199,10 @@ def _range(values: Any) -> tuple[float, float]:
 
 
 def budget_ticks(board: Leaderboard) -> list[tuple[float, str]]:
-    """Return (labelled images, name and number) of each budget.
+    """Return where each label budget stands on the axis, and its words.
 
-    What stands too close to its right neighbour has no words.
+    (labelled images, name and number) each. What stands too close to its right neighbour has no
+    words.
     """
     where = list({line.cell.labels: line.n_labels for line in board.lines if line.rows}.items())
     width = np.log(max(n for _, n in where) / min(n for _, n in where))

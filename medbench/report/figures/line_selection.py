@@ -59,9 +59,9 @@ def emphasised(boards: Sequence[Leaderboard], metric: str | None) -> set[str]:
 
 
 def best_first(shown: Mapping[Leaderboard, str]) -> list[str]:
-    """Order names of lines by their mean place on the boards with the most labels.
+    """Order names of lines by their mean place on the boards with the most labels, best first.
 
-    As a share of the places there. shown: the metric of each board.
+    A place counts as a share of the places on its board. shown: the metric of each board.
     """
     places: dict[str, list[float]] = {}
     for board, metric in shown.items():
@@ -94,7 +94,10 @@ def picked_of(boards: Sequence[Leaderboard]) -> str:
 
 
 def baseline(board: Leaderboard, metric: str) -> LeaderboardEntry | None:
-    """Return the best line of `supervised` with the most labels, else the first line."""
+    """Return the best line of `supervised` with the most labels, else the first line.
+
+    None where no line has the metric.
+    """
     lines = [line for line in board.at(board.budgets()[-1]) if metric in line.plain]
     known = [line for line in lines if line.cell.method == "supervised"] or lines[:1]
     return max(known, key=lambda line: line.merit(metric), default=None)

@@ -70,9 +70,10 @@ def looks(names: Sequence[str]) -> dict[str, Look]:
 
 @contextmanager
 def paper() -> Iterator[None]:
-    """seaborn's "paper" and "ticks" with fonts of 7 points and thin axes.
+    """Draw inside as seaborn's "paper" and "ticks", with fonts of 7 points and thin axes.
 
-    Text stays text in PDF and SVG; the same bytes from the same numbers.
+    Text stays text in PDF and SVG; the same bytes from the same numbers. matplotlib's settings are
+    put back afterwards.
     """
     import matplotlib
     import seaborn
@@ -106,10 +107,10 @@ def paper() -> Iterator[None]:
 def panels(
     count: int, width: str, *, height: float = 2.1, legend: int = 0, across: int = 1
 ) -> tuple[Figure, list[Any], float]:
-    """Make (figure, its `count` axes, inches of its width).
+    """Make a figure with `count` axes; return figure, axes, and inches of its width.
 
-    width: "column", "page", or "" for what the panels need; legend: lines of names below. across:
-    how many panels belong side by side.
+    width: "column", "page", or "" for what the panels need. height: inches of a panel. legend:
+    lines of names below. across: how many panels belong side by side.
     """
     from matplotlib.figure import Figure
 
@@ -133,9 +134,9 @@ def quiet(look: Look, *, dark: bool = False) -> Look:
 
 
 def spread(places: Sequence[float], least: float, low: float = -np.inf) -> list[float]:
-    """Move the places apart until neighbours are `least` apart.
+    """Move places apart until neighbours are `least` apart, each as little as its cluster allows.
 
-    Each as little as its cluster allows, none below `low`. In the order given.
+    None below `low`. Returned in the order given.
     """
     order = sorted(range(len(places)), key=lambda i: places[i])
     clusters: list[list[int]] = []
@@ -165,7 +166,7 @@ def _last(cluster: Sequence[int], places: Sequence[float], least: float) -> floa
 
 
 def wrapped(text: str, inches: float) -> str:
-    """Break a title of 7.5 points into lines of at most so many inches."""
+    """Break a title of 7.5 points into lines of at most so many inches, as matplotlib takes it."""
     lines = [textwrap.fill(line, max(12, int(inches / 0.055))) for line in text.split("\n")]
     return without_mathtext("\n".join(lines))
 
@@ -233,7 +234,10 @@ def name_at_end(
 def figure_legend(
     figure: Figure, handles: Sequence[Any], names: Sequence[str], inches: float, title: str = ""
 ) -> None:
-    """All names below the panels, in as many columns as fit."""
+    """Write all names below the panels, in as many columns as fit into `inches`.
+
+    handles: of the names, as matplotlib takes them. title: above them.
+    """
     columns = _legend_columns(names, inches)
     said = {"title": title, "title_fontsize": 6.5} if title else {}
     figure.legend(

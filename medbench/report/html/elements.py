@@ -25,7 +25,10 @@ class Html(str):
 
 
 def escaped(value: Any) -> Html:
-    """Escape what a user or a program said, as text."""
+    """Escape what a user or a program said; `Html` stays as it is.
+
+    Of paths the last name stays, so that no page shows the folders of a machine.
+    """
     return (
         value if isinstance(value, Html) else Html(html.escape(placeless(str(value)), quote=True))
     )
@@ -60,9 +63,9 @@ def _flat(children: Iterable[Any]) -> Iterable[str]:
 
 
 def section(key: str, title: str, *children: Any) -> Html:
-    """Make a part of the page with its heading.
+    """Make a part of the page with its heading, from which the page's contents are made.
 
-    The page's list of contents is made from these.
+    key: its id in the page.
     """
     return tag(
         "section",

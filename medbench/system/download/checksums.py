@@ -32,10 +32,10 @@ def file_digest(file: Path, kind: str, stage: str = "") -> str:
 
 
 def first_seen(record: Path, sha: str, what: str) -> None:
-    """Keep the first hash seen in the file `record`, and enforce it.
+    """Record the first hash seen in the file `record`, and raise UserError for any other later on.
 
-    For where nobody publishes a hash that lasts. Raises UserError. what: "The weights of 'x'", as
-    the message begins.
+    For where nobody publishes a hash that lasts. sha: 64 hex digits. what: "The weights of 'x'", as
+    the message begins. Raises UserError for a damaged record, too.
     """
     if record.exists():
         try:
