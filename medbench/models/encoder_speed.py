@@ -42,8 +42,8 @@ def trial_speed(
 ) -> float:
     """Return how many black images a second one batch takes, after a batch to warm up.
 
-    build() -> the network. device: resolved, as "cpu" or "cuda". A batch that does not fit is divided,
-    as in a run.
+    build() -> the network. device: resolved, as "cpu" or "cuda". A batch that does not fit is
+    divided, as in a run.
     """
     import torch
 
