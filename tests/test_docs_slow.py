@@ -32,7 +32,7 @@ SMALLER = {
     "--encoder resnet50.tv_in1k --weights mine.pth": "--encoder resnet18 --weights mine.pth --plan",
     "benchmarks/truong2021.py --plan": "benchmarks/smoke.py --plan",
     "--shift isic2019 --corruptions all": "--corruptions blur,noise --levels 1,3",
-    "mystudy.py --against reference/rows.jsonl": "mystudy.py --against reference/rows.jsonl --device cpu",
+    "mystudy.py --against reference/mystudy": "mystudy.py --against reference/mystudy --device cpu",
     "--pretrain standard": "--pretrain quick",
 }
 #: Commands that need what a test has not: a network, other machines, a GPU, files that a user brings.

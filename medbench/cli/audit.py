@@ -29,7 +29,7 @@ def audit_command(
         bool,
         typer.Option(
             "--fast",
-            help="Compare hashes only: no features, no suspicious labels, no cropped or padded copies.",
+            help="No features: compare hashes, and align at most 400 pairs that nearly match; no suspicious labels, no cropped or padded copies.",
         ),
     ] = False,
     device: Device = "auto",
