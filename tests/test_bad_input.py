@@ -384,6 +384,24 @@ def test_a_csv_that_is_another_file(
         assert refused("predict", ".", "list.csv", "--out", "p.csv") == line
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("audit", "folder:{}/images.csv", "--fast", "--groups", "{}/images.csv"),
+        ("audit", "folder:{}/images.csv", "--csv", "new.csv", "--json", "./new.csv"),
+        ("audit", "--images", "{}/images.csv", "--json", "{}/images.csv"),
+        ("validate", "model", "{}/images.csv", "--out", "{}/images.csv"),
+        ("run", "--task", "folder:{}/images.csv", "--plan", "--json", "{}/../mine/images.csv"),
+    ],
+)
+def test_what_a_command_reads_is_not_written_over(
+    refused: Callable[..., str], folder: Path, arguments: tuple[str, ...]
+) -> None:
+    (folder / "images.csv").write_text("path,label\ntrain/nv/train0.png,a\n")
+    said = refused(*(word.replace("{}", str(folder)) for word in arguments))
+    assert "is named twice in this command" in said
+
+
 def test_a_csv_may_open_with_blank_lines_and_its_columns_need_names(
     refused: Callable[..., str], folder: Path
 ) -> None:

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 #: What typer raises for words that no command takes. It is click's, or, in versions that have a
 #: copy of click, typer's own, which has no public name.
 BadUsage: Any = typer.BadParameter.__mro__[1]
+#: The same of what knows the command that is being run.
+_CLICK: Any = import_module(f"{typer.Context.__mro__[1].__module__.rpartition('.')[0]}.globals")
 
 app = typer.Typer(
     help="Which pretrained encoder should a medical image classifier start from, how few labels will do, and can the difference be trusted?",
@@ -237,12 +240,34 @@ def choice(what: str, given: str, allowed: Collection[str]) -> str:
 def outputs(*files: Path | None) -> None:
     """Check that files can be written, before the work whose result they shall hold.
 
-    Raises UserError.
+    Raises UserError, also for a file that the command reads, or is to write twice.
     """
     for file in filter(None, files):
         if file.is_dir():
             raise UserError(f"{file} is a folder.", then=f"name a file in it: {file / 'NAME'}")
+        named = sum(_same_file(place, file) for place in _places())
+        if named > 1:
+            raise UserError(
+                f"{file} is named twice in this command: what it holds would be lost.",
+                then="name another file to write to",
+            )
         check_writable(file, "name another place")
+
+
+def _places() -> list[Path]:
+    """Return what the options of this command name, a place or not."""
+    context = _CLICK.get_current_context(silent=True)
+    given = context.params.values() if context else ()
+    flat = [one for value in given for one in (value if isinstance(value, list) else [value])]
+    texts = [text for one in flat if isinstance(one, str | Path) for text in str(one).split(",")]
+    return [Path(text.strip().removeprefix("folder:")) for text in texts]
+
+
+def _same_file(place: Path, file: Path) -> bool:
+    try:
+        return place.resolve() == file.resolve()
+    except (OSError, RuntimeError, ValueError):  # no name of a file, or links in a circle
+        return False
 
 
 def put(text: str, out: Path | None) -> None:

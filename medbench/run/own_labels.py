@@ -110,7 +110,8 @@ def own_curves(
     curves = [curve for curve, _ in made]
     covariance = np.atleast_2d(np.cov(np.stack([resampled for _, resampled in made])))
     luck = optimism([curve.sign * curve.scores[-1] for curve in curves], covariance)
-    notes = [note for note in plan.notes if note.kind != "split"]  # no part of it is used
+    # no part of the plan is used
+    notes = [note for note in plan.notes if note.kind not in ("split", "rare")]
     return OwnCurves(f"{data.task.title}, {len(images):,} labelled images", curves, luck, notes)
 
 
