@@ -134,3 +134,15 @@ def test_examples_in_docstrings_hold(file: Path) -> None:
 if __name__ == "__main__":
     page = ROOT / "docs" / "grid.md"
     page.write_text(page.read_text().partition("| field |")[0] + grid_fields())
+
+
+def test_every_shipped_task_stands_in_the_table_of_tasks() -> None:
+    from medbench.schema import registry
+
+    page = (ROOT / "docs" / "tasks.md").read_text()
+    lacking = [
+        f"| `{name}` | {task.data} |"
+        for name, task in registry.tasks().items()
+        if not task.code and f"| `{name}` | {task.data} |" not in page
+    ]
+    assert not lacking, f"docs/tasks.md lacks the rows {lacking}"

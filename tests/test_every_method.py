@@ -24,7 +24,7 @@ from medbench.models.pretrain import recipe
 from medbench.protocols import finetune
 from medbench.report import leaderboard
 from medbench.run import planning, prepare
-from medbench.schema import Encoder, fingerprint, registry
+from medbench.schema import Encoder, UserError, fingerprint, registry
 from medbench.schema.methods import BUDGETS
 from medbench.system import process_group
 from medbench.system.file_names import as_file_name
@@ -64,9 +64,13 @@ def test_every_method_says_what_it_is(method: registry.Method) -> None:
             registry.method(member.method).fusion is None for member in method.fusion.members
         )
     if method.recipes:
-        for budget in BUDGETS:
-            for source in set(method.sources) - {"imagenet"}:
+        for budget, source in product(BUDGETS, set(method.sources) - {"imagenet"}):
+            try:
                 stages = method.recipes("dermoscopy", budget, 5_000, source)
+            except UserError:
+                if budget != "paper":  # of that a method may say that no paper has one
+                    raise
+            else:
                 json.dumps([stage.settings() for stage in stages])  # the fingerprint's part
 
 

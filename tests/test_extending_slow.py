@@ -29,7 +29,9 @@ def extended(place: Path) -> Path:
     )
     assert [file for _, file, _, _ in blocks] == [
         "medbench/tasks/films.py",
+        "medbench/tasks/kids_films.py",
         "medbench/methods/mine.py",
+        "medbench/methods/rotation.py",
         "medbench/protocols/nearest_mean.py",
         "medbench/stats/metrics.py",
         "medbench/images/corruptions/transforms.py",
@@ -63,6 +65,26 @@ def films(place: Path) -> None:
             Image.fromarray(pixels.astype(np.uint8)).save(file)
 
 
+def kids(place: Path) -> None:
+    rng = np.random.default_rng(1)
+    for i in range(50):
+        file = place / "kids" / ("normal", "pneumonia")[i % 2] / f"{i}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 160, (40, 40)).astype(np.uint8)).save(file)
+
+
+def medbench(
+    words: list[str], place: Path, env: dict[str, str]
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "medbench", *words],
+        cwd=place,
+        env=env,
+        capture_output=True,
+        text=True,
+    )
+
+
 def test_the_blocks_of_the_page_make_rows(tmp_path: Path) -> None:
     import timm
     from safetensors.torch import save_file
@@ -79,20 +101,36 @@ def test_the_blocks_of_the_page_make_rows(tmp_path: Path) -> None:
         "PYTHONPATH": str(extended(tmp_path / "code")),
         "MEDBENCH_CACHE": str(tmp_path / "cache"),
     }
-    made = subprocess.run(
-        [sys.executable, "-m", "medbench", *words, "--size", "32", "--seeds", "2", "--out", "out"],
-        cwd=tmp_path,
-        env=env,
-        capture_output=True,
-        text=True,
-    )
+    words += ["--size", "32", "--seeds", "2", "--out", "out"]
+    made = medbench(words, tmp_path, env)
     assert made.returncode == 0, made.stdout + made.stderr
     rows = [json.loads(line) for line in (tmp_path / "out" / "rows.jsonl").read_text().splitlines()]
-    assert {row["cell"]["method"] for row in rows} == {"random", "mine"}
+    assert {row["cell"]["method"] for row in rows} == {"random", "mine", "rotation"}
     assert {row["cell"]["protocol"] for row in rows} == {"nearest-mean"}
     assert {row["cell"]["target"] for row in rows} == {"test", "corrupted-salt-3"}
     for row in rows:
         assert (
             0 <= row["metrics"]["specificity"]["low"] <= row["metrics"]["specificity"]["high"] <= 1
         )
-    assert "specificity" in (tmp_path / "out" / "leaderboard.md").read_text()
+    board = (tmp_path / "out" / "leaderboard.md").read_text()
+    assert "specificity" in board and "Quick pretraining (1,000 views)" in board
+    assert "Use --pretrain standard." in board, "a method of the table has no paper budget"
+    kids(tmp_path / "data")
+    for data, lines in (("phantom", 30), (str(tmp_path / "data"), 10)):
+        words = [
+            "run",
+            "--task",
+            "kids-films",
+            "--data",
+            data,
+            "--methods",
+            "random",
+            "--size",
+            "32",
+        ]
+        made = medbench([*words, "--labels", "all", "--out", f"kids-{lines}"], tmp_path, env)
+        assert made.returncode == 0, made.stdout + made.stderr
+        board = (tmp_path / f"kids-{lines}" / "leaderboard.md").read_text()
+        assert f"Scored on {lines} test images" in board
+    made = medbench([*words, "--methods", "rotation", "--pretrain", "paper"], tmp_path, env)
+    assert made.returncode == 2 and "rotation has no paper budget" in made.stderr

@@ -69,9 +69,11 @@ def tree(tmp_path: Path) -> Callable[[str], tuple[Task, Path]]:
 
 def test_every_reader_has_a_tree() -> None:
     """Of every one that medbench ships, that is."""
-    assert set(CASES) | {"derm"} == {
-        name for name, task in registry.tasks().items() if task.get and not task.code
-    }
+    shipped = {name for name, task in registry.tasks().items() if task.get and not task.code}
+    assert not shipped - {*CASES, "derm"}, (
+        "add a function to tests/trees/ that makes a small copy of the publisher's layout, and a Case of it to CASES here"
+    )
+    assert not {*CASES} - shipped, "a Case of a task that is gone, or whose file is not in SHIPPED"
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -79,9 +81,10 @@ def test_a_run_opens_it(
     name: str, tree: Callable[[str], tuple[Task, Path]], tmp_path: Path
 ) -> None:
     task, root = tree(name)
-    assert task.find(root) == root
-    assert task.find(tmp_path / "data") == root
-    assert task.find(tmp_path) is None
+    told = "`find` gives the folder that holds the data: as it is named, and in a folder above; `reading.folder` does that"
+    assert task.find(root) == root, told
+    assert task.find(tmp_path / "data") == root, told
+    assert task.find(tmp_path) is None, "`find` gives None where nothing lies"
     opened = open_task(task, Grid(data=str(tmp_path / "data")), images.cache_folder(), [])
     sizes = [len(part) for part in opened.parts.values()]
     assert list(opened.parts) == (
@@ -199,6 +202,7 @@ def test_a_missing_image_folder_is_named(
     for place in list(root.rglob("*")):
         if place.is_dir() and place.exists() and "labels" not in place.name:
             shutil.rmtree(place)
+    # `reading.first_existing` says so
     with pytest.raises(UserError, match=r"holds no .*medbench data list"):
         task.load(root)
 
@@ -224,7 +228,9 @@ def test_metadata_groups_and_counts_are_complete(
     task, root = tree(name)
     parts = task.load(root)
     for part, split in parts.items():
-        assert set(split.meta) == META.get(name, set()), part
+        assert set(split.meta) == META.get(name, set()), (
+            f"the columns of `meta` of {part} are not those in META: add them there"
+        )
         assert {
             len(split.ids),
             len(split.labels),
@@ -239,7 +245,9 @@ def test_metadata_groups_and_counts_are_complete(
             assert split.groups.tolist() == split.ids.tolist(), (
                 "no group is known: every image is its own, and a mark says so"
             )
-    assert task.groups is not None or any("unknown" in mark.text for mark in task.marks), name
+    assert task.groups is not None or any("unknown" in mark.text for mark in task.marks), (
+        f"{name} has groups=None: give it marks=(Mark('remark', '... unknown ...'),)"
+    )
     official = task.official
     assert all(len(counts) == len(task.classes) for counts in official.classes.values())
     for key in {**official.images, **official.classes}:
@@ -308,6 +316,8 @@ def test_every_column_and_folder_that_is_read_stands_in_the_readers_layout(
     assert re.search(
         r"doi:10\.|https?://|github\.com/|kaggle\.com/|gs://|\.(gov|edu|no)/|Kaggle|Stanford|box\.com/|isic-archive\.com/",
         module.__doc__,
+    ), (
+        f"the docstring of {module.__name__} does not say where its layout comes from: a DOI or an address"
     )
 
 

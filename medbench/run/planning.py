@@ -35,6 +35,7 @@ from medbench.run.encoder_verdicts import examined
 from medbench.run.given_features import given_marks
 from medbench.run.kept_weights import kept_note
 from medbench.run.labelled_subsets import data_marks, labelled_subsets, shares_said, whole_said
+from medbench.run.method_trial import try_own_method
 from medbench.run.planned_cells import cells_of_unit
 from medbench.run.plans import Plan, rare_classes_said
 from medbench.run.units import Unit, unit_of, unlabelled_marks
@@ -79,6 +80,7 @@ def _plan(grid: Grid) -> Plan:
     divides: dict[tuple[str, str, str], bool] = {}
     targets: dict[tuple[str, str], tuple[EvaluationSet, ...]] = {}
     settings: dict[str, dict[str, Any]] = {}
+    tried: set[str] = set()
     for task, (one_task, as_divided) in [
         (named, one) for named in asked.tasks for one in divided(named, grid, cache_dir)
     ]:
@@ -150,6 +152,7 @@ def _plan(grid: Grid) -> Plan:
                     if pretrain_seed and method.recipes and not unit.recipes:
                         break  # an official checkpoint is what it is
                     first = first or unit
+                    try_own_method(unit, tried)
                     said = examined(unit, cache_dir)
                     notes += [
                         note for mark in said if (note := Note(mark.kind, mark.text)) not in notes

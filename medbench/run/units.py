@@ -110,7 +110,8 @@ def unit_of(
     bags, groups = data.learnt_from
     views = stated_views(grid.pretrain)
     budget = grid.pretrain if views is None else "standard"
-    asked = method.recipes(data.task.modality, budget, len(bags), source)
+    with written_by(method.recipes, f"recipes of '{method.name}'"):
+        asked = method.recipes(data.task.modality, budget, len(bags), source)
     if views is not None:
         asked = pretrain.of_views(asked, views)
     recipes = tuple(pretrain.fitted(recipe, bags, groups) for recipe in asked)

@@ -103,13 +103,13 @@ def place_of(function: Callable[..., Any], line: int | None = None) -> str:
 
 
 @contextmanager
-def written_by(function: Callable[..., Any], what: str) -> Iterator[None]:
+def written_by(function: Callable[..., Any], what: str, *, given: bool = False) -> Iterator[None]:
     """Raise what fails inside, in a function of an entry's file, as a UserError.
 
     The error names the line of that file, and the reason.
 
     An error of another file of medbench, called by it or not, stays what it is: it is ours, and
-    needs its whole story.
+    needs its whole story. given: it is not, as what is done inside uses what that file gave.
     """
     try:
         yield
@@ -128,12 +128,12 @@ def written_by(function: Callable[..., Any], what: str) -> Iterator[None]:
         # its signature is another one
         called_wrongly = isinstance(error, TypeError) and len(steps) == 1
         theirs = [step.lineno for step in known if step.filename == own]
-        given = isinstance(error, EntryFault)  # found by us in what that line gave
-        if known[-1].filename != own and not called_wrongly and not given:
+        fault = isinstance(error, EntryFault)  # found by us in what that line gave
+        if known[-1].filename != own and not (called_wrongly or fault or given):
             raise
         line = theirs[-1] if theirs and not called_wrongly else None
         raise UserError(
-            f"{place_of(function, line)}: {what} failed: {error if given else told(error)}",
+            f"{place_of(function, line)}: {what} failed: {error if fault else told(error)}",
             then="fix that file",
         ) from error
 

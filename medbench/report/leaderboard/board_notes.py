@@ -12,7 +12,8 @@ from medbench.report.leaderboard.class_groups import class_group_notes
 from medbench.report.leaderboard.families import to_supervised
 from medbench.report.leaderboard.pretraining_notes import pretraining_notes
 from medbench.report.leaderboard.rare_classes import class_notes
-from medbench.schema import Note, Row, placeless
+from medbench.schema import Note, Row, UserError, placeless, registry
+from medbench.schema.methods import QUICK_VIEWS, stated_views
 from medbench.schema.methods import is_quick as saw_few_views
 from medbench.stats.drawn_shares import Held, share_notes
 from medbench.stats.metrics import METRICS
@@ -24,7 +25,6 @@ def notes(board: Leaderboard, metric: str | None = None) -> list[Note]:
     metric: the only one that is shown; None: all are.
     """
     rows = [row for line in board.own.lines for row in line.rows]
-    quick = "Quick pretraining (4,000 views) shows that the machinery works, not what a method can do. Use --pretrain standard or paper."
     return [
         *picked(board),
         *drawn(board),
@@ -41,7 +41,7 @@ def notes(board: Leaderboard, metric: str | None = None) -> list[Note]:
         *_weights(rows),
         *_pairs(rows),
         *have_seen(board),
-        *([Note("quick", quick)] if is_quick(board) else []),
+        *quick(board),
         *_lacking(board, rows),
         *judged(board),
     ]
@@ -127,6 +127,37 @@ def have_seen(board: Leaderboard) -> list[Note]:
 def judged_unit(board: Leaderboard) -> str:
     """Name what is labelled, drawn and scored: image, or case."""
     return str(board.about.get("by", "image"))
+
+
+def quick(board: Leaderboard) -> list[Note]:
+    """Say that weights of a quick pretraining show the machinery alone; [] where there are none."""
+    budgets = {
+        (row.cell.method, str(row.provenance["budget"]))
+        for line in board.lines
+        for row in line.rows
+        if saw_few_views(row.provenance["budget"])
+    }
+    if not budgets:
+        return []
+    views = sorted({stated_views(budget) or QUICK_VIEWS for _, budget in budgets})
+    paper = " or paper" if all(_has_paper(method) for method, _ in budgets) else ""
+    text = (
+        f"Quick pretraining ({' and '.join(f'{n:,}' for n in views)} views) shows that the machinery works, not what a method can do. "
+        f"Use --pretrain standard{paper}."
+    )
+    return [Note("quick", text)]
+
+
+def _has_paper(name: str) -> bool:
+    """Return whether a method says how long its paper trained; those that are gone do not."""
+    try:
+        method = registry.method(name)
+        parts = [member.method for member in method.fusion.members] if method.fusion else []
+        if method.recipes:
+            method.recipes("", "paper", QUICK_VIEWS, "task")
+    except UserError:
+        return False
+    return all(map(_has_paper, parts))
 
 
 def is_quick(board: Leaderboard) -> bool:
