@@ -33,7 +33,7 @@ def weights(encoder, source, pretrain_seed, cache_dir):
 
 def encoder(encoder, weights, pretrain_seed):
     from medbench.methods._own_helper import POWER
-    return POWER
+    return lambda images: images.flatten(1) ** POWER
 
 MINE = Method("own-trial", 1, "Mine", ("none",), weights=weights, encoder=encoder)
 """
@@ -132,7 +132,7 @@ def test_an_edit_makes_new_features_and_new_cells_of_its_own_alone(
 
     put("methods", "_own_helper.py", "POWER = 1\n")
     before = planned(METHOD, PROTOCOL)
-    after = planned(METHOD.replace("return POWER", "return POWER + 1"), PROTOCOL)
+    after = planned(METHOD.replace("** POWER", "** (POWER + 1)"), PROTOCOL)
     assert len(before[0]) == 3 and before[1] and before[1] == after[1]
     assert len(before[0] & after[0]) == 1, "supervised under the own protocol stays"
     assert before[2] != after[2]
