@@ -83,10 +83,16 @@ def refused(
         ),
         (
             ["--labels", "0"],
-            r"re:Label budget '0' is not understood\. Allowed: 1 to 100 \(percent.*Next: medbench run --labels 1,10,100",
+            r"re:Label budget '0' is not understood\. Allowed: a percentage above 0 and up to 100 .*Next: medbench run --labels 1,10,100",
         ),
-        (["--labels", "1,101"], r"re:Label budget '101' is not understood\. Allowed: 1 to 100"),
-        (["--labels", "abc"], r"re:Label budget 'abc' is not understood\. Allowed: 1 to 100"),
+        (
+            ["--labels", "1,101"],
+            r"re:Label budget '101' is not understood\. Allowed: a percentage above 0 and up to 100",
+        ),
+        (
+            ["--labels", "abc"],
+            r"re:Label budget 'abc' is not understood\. Allowed: a percentage above 0 and up to 100",
+        ),
         (["--labels", ""], "No label budget was given. Next: leave the option out for its default"),
         (
             ["--seeds", "0"],
@@ -98,7 +104,7 @@ def refused(
         ),
         (
             ["--pretrain-seeds", "-2"],
-            "The number of pretraining seeds, -2, is out of range. Allowed: 1 to 1000. Next: medbench run --pretrain-seeds 1",
+            "The number of pretraining seeds, -2, is out of range. Allowed: a percentage above 0 and up to 1000. Next: medbench run --pretrain-seeds 1",
         ),
         (
             ["--methods", ","],
@@ -178,16 +184,16 @@ def refused(
         (["--data", "x" * 5000], r"re:'x{80}' cannot be a path: .{,160}$"),
         (
             ["--labels", "1 " * 5000],
-            r"re:Label budget '[1 ]{3400,3600} \.\.\. [1 ]*' is not understood\. Allowed: 1 to 100",
+            r"re:Label budget '[1 ]{3400,3600} \.\.\. [1 ]*' is not understood\. Allowed: a percentage above 0 and up to 100",
         ),
         (["--device", "gpu"], r"re:Device 'gpu' is not there\. Allowed: auto, cpu"),
         (
             ["--data", "nowhere"],
-            r"re:--data nowhere is not a folder\. Allowed: ham10000, .*phantom\. Next: medbench data list derm",
+            r"re:--data nowhere is not a folder\. Next: --data phantom, or medbench data list derm",
         ),
         (
             ["--data", "."],
-            r"re:--data \. does not hold HAM10000\. Allowed: ham10000, .*phantom\. Next: medbench data list derm",
+            r"re:--data \. does not hold HAM10000: it has no folder ham10000, .*\. Next: --data phantom, or medbench data list derm",
         ),
         (["--task", "folder:nowhere"], r"re:nowhere does not exist: no 'nowhere' in "),
     ],
@@ -310,9 +316,13 @@ def test_a_folder_that_does_not_exist_is_said_so_and_only_folders_are_suggested(
     # the absolute path is in the message once as given, once as where it would lie
     said = (
         f"{place} does not exist: no 'repor' in {tmp_path}. Allowed: report. Did you mean 'report'?"
+        " Next: name a folder that medbench run has written"
     )
-    for command in (["table"], ["compare"], ["status"], ["advise"], ["merge", "--out", "c"]):
+    for name in "abcdefgh":
+        (tmp_path / f"other-{name}").mkdir()
+    for command in (["table"], ["compare"], ["status"], ["merge", "--out", "c"]):
         assert refused(*command, str(place)).endswith(said), command
+    assert said.partition(" Next")[0] in refused("advise", str(place))
 
 
 def test_an_empty_folder(refused: Callable[..., str], tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import sys
 import tracemalloc
 import unicodedata
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -660,3 +661,17 @@ def test_a_listed_image_takes_few_bytes(tmp_path):
     assert len(kept.hashes) == n
     assert stays < 600, "a Path for each image takes 400 more"
     assert peak < 1400
+
+
+@pytest.mark.parametrize("levels", ["data", "archive/chest_xray"])
+def test_class_folders_further_down_are_named_with_the_command(
+    levels: str, folder: Path, tmp_path: Path
+) -> None:
+    deep = tmp_path / "download" / levels
+    deep.parent.mkdir(parents=True)
+    folder.rename(deep)
+    with pytest.raises(
+        UserError, match=rf"holds one folder alone, .*lie in {deep}\. Next: .*'?folder:{deep}'?"
+    ):
+        registry.task(f"folder:{tmp_path / 'download'}")
+    assert registry.task(f"folder:{deep}").name

@@ -262,7 +262,7 @@ def test_sentences_say_the_need() -> None:
     )
     (verdict,) = stats.verdicts([stats.Estimate(0.002, ((0.01**2, 1e6),))], 100, 0.0)
     assert (
-        "not decidable, and no test set of this kind would: it needs about 20,000 more test lesions, 200 times as many"
+        "not decidable, and no larger test set is in reach (200 times the present 100 lesions would decide it)"
         in (verdict.sentence("A", "B", "lesion"))
     )
     (verdict,) = stats.verdicts([stats.Estimate(0.015, ((1e-6, 1e6), (0.01**2, 2.0)))], 100, 0.0)

@@ -260,16 +260,14 @@ def locate(task: Task, data: str | None, cache_dir: Path) -> tuple[Path | None, 
         root = user_path(data)
         found = task.find(root) if root.is_dir() else None
         if found is None:
+            within = f": it has no folder {', '.join(task.folders)}" if task.folders else ""
             problem = (
-                f"--data {data} does not hold {task.data}"
+                f"--data {data} does not hold {task.data}{within}"
                 if root.is_dir()
                 else f"--data {data} is not a folder"
             )
-            raise UserError(
-                f"{problem}.",
-                allowed=[*task.folders, "phantom"],
-                then=f"medbench data list {task.name}",
-            )
+            drawn = "--data phantom, or " if task.phantom else ""
+            raise UserError(f"{problem}.", then=f"{drawn}medbench data list {task.name}")
         return found, ""
     for root in data_roots(cache_dir):
         found = task.find(root)

@@ -265,7 +265,12 @@ def label_savings(
             area.value, *area.interval(within=METRICS[metric].range)
         )
         (mine,) = line_names(board, lines[0])
-        said.append(Note("area", f"{mine}: area under the label curve {shown}."))
+        said.append(
+            Note(
+                "area",
+                f"{mine}: mean {METRICS[metric].title} over the label curve (on a log scale of labels) {shown}.",
+            )
+        )
         untold: list[tuple[stats.LabelEfficiency, LeaderboardEntry]] = []
         for other in asked:
             if other != name and other in whole:

@@ -28,7 +28,7 @@ from medbench.data.evaluation_sets import (
 )
 from medbench.data.other_divisions import divided
 from medbench.data.task_data import TaskData, open_task
-from medbench.run.command_line import command
+from medbench.run.command_line import asking, command
 from medbench.run.division import Division
 from medbench.run.draw_counts import most_draws
 from medbench.run.encoder_verdicts import examined
@@ -208,7 +208,9 @@ def _serving(
         if why and grid.methods:
             raise UserError(
                 f"Method '{method.name}' cannot serve '{data.task.name}' with {encoder.name}: {why}.",
-                then="run it without it",
+                then=asking(
+                    tasks=(data.task.name,), methods=tuple(m.name for m in methods if m != method)
+                ),
             )
         if why:
             notes.append(Note("left out", f"{method.name} is left out: {why}"))

@@ -62,7 +62,8 @@ log = logging.getLogger("medbench")
 def check_results_folder(folder: Path) -> None:
     """Raise UserError where no results lie in `folder`, or where it does not exist."""
     if not folder.exists():
-        raise no_such_path(folder, Path(os.path.abspath(folder)))
+        place = Path(os.path.abspath(folder))
+        raise no_such_path(folder, place, then="name a folder that medbench run has written")
     if not (folder / "plan.json").is_file():
         raise UserError(
             f"{folder} is not a results folder: it has no plan.json.",

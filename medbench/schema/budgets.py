@@ -55,7 +55,7 @@ def parse_budget(text: str) -> Budget:
         raise UserError(
             f"Label budget '{given}' is not understood.",
             allowed=[
-                "1 to 100 (percent, fractions too)",
+                "a percentage above 0 and up to 100 (1, 0.5%)",
                 "5/class",
                 "n50 (50 in all, equal numbers a class)",
                 "all",

@@ -16,6 +16,7 @@ from typing import Any
 
 _WORD = re.compile(r"\S{500,}")
 _LONGEST = 4000  # characters of a part of a message: ten files with long paths take less
+_FEW = 5  # names beside a path that does not exist, all of which are told
 _PACKAGE = Path(__file__).parents[1]
 
 
@@ -162,12 +163,15 @@ def user_path(text: str) -> Path:
 
 
 def no_such_path(
-    given: object, place: Path, kept: Callable[[Path], bool] = Path.is_dir
+    given: object,
+    place: Path,
+    kept: Callable[[Path], bool] = Path.is_dir,
+    then: str | None = None,
 ) -> UserError:
     """Return the UserError for a path that does not exist, with what lies where it ends.
 
     given: the path as the user wrote it. place: the same, absolute. kept: which entries there are
-    suggested; default: folders.
+    suggested; default: folders. Of many the nearest few are.
     """
     while not place.parent.is_dir():
         place = place.parent
@@ -176,10 +180,14 @@ def no_such_path(
         for one in sorted(place.parent.iterdir()):
             with suppress(PermissionError):  # it leads to where this user may not look
                 beside += [one.name] if one.name[0] != "." and kept(one) else []
+    near = beside
+    if len(beside) > _FEW:
+        near = difflib.get_close_matches(place.name, beside, n=_FEW, cutoff=0.5)
     return UserError(
         f"{given} does not exist: no '{place.name}' in {place.parent}.",
-        allowed=beside,
+        allowed=near,
         given=place.name,
+        then=then,
     )
 
 

@@ -43,14 +43,13 @@ def share_notes(
     task: str = "",
     of: str = "image",
 ) -> list[Note]:
-    """Write a note for each percentage below 100: the mean share of its draws.
+    """Write what percentages below 100 hold of a class that stands out: the mean of their draws.
 
-    [] where none is asked for. draws: budget -> its draws. several: an image may have several
-    labels; their sum is told, too. task: a name to begin with. of: what is drawn, an image or a
-    case.
+    [] where none does: each class has the share that the images have. draws: budget -> its draws.
+    several: an image may have several labels; their sum is told, too. task: a name to begin with.
+    of: what is drawn, an image or a case.
     """
     told: list[str] = []
-    alike: list[str] = []
     for labels, of_budget in draws.items():
         drawn = list(of_budget)
         budget = parse_budget(labels)
@@ -58,22 +57,12 @@ def share_notes(
             continue
         said = _share_text(_mean(drawn), pool, classes, several, of)
         means = f" (mean of {len(drawn)} draws)" if len(drawn) > 1 else ""
-        (told if said else alike).append(f"{labels} {said}{means}" if said else labels)
-    if not told and not alike:
+        if said:
+            told.append(f"{labels} {said}{means}")
+    if not told:
         return []
-    rest = (
-        [
-            f"{', '.join(alike)}: no class's share is more than {100 * ALIKE:.0f} % above that of the {of}s"
-        ]
-        if alike
-        else []
-    )
-    end = (
-        ". A published fraction drawn at random contains the same share of every class"
-        if told
-        else ""
-    )
-    return [Note("enriched", f"{task}{': ' if task else ''}{'; '.join([*told, *rest])}{end}.")]
+    end = ". A published fraction drawn at random contains the same share of every class"
+    return [Note("enriched", f"{task}{': ' if task else ''}{'; '.join(told)}{end}.")]
 
 
 def _mean(drawn: Sequence[Held]) -> Held:

@@ -83,7 +83,7 @@ class Verdict:
         more = f"about {_two_digits(self.more_groups)} more test {group}{'s' if self.more_groups != 1 else ''}"
         times = (self.groups + self.more_groups) / self.groups if self.groups else float("nan")
         if times > OUT_OF_REACH:
-            return f"and no test set of this kind would: it needs {more}, {_two_digits(times)} times as many as there are"
+            return f"and no larger test set is in reach ({_two_digits(times)} times the present {self.groups:,} {group}s would decide it)"
         return f"{more} would decide it" + (
             f", {times:.1f} times as many as there are" if times >= 1.05 else ""
         )

@@ -186,8 +186,11 @@ def _setting(board: Leaderboard, rows: Sequence[Row]) -> list[Note]:
         }
         judged = dict.fromkeys(row.cell.protocol for row in rows)
         found.append(f"Setting: {'; '.join(sorted(networks))}; judged by {', '.join(judged)}.")
+    of = f" of {groups} {group}s"
+    if board.about["groups"] is None:  # an image is its own, but for copies
+        of = f" ({groups} different ones)" if groups != examples else ""
     found.append(
-        f"Scored on {examples} {board.target} {judged_unit(board)}s of {groups} {group}s; 95 % intervals over {group}s (1,000 resamples) and seeds."
+        f"Scored on {examples} {board.target} {judged_unit(board)}s{of}; 95 % intervals over {group}s (1,000 resamples) and seeds."
     )
     return [Note("setting", text) for text in found]
 

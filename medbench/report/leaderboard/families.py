@@ -162,7 +162,10 @@ def _known_baseline(board: Leaderboard, asked: str) -> None:
     if not alike:
         methods = dict.fromkeys(line.cell.method for line in board.lines)
         raise UserError(
-            f"No line of {board.title} is '{asked}'.", allowed=list(methods), given=asked
+            f"No line of {board.title} is '{asked}'.",
+            allowed=list(methods),
+            given=asked,
+            then=f"medbench compare FOLDER --against {next(iter(methods))}",
         )
     if len(alike) > 1:
         raise UserError(

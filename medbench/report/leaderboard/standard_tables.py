@@ -126,7 +126,7 @@ def terminal(
             else []
         )
         above = class_notes(board, metric)
-        below = [str(note) for note in notes(board) if note not in above]
+        below = [str(note) for note in notes(board, board.shown(metric)) if note not in above]
         shown += [
             *map(str, above),
             Fitted(board.title, header, body, names, best),

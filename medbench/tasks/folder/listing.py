@@ -132,6 +132,11 @@ def walk(root: Path, *, volumes: bool = False) -> Listing:
             given=meant(part),
             then="rename it",
         )
+    if not given and len(folders) == 1 and (deeper := _class_folders_below(root / folders[0])):
+        raise UserError(
+            f"{root} holds one folder alone, '{folders[0]}': the class folders lie in {deeper}.",
+            then=f"medbench run --task {shlex.quote(f'folder:{deeper}')}",
+        )
     without = [name for name in every if name not in folders]
     ids: list[str] = []
     listing = Listing(root, ids, ids, {"label": [], **({"split": []} if given or without else {})})
@@ -157,6 +162,24 @@ def walk(root: Path, *, volumes: bool = False) -> Listing:
         seen.left_in(place, [entry.name for entry in place.iterdir()])
     listing.marks += seen.marks()
     return listing
+
+
+def _class_folders_below(place: Path, levels: int = 3) -> Path | None:
+    """Return the first folder on the way down that holds several folders.
+
+    An archive that was unpacked into a folder of its own name leads there. None where images come
+    first, or none are near.
+    """
+    for _ in range(levels):
+        inside = [name for name in _folders(place) if not unlabelled_word(name)]
+        if any(_is_image(entry) for entry in place.iterdir() if entry.is_file()):
+            return None
+        if len(inside) > 1:
+            return place
+        if not inside:
+            return None
+        place = place / inside[0]
+    return None
 
 
 @dataclass
