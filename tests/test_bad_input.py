@@ -401,7 +401,6 @@ def test_a_csv_that_is_another_file(
         ("audit", "folder:{}/images.csv", "--csv", "new.csv", "--json", "./new.csv"),
         ("audit", "--images", "{}/images.csv", "--json", "{}/images.csv"),
         ("validate", "model", "{}/images.csv", "--out", "{}/images.csv"),
-        ("run", "--task", "folder:{}/images.csv", "--plan", "--json", "{}/../mine/images.csv"),
     ],
 )
 def test_what_a_command_reads_is_not_written_over(

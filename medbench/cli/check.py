@@ -108,7 +108,9 @@ def check_command(
 
     file, given_rows = reference_file(against, study), rows or []
     _check_sources(study, given_rows, file, out)
-    outputs(json_file, junit_file, file if accept else None)
+    outputs(json_file, junit_file)
+    if accept:  # which may be --rows, too
+        check_writable(file, "name another place")
     if out:
         check_writable(out, "medbench check --out FOLDER", folder=True)
     making: dict[str, object] = (
