@@ -16,9 +16,9 @@ def nearest(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return similarity and place of the `most` nearest images of each query, and of ties.
 
-    (B, m) float64, descending, and (B, m): of all that are as near as the last, too. queries (B,
-    D), images (n, D) float64 of length 1; barred (B, n) bool: who may not vote; its similarity is
-    -inf. Of 7,000 images the others were most of the time.
+    (B, m) float64, descending, and (B, m) int64: of all that are as near as the last, too. queries
+    (B, D), images (n, D) float64 of length 1; barred (B, n) bool: who may not vote; its similarity
+    is -inf. Of 7,000 images the others were most of the time.
     """
     if images.is_cuda:
         found = _nearest_of_few(queries, images, most, barred)

@@ -36,7 +36,10 @@ class Readout(nn.Module):
         self.readout = readout
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Read the vectors out of the images. Raises NoReadout."""
+        """Return the vectors (B, D) of images (B, 3, H, W).
+
+        Raises NoReadout where the model has nothing to take them from.
+        """
         model, prefix = self.model, getattr(self.model, "num_prefix_tokens", None)
         holder = getattr(model, "embeds", model)  # NaFlexViT's tokens lie in a module of their own
         has_cls = bool(prefix) and getattr(holder, "cls_token", None) is not None

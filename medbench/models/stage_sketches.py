@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def stage_sketches(
     pack: images.Pixels, net: torch.nn.Module, encoder: Encoder, batch: int
 ) -> dict[str, Any]:
-    """Record what the stages before the features gave.
+    """Return what the stages before the features gave, as JSON values.
 
     First 16 digits of the SHA-256 of the weights as they were loaded, and their sketch; sketches of
     the pixels of the first `batch` images and of what enters the network, with its mean per

@@ -66,12 +66,15 @@ def architectures() -> tuple[str, ...]:
 
 @cache
 def tags_of(architecture: str) -> tuple[str, ...]:
-    """Return the checkpoints that timm lists for an architecture."""
+    """Return the checkpoints that timm lists for an architecture, by their tags; () where none."""
     return tuple(_catalogue()["tags"].get(architecture, ()))
 
 
 def config_of(architecture: str, tag: str) -> CheckpointConfig:
-    """Return what timm declares of a checkpoint, or of the architecture alone."""
+    """Return what timm declares of a checkpoint, or, with tag "", of the architecture alone.
+
+    Raises KeyError for one that timm does not list.
+    """
     stated = _catalogue()["configs"][f"{architecture}.{tag}" if tag else architecture]
     values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in stated.items()

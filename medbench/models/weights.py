@@ -86,8 +86,8 @@ def supervised(encoder: Encoder, cache_dir: Path) -> Weights:
 def own(encoder: Encoder, cache_dir: Path) -> Weights:
     """Return what `--weights` names: a file of the user's, or an official checkpoint.
 
-    Every key is checked here, without building the network. Raises UserError for a file that is no
-    checkpoint, or another network's.
+    Every key is checked here, without building the network. An official one is downloaded where it
+    is not here. Raises UserError for a file that is no checkpoint, or another network's.
     """
     assert encoder.file is not None, "weights of a user's own have a file"
     if not encoder.file.is_file():

@@ -24,7 +24,7 @@ class OnnxModel(ExportedModel):
     head: str = ""
 
     def answer(self, pixels: Pixels) -> Answer:
-        """Answer for pixels (M, H, W, 3) uint8, of one size; or as many as `decode` gives.
+        """Answer for pixels as `decode` gives them, stacked: (M, S, S, 3) uint8 of each size.
 
         Raises UserError for features that are not finite.
         """

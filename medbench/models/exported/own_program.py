@@ -89,7 +89,10 @@ def unlike(f):                         # True: far from the training images
 
 
 def own_program(parts: Parts, *, onnx: bool) -> list[str]:
-    """Return Markdown lines. onnx: whether the folder has model.onnx."""
+    """Return what a card says of scoring without medbench, in lines of Markdown.
+
+    onnx: whether the folder has model.onnx.
+    """
     code = program(parts)
     lines = [
         "These lines give the probabilities of `medbench predict`, to rounding (about 1e-5). Other ways to decode and to resize an image end elsewhere.",
@@ -139,7 +142,10 @@ def program(parts: Parts) -> str:
 
 
 def pixel_functions(parts: Parts) -> dict[tuple[int, str, str], str]:
-    """Return form -> name of the function that makes it: pixels, pixels_2, ..."""
+    """Return the names of the functions that make pixels: form -> pixels, pixels_2, ...
+
+    form: (size, interpolation, crop).
+    """
     return dict(zip(parts.forms, inputs(parts), strict=True))
 
 

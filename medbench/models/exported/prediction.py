@@ -30,7 +30,11 @@ Batch = list[Pixels | str]  # pixels, or why an image cannot be read
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What was written. unread: id -> why. unlike: ids of images unlike the training images."""
+    """What was written: how many images, and what of them.
+
+    resumed: how many a killed run had done. unread: id -> why. unlike: ids of images unlike the
+    training images.
+    """
 
     images: int
     resumed: int
@@ -51,9 +55,9 @@ class Asked:
     coverage: float | None = None
 
     def check(self, model: ExportedModel) -> None:
-        """Check that the model has what is asked for.
+        """Raise UserError for what is asked for and the model does not have.
 
-        Raises UserError for what it does not have.
+        An operating point, a temperature, or a coverage.
         """
         model.check_point(self.point)
         if self.calibrated:
@@ -71,13 +75,13 @@ def predict(
     asked: Asked | None = None,
     overwrite: bool = False,
 ) -> Predictions:
-    """Write `out`: id, a probability a class, decision, unlike, maybe set.
+    """Write predictions of image files as CSV.
 
-    An image that cannot be read has empty cells, and the others go on.
-
-    folder: the model's. Beside `out` lies NAME.unfinished until all are done. Raises UserError for
-    an operating point or a temperature that the model does not have, and, unless `overwrite`, for
-    an `out` that is there or an unfinished file of something else; OSError for a disk that is full.
+    Columns: id, a probability a class, decision, unlike, maybe set. An image that cannot be read
+    has empty cells, and the others go on. folder: the model's. Beside `out` lies NAME.unfinished
+    until all are done, from which a killed one goes on. Raises UserError for an operating point or
+    a temperature that the model does not have, and, unless `overwrite`, for an `out` that is there
+    or an unfinished file of something else; OSError for a disk that is full.
     """
     asked = asked or Asked()
     asked.check(model)
@@ -111,7 +115,7 @@ def predict(
 
 
 def check_target(out: Path, *, overwrite: bool) -> None:
-    """Raise UserError for a file that is there, or that cannot be written."""
+    """Raise UserError for a file that is there (unless `overwrite`), or that cannot be written."""
     if out.exists() and not out.is_file():
         raise UserError(
             f"{out} is not a file, beside which a killed prediction could lie.",
@@ -191,11 +195,10 @@ def _put(stream: Any, record: dict[str, Any] | None) -> None:
 def scored(
     model: ExportedModel, images: Sequence[Listed], asked: Asked | None = None
 ) -> Iterator[list[dict[str, Any]]]:
-    """Rows of a batch: p and decision, or unread and why.
+    """Yield the rows of a batch of images, batch after batch, the next one decoded meanwhile.
 
-    Batch after batch, the next one decoded meanwhile.
-
-    A batch holds the same images whether or not a run was killed: its size changes last digits.
+    A row has p (C,) and decision, or unread: why. A batch holds the same images whether or not a
+    run was killed: its size changes last digits.
     """
     parts = [images[i : i + BATCH] for i in range(0, len(images), BATCH)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:

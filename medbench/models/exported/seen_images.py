@@ -24,7 +24,10 @@ SURE = 1e-4  # so unlikely is it that so many of other images match
 
 @dataclass(frozen=True, eq=False)
 class SeenImages:
-    """bits (m,) bool; salt (16,) uint8."""
+    """Bits by which images of a run are noticed, without telling of any one image.
+
+    bits: (m,) bool. salt: (16,) uint8.
+    """
 
     bits: np.ndarray
     salt: np.ndarray
@@ -36,11 +39,14 @@ class SeenImages:
 
     @property
     def share(self) -> float:
-        """How many of other images match."""
+        """The share in [0, 1] of other images that match by chance."""
         return float(self.bits.mean())
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return the arrays that a folder keeps."""
+        """Return the arrays that a folder keeps.
+
+        bits: packed, uint8. n: (1,) int64, how many. salt: (16,) uint8.
+        """
         n = np.array([len(self.bits)], np.int64)
         return {"bits": np.packbits(self.bits), "n": n, "salt": self.salt}
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def put_arrays(file: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write named arrays. Raises OSError."""
+    """Write named arrays as safetensors, whole or not at all. Raises OSError."""
     from safetensors.numpy import save_file
 
     whole = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
@@ -28,7 +28,7 @@ def put_arrays(file: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def put_network(file: Path, net: torch.nn.Module) -> None:
-    """Write the weights of timm's model under its names. Raises OSError."""
+    """Write the weights of timm's model as safetensors, under timm's names. Raises OSError."""
     from safetensors.torch import save_file
 
     state = {
@@ -66,7 +66,7 @@ def sha256(file: Path) -> str:
 
 
 def check_sum(file: Path, wanted: str) -> None:
-    """Raise ValueError for another file than the configuration names."""
+    """Raise ValueError for a file whose SHA-256 is not `wanted`, which config.json names."""
     if sha256(file) != wanted:
         raise ValueError(
             f"{file.name} is not the file that config.json names (its SHA-256 is another)"
@@ -74,7 +74,10 @@ def check_sum(file: Path, wanted: str) -> None:
 
 
 def arrays(file: Path, wanted: str) -> dict[str, np.ndarray]:
-    """Read named arrays. wanted: the file's SHA-256. Raises ValueError."""
+    """Read named arrays from a safetensors file.
+
+    wanted: the file's SHA-256. Raises ValueError for another one, and for what is no such file.
+    """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
@@ -87,7 +90,10 @@ def arrays(file: Path, wanted: str) -> dict[str, np.ndarray]:
 
 
 def check_width(towers: tuple[Tower, ...], width: int) -> None:
-    """Raise ValueError where a head of that width is of other features."""
+    """Raise ValueError where encoders give another number of features than a head takes.
+
+    width: the head's. An image of zeros goes through each encoder.
+    """
     import torch
 
     made = 0
@@ -102,9 +108,11 @@ def check_width(towers: tuple[Tower, ...], width: int) -> None:
 
 
 def network(file: Path, encoder: Encoder, options: dict[str, Any], wanted: str) -> torch.nn.Module:
-    """Read an encoder with its readout, in eval mode. wanted: the file's SHA-256.
+    """Read an encoder with its readout, in eval mode.
 
-    Names and shapes are compared before memory is taken for them. Raises ValueError.
+    options: what timm's architecture is called with. wanted: the file's SHA-256. Names and shapes
+    are compared before memory is taken for them. Raises ValueError for another file, and for
+    weights of another network.
     """
     import timm
     import torch

@@ -23,7 +23,10 @@ BLOCK = 1024  # images scored at a time
 
 @dataclass(frozen=True, eq=False)
 class LayerHead:
-    """weight (C, D), bias (C,) float32 of features as they are; several: each label for itself."""
+    """A linear layer that was trained with its encoder.
+
+    weight (C, D), bias (C,) float32, of features as they are. several: each label for itself.
+    """
 
     name: ClassVar[str] = "layer"
     weight: np.ndarray
@@ -82,7 +85,7 @@ class FusedHead:
 
     @property
     def widths(self) -> list[int]:
-        """Features of each member."""
+        """The numbers of features of its members, in their order."""
         return _widths(self.net)
 
     @property

@@ -19,10 +19,10 @@ BLOCK = 256  # images scored at a time
 
 @dataclass(frozen=True, eq=False)
 class NeighbourHead:
-    """The head of `knn`.
+    """The head of `knn`, which keeps the labelled images' features.
 
-    Features (n, D) float32 of the labelled images with their labels (n,) or (n, C), k, and the
-    temperature of a vote.
+    images: (n, D) float32. labels: (n,), or (n, C) with NaN. k: neighbours that vote. temperature:
+    of a vote.
     """
 
     name: ClassVar[str] = "knn"
@@ -50,7 +50,10 @@ class NeighbourHead:
         return shares.astype(np.float32), decisions
 
     def votes(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return what each image says for each class (n, C), and where it has a say (n, C), (n, 1)."""
+        """Return what each image says for each class, and where it has a say.
+
+        (n, C) float64 of 0 and 1; and (n, C), or (n, 1) of exclusive classes.
+        """
         if self.labels.ndim == 1:
             return np.eye(self.n_classes)[self.labels.astype(int)], np.ones((len(self.labels), 1))
         return np.nan_to_num(self.labels), (~np.isnan(self.labels)).astype(float)

@@ -37,10 +37,11 @@ NAMES = frozenset(("mean", "scale", "components", "variances", "rest", "threshol
 
 @dataclass(frozen=True, eq=False)
 class Typical:
-    """mean and scale (D,), of features that do not vary 0.
+    """Where the features of training images lie, and how far another image's may lie out.
 
-    Components (K, D) of the standardised features with variances (K,); rest: the variance of every
-    other direction; threshold: of the distance.
+    mean and scale: (D,), of features that do not vary 0. components (K, D) of the standardised
+    features with variances (K,); rest: the variance of every other direction; threshold: of the
+    distance.
     """
 
     mean: np.ndarray
@@ -117,7 +118,7 @@ class Typical:
 
 
 def typical_of(features: np.ndarray, groups: np.ndarray) -> Typical | None:
-    """Fit to features (N, D) of images in groups (N,).
+    """Fit where features (N, D) of images in groups (N,) lie, and how far out held-out groups lie.
 
     None with fewer than ten groups, or where nothing varies.
     """

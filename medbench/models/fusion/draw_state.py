@@ -30,16 +30,15 @@ ROUND = 16
 
 @dataclass(eq=False)
 class DrawState:
-    """One draw.
+    """Hold one draw of the labelled subset, and its training as far as it is.
 
     rows (n,): its images in the pool; train, held: positions among them, held empty where nothing
-    can be held out.
-
-    truth (n,) int64, or (n, C) float32 with NaN; usable (C,): classes, or labels, that can be
-    learnt. batch: images a step. steps: between two checks, or in all where nothing is held out.
-    limit, centre, scale: of the standardisation. seed: of the initial weights; generator: of the
-    order of images (`queue`: what is left of it) and of dropout. best: the parameters that are
-    scored. history: validation score at each check. rate: of learning.
+    can be held out. truth (n,) int64, or (n, C) float32 with NaN; usable (C,): classes, or labels,
+    that can be learnt; base (C,): the probability of others. batch: images a step. steps: between
+    two checks, or in all where nothing is held out. limit, centre, scale: of the standardisation.
+    seed: of the initial weights; generator: of the order of images (`queue`: what is left of it)
+    and of dropout. best: the parameters that are scored. history: validation score at each check.
+    rate: of learning.
     """
 
     rows: torch.Tensor
@@ -137,11 +136,10 @@ class DrawState:
         }
 
     def judge(self, logits: torch.Tensor) -> float:
-        """Compute the primary metric on the held-out images, larger is better.
+        """Return the primary metric on the held-out images, larger is better.
 
-        Where it is not defined there, minus the loss.
-
-        logits: (n, outputs), of the n held-out images.
+        Where it is not defined there, minus the loss. logits: (n, outputs), of the n held-out
+        images.
         """
         import torch
 
@@ -173,10 +171,11 @@ def prepare(
     rate: float,
     requested: int | None = None,
 ) -> DrawState:
-    """Prepare the untrained state of a draw.
+    """Return the untrained state of a draw, on the pool's device.
 
     pool: the features (N, D_i) of each member. labels: (N,), or (N, C) with NaN. groups: (N,).
-    draw: (n,) index into the pool. requested: see `splits.validation_part`.
+    outputs: logits of the head. draw: (n,) index into the pool. rate: of learning. requested: see
+    `splits.validation_part`.
     """
     import torch
 
@@ -242,9 +241,10 @@ def losses(logits: torch.Tensor, truth: torch.Tensor, usable: torch.Tensor) -> t
 def score_target(
     model: Head, learner: DrawState, target: Sequence[np.ndarray], held: HeldOut | None
 ) -> Scores:
-    """Return the scores of a target; held: what `score_held_out` gave.
+    """Return a head's scores of a target.
 
-    target: the features (M, D_i) of each member.
+    target: the features (M, D_i) of each member. held: what `score_held_out` gave, which is passed
+    on.
     """
     import torch
 
@@ -270,11 +270,9 @@ def score_target(
 
 
 def score_held_out(model: Head, learner: DrawState, pool: Sequence[torch.Tensor]) -> HeldOut | None:
-    """Score the validation part, which chose the rate and the weights.
+    """Score the validation part, which chose the rate and the weights; None where there is none.
 
-    A label of which one value was seen is NaN.
-
-    pool: of each member (N, D).
+    pool: of each member (N, D). A label of which one value was seen is NaN.
     """
     import torch
 

@@ -70,7 +70,10 @@ TRAINED_ON: dict[str, tuple[str, ...]] = {
 
 
 def trained_on(repository: str) -> tuple[str, ...]:
-    """Return what an encoder was trained on, as the table says; else "unknown"."""
+    """Return the data sets that an encoder was trained on, as the table says; else UNKNOWN.
+
+    repository: OWNER/NAME.
+    """
     return _of(TRAINED_ON, repository) or UNKNOWN
 
 

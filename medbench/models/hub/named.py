@@ -27,9 +27,11 @@ FUNCTION = "read its code, and give it as a function of yours: medbench run --en
 
 
 def encoder(text: str, size: int | None, readout: str, stated: Stated = NOTHING) -> Encoder:
-    """Return the encoder that a name of the hub means.
+    """Return the encoder that a name of the hub means, from the repository's config.
 
-    stated: the user's own word, which comes before the repository's. Raises UserError.
+    stated: the user's own word, which comes before the repository's. Raises UserError for an
+    unknown name or readout, a package that is not installed, files that cannot be fetched, and a
+    config that states no preprocessing.
     """
     text, size = short_names.resolved(text, size)
     reference = parse(text)
@@ -58,9 +60,9 @@ def encoder(text: str, size: int | None, readout: str, stated: Stated = NOTHING)
 
 
 def weights(encoder: Encoder) -> Weights:
-    """Return the file of a hub encoder's weights, or the list of its files, all of them here.
+    """Return a hub encoder's weights: their file, or the list of their files, fetched if they lack.
 
-    Raises UserError.
+    Raises UserError where they cannot be had.
     """
     reference, files = weight_files(encoder)
     sums = [_digest(file) for file in files]
@@ -74,9 +76,10 @@ def weights(encoder: Encoder) -> Weights:
 
 
 def weight_files(encoder: Encoder) -> tuple[Reference, list[Path]]:
-    """Return the repository, and the files of its weights.
+    """Return the repository, and the files of its weights, fetched if they lack.
 
-    Safetensors where it has them. Raises UserError.
+    Safetensors where it has them. Raises UserError where it has none that is read, or none can be
+    had.
     """
     reference = parse(encoder.name)
     (file,) = repository.snapshot(reference, [reference.door.weights], encoder.checkpoint).files

@@ -26,9 +26,10 @@ CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What of it a pack and a batch can follow.
+    """How images enter an encoder, as far as a pack and a batch can follow it.
 
-    apart: what the publisher's own code does and medbench does not, in words, "" where nothing.
+    size: px. mean, std: of pixels in [0, 1]. apart: what the publisher's own code does and medbench
+    does not, in words, "" where nothing.
     """
 
     size: int
@@ -53,9 +54,9 @@ def said_of(seen: Preprocessing) -> str:
 
 
 def of_timm(config: Mapping[str, Any]) -> Preprocessing:
-    """`config.json` of a repository that timm wrote, or of a folder of `medbench export`.
+    """Read the `config.json` of a repository that timm wrote, or of a folder of `medbench export`.
 
-    Raises ValueError.
+    Raises ValueError where it states no preprocessing, or one that cannot be followed.
     """
     stated = config.get("pretrained_cfg", config)
     if not isinstance(stated, Mapping) or "mean" not in stated or "std" not in stated:
@@ -82,9 +83,10 @@ def of_timm(config: Mapping[str, Any]) -> Preprocessing:
 
 
 def of_transformers(stated: Mapping[str, Any], image_size: object = None) -> Preprocessing:
-    """Read `preprocessor_config.json` of a repository that transformers reads.
+    """Read the `preprocessor_config.json` of a repository that transformers reads.
 
-    With the defaults of its class. image_size: of the network's own config. Raises ValueError.
+    With the defaults of its class. image_size: of the network's own config. Raises ValueError where
+    it states none, or one that cannot be followed.
     """
     stated = stated.get("image_processor", stated)
     if stated.get("do_flip_channel_order"):
@@ -137,7 +139,10 @@ def _transformers_crop(stated: Mapping[str, Any]) -> tuple[list[int], CropRule, 
 
 
 def of_open_clip(config: Mapping[str, Any]) -> Preprocessing:
-    """`open_clip_config.json`. Raises ValueError."""
+    """Read an `open_clip_config.json`, with open_clip's defaults.
+
+    Raises ValueError where its preprocessing cannot be followed.
+    """
     stated = config.get("preprocess_cfg", {})
     sides = _sides(
         stated.get("size")

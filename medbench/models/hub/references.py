@@ -87,7 +87,7 @@ class Reference:
 
     @property
     def page(self) -> str:
-        """What a person looks at: terms, licence, files."""
+        """The address of its page, where a person finds terms, licence and files."""
         return f"https://huggingface.co/{self.repository}"
 
     def __str__(self) -> str:
@@ -102,9 +102,9 @@ def is_hub(text: str) -> bool:
 
 
 def parse(text: str) -> Reference:
-    """Read a reference.
+    """Read a reference, `hf-hub:OWNER/NAME[@REVISION]`, or behind another door.
 
-    Raises UserError.
+    text: begins with a door's prefix, see `is_hub`. Raises UserError for what is none.
     """
     prefix, _, rest = text.partition(":")
     door = DOORS[prefix]
@@ -130,9 +130,9 @@ def check_installed(door: Door, text: str) -> None:
 
 
 def check_readout(reference: Reference, readout: str, having: Sequence[str] = ()) -> None:
-    """Check that the door, or the network itself where `having` says so, gives a readout.
+    """Raise UserError for a readout that a door does not give.
 
-    Raises UserError.
+    having: those of the network itself, where they are known.
     """
     allowed = having or reference.door.readouts
     if readout not in allowed:

@@ -54,9 +54,9 @@ def snapshot(reference: Reference, groups: Sequence[Sequence[str]], commit: str 
 
 
 def shards(reference: Reference, commit: str, file: Path) -> list[Path]:
-    """Return the files of weights that `file` names, which is an index, or itself.
+    """Return the files of weights that `file` names where it is an index; else `file` alone.
 
-    Raises UserError.
+    They are fetched if they lack. Raises UserError for a broken index, or files that cannot be had.
     """
     if not file.name.endswith(INDEX):
         return [file]

@@ -35,7 +35,10 @@ TOWERS = ("vision_model", "vision_tower", "visual", "vision_encoder", "image_tow
 
 
 def build(encoder: Encoder, weights: Weights, pretrain_seed: int = 0) -> nn.Module:
-    """Build the tower in eval mode. Raises UserError where files, readout or size do not fit."""
+    """Build the tower of a hub encoder with its readout, in eval mode: (B, 3, S, S) -> (B, D).
+
+    pretrain_seed: changes nothing. Raises UserError where files, readout or size do not fit.
+    """
     reference, files = named.weight_files(encoder)
     try:
         with torch.random.fork_rng(devices=[]), _quiet():
@@ -53,9 +56,10 @@ def build(encoder: Encoder, weights: Weights, pretrain_seed: int = 0) -> nn.Modu
 
 
 def tried(encoder: Encoder, weights: Weights) -> nn.Module:
-    """Build as `build`, and put two images through it, together and one by one.
+    """Build as `build`, and put two images through the tower, together and one by one.
 
-    As through a user's own function. Raises UserError.
+    As through a user's own function. Raises UserError where it gives no vectors, or others
+    together.
     """
     net = build(encoder, weights)
     try:

@@ -35,7 +35,7 @@ class Pool:
     basis: torch.Tensor | None
 
     def target(self) -> tuple[ClassTargets, np.ndarray]:
-        """Encode its labels (N,) or (N, C), see `encode`."""
+        """Its labels as what the engine solves for, and the columns (K,) of these, see `encode`."""
         return encode(self.labels, self.kind, str(self.features.device))
 
 
@@ -56,9 +56,10 @@ class Model:
 
     @property
     def certificate(self) -> dict[str, Any]:
-        """How exactly the fit was solved: the worst of its labels.
+        """How exactly the fit was solved, as JSON values: the worst of its labels.
 
-        Empty where there was nothing to fit.
+        iterations, gradient, largest, gap and bias_gradient, see `Fits`; {} where there was nothing
+        to fit.
         """
         if self.fits.gap.numel() == 0:
             return {}

@@ -22,10 +22,10 @@ ALIKE = 0.8
 
 @dataclass(frozen=True, eq=False)
 class ClassTargets:
-    """What is to be predicted. values: (T, c, n) float 0/1, known: (T, 1, n) float 0/1.
+    """What is to be predicted, for T problems of c classes on n images.
 
-    softmax: T = 1 and c classes. Otherwise T labels, each with a logistic loss of its own: c = 1,
-    `known` is 0 for uncertain labels.
+    values: (T, c, n) float 0/1. known: (T, 1, n) float 0/1. softmax: T = 1 and c classes. Otherwise
+    T labels, each with a logistic loss of its own: c = 1, `known` is 0 for uncertain labels.
     """
 
     values: torch.Tensor
@@ -42,9 +42,9 @@ class ClassTargets:
         return self.values.shape[0] * self.values.shape[1]
 
     def fitted(self) -> torch.Tensor:
-        """Return (T, c, 1) bool: classes that have an image.
+        """Return which classes can be fitted: (T, c, 1) bool.
 
-        Labels that have both values among the known images.
+        Those that have an image; of labels those that have both values among the known images.
         """
         positive = (self.values * self.known).sum(2, keepdim=True)
         return (

@@ -125,12 +125,12 @@ def solve(
     *,
     compact: bool = True,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Run batched L-BFGS from w (B, K, c, q): solutions and iterations (B, K).
+    """Run batched L-BFGS from w (B, K, c, q); return solutions and iterations (B, K) int64.
 
-    An iteration is one evaluation; each member has its own step length.
-
-    tolerance: one, or (B, K). live (B, K) bool: the members to solve; None: all. compact: members
-    that have converged leave the batch, which changes its shape and so the bits of the others.
+    An iteration is one evaluation; each member has its own step length. tolerance: of the
+    gradient's norm, one, or (B, K). live (B, K) bool: the members to solve; None: all. compact:
+    members that have converged leave the batch, which changes its shape and so the bits of the
+    others.
 
     It walks in the preconditioned coordinates u, w = turn @ (u * scale), in which the approximate
     Hessian is the identity. The objective is convex, so a step after which the slope along the
@@ -347,11 +347,9 @@ def _keep(problems: Problems, kept: torch.Tensor, first: torch.Tensor) -> Proble
 
 
 def settle_bias(problems: Problems, w: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Take at most three Newton steps on the bias alone, kept where they help: w, its gradient.
+    """Take at most three Newton steps on the bias alone, kept where they help.
 
-    Makes the duality gap exact.
-
-    w: (B, K, c, q), the bias last.
+    Returns w and its gradient. Makes the duality gap exact. w: (B, K, c, q), the bias last.
     """
     gradient = problems.evaluate(w)[1]
     rounding = 8 * torch.finfo(w.dtype).eps

@@ -60,9 +60,9 @@ def gram(x: torch.Tensor) -> torch.Tensor:
 
 
 def one_by_one(matrices: torch.Tensor) -> bool:
-    """Say whether each of such matrices is multiplied by a call of its own, without a copy.
+    """Return whether each of such matrices is multiplied by a call of its own.
 
-    matrices: (..., n, m).
+    Without a copy. matrices: (..., n, m).
     """
     return (
         matrices.device.type == "cpu"

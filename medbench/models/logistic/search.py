@@ -39,9 +39,10 @@ Linear = tuple[torch.Tensor, torch.Tensor]  # weight (T, c, D) and bias (T, c), 
 
 
 def proposed(losses: Mapping[int, float], count: int, tie: float) -> list[int]:
-    """Return which of `count` ascending penalties to solve next, given the losses of some.
+    """Return which of `count` ascending penalties to solve next, by their places.
 
-    None where the search is over.
+    losses: place -> held-out loss of those that are solved. tie: see `lowest`. [] where the search
+    is over.
     """
     if not losses:
         return list(range(count - 1, -1, -COARSE))[:FIRST]
@@ -64,15 +65,16 @@ def _gap(losses: Mapping[int, float], best: int, side: int, count: int) -> int:
 
 
 def lowest(losses: Mapping[int, float], tie: float) -> int:
-    """Return, of the penalties within `tie` of the lowest loss, the strongest."""
+    """Return the place of the strongest penalty within `tie` of the lowest held-out loss."""
     bound = min(losses.values()) + tie
     return max(i for i, loss in losses.items() if loss <= bound)
 
 
 def start_from(solved: Mapping[int, torch.Tensor], i: int) -> torch.Tensor | None:
-    """Extrapolate a solution at penalty i on the line through two that are solved.
+    """Extrapolate a solution at the penalty at place i on the line through two that are solved.
 
-    Those around it, else the two next to it. solved: penalty -> weights, all of one shape.
+    Those around it, else the two next to it. solved: place -> weights, all of one shape. None where
+    none is solved.
     """
     stronger, weaker = (
         sorted(j for j in solved if j > i),
@@ -158,11 +160,11 @@ class Block:
             self.counts[b, ..., : len(images)] = known
 
     def search(self, tolerance: float, max_iterations: int, tie: float) -> list[int]:
-        """Search the place on the path of each subset's penalty.
+        """Return the place on the path of each subset's penalty.
 
         tolerance: of the gradient's norm at a penalty of 1 and above; below, times the penalty's
         root, so that the objective of all lies as near its minimum. With one tolerance for all the
-        held-out loss of the weakest was off by up to 2e-3 nats, now by 3e-5.
+        held-out loss of the weakest was off by up to 2e-3 nats, now by 3e-5. tie: see `lowest`.
         """
         width = FIRST
         while any(asked := [proposed(losses, len(self.penalties), tie) for losses in self.losses]):
@@ -234,9 +236,9 @@ class Block:
         return found, served
 
     def average(self, s: int, i: int) -> Linear:
-        """Average what a subset's folds learnt at one penalty.
+        """Return the mean of what a subset's folds learnt at one penalty: weight and bias.
 
-        Where the fit of the whole subset starts.
+        Where the fit of the whole subset starts. s: the subset's place. i: the penalty's.
         """
         weights, biases = [], []
         for f, w in enumerate(self.solutions[s][i]):

@@ -16,7 +16,10 @@ from medbench.system.precision import products
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """What is learnt from; see `models.pretrain.pretrain`."""
+    """The images that are learnt from, and how they are normalised.
+
+    Fields as the arguments of `models.pretrain.pretrain`.
+    """
 
     pixels: np.ndarray
     index: np.ndarray
@@ -37,7 +40,10 @@ class Data:
         )
 
     def plain(self, positions: Iterable[np.ndarray], device: str) -> Iterator[torch.Tensor]:
-        """Return (B, 3, S, S) float32, normalised, channels_last, of each of these positions."""
+        """Yield the images at each of these positions as the encoder gets them.
+
+        (B, 3, S, S) float32, normalised, channels_last; positions: (B,) int in `index`.
+        """
         return (
             augment.normalised_images(images, self.mean, self.std)
             for images in self.ahead(positions, device)
@@ -45,9 +51,9 @@ class Data:
 
 
 def positions_of(pairs: np.ndarray, part: slice, paired: bool) -> list[np.ndarray]:
-    """Return the positions in Data.index of the images of the members `part` of a batch (B, 2).
+    """Return the positions in Data.index of the images of some members of a batch, (n,) int each.
 
-    Paired members have both sides.
+    pairs: (B, 2). part: which members. paired: both sides of them, in two arrays; else the first.
     """
     return [pairs[part, side] for side in ((0, 1) if paired else (0,))]
 

@@ -41,7 +41,7 @@ class DistributedContext:
         )
 
     def share(self, n: int) -> slice:
-        """Return this process's members of n."""
+        """Return which of n members of a batch are this process's."""
         return slice(self.rank * n // self.size, (self.rank + 1) * n // self.size)
 
     def wrap(self, module: torch.nn.Module, device: str) -> torch.nn.Module:
@@ -81,9 +81,9 @@ class DistributedContext:
             distributed.barrier()
 
     def told(self, value: Any) -> Any:
-        """Tell all processes what the first one says.
+        """Return what the first process says, in all processes.
 
-        Each disk has its own answer.
+        As each disk has its own answer. value: the first one's counts; it must be picklable.
         """
         if self.size == 1:
             return value
@@ -92,7 +92,10 @@ class DistributedContext:
         return said[0]
 
     def gathered(self, value: Any) -> list[Any]:
-        """Collect what each process says, in their order."""
+        """Return what each process says, in their order, in all processes.
+
+        value: must be picklable.
+        """
         if self.size == 1:
             return [value]
         said: list[Any] = [None] * self.size
@@ -102,10 +105,10 @@ class DistributedContext:
 
 @contextmanager
 def locked(folder: Path, world: DistributedContext) -> Iterator[bool]:
-    """Hold the folder; False where another run has finished it while this one waited.
+    """Hold the folder of a pretraining while inside; give whether it is still to be done.
 
-    The first process holds it, and says how it stands: on several machines each may have a folder
-    of its own.
+    False where another run has finished it while this one waited. The first process holds it, and
+    says how it stands: on several machines each may have a folder of its own.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as held:
@@ -183,7 +186,7 @@ class CheckpointWriter:
         return found
 
     def note(self, views: float, record: Mapping[str, Any]) -> None:
-        """Add a line to the history."""
+        """Add a record to the history, at so many views seen, and report the progress."""
         self.history.append({**record, "views": round(views), "seconds": round(self._seconds(), 1)})
         if self.world.rank == 0 and record.get("loss") is not None:
             speed = views / max(self._seconds(), 1e-9)

@@ -32,11 +32,9 @@ class Queue(nn.Module):
         return 0 < self.stored.shape[1] <= self._known
 
     def mine(self) -> list[torch.Tensor]:
-        """Return this process's share for each view.
+        """Return this process's share of the queue for each view, (share, D) each.
 
         All processes together bring the whole queue.
-
-        Each is (share, D).
         """
         share = DistributedContext.here().share(self.stored.shape[1])
         return [view[share] for view in self.stored]

@@ -41,9 +41,10 @@ def follower(network: nn.Module) -> nn.Module:
 
 
 def following(pairs: Mapping[nn.Module, nn.Module], momentum: float) -> Callable[[Position], None]:
-    """`Objective.after_step` of followers by the network that each follows.
+    """Make `Objective.after_step` of networks that follow others: follower -> whom it follows.
 
-    Moving averages of its parameters, from `momentum` to 1, cosine.
+    Its parameters become a moving average of the other's; momentum goes from `momentum` to 1,
+    cosine.
     """
 
     def after_step(position: Position) -> None:

@@ -15,11 +15,12 @@ SOURCES = ("imagenet+task", "task", "imagenet")
 
 
 def starting(method: str) -> Callable[[Encoder, str, int, Path], Weights]:
-    """`Method.weights` of a self-supervised method.
+    """Return `Method.weights` of a self-supervised method.
 
     Source `task`: random weights, those of the control `random`. `imagenet+task`: the method's own
     official checkpoint where one is listed for the architecture, else the supervised one, as
-    Nielsen et al. 2023 do. `imagenet`: the official checkpoint; UserError where none is.
+    Nielsen et al. 2023 do. `imagenet`: the official checkpoint. What is returned downloads what
+    lacks, and raises UserError where it cannot be had.
     """
 
     def start(encoder: Encoder, source: str, pretrain_seed: int, cache_dir: Path) -> Weights:

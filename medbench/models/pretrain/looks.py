@@ -22,9 +22,10 @@ _LOOK_SHARE, _LOOK_MOST = 25, 2_500
 def log_steps(
     training: Training, step: int, pairs: np.ndarray, losses: Sequence[torch.Tensor]
 ) -> None:
-    """Write a line of the history for the last steps. Raises monitor.Collapsed.
+    """Add a line on the last steps to the history.
 
-    pairs: (B, 2) of the last step's images. losses: one number each.
+    pairs: (B, 2) of the last step's images. losses: one number each. Raises monitor.Collapsed where
+    the features do.
     """
     stage, seen = training.stage, training.seen
     features = training.objective.features
@@ -55,9 +56,10 @@ def note(training: Training, steps: int, record: dict[str, Any]) -> None:
 
 @torch.no_grad()
 def look(training: Training, step: int) -> None:
-    """Embed a few images with the exported encoder as it is now: rank, kNN.
+    """Look at the encoder as it is now, and add to the history what is seen.
 
-    Also the loss on held-out images, each with views of its own.
+    Rank and kNN AUC of the features of a few images, and the loss on held-out images, each with
+    views of its own.
     """
     stage, data, objective, device = (
         training.stage,

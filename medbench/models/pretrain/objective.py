@@ -62,7 +62,7 @@ class Objective(nn.Module):
 
 
 def embed(backbone: nn.Module, views: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Embed views: (V * B, D).
+    """Return the features of views (B, 3, s, s) each, one view after the other: (V * B, D).
 
     Views of one size go through the encoder together, as in the authors' code, so that batch norm
     sees them together.
@@ -79,14 +79,17 @@ def embed(backbone: nn.Module, views: Sequence[torch.Tensor]) -> torch.Tensor:
 def each_view(
     backbone: nn.Module, head: nn.Module, views: Sequence[torch.Tensor]
 ) -> list[torch.Tensor]:
-    """Return (B, K) of each view, one after another, so that batch norm sees each by itself."""
+    """Return the head's output of each view, (B, K) each.
+
+    One view after another, so that batch norm sees each by itself.
+    """
     return [head(embed(backbone, [view])) for view in views]
 
 
 def whole_batch(outputs: torch.Tensor) -> torch.Tensor:
-    """Return (B, K) of this process -> (B of all processes, K); gradients flow back to each.
+    """Return outputs (B, K) of this process with those of all: (B of all processes, K).
 
-    For a loss that is no mean over images.
+    Gradients flow back to each. For a loss that is no mean over images.
     """
     from lightly.utils import dist
 
@@ -124,7 +127,10 @@ def fit_sizes(backbone: nn.Module, sizes: Sequence[int], device: str) -> int:
 
 
 def encoder_alone(state: Mapping[str, torch.Tensor], exported: str) -> dict[str, torch.Tensor]:
-    """Extract the encoder's own state dict from an objective's."""
+    """Return the state dict of the encoder that is kept, in its own names.
+
+    state: of an objective. exported: the name of the part.
+    """
     prefix = f"parts.{exported}."
     return {
         name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)

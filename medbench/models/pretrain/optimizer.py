@@ -68,7 +68,7 @@ def freeze(objective: Objective, recipe: Recipe) -> None:
 
 
 def train_mode(objective: Objective, recipe: Recipe) -> None:
-    """Training, but with the encoders' batch statistics as they are where the recipe says so."""
+    """Set networks to training; their encoders' batch statistics stay where the recipe says so."""
     objective.train()
     if recipe.freeze_norm:
         for backbone in objective.backbones():

@@ -71,7 +71,11 @@ class Recipe:
         return replace(self, **changes)
 
     def settings(self) -> dict[str, Any]:
-        """Return all of it as JSON values, the objective by its name."""
+        """Return its fields as JSON values, as fingerprints hold them.
+
+        The objective by its name, crops by their fields; what was added later only where it is not
+        at its default.
+        """
         return {
             **stated(self),
             "objective": self.objective.__name__ if self.objective else None,
@@ -98,11 +102,11 @@ def of_views(recipes: tuple[Recipe, ...], views: int) -> tuple[Recipe, ...]:
 
 
 def step_of(batch: int, part: int, n_images: int) -> tuple[int, int]:
-    """Return how many images a step has, and in how many parts of `part` at most.
+    """Return how many images a step has, and in how many parts it is computed.
 
-    A paper's batch, or what n_images without the twentieth that may be held out allow.
-
-    A recipe's rate goes with its batch, as the papers' codes have it.
+    batch: a paper's; fewer where n_images without the twentieth that may be held out allow no more.
+    part: images of a part at most. A recipe's rate goes with its batch, as the papers' codes have
+    it.
     """
     fits = min(batch, n_images - n_images // 20)
     return fits, -(-fits // part)

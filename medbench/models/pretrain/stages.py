@@ -20,10 +20,8 @@ from medbench.schema import UserError
 class Stage:
     """What a recipe comes to on a data set.
 
-    batch: images a step, of all processes, in `parts` one after another. views: of the stages
-    before.
-
-    train, held: positions in Data.index that are learnt from, and that are not.
+    number: from 0. batch: images a step, of all processes, in `parts` one after another. views: of
+    the stages before. train, held: positions in Data.index that are learnt from, and that are not.
     """
 
     number: int

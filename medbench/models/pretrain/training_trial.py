@@ -36,9 +36,10 @@ def seconds_a_view(
     precision: str,
     speed: float,
 ) -> float:
-    """Return the seconds of a step of this recipe by the views in it, looks included.
+    """Return the seconds that a view of this recipe takes, from a few steps on drawn pixels.
 
-    speed: images a second that the encoder embeds.
+    build() -> the encoder. speed: images a second that the encoder embeds, by which the trial's
+    batch is chosen. Looks at the encoder are included.
     """
     affordable = int(SECONDS * speed / recipe.views_an_image(encoder.size))
     batch = min(recipe.batch, max(LEAST, affordable))

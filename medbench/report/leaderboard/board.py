@@ -14,9 +14,9 @@ from medbench.stats.metrics import METRICS
 
 @dataclass(frozen=True)
 class Selection:
-    """Lines that a person picked.
+    """Lines that a person picked from a leaderboard.
 
-    So many, of how many in all the results, and what was asked for in words.
+    shown: how many, `of` how many in all the results. asked: what for, in words.
     """
 
     shown: int
@@ -61,9 +61,9 @@ class Leaderboard:
 
     @property
     def shift(self) -> Mapping[str, Any]:
-        """What the plan says of a set that is not the task's own part.
+        """What the plan says of a scored set that is not the task's own part; {} of that part.
 
-        Kind "data" or "corruption", ...; {} of the part itself.
+        Kind "data" or "corruption", and what goes with it.
         """
         found: Mapping[str, Any] = self.about.get("shift", {})
         return found
@@ -74,7 +74,7 @@ class Leaderboard:
 
     @cached_property
     def axes(self) -> list[str]:
-        """`shown_axes` of its lines."""
+        """The axes in which its lines differ, see `shown_axes`."""
         return shown_axes(self.lines)
 
     def budgets(self) -> list[str]:

@@ -125,7 +125,7 @@ def have_seen(board: Leaderboard) -> list[Note]:
 
 
 def judged_unit(board: Leaderboard) -> str:
-    """Name what is labelled, drawn and scored: image, or case."""
+    """Return what is labelled, drawn and scored: "image" or "case"."""
     return str(board.about.get("by", "image"))
 
 
@@ -315,7 +315,7 @@ def _lacking(board: Leaderboard, rows: Sequence[Row]) -> list[Note]:
 
 
 def weights_in_words(rows: Sequence[Row]) -> dict[str, str]:
-    """`weights` of each provenance -> what a table says of them.
+    """Return what a table says of weights: `weights` of a row's provenance -> words.
 
     For a fusion, the names of its members, where their weights stand beside it.
     """

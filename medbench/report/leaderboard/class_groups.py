@@ -22,9 +22,10 @@ Source = Literal["counted", "estimated", "unknown"]
 
 @dataclass(frozen=True)
 class ClassGroups:
-    """How many groups each class has.
+    """How many groups each class has in a scored set.
 
     of_class: of each class (of a multi-label task of each label's positives); () where unknown.
+    source: how that is known.
     """
 
     of_class: tuple[int, ...] = ()
@@ -38,9 +39,10 @@ UNKNOWN = ClassGroups()
 def class_groups(
     about: Mapping[str, Any], target: str, rows: Sequence[tuple[Row, Store]]
 ) -> ClassGroups:
-    """Count the groups of the scored set `target`, of which a plan says `about`.
+    """Return how many groups each class of the scored set `target` has.
 
-    rows: some of its rows and where they lie.
+    As the plan's notes `about` the task count them; else counted or estimated from the set of one
+    of `rows`, each with its store; UNKNOWN where it was not shared.
     """
     classes, binary = len(about["classes"]), about["kind"] == "binary"
     given = (about.get("class_groups") or {}).get(target, ())

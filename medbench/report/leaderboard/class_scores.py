@@ -17,10 +17,10 @@ from medbench.stats import metrics
 
 @dataclass(frozen=True, eq=False)
 class ClassScores:
-    """What is found of each class (C,).
+    """How much of each class a line finds, and how it ranks it; all (C,).
 
-    Images with it, how many of these were found, and its AUC against the rest (NaN where one of the
-    two is missing).
+    images: with the class. found: how many of these were found, over all draws as `images`. auc:
+    against the rest, NaN where one of the two is missing.
     """
 
     images: np.ndarray
@@ -28,9 +28,9 @@ class ClassScores:
     auc: np.ndarray
 
     def worst(self, among: Sequence[int]) -> int:
-        """Return the class of `among` with the smallest share found, of those that have images.
+        """Return the class with the smallest share found, among those of `among` that have images.
 
-        Where none of them has an image, the class is one of all.
+        Where none of them has an image, among all classes.
         """
         there = [c for c in among if self.images[c]] or np.flatnonzero(self.images).tolist()
         return int(there[np.argmin([self.recall(c) for c in there])])

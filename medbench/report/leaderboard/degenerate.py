@@ -55,7 +55,7 @@ class Degenerate:
 def degenerate(
     labels: np.ndarray, groups: np.ndarray, decisions: Sequence[np.ndarray], classes: int
 ) -> Degenerate:
-    """Say what is degenerate in the decisions of one line.
+    """Find what is degenerate in the decisions of one line.
 
     labels (M,) or (M, C) with NaN where unknown, groups (M,) of the scored images; decisions: of
     each draw, shaped as labels.
@@ -104,7 +104,7 @@ def _enough(images: np.ndarray, groups: np.ndarray) -> bool:
 
 
 def of_rows(rows: Sequence[Row], stores: Sequence[Store]) -> Degenerate:
-    """Say what is degenerate in the rows of one line, each in its results folder.
+    """Find what is degenerate in the rows of one line, each in its results folder.
 
     Nothing where predictions were not shared.
     """

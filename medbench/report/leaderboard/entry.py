@@ -22,9 +22,10 @@ AXES = ("method", "source", "encoder", "readout", "size", "protocol")
 
 @dataclass(frozen=True)
 class SignificanceMark:
-    """What the table says of a line.
+    """What the table says of a line beside its number.
 
-    sign: * best, = not shown to differ from it, ? too few groups to say. to_best: line minus best.
+    sign: * best, = not shown to differ from it, ? too few groups to say; "" otherwise. to_best:
+    line minus best. p: corrected, NaN where there is none.
     """
 
     sign: str = ""
@@ -150,7 +151,7 @@ class LeaderboardEntry:
 
     @cached_property
     def pretrainings(self) -> int:
-        """Under how many pretrainings each draw of labels was run.
+        """The number of pretrainings under which each draw of labels was run.
 
         Raises UserError where not all draws were under all.
         """
@@ -192,7 +193,10 @@ class LeaderboardEntry:
             )
 
     def sample(self, metric: str) -> stats.Sample:
-        """Return the sample of a complete line."""
+        """Return the sample of a complete line: its S seeds on the R resamples, float64.
+
+        Raises UserError or OSError for resamples that are damaged or lost, see `Store.resamples`.
+        """
         saved = self._saved(metric)
         return replace(saved, resamples=saved.resamples.astype(float))
 

@@ -21,9 +21,10 @@ from medbench.system.progress_listener import report_progress
 
 @dataclass(frozen=True)
 class Family:
-    """What is asked of a board.
+    """What is asked of a board: which lines are compared.
 
-    against: of a `baseline`, its method, or the words in which the board names the line.
+    kind: "best", "baseline" or "all". against: of a `baseline`, its method, or the words in which
+    the board names the line.
     """
 
     kind: stats.Kind = "best"
@@ -31,7 +32,7 @@ class Family:
 
     @property
     def words(self) -> str:
-        """What every table says of its p values and marks."""
+        """Which p values were corrected together, as every table says it."""
         asked = {
             "best": "against the best",
             "baseline": f"against {self.against}",
@@ -48,7 +49,7 @@ SUPERVISED, MANY = "supervised", 100
 
 @dataclass(frozen=True, eq=False)
 class PairwiseComparison:
-    """Two lines at one budget.
+    """Two lines at one budget, and what is shown of their difference.
 
     verdict: about `first`. p_permuted: of these draws, not corrected; None where it was not asked
     for.
@@ -106,7 +107,10 @@ def of_lines(
     spread: dict[str, stats.Spread],
     board: Leaderboard,
 ) -> list[PairwiseComparison]:
-    """Compare complete lines of one budget. spread: `pretraining_spread` of their board."""
+    """Compare complete lines of one budget, as `comparisons` does.
+
+    spread: `pretraining_spread` of their board.
+    """
     base = (
         next(
             (place for place, line in enumerate(lines) if is_named(board, line, family.against)),
@@ -129,7 +133,7 @@ def of_lines(
 
 
 def pretraining_spread(board: Leaderboard, metric: str) -> dict[str, stats.Spread]:
-    """Return name of a line -> how much one of its pretrainings differs from another.
+    """Return how much one pretraining of a line differs from another: line's name -> spread.
 
     From all lines and budgets; of those pretrained more than once.
     """

@@ -194,7 +194,11 @@ def records(found: Sequence[Leaderboard]) -> list[dict[str, Any]]:
 
 
 def leaderboard(*stores: Store) -> pd.DataFrame:
-    """Return `records` as a frame with the columns COLUMNS."""
+    """Return the tidy leaderboard of results folders as a pandas frame with the columns COLUMNS.
+
+    A row for each metric of each line, metrics in their own range, NaN where a line is not
+    complete. Raises UserError as `leaderboards`.
+    """
     import pandas as pd
 
     return pd.DataFrame(records(leaderboards(*stores)), columns=list(COLUMNS))

@@ -69,7 +69,7 @@ def pivot_markdown(table: Pivot, spread: str = "interval") -> str:
 
 
 def tidy_csv(table: Pivot) -> str:
-    """Write one line for each number, in the metric's own range.
+    """Write a pivot table as CSV, one line for each number, in the metric's own range.
 
     The axes, metric, mean, sd, low, high, seeds, mark, the difference to the best with its interval
     and corrected p, status. Empty where undefined.
@@ -124,10 +124,10 @@ def tidy_csv(table: Pivot) -> str:
 
 
 def latex(table: Pivot, spread: str = "interval") -> str:
-    """Write a `table` environment.
+    """Write a pivot table as a `table` environment of LaTeX (booktabs, siunitx).
 
     Each number stands in two columns: siunitx's, then its spread and mark, so that points stand
-    under each other.
+    under each other. spread: as `pivot_terminal` takes it.
     """
     sign = "-" if any(entry.summary.mean < 0 for entry in table.entries.values()) else ""
     ranks = "S[table-format=2.2]" if table.ranks else ""
@@ -170,9 +170,9 @@ def latex(table: Pivot, spread: str = "interval") -> str:
 
 
 def page(table: Pivot, spread: str = "interval") -> str:
-    """Write a `table` element with its notes, in one self-contained page.
+    """Write a pivot table with its notes as one self-contained HTML page.
 
-    Every name is escaped.
+    Every name is escaped. spread: as `pivot_terminal` takes it.
     """
     style = (
         "body{font-family:sans-serif;margin:2em}table{border-collapse:collapse;border-top:2px solid;border-bottom:2px solid}"

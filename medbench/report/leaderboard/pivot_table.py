@@ -66,12 +66,15 @@ class Pivot:
 
     @property
     def sentences(self) -> list[str]:
-        """Everything that stands below the numbers, a sentence a line."""
+        """The sentences that stand below the numbers, in their order."""
         return [*map(str, self.notes), *self._of_boards(first=False)]
 
     @property
     def first_sentences(self) -> list[str]:
-        """What stands above the numbers: of rare classes, and of the class found least of."""
+        """The sentences that stand above the numbers.
+
+        Of rare classes, and of the class found least of.
+        """
         return self._of_boards(first=True)
 
     def _of_boards(self, *, first: bool) -> list[str]:

@@ -216,9 +216,9 @@ def mean_auc(scores: ClassScores, classes: Sequence[int]) -> float:
 def class_columns(board: Leaderboard) -> dict[str, dict[LeaderboardEntry, tuple[float, str]]]:
     """Return what tables of all metrics say of each line's classes.
 
-    Heading -> line -> number, and the class that it is of, "" of several. The worst class is one
-    that is not rare here, where there is one. {} of a board of more than `MANY` lines, whose scores
-    take long to read, and where no predictions were shared.
+    Heading -> line -> (number, the class that it is of, "" of several). The worst class is one that
+    is not rare here, where there is one. {} of a board of more than `MANY` lines, whose scores take
+    long to read, and where no predictions were shared.
     """
     if len(board.lines) > MANY:
         return {}

@@ -94,10 +94,10 @@ class RobustnessGap:
 
 
 def measured(found: Sequence[Leaderboard], metric: str | None = None) -> list[RobustnessGap]:
-    """Measure every drop.
+    """Return every drop of boards' lines elsewhere.
 
     Data sets first, then each corruption with the mean over its levels, then the mean over all
-    corruptions. metric: default each task's primary one.
+    corruptions. metric: None: each task's primary one. [] where nothing was scored elsewhere.
     """
     drops: list[RobustnessGap] = []
     for key in dict.fromkeys((board.task, board.data) for board in found):
@@ -239,7 +239,11 @@ def _terms(drop: RobustnessGap, weight: float) -> list[list[tuple[float, stats.S
 
 
 def drop_difference(a: RobustnessGap, b: RobustnessGap) -> stats.Estimate:
-    """Compare two complete lines on the same sets: how much more the first loses."""
+    """Estimate how much more the first of two complete lines loses on the same sets.
+
+    Paired on the draws that they share; in the metric's own unit, positive where the first loses
+    more.
+    """
     sets = [first + second for first, second in zip(_terms(a, 1.0), _terms(b, -1.0), strict=True)]
     return stats.across(stats.on_shared_draws(sets))
 

@@ -20,7 +20,7 @@ MORE = "Each corruption: medbench shift FOLDER; each level: --each, shift.csv, m
 
 
 class GapTable(NamedTuple):
-    """One table of losses in words. gaps: what each line of the body is made of."""
+    """A table of losses in words. gaps: what each line of the body is made of."""
 
     title: str
     header: list[str]
@@ -72,7 +72,10 @@ def tables(
 def shift_terminal(
     found: Sequence[Leaderboard], metric: str | None = None, detail: str = MEAN
 ) -> list[Table | str]:
-    """Draw what `rich` prints."""
+    """Return the tables of losses with their notes, for `screen.show`.
+
+    detail: as of `tables`.
+    """
     from rich.table import Table
     from rich.text import Text
 

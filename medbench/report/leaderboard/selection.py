@@ -17,7 +17,7 @@ PICKED_BY = ("task", "data", *AXES, "labels")
 
 
 def only(found: Sequence[Leaderboard], asked: Sequence[str]) -> list[Leaderboard]:
-    """Pick the lines that `asked` names, as "method=simclr,dino" or "labels=10%".
+    """Return the boards with the lines that `asked` names, as "method=simclr,dino" or "labels=10%".
 
     Several of one axis are either, of several axes both. A board without such a line is left out.
     Where lines are, each board says of how many (`Leaderboard.selection`). Raises UserError for an

@@ -17,11 +17,10 @@ STUDIES = ("derm-standard", "derm")
 
 
 def reference_stores() -> list[Store]:
-    """Open the reference results.
+    """Open the results folders of the reference.
 
-    They are those of the installed package, else of the repository that medbench runs from.
-
-    Raises UserError where neither has them.
+    Those of the installed package, else of the repository that medbench runs from. Raises UserError
+    where neither has them.
     """
     package = Path(medbench.__file__).parent
     for folder in (package / "reference", package.parent / "results"):

@@ -31,10 +31,11 @@ def legend(board: Leaderboard, metric: str) -> str:
 
 
 def marks(board: Leaderboard, metric: str) -> Mapping[LeaderboardEntry, SignificanceMark]:
-    """Mark the best at each budget, and what is not shown to differ from it.
+    """Return the mark of each line at its budget: the best, and what ties with it.
 
     Nothing is called the best before all lines of the budget are there; of equal means the first
-    is. p is corrected as `families.BEST` says.
+    is. Others are marked where they are not shown to differ from it; p is corrected as
+    `families.BEST` says. Worked out once a board and metric.
     """
     if metric not in board._marks:
         spread = pretraining_spread(board, metric)

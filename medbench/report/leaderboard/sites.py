@@ -83,9 +83,9 @@ class SiteTable(NamedTuple):
 
 
 def over_sites(found: Sequence[Leaderboard], metric: str | None = None) -> list[SiteScores]:
-    """Join the boards of each task whose sites were held out.
+    """Return each line over all held-out sites, of each task whose sites were held out.
 
-    metric: default each task's primary one.
+    metric: None: each task's primary one. [] where no site was.
     """
     made = []
     for boards in _held_out(found):

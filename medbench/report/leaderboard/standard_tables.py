@@ -104,10 +104,10 @@ def shift_markdown(
 def terminal(
     store: Store, metric: str | None = None, found: Sequence[Leaderboard] = ()
 ) -> list[RenderableType]:
-    """Draw what `rich` prints: a table per board, its notes under it.
+    """Return a table per board with its notes, for `screen.show`.
 
-    Raises UserError for a metric that the folder does not have. found: its boards, where they are
-    at hand.
+    metric: None: each task's primary one. found: the folder's boards, where they are at hand.
+    Raises UserError for a metric that the folder does not have.
     """
     shown: list[RenderableType] = []
     every = found or leaderboards(store)
@@ -158,10 +158,10 @@ def _on_screen(board: Leaderboard, metric: str) -> list[LeaderboardEntry]:
 
 
 def write(store: Store, found: Sequence[Leaderboard] = ()) -> None:
-    """Write leaderboard.md and leaderboard.csv, and shift.csv, into the results folder.
+    """Write leaderboard.md and leaderboard.csv into the results folder, each whole or not at all.
 
-    shift.csv where sets beside the task's own were scored. found: its boards, where they are at
-    hand.
+    shift.csv, too, where sets beside the task's own were scored. found: the folder's boards, where
+    they are at hand. Raises OSError where it cannot be written.
     """
     found = found or leaderboards(store)
     out = io.StringIO()
@@ -183,7 +183,10 @@ def write(store: Store, found: Sequence[Leaderboard] = ()) -> None:
 
 
 def grid(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Write a Markdown table; what is Markdown or HTML in a user's own names is escaped."""
+    """Return the lines of a Markdown table, the first row as its header.
+
+    What is Markdown or HTML in a user's own names is escaped.
+    """
     lines = [
         "| " + " | ".join(in_markdown(cell).replace("|", "\\|") for cell in row) + " |"
         for row in rows
