@@ -104,7 +104,7 @@ def refused(
         ),
         (
             ["--pretrain-seeds", "-2"],
-            "The number of pretraining seeds, -2, is out of range. Allowed: a percentage above 0 and up to 1000. Next: medbench run --pretrain-seeds 1",
+            "The number of pretraining seeds, -2, is out of range. Allowed: 1 to 1000. Next: medbench run --pretrain-seeds 1",
         ),
         (
             ["--methods", ","],
