@@ -152,15 +152,9 @@ def _judged(board: Leaderboard, metric: str, margin: float) -> Html | None:
     if not judged:
         return None
     group = board.about["groups"] or "image"
-    signs = {line: mark.sign for line, mark in marks(board, metric).items()}
     parts = []
     for budget in reversed(board.budgets()):
-        best = {line for line in board.at(budget) if signs.get(line) == "*"}
-        # a reader asks about the best first
-        of = sorted(
-            (pair for pair in judged if pair.first.cell.labels == budget),
-            key=lambda pair: not best & {pair.first, pair.second},
-        )
+        of = [pair for pair in judged if pair.first.cell.labels == budget]
         if not of:
             continue
         intervals = [pair.verdict.difference.interval() for pair in of]
