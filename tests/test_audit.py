@@ -1067,3 +1067,12 @@ def test_several_labels_an_image_are_judged_one_by_one() -> None:
     assert checks.counts(of)["train"]["classes"]["effusion"] == int((given[::2, 0] == 1).sum())
     (column,) = label_errors.columns(of)
     assert 0.6 < column.auc < 0.9, "it tells one label of two: (1 + 0.5) / 2"
+
+
+def test_a_plan_names_the_audit_of_the_folder_as_it_was_asked_for(
+    medbench: Callable[..., int], folder: Path, mine: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The task is named by the last part of its path, which no command would find."""
+    asked = ("--encoder", mine, "--methods", "given", "--labels", "100", "--size", "32")
+    assert medbench("run", "--task", f"folder:{folder}", *asked, "--plan") == 0
+    assert f"Next: medbench audit folder:{folder}" in capsys.readouterr().err

@@ -794,7 +794,10 @@ def test_a_study_is_run_with_nothing_from_the_cache(
             ["--rows", "ref.jsonl", "--against", "ref.jsonl", "--json", "/dev/null/x"],
             "/dev/null/x cannot be written: /dev/null: Not a directory.",
         ),
-        (["nothing.py", "--against", "ref.jsonl"], "No study file 'nothing.py'."),
+        (
+            ["nothing.py", "--against", "ref.jsonl"],
+            "No study file 'nothing.py'. Next: medbench check FILE.py --against ref.jsonl",
+        ),
         (
             ["--rows", "empty.jsonl", "--against", "ref.jsonl", "--update"],
             "empty.jsonl holds no row: the reference stays as it was.",

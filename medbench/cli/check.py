@@ -240,14 +240,14 @@ def _rows(
         return
     folder = out or Path(tempfile.mkdtemp(prefix="medbench-check-"))
     try:
-        _run(study, folder, device or _kind(reference))
+        _run(study, folder, device or _kind(reference), reference.file)
         yield check.read_rows(folder), folder
     finally:
         if out is None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _run(study: str, folder: Path, device: str) -> None:
+def _run(study: str, folder: Path, device: str, against: Path) -> None:
     """Compute the study's cells with nothing from the cache.
 
     Code that changed without its version would hide behind what was kept.
@@ -259,7 +259,7 @@ def _run(study: str, folder: Path, device: str) -> None:
     from medbench.run.store import Store
     from medbench.system import devices
 
-    grid = studies.load_study(study).grid
+    grid = studies.load_study(study, f"medbench check FILE.py --against {against}").grid
     devices.check_device(device, grid.precision)
     with screen.Screen():
         planned = planning.plan(grid)

@@ -47,10 +47,10 @@ class Study:
         return replace(self.grid, **{name: getattr(options, name) for name in given})
 
 
-def load_study(text: str) -> Study:
+def load_study(text: str, command: str = "medbench run FILE.py") -> Study:
     """Run a study's file and take its grid.
 
-    text: the path of the file. Raises UserError for a file that is none, fails, or has no `GRID` of
+    text: the path of the file. command: what takes one, for a message. Raises UserError for a file that is none, fails, or has no `GRID` of
     the right types.
     """
     file = user_path(text)
@@ -66,11 +66,7 @@ def load_study(text: str) -> Study:
             if folder.is_dir()
             for other in sorted(folder.glob("*.py"))
         ]
-        then = (
-            "medbench run FILE.py"
-            if file.suffix == ".py"
-            else f"{asking(tasks=(text,))}, or medbench run FILE.py"
-        )
+        then = command if file.suffix == ".py" else f"{asking(tasks=(text,))}, or {command}"
         if (file / "rows.jsonl").is_file():
             then = f"medbench table '{text}', or check --rows '{text}': it is a results folder"
         raise UserError(f"{what}.", allowed=near, given=text, then=then)

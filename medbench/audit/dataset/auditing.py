@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -184,11 +185,12 @@ def audited(
     """
     if not grid.audit:
         return data
+    asked = _asked(data.task.name, grid)
     subject = of_data(data)
     report = saved_reports.load_report(cache_dir, subject.sha256, subject.hashes)
     if report is None and data.task.name.startswith("folder:") and data.data != "phantom":
         if len(data.hashes) > AT_PLAN:
-            what = f"{data.task.name} is not audited: more than {AT_PLAN:,} images. Next: medbench audit {data.task.name}"
+            what = f"{data.task.name} is not audited: more than {AT_PLAN:,} images. Next: medbench audit {asked}"
             notes.append(Note("unaudited", what))
         else:
             report = audit(subject, cache_dir, depth="hashes", forms=forms)
@@ -198,13 +200,13 @@ def audited(
             notes.append(
                 Note(
                     "unaudited",
-                    f"{data.task.name}: {BY_HASHES}. Next: medbench audit {data.task.name}",
+                    f"{data.task.name}: {BY_HASHES}. Next: medbench audit {asked}",
                 )
             )
         new = table_marks(report)
         leaks += (found := [mark for mark in new if mark.kind == "leak"])
         notes += [
-            Note("leak", f"{data.task.name}: {mark.text}. Next: medbench audit {data.task.name}")
+            Note("leak", f"{data.task.name}: {mark.text}. Next: medbench audit {asked}")
             for mark in found
         ]
         data = replace(data, marks=(*data.marks, *new), audit=report.marks())
@@ -314,3 +316,11 @@ def _suspect(subject: Subject, suspect: label_errors.Suspect) -> dict[str, Any]:
         "probability_of_label": round(suspect.own, 4),
         "probability_of_likely": round(suspect.other, 4),
     }
+
+
+def _asked(name: str, grid: Grid) -> str:
+    """Return the task as it was asked for, which a command takes: `folder:` with its path."""
+    folders = [text for text in grid.tasks if text.startswith("folder:")]
+    last = name.partition(":")[2]
+    named = [text for text in folders if last in Path(text.partition(":")[2]).parts[-2:]]
+    return shlex.quote(named[0]) if name.startswith("folder:") and len(named) == 1 else name
