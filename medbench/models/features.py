@@ -84,7 +84,7 @@ def feature_key(
 
 
 def cached(cache_dir: Path, key: str) -> Features | None:
-    """Return the finished features of that key, or None.
+    """Return the finished features of that key; None where there are none.
 
     What is damaged is removed, with a line that says so: it is computed again.
     """
@@ -156,12 +156,14 @@ def extract_features(
     precision: str,
     stage: str = "embedding",
 ) -> Features:
-    """Return the features of all images of a pack, from the cache, else computed.
+    """Return the features of all N images of a pack, from the cache, else computed.
 
-    `build` gives the encoder; it is called only if needed. stage: the name under which it reports
-    its progress. A run that is killed, or loses its power, loses the batch in hand, and what has
-    come since the last count where a disk is slow: batches that are on the disk are counted, the
-    next run goes on after them. Another run that wants the same features waits for this one.
+    build() -> the encoder; it is called only if needed. key: of `feature_key`. device: resolved.
+    stage: the name under which progress is reported. A run that is killed, or loses its power,
+    loses the batch in hand, and what has come since the last count where a disk is slow: batches
+    that are on the disk are counted, the next run goes on after them. Another run that wants the
+    same features waits for this one. Raises UserError for an encoder that does not give (n, D)
+    numbers.
     """
     folder = cache_dir / "features" / key
     folder.mkdir(parents=True, exist_ok=True)
@@ -305,9 +307,10 @@ def forward(
     precision: str,
     division: Division | None = None,
 ) -> Iterator[np.ndarray]:
-    """Yield (B, D) float32 features, batch after batch, at the encoder's own forward speed.
+    """Yield features (B, D) float32, batch after batch, at the encoder's own forward speed.
 
-    division: what batches were divided in, is noted.
+    index: (n,) rows of the pack, in that order. division: what batches were divided in, is noted
+    there.
     """
     from medbench.models import forward_pass
 

@@ -37,15 +37,18 @@ def check_finite(features: Mapping[str, np.ndarray]) -> None:
 
 
 def blocks(rows: int, columns: int, device: str = "cpu") -> list[slice]:
-    """Slices of `rows` rows, of at most `BLOCK_VALUES` values each."""
+    """Return slices that cover `rows` rows of `columns` values.
+
+    Of at most `BLOCK_VALUES` values of the device each.
+    """
     step = max(1, BLOCK_VALUES[device.partition(":")[0]] // columns)
     return [slice(i, i + step) for i in range(0, rows, step)]
 
 
 def on_device(images: np.ndarray, device: str) -> np.ndarray | torch.Tensor:
-    """Put the images (M, D) on a GPU, where they take less than a quarter of it.
+    """Return images (M, D) on a GPU where they take less than a quarter of its free memory.
 
-    It is a quarter of the free memory; else they stay as they are.
+    Else, and on a CPU, as they are.
     """
     import torch
 

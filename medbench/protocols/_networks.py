@@ -19,9 +19,10 @@ CONSTANT = 1e-6
 
 
 def standardiser(features: np.ndarray, device: str) -> Callable[[np.ndarray], torch.Tensor]:
-    """Return what standardises images (M, D) by the labelled ones (n, D).
+    """Return the function that standardises images (M, D) by the labelled ones (n, D).
 
-    float32 on the device.
+    It gives (M, D) float32 on the device, cut at sqrt(n - 1) standard deviations; what varies by
+    rounding alone is not divided.
     """
     import numpy as np
     import torch
@@ -40,9 +41,9 @@ def standardiser(features: np.ndarray, device: str) -> Callable[[np.ndarray], to
 def layer_drawn(
     inputs: int, outputs: int, generator: torch.Generator, like: torch.Tensor
 ) -> list[torch.Tensor]:
-    """Draw weights and biases of a linear layer as `torch.nn.Linear` does.
+    """Draw weights (outputs, inputs) and biases (outputs,) as `torch.nn.Linear` does.
 
-    Uniform to 1 / sqrt(inputs).
+    Uniform to 1 / sqrt(inputs); on the device of `like`, with gradients.
     """
     import torch
 
@@ -80,11 +81,9 @@ def layer_of(
 
 
 def batches(n: int, batch: int, steps: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
-    """Yield `steps` index arrays into n examples.
+    """Yield `steps` index arrays into n examples, (batch,) int64 each.
 
-    All of them, or `batch` without replacement until too few are left.
-
-    Each is (batch,) int64.
+    All of them where n is at most `batch`, else `batch` without replacement until too few are left.
     """
     import torch
 
@@ -100,9 +99,10 @@ def batches(n: int, batch: int, steps: int, generator: torch.Generator) -> Itera
 def loss_of_labels(
     labels: np.ndarray, device: torch.device
 ) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """Return what is minimised of logits (B, C) and the labels beside them.
+    """Return the function that is minimised, of logits (B, C) and the labels beside them.
 
-    labels: of the subset, for the classes that it has.
+    labels: of the subset, for the classes that it has. Cross-entropy over these; of several labels,
+    the mean over known ones.
     """
     import numpy as np
     import torch

@@ -111,11 +111,10 @@ class _Cases:
 def case_attention(
     train: Train, targets: Mapping[str, Bags], draws: Sequence[np.ndarray]
 ) -> Iterator[dict[str, Scores]]:
-    """Scores of every target, draw after draw.
+    """Yield the scores of every target, draw after draw, from features of cases' images.
 
-    See `Protocol`. Raises UserError on features that are not finite.
-
-    draws: (n,) int64 each, of cases.
+    See `Protocol`. draws: (n,) int64 each, of cases. Raises UserError for features that are not
+    finite.
     """
     check_finite(
         {"training": train.features, **{name: bags.images for name, bags in targets.items()}}

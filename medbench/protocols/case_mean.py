@@ -23,11 +23,10 @@ if TYPE_CHECKING:
 def case_mean(
     train: Train, targets: Mapping[str, Bags], draws: Sequence[np.ndarray]
 ) -> Iterator[dict[str, Scores]]:
-    """Scores of every target, draw after draw.
+    """Yield the scores of every target, draw after draw, from the mean features (M, D) of cases.
 
-    See `Protocol`. Raises UserError on features that are not finite.
-
-    draws: (n,) int64 each, of cases.
+    See `Protocol`. draws: (n,) int64 each, of cases. Raises UserError for features that are not
+    finite.
     """
     assert train.case is not None, "a protocol that judges cases is told of them"
     means = replace(train, features=_means(Bags(train.features, train.case)), case=None)

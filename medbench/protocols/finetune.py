@@ -35,7 +35,10 @@ def evaluate(
     *,
     recipe: FineTuneRecipe,
 ) -> Iterator[dict[str, Scores]]:
-    """Yield the scores of every target, draw after draw, from (N, S, S, 3) uint8 pixels."""
+    """Yield the scores of every target, draw after draw, from (N, S, S, 3) uint8 pixels.
+
+    See `Protocol`. draws: (n,) int64 each. What a killed run needs lies in `train.folders`.
+    """
     from medbench.models.finetune.tuned import settings_of
 
     for i, draw in enumerate(draws):
@@ -107,7 +110,7 @@ def linear_layer(
 def trial(
     network: Network, kind: Kind, classes: int, device: str, *, recipe: FineTuneRecipe
 ) -> float:
-    """Return the seconds of a view that is trained on."""
+    """Return the seconds of a view that is trained on, from a few steps on drawn pixels."""
     from medbench.models.finetune.training_trial import seconds_a_view
 
     return seconds_a_view(network, kind, classes, device, recipe=recipe)

@@ -82,11 +82,10 @@ def evaluate(
 
 
 def fitted(train: Train, draws: Sequence[np.ndarray]) -> Iterator[tuple[Model, HeldOut | None]]:
-    """Yield what `evaluate` scores with, and the held-out probabilities, draw after draw.
+    """Yield the model that `evaluate` scores with, and held-out probabilities, draw after draw.
 
-    Raises UserError for features that are not finite.
-
-    draws: (n,) int64 each.
+    draws: (n,) int64 each. None in place of the second where nothing was held out. Raises UserError
+    for features that are not finite.
     """
     import torch
 
@@ -167,9 +166,11 @@ def learn(
     max_folds: int,
     divided: bool | None = None,
 ) -> Model:
-    """Choose the penalty (of an ascending path) on a labelled subset and fit it.
+    """Choose the penalty on a labelled subset, fit it, and return the model.
 
-    features (n, D) float, finite. divided: see `splits.held_out_fold`.
+    features: (n, D) float, finite. labels: (n,) int, or (n, C) float with NaN. groups: (n,).
+    penalties: an ascending path. fixed_penalty: taken where nothing can be held out. divided: see
+    `splits.held_out_fold`.
     """
     import numpy as np
 

@@ -67,11 +67,9 @@ class Centroids:
 def simpleshot(
     train: Train, targets: Mapping[str, np.ndarray], draws: Sequence[np.ndarray]
 ) -> Iterator[dict[str, Scores]]:
-    """Scores of every target, draw after draw.
+    """Yield the scores of every target, draw after draw, from features (M, D).
 
-    See `Protocol`. Raises UserError on features that are not finite.
-
-    targets: name -> (M, D). draws: (n,) int64 each.
+    See `Protocol`. draws: (n,) int64 each. Raises UserError for features that are not finite.
     """
     check_finite({"training": train.features, **targets})
     shift = train.features.mean(0, dtype="float64")

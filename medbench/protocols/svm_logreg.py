@@ -209,11 +209,11 @@ def _fitted(
 
 
 def support_vectors(inside: np.ndarray, labels: np.ndarray) -> Fit:
-    """Fit an SVC on rows of the components (n, K).
+    """Return the function that fits an SVC to rows of components (n, K), by their places.
 
-    libsvm computes a kernel entry by entry: on 7,000 x 1280 features one fit took 51 s, and 2 s
-    with the same kernel made from squared distances. These take a matrix product of 4 s, once for
-    all folds, each of which has its own gamma (scikit-learn's "scale").
+    labels: (n,) int. libsvm computes a kernel entry by entry: on 7,000 x 1280 features one fit took
+    51 s, and 2 s with the same kernel made from squared distances. These take a matrix product of 4
+    s, once for all folds, each of which has its own gamma (scikit-learn's "scale").
     """
     import numpy as np
     from sklearn.svm import SVC
@@ -237,7 +237,10 @@ def support_vectors(inside: np.ndarray, labels: np.ndarray) -> Fit:
 
 
 def regression(inside: np.ndarray, labels: np.ndarray) -> Fit:
-    """Fit a logistic regression on rows of the components (n, K)."""
+    """Return the function that fits a logistic regression to some rows of components (n, K).
+
+    labels: (n,) int, of all rows.
+    """
     from sklearn.linear_model import LogisticRegression
 
     def fit(rows: np.ndarray) -> tuple[Any, Decide]:
@@ -260,11 +263,10 @@ def _squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def transforms(features: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
-    """Fit power transform and PCA to the labelled images.
+    """Fit power transform and PCA to the labelled images' features (n, D) float32.
 
-    Their components (n, K) float64, and the function that gives those of others.
-
-    features (n, D) float32. K = 0 where nothing varies.
+    Returns their components (n, K) float64, and the function that gives those of others. K = 0
+    where nothing varies.
     """
     import numpy as np
     from sklearn.decomposition import PCA
@@ -283,9 +285,10 @@ def transforms(features: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray],
 
 @dataclass(frozen=True, eq=False)
 class Transforms:
-    """Called with features (M, D), gives their components (M, K) float64.
+    """Map features (M, D) to components (M, K) float64.
 
-    varies (D,) bool and kept: features and components that are used.
+    varies (D,) bool and kept: features and components that are used. reach (V,), limit: how far an
+    image may lie out.
     """
 
     varies: np.ndarray
@@ -357,11 +360,9 @@ def inverse_temperature(
 
 
 def fitted(model: Any, images: np.ndarray, labels: np.ndarray) -> Any:
-    """Fit the model and return it.
+    """Fit a scikit-learn model to images (n, D) with labels (n,), and return it.
 
     Many classes of few images are no regression, as scikit-learn suspects aloud above 20 images.
-
-    images: (n, D). labels: (n,).
     """
     with warnings.catch_warnings():
         warnings.filterwarnings(
@@ -371,7 +372,7 @@ def fitted(model: Any, images: np.ndarray, labels: np.ndarray) -> Any:
 
 
 def decision_values(model: Any, images: np.ndarray) -> np.ndarray:
-    """Return (M, classes seen) float64.
+    """Return a model's decision values of images (M, K): (M, classes seen) float64.
 
     For two classes 0 and the margin, so that the softmax is the logistic function.
     """

@@ -45,7 +45,10 @@ class MethodsText(NamedTuple):
 
 
 def methods_text(boards: Sequence[Leaderboard]) -> MethodsText:
-    """Say in words what was done, and only what rows and plan hold."""
+    """Write the paragraph of a paper that says what was done, and only what rows and plan hold.
+
+    With the BibTeX entries that it cites.
+    """
     others = _unique(
         line.cell.method for board in boards for line in board.lines if line.cell.external
     )

@@ -74,7 +74,7 @@ class Seen:
 
 
 def model_card(choice: ModelChoice, seen: Seen, making: Making) -> str:
-    """Write Markdown with the header that the Hugging Face hub reads."""
+    """Write a model's card: Markdown with the header that the Hugging Face hub reads."""
     board, row = choice.board, choice.row
     name = f"{board.about['title']}: {row.cell.method} {row.cell.encoder}, {row.cell.protocol}, {row.cell.labels} labels"
     parts = [

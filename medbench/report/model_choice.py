@@ -19,7 +19,7 @@ from medbench.stats.metrics import METRICS
 
 @dataclass(frozen=True, eq=False)
 class ModelChoice:
-    """Hold a line and its row.
+    """The line of a leaderboard, and its row, that become a model.
 
     held_out: the primary metric of the held-out scores, mean over draws, of each line that was
     chosen among; {} where one line was named. said: what a user must know of the choice.
@@ -153,9 +153,9 @@ def other_start(board: Leaderboard, metric: str) -> list[str]:
 
 
 def held_out_score(line: LeaderboardEntry, metric: str, kind: Kind) -> float:
-    """Compute a metric of the scores inside the labelled subset, mean over draws.
+    """Return a metric of the scores inside the labelled subset, mean over draws.
 
-    NaN where a draw has none, or too few for the metric.
+    In the metric's own range; NaN where a draw has none, or too few for the metric.
     """
     found = []
     for row, store in zip(line.rows, line.stores, strict=True):

@@ -26,11 +26,12 @@ Word = Literal["as on the card", "worse", "not decidable", "threshold moved"]
 
 @dataclass(frozen=True)
 class Against:
-    """Here minus the card, of two independent sets of images, with its 95 % interval.
+    """A number here minus the card's, of two independent sets of images, with its 95 % interval.
 
-    Newcombe's hybrid of both: Zou & Donner 2008. more: how many times the images at hand, beside
-    these, would decide it with a chance of 80 % were the truth what was seen; inf: no number would,
-    as the card's own interval is too wide; NaN: undefined.
+    here, card: value, low, high of each. Newcombe's hybrid of both: Zou & Donner 2008. more: how
+    many times the images at hand, beside these, would decide it with a chance of 80 % were the
+    truth what was seen; inf: no number would, as the card's own interval is too wide; NaN:
+    undefined.
     """
 
     here: Numbers
@@ -42,7 +43,10 @@ class Against:
     more: float = 0.0
 
     def cases(self, images: int) -> str:
-        """`about 120 more cases would decide it`."""
+        """Write how many more cases would decide it: `about 120 more cases would decide it`.
+
+        images: at hand.
+        """
         if math.isnan(self.more):
             return "too few cases for an interval"
         if math.isinf(self.more):
@@ -87,10 +91,10 @@ def _more(reach: float, half: float, half_card: float) -> float:
 
 @dataclass(frozen=True)
 class PointVerdict:
-    """One class at one operating point.
+    """The verdict on one class at one operating point.
 
-    right: the threshold that would have the asked share here, with its interval; None where too few
-    cases.
+    shipped: its threshold, None of the protocol's own decisions. right: the threshold that would
+    have the asked share here, with its interval; None where too few cases.
     """
 
     name: str
@@ -102,9 +106,10 @@ class PointVerdict:
 
     @property
     def word(self) -> Word:
-        """threshold moved: what one side loses the other gains, as a shifted threshold does.
+        """The verdict in a word, from sensitivity and specificity.
 
-        A worse model loses on one side without a gain.
+        "threshold moved": what one side loses the other gains, as a shifted threshold does. A worse
+        model loses on one side without a gain.
         """
         both = (self.sensitivity, self.specificity)
         words = {one.word for one in both}

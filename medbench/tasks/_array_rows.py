@@ -68,7 +68,10 @@ def _drawn(draw: Callable[[int], np.ndarray], n: int, content: str) -> list[Draw
 
 
 def h5_values(file: Path, member: str) -> Any:
-    """Open the data set `member` without reading it: `[...]` reads it. Raises UserError."""
+    """Open the data set `member` of an HDF5 file without reading it: `[...]` reads it.
+
+    Raises UserError for a file that is no HDF5, or holds no such data set.
+    """
     try:
         return _h5(str(file), member)
     except (OSError, KeyError) as error:

@@ -22,6 +22,6 @@ FILE = Path(__file__).with_name("ham10000_same_lesion.csv")
 
 
 def same_lesion() -> list[tuple[str, str]]:
-    """Pairs of HAM10000's image ids."""
+    """Return the pairs of HAM10000's image ids that show one lesion under two lesion_ids."""
     with FILE.open(newline="", encoding="utf-8") as stream:
         return [(row["image"], row["other"]) for row in csv.DictReader(stream)]

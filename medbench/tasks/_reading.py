@@ -36,7 +36,7 @@ def folder(root: Path, names: Sequence[str], marks: Sequence[str]) -> Path | Non
     """Find the folder of a data set: `root` or one of `names` in it that holds one of `marks`.
 
     A mark is a file or a folder. Else a folder that has one of the names: its reader then says what
-    it lacks.
+    it lacks. None where there is neither.
     """
     named = [root / name for name in names]
     holding = (place for place in (root, *named) if any((place / mark).exists() for mark in marks))
@@ -49,7 +49,10 @@ def folder(root: Path, names: Sequence[str], marks: Sequence[str]) -> Path | Non
 
 
 def first_existing(root: Path, names: Sequence[str], task: str) -> Path:
-    """Return the first of `names`, files or folders, that `root` holds. Raises UserError."""
+    """Return the first of `names`, files or folders, that `root` holds.
+
+    task: for the message. Raises UserError, with what is there, where it holds none.
+    """
     for name in names:
         if (root / name).exists():
             return root / name
@@ -63,12 +66,10 @@ def first_existing(root: Path, names: Sequence[str], task: str) -> Path:
 def read_table(
     file: Path, needed: Sequence[str], task: str, *, also: Sequence[str] = (), delimiter: str = ","
 ) -> dict[str, np.ndarray]:
-    """Column name -> (N,) str, stripped, of a CSV (or .csv.gz).
+    """Read a CSV (or .csv.gz) file: column name -> (N,) str, stripped.
 
-    All of `needed`, and those of `also` that are there.
-
-    Raises UserError for a file that is no such table, lacks a column, ends in the middle of a row,
-    or lists nothing.
+    All of `needed`, and those of `also` that are there. Raises UserError for a file that is no such
+    table, lacks a column, ends in the middle of a row, or lists nothing.
     """
     try:
         with (
@@ -144,10 +145,10 @@ def values(column: np.ndarray, meaning: Mapping[str, float], file: Path) -> np.n
 
 
 def files(root: Path, folders: Sequence[str], task: str) -> dict[str, Path]:
-    """Return file name without suffix -> image file.
+    """Return the image files in folders of `root`: name without suffix -> file.
 
     It looks in `root/folder` for each of `folders` ("" is `root`), not deeper. A folder may be
-    missing, but not all of them. Raises UserError.
+    missing, but not all of them. Raises UserError where all are.
     """
     first_existing(root, folders, task)
     found: dict[str, Path] = {}
@@ -159,7 +160,7 @@ def files(root: Path, folders: Sequence[str], task: str) -> dict[str, Path]:
 
 
 def is_image(name: str) -> bool:
-    """Whether a file is an image, by its suffix.
+    """Return whether a file is an image, by its suffix.
 
     What systems leave is none: macOS a `._name.jpg` beside each image, a network disk its
     thumbnails.
@@ -177,7 +178,11 @@ def walk(folder: Path) -> Iterator[Path]:
 def listed_files(
     names: Iterable[str], places: Mapping[str, Path], data: str, root: Path, task: str
 ) -> list[Image]:
-    """Return the file of each name. Raises UserError that counts those without one."""
+    """Return the file of each name, in the order of the names.
+
+    places: name -> file. data, root, task: for the message. Raises UserError that counts those
+    without one.
+    """
     wanted = list(names)
     return require_images(
         [places.get(name, root / name) for name in wanted],
@@ -208,9 +213,9 @@ def require_images(
 
 
 def once(ids: np.ndarray, file: Path) -> np.ndarray:
-    """Return the ids, each of which occurs once. Raises UserError.
+    """Return ids (N,) str, each of which occurs once.
 
-    ids: (N,) str.
+    file: where they stand, for the message. Raises UserError for one that stands there twice.
     """
     names, counts = np.unique(ids, return_counts=True)
     if len(names) < len(ids):
@@ -220,7 +225,7 @@ def once(ids: np.ndarray, file: Path) -> np.ndarray:
 
 @contextmanager
 def as_listed() -> Iterator[None]:
-    """Inside, `load` gives what the publisher lists.
+    """Make `load` give what the publisher lists, while inside.
 
     Copies are not joined, none is left out, and no pixel is read for that.
     """
@@ -232,12 +237,11 @@ def as_listed() -> Iterator[None]:
 
 
 def divide(whole: Split, key: str, shares: Sequence[float] = SHARES) -> dict[str, Split]:
-    """train, val, test by whole groups, each class in proportion; `key` names the split.
+    """Divide images into train, val and test by whole groups, each class in proportion.
 
-    The order of the images does not matter.
-
-    Byte-identical images are one group, so that none stands in two parts; where their labels
-    differ, all of them are left out.
+    key: names the split, another key gives another one. shares: of the parts, in this order. The
+    order of the images does not matter. Byte-identical images are one group, so that none stands in
+    two parts; where their labels differ, all of them are left out (not inside `as_listed`).
     """
     whole = whole.take(np.argsort(whole.ids, kind="stable"))
     if not AS_LISTED.get():

@@ -85,7 +85,10 @@ def _read(root: Path, name: str, uncertain: str) -> Split:
 
 
 def open_chexpert(policy: str, **options: object) -> Task:
-    """`chexpert:ones`: the task with another reading of uncertain labels. Raises UserError."""
+    """Return the task with another reading of uncertain labels, as `chexpert:ones`.
+
+    policy: a name in POLICIES. Raises UserError for any other, and for options of folders.
+    """
     reading.no_options(f"chexpert:{policy}", options)
     if policy not in POLICIES:
         raise UserError(

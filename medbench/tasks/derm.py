@@ -46,7 +46,10 @@ _FOLDERS = ("ham10000", "HAM10000", "derm", "skin-cancer-mnist-ham10000")
 
 
 def find(root: Path) -> Path | None:
-    """Find the folder with HAM10000's metadata: `root` itself or one of the usual names in it."""
+    """Find the folder with HAM10000's metadata: `root` itself or one of the usual names in it.
+
+    None where there is none.
+    """
     candidates = [root, *(root / name for name in _FOLDERS)]
     return next((folder for folder in candidates if _metadata_file(folder)), None)
 

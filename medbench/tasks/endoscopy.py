@@ -64,10 +64,10 @@ _FOLDERS = ("hyperkvasir", "hyper-kvasir", "HyperKvasir", "hyper-kvasir-labeled-
 
 
 def load(classes: Sequence[str], task: str, root: Path) -> dict[str, Split]:
-    """Read the official folds of these classes; the labels are their order. Raises UserError.
+    """Read the official folds of these classes; labels are the classes' places.
 
     A class whose folder is missing was not downloaded and stays empty. In a folder that is there,
-    no listed image may be missing.
+    no listed image may be missing. Raises UserError where one is, or the list is not HyperKvasir's.
     """
     file = reading.first_existing(root, [_SPLIT], task)
     rows = reading.read_table(file, ("file-name", "class-name", "split-index"), task, delimiter=";")

@@ -29,10 +29,11 @@ _FOLDERS = ("isic2019", "ISIC2019", "ISIC_2019", "isic-2019")
 
 
 def load(root: Path) -> dict[str, Split]:
-    """Read the three parts, split by lesion. Raises UserError.
+    """Read the three parts, split by lesion.
 
     An image without a lesion_id is a lesion of its own. HAM10000's images are among these, under
-    the same names: the lesions that it has under two ids are joined here too.
+    the same names: the lesions that it has under two ids are joined here too. Raises UserError
+    where a file or image is missing, or labels are not as published.
     """
     file = reading.first_existing(root, [_TRUTH], "isic2019")
     truth = reading.read_table(file, ("image", *CLASSES), "isic2019")

@@ -87,7 +87,7 @@ _LICENCE = (
 def load(root: Path) -> dict[str, Split]:
     """Read train and val, 9 to 1 of the official training list's patients, and the official test.
 
-    Labels (N, 14). Raises UserError.
+    Labels (N, 14) float64. Raises UserError where a list or an image is missing.
     """
     file = reading.first_existing(root, [_TABLE], "nih14")
     rows = reading.read_table(
@@ -132,9 +132,8 @@ def _listed(root: Path, name: str, row: dict[str, int]) -> np.ndarray:
 def load_expert(root: Path) -> dict[str, Split]:
     """Read train, the experts' validation set (Truong et al. 2021), and test, their test set.
 
-    No val. Raises UserError.
-
-    Images with several findings are left out, as there; those without any are `other`.
+    There is no val. Images with several findings are left out, as there; those without any are
+    `other`. Raises UserError where a list or an image is missing.
     """
     return {
         part: _read_expert(root, name) for part, name in (("train", "validation"), ("test", "test"))

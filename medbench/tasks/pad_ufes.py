@@ -25,10 +25,10 @@ _FOLDERS = ("pad-ufes-20", "PAD-UFES-20", "pad_ufes_20", "pad-ufes")
 
 
 def load(root: Path) -> dict[str, Split]:
-    """Read the three parts, split by patient. Raises UserError.
+    """Read the three parts, split by patient.
 
     `biopsed` is left out of the metadata: all cancers are biopsy-proven, so it gives the label
-    away.
+    away. Raises UserError where the table or an image is missing.
     """
     file = reading.first_existing(root, ["metadata.csv"], "pad-ufes")
     rows = reading.read_table(

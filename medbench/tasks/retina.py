@@ -25,9 +25,9 @@ _EYEPACS = ("eyepacs", "diabetic-retinopathy-detection")
 
 
 def load_aptos(root: Path) -> dict[str, Split]:
-    """Read the three parts of the labelled images, each photograph by itself.
+    """Read the three parts of APTOS' labelled images, each photograph by itself.
 
-    APTOS does not say whose it is. Raises UserError.
+    APTOS does not say whose it is. Raises UserError where the table or an image is missing.
     """
     file = reading.first_existing(root, ["train.csv"], "retina")
     rows = reading.read_table(file, ("id_code", "diagnosis"), "retina")
@@ -42,9 +42,10 @@ def load_aptos(root: Path) -> dict[str, Split]:
 
 
 def load_eyepacs(root: Path) -> dict[str, Split]:
-    """Read the three parts of the labelled images. Raises UserError.
+    """Read the three parts of EyePACS' labelled images.
 
-    Both eyes of a patient are one group and one bag.
+    Both eyes of a patient are one group and one bag. Raises UserError where the table or an image
+    is missing, or a name says no eye.
     """
     file = reading.first_existing(root, ["trainLabels.csv"], "eyepacs")
     rows = reading.read_table(file, ("image", "level"), "eyepacs")

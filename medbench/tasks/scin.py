@@ -47,10 +47,10 @@ _FOLDERS = ("scin", "SCIN", "scin/dataset", "dx-scin-public-data/dataset")
 
 
 def load(root: Path) -> dict[str, Split]:
-    """Read the three parts, split by case. Raises UserError.
+    """Read the three parts, split by case.
 
     An image that is listed by several cases is left out: which of them it shows cannot be told (15
-    such images, Ward et al.'s README).
+    such images, Ward et al.'s README). Raises UserError where a table or an image is missing.
     """
     file = reading.first_existing(root, ["scin_cases.csv"], "scin")
     cases = reading.read_table(file, ("case_id", *_PATHS), "scin", also=tuple(_META.values()))

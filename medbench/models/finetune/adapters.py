@@ -19,10 +19,8 @@ KEPT = 2  # of the ranks that are allowed, the largest ones are tried
 def adapted_layers(encoder: nn.Module) -> list[str]:
     """Return the names of the layers that get an adapter.
 
-    Linear ones inside attention, as in the paper; of a network without attention all ungrouped
-    convolutions.
-
-    Raises UserError for a network that has neither.
+    Linear ones inside attention, as in the paper (Hu et al. 2021); of a network without attention
+    all ungrouped convolutions. Raises UserError for a network that has neither.
     """
     if is_transformer(encoder):
         found = [
@@ -47,9 +45,9 @@ def adapted_layers(encoder: nn.Module) -> list[str]:
 
 
 def with_adapters(encoder: nn.Module, rank: int) -> nn.Module:
-    """Put an adapter of that rank beside each of these layers, which starts as nothing.
+    """Return the encoder with an adapter of that rank beside each of `adapted_layers`.
 
-    It alone is left to learn.
+    Each starts as nothing, and they alone are left to learn. encoder: is changed.
     """
     from peft import LoraConfig, inject_adapter_in_model
 
@@ -66,9 +64,9 @@ def with_adapters(encoder: nn.Module, rank: int) -> nn.Module:
 
 
 def merged(net: Net) -> Net:
-    """Add what the adapters have learned to their layers' weights, in place.
+    """Add what the adapters have learned to their layers' weights, in place; return the network.
 
-    A plain network, as before it had any.
+    It is a plain network then, as before it had any.
     """
     from peft.tuners.tuners_utils import BaseTunerLayer
 

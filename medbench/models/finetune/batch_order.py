@@ -32,7 +32,7 @@ class BatchOrder:
         return len(self.classes) * max(map(len, self.classes)) if self.classes else self.images
 
     def rows(self, step: int) -> np.ndarray:
-        """Return the positions (batch,) into the subset."""
+        """Return the positions (batch,) int64 into the subset of the images of a step, from 0."""
         n, first = self.length, step * self.batch
         passes = range(first // n, (first + self.batch - 1) // n + 1)
         order = (

@@ -123,7 +123,10 @@ class FineTuning:
         return (self.transformer[0],) if self.transformer else self.recipe.rates
 
     def network_and_state(self, rate: float, share: float, rank: int = 0) -> tuple[Net, State]:
-        """Return the trained network with its best weights, adapters merged into the layers."""
+        """Return the trained network with its best weights, in eval mode, and its state.
+
+        Adapters are merged into the layers. rate, share, rank: as of `train`.
+        """
         state = self.train(rate, share, rank)
         net = self.start(rank)
         net.load_state_dict(state.best, strict=not rank)
@@ -157,9 +160,10 @@ class FineTuning:
         return net
 
     def train(self, rate: float, share: float, rank: int = 0) -> State:
-        """Train for `share` of the steps, from the start or from a checkpoint.
+        """Train for `share` of the steps, from the start or from a checkpoint; return the state.
 
-        The state of a finished training is kept and not run again.
+        rate: of learning. rank: of adapters, 0: none. The state of a finished training is kept and
+        not run again.
         """
         file = self.folder / state_name(rank, rate, share)
         net, state = self.start(rank), State()
@@ -206,7 +210,10 @@ class FineTuning:
         return max(1, round(share * whole))
 
     def predict(self, net: Net, pixels: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
-        """Return (M, C) float32 probabilities of (M, S, S, 3) uint8 pixels, or of those `rows`."""
+        """Return probabilities (M, C) float32 of pixels (M, S, S, 3) uint8.
+
+        net: is set to eval mode. rows: which of them, (n,) int; None: all.
+        """
         net.eval()
         found = []
         with torch.inference_mode():
@@ -295,9 +302,10 @@ class FineTuning:
             state.cooling, state.bad = self.recipe.cooldown, 0
 
     def score(self, probabilities: np.ndarray) -> float:
-        """Score the held-out part, to choose weights and rate; larger is better.
+        """Return how good probabilities of the held-out part are, larger is better.
 
-        probabilities: (n, C) in [0, 1], of the n held-out images.
+        probabilities: (n, C) in [0, 1], of the n held-out images. By `recipe.watch`, which chooses
+        weights and rate; minus the log-loss where that is not defined.
         """
         labels, kind = self.train_.labels[self.val], self.train_.kind
         if self.recipe.watch == "log_loss":

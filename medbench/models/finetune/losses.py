@@ -10,10 +10,10 @@ from torch import nn
 def batch_loss(
     logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None, *, several: bool
 ) -> torch.Tensor:
-    """Return the mean loss of logits (n, C) float32.
+    """Return the mean loss of a batch, a scalar.
 
-    labels: (n,) int64, or where there are several an image (n, C) with NaN = uncertain, which takes
-    no part. weights: (C,) of the classes.
+    logits: (n, C) float32. labels: (n,) int64, or where there are several an image (n, C) with NaN
+    = uncertain, which takes no part. weights: (C,) of the classes, None: all alike.
     """
     if not several:
         return nn.functional.cross_entropy(logits, labels, weights)
@@ -37,7 +37,7 @@ def class_weights(labels: torch.Tensor, classes: int) -> torch.Tensor:
 
 
 def log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Return the mean over the known labels, in nats.
+    """Return the mean log-loss over the known labels, in nats.
 
     labels: (N,) int, or (N, C) float with NaN. probabilities: (N, C) in [0, 1].
     """

@@ -60,7 +60,10 @@ def is_transformer(encoder: nn.Module) -> bool:
 
 
 def freeze_but(encoder: nn.Module, names: Collection[str]) -> None:
-    """Leave only parameters with one of these names among the parts of their own to learn."""
+    """Stop the gradient of all parameters but those of modules with one of these names.
+
+    A name is one part of the parameter's dotted name.
+    """
     for name, parameter in encoder.named_parameters():
         parameter.requires_grad_(not set(names).isdisjoint(name.split(".")))
 

@@ -97,7 +97,7 @@ class FineTuneRecipe:
         return (0.0, trained + embedded) if self.frozen else (trained, embedded)
 
     def settings(self) -> dict[str, Any]:
-        """Return everything that can change a result, as JSON values."""
+        """Return everything that can change a result, as JSON values, as fingerprints hold it."""
         return {"loop": VERSION, **stated(self)}
 
 

@@ -29,7 +29,10 @@ class State:
 
 
 def weights_of(net: nn.Module, *, learned: bool = False) -> dict[str, torch.Tensor]:
-    """Copy a network's weights. learned: without those that stay as they are."""
+    """Return a copy of a network's weights: name -> tensor, on its device.
+
+    learned: without those that stay as they are.
+    """
     kept = {name for name, weight in net.named_parameters() if weight.requires_grad}
     return copy.deepcopy(
         {name: value for name, value in net.state_dict().items() if not learned or name in kept}

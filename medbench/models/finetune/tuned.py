@@ -21,7 +21,10 @@ from medbench.system.precision import products
 
 @contextmanager
 def settings_of(train: Train) -> Iterator[None]:
-    """Compute as its network asks, and leave torch's generators as they are."""
+    """Compute as the network of `train` asks while inside.
+
+    Its precision; torch's generators are left as they are.
+    """
     network = train.network
     assert network is not None, "a protocol that needs images gets a network"
     devices = [train.device] if train.device != "cpu" else []

@@ -138,9 +138,10 @@ def estimate_markup(value: float | None, low: float, high: float, form: str = ".
 def bar(
     mean: float, low: float, high: float, ends: tuple[float, float], *, zero: bool = False
 ) -> Html:
-    """Draw an interval as a line with a point, over `ends`.
+    """Draw an interval as a line with a point, in a small picture over the range `ends`.
 
-    The number beside it says the same to those who do not see it.
+    zero: mark 0. Nothing where the mean is undefined. The number beside it says the same to those
+    who do not see it.
     """
     first, last = ends
     if isnan(mean) or last <= first:
@@ -156,6 +157,6 @@ def bar(
 
 
 def ends_of(values: Iterable[float]) -> tuple[float, float]:
-    """Return the range of what is known among the values."""
+    """Return the least and the largest of the values that are known; (0, 0) where none is."""
     known = [value for value in values if not isnan(value)]
     return (min(known), max(known)) if known else (0.0, 0.0)

@@ -35,7 +35,7 @@ SIGNS = {"*": "best", "=": "=", "?": "?", "": ""}
 
 
 def leaderboard_section(boards: Sequence[Leaderboard], metric: str | None) -> Html:
-    """Show one row a line.
+    """Show every line of every board in one table.
 
     Where, how, the metric with its interval, the paired difference to the best, the other metrics'
     means, seconds.

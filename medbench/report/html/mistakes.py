@@ -27,9 +27,10 @@ SIDE = 160  # pixels of a thumbnail's longer side
 
 @dataclass(frozen=True)
 class Mistake:
-    """One image as a data: URI, and what was said of it.
+    """One image that was decided wrongly, as a data: URI, and what was said of it.
 
-    id: what a page may call it. probability: of the decision, in [0, 1].
+    id: what a page may call it. said: the decision; probability: of it, in [0, 1]. label: the right
+    class.
     """
 
     uri: str

@@ -24,7 +24,7 @@ KINDS = {
 
 
 def study(boards: Sequence[Leaderboard]) -> Html:
-    """Tasks and data, a row a scored set; then what a reader of each board must know."""
+    """Show tasks and data, a row a scored set; then what a reader of each board must know."""
     rows = []
     for board in boards:
         about = board.about

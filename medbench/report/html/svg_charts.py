@@ -57,12 +57,11 @@ def chart_lines(board: Leaderboard, metric: str, also: Sequence[str] = ()) -> Le
 
 
 def curves_chart(board: Leaderboard, metric: str, alt: str, caption: str) -> Html | None:
-    """Return the means with 95 % intervals over labelled images, each line named at its end.
+    """Draw means with 95 % intervals over labelled images, each line named at its end.
 
-    The baseline's score with all labels across.
-
-    Up to four lines with bands; of more, the best and the baseline with bars, the others grey
-    without.
+    The baseline's score with all labels stands across. Up to four lines with bands; of more, the
+    best and the baseline with bars, the others grey without. alt: what it shows, for who cannot see
+    it. None where fewer than two budgets are finished.
     """
     if len({line.cell.labels for line in board.lines if line.complete}) < 2:
         return None

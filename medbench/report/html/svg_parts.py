@@ -35,9 +35,9 @@ _DASHES: dict[object, str | None] = {
 
 @dataclass(frozen=True)
 class Axis:
-    """Numbers from `low` to `high` as places from `start` to `end`; log.
+    """Numbers from `low` to `high` as places from `start` to `end`, in the drawing's units.
 
-    Equal ratios are equally far apart.
+    log: equal ratios are equally far apart; else equal differences.
     """
 
     low: float
@@ -87,7 +87,10 @@ class Axis:
 def axis_around(
     values: Sequence[float], start: float, end: float, *, log_: bool, least: float = 1.0
 ) -> Axis:
-    """Make an axis with some room at its ends. least: the ratio of its ends, at least."""
+    """Make an axis from `start` to `end` around positive values, with some room at its ends.
+
+    least: the ratio of its ends, at least.
+    """
     low, high = min(values), max(values)
     room = max((high / low) ** 0.05, (least / (high / low)) ** 0.5, 1.02)
     return Axis(low / room, high * room, start, end, log_)
@@ -106,7 +109,10 @@ def upward_axis(summaries: Iterable[Summary]) -> Axis | None:
 def draw_panel(
     x: Axis, y: Axis, ticks: Sequence[tuple[float, str]], below: str, beside: str, title: str = ""
 ) -> Html:
-    """Draw the axes with their ticks and words; a tick's second line stands under its first."""
+    """Draw two axes with their ticks and words; a tick's second line stands under its first.
+
+    ticks: of `x`, (value, name); those of `y` are its own. below, beside: the words of the axes.
+    """
     lines = [f"M{x.start} {y.end}V{y.start}H{x.end}"]
     words = []
     for value, name in ticks:

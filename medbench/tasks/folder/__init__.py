@@ -78,12 +78,14 @@ _ROUNDED = re.compile(r"[+-]?\d([.,]\d+)?E\+\d+", re.IGNORECASE)
 def open_folder(
     argument: str, *, ordinal: bool = False, order: Sequence[str] = (), frames: int = 0
 ) -> Task:
-    """Open the task of a folder or a CSV, see above.
+    """Open the task of a folder or a CSV file of a user's own images.
 
     Two classes are `binary` (the second in order is positive), more `multiclass`. Classes are in
     order of their numbers where all are numbers, else of their names. ordinal: they have an order
     that means something, that of `class_order`. order: from least to most, by name, which says that
-    they are ordinal, too. Where the split is made here, files of one size are read, to join copies.
+    they are ordinal, too. frames: to take of a file with several. Where the split is made here,
+    files of one size are read, to join copies.
+
     Raises UserError for what is wrong with names, labels and parts; torn groups and missing classes
     are `part_checks.check_parts`' job, as for every task, and pixels are looked at when images are
     packed.
@@ -172,9 +174,10 @@ def _check_names(names: Sequence[str]) -> None:
 
 
 def listing_of(argument: str, frames: int = 0) -> Listing:
-    """Read what a folder or a CSV file says of its images.
+    """Return what a folder or a CSV file says of its images; labels and parts are not judged yet.
 
-    Labels and parts are not judged yet. Raises UserError.
+    argument: the path. frames: to take of a file with several; 0: such a file is one image. Raises
+    UserError for a place that is none, or cannot be read.
     """
     place = existing_place(argument)
     try:

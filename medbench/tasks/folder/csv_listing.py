@@ -23,7 +23,10 @@ MULTI = "label:"  # of several label columns
 
 
 class Lines(Sequence[str]):
-    """Name rows for a person by the lines of their file. The text is made when it is asked for."""
+    """Names of rows for a person, by the lines of their file.
+
+    The text is made when it is asked for.
+    """
 
     def __init__(self, file: str, numbers: Sequence[int]):
         self.file, self.numbers = file, numbers

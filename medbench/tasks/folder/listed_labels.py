@@ -19,9 +19,10 @@ _TRUTH = {spelling("1"): 1.0, spelling("0"): 0.0, spelling("-1"): math.nan}
 def labels_of(
     listing: Listing, ordinal: bool, order: Sequence[str]
 ) -> tuple[Kind, tuple[str, ...], np.ndarray]:
-    """Return kind, classes, and labels (N,) int64 or (N, C) float64 with NaN = uncertain.
+    """Return kind, classes, and labels of a listing.
 
-    Raises UserError that names the line.
+    Labels are (N,) int64 or (N, C) float64 with NaN = uncertain. ordinal, order: as of
+    `open_folder`. Raises UserError that names the line of a label that is missing or wrong.
     """
     several = [name for name in listing.columns if name.startswith(MULTI)]
     if several:

@@ -57,7 +57,7 @@ class Listing:
     frames: dict[str, tuple[str, Drawn]] = field(default_factory=dict)
 
     def take(self, rows: Sequence[int]) -> Listing:
-        """Return the images in these rows."""
+        """Return the listing of the images at `rows`, in that order."""
         return replace(
             self,
             ids=[self.ids[i] for i in rows],
@@ -76,7 +76,7 @@ class Listing:
 
     @property
     def images(self) -> Sequence[Image]:
-        """Return the image of each of `ids`."""
+        """The image of each of `ids`: a path, or a frame of a file."""
         if self.frames:
             return [
                 self.frames[name][1] if name in self.frames else self.file(name)
@@ -86,7 +86,10 @@ class Listing:
 
 
 def existing_place(argument: str) -> Path:
-    """Return the absolute path. Raises UserError with the nearest name that does exist."""
+    """Return the absolute path of a folder or a .csv or .tsv file.
+
+    Raises UserError with the nearest name that does exist.
+    """
     if not argument:
         raise UserError(
             "folder: names no place.",
@@ -284,12 +287,12 @@ def _list(
 
 
 def unlabelled_word(text: str) -> bool:
-    """Tell whether a folder, or a split, is called as one of images without labels."""
+    """Return whether a folder, or a split, is named as one of images without labels."""
     return spelling(text) in (UNLABELLED, "unlabeled")
 
 
 def meant(part: str) -> str:
-    """Return our name for what is also called validation, dev or Training.
+    """Return our name of a part that may also be called validation, dev or Training.
 
     Other names stay as they are.
     """

@@ -215,9 +215,9 @@ def _vessels(film: Film, rng: np.random.Generator, roots: list[complex], n: int)
 
 
 def effusion(film: Film, rng: np.random.Generator, s: float) -> None:
-    """Fluid: a blunt angle, and from there a level that climbs along the ribs (meniscus).
+    """Draw fluid: a blunt angle, and from there a level that climbs along the ribs (meniscus).
 
-    Lying down, a veil over the half of the chest.
+    Lying down, a veil over the half of the chest. film: is changed. s: how much.
     """
     both = rng.random() < 0.35
     one = RIGHT if rng.random() < 0.55 else LEFT

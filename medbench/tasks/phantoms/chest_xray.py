@@ -51,7 +51,7 @@ ROOM = 8  # studies a patient can have: seed = (patient * ROOM + study) * 2 + vi
 
 @dataclass(frozen=True, eq=False)
 class Cases:
-    """All studies.
+    """The S studies of the drawn patients.
 
     patient (S,), number within the patient (S,), lateral (S,) bool, pa (S,) bool, present (S, 5)
     bool.

@@ -80,7 +80,10 @@ def noise(canvas: Canvas, rng: np.random.Generator, frequency: float) -> np.ndar
 
 
 def step(value: np.ndarray, width: float) -> np.ndarray:
-    """Rise from 0 to 1 around value 0, over about four widths, element by element."""
+    """Rise smoothly from 0 to 1 around value 0, element by element.
+
+    Over about four widths. value: of any shape, which is returned.
+    """
     return 1 / (1 + np.exp(np.clip(-value / width, -40, 40)))
 
 

@@ -48,10 +48,10 @@ SCANNERS = {"A": np.array([0.96, 0.94, 0.97]), "B": np.array([0.97, 0.96, 0.92])
 
 @dataclass(frozen=True)
 class Cells:
-    """Nuclei.
+    """The n nuclei of a patch.
 
-    Place (n,) complex pixels; radius, stretch (long by short axis), angle, dark, nucleolus (each
-    (n,)).
+    place: (n,) complex pixels. radius, stretch (long by short axis), angle, dark, nucleolus: (n,)
+    each.
     """
 
     place: np.ndarray
