@@ -191,7 +191,10 @@ def test_steps_of_a_pretraining_that_nobody_made_here_are_tried(
     speeds = cost_estimate.Speeds(plan, "cpu")
     (cost,) = cost_estimate.costs(plan, store, "cpu", speeds, trials=True)
     assert asked == [views], "a stage once"
-    assert cost.seconds > cost.to_embed / 9.0 and set(speeds._views.values()) != {None}
+    assert cost.seconds is not None and cost.seconds > cost.to_embed / 9.0
+    assert set(speeds._views.values()) != {None}
+    (note,) = cost_estimate.more_pretrainings(plan, speeds)
+    assert f"take about {2 * cost.seconds:,.0f} s more" in note.text, "as the table has it"
 
     def broken(*_: object) -> float:
         raise ValueError("somebody else's code")

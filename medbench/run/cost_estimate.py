@@ -200,20 +200,21 @@ class Speeds:
         return images / speed if speed else None
 
     def training(self, part: Unit, *, tried: bool) -> float | None:
-        """Return the seconds of a unit's pretraining: of steps that are tried, else by `PASSES`."""
+        """Return the seconds of a unit's pretraining: of steps that were tried, else by `PASSES`.
+
+        tried: try what was not tried yet.
+        """
         usual = self.embedding(part, PASSES)
-        each = [(self._tried(part, one) if tried else None) or usual for one in part.recipes]
+        each = [self._tried(part, one, new=tried) or usual for one in part.recipes]
         return _sum(one and one * of.views for one, of in zip(each, part.recipes, strict=True))
 
-    def _tried(self, part: Unit, recipe: Recipe) -> float | None:
-        """Return the seconds of a view of one stage; None where it cannot be tried."""
-        speed = self.of(part)
-        if recipe.objective is None or speed is None:
-            return None
-        from medbench.models.pretrain import training_trial
-
+    def _tried(self, part: Unit, recipe: Recipe, *, new: bool) -> float | None:
+        """Return the seconds of a view of one stage; None where it was not, or cannot be, tried."""
         key = fingerprint(part.encoder.identity(), part.precision, recipe.settings())
-        if key not in self._views:
+        speed = self.of(part)
+        if new and key not in self._views and recipe.objective is not None and speed:
+            from medbench.models.pretrain import training_trial
+
             pooled = replace(part.encoder, readout="pool")
             build = partial(unit_encoder, part, pooled, part.weights)
             self._views[key] = None
@@ -221,7 +222,7 @@ class Speeds:
                 self._views[key] = training_trial.seconds_a_view(
                     build, pooled, recipe, self.device, part.precision, speed
                 )
-        return self._views[key]
+        return self._views.get(key)
 
     def width(self, part: Unit) -> int:
         """Return how many numbers a unit's, or a member's, encoder gives of an image."""
@@ -275,11 +276,9 @@ def more_pretrainings(plan: Plan, speeds: Speeds) -> list[Note]:
         for part in unit.members or (unit,)
         if _drawn(part)
     }
-    passes = {
-        name: PASSES * sum(recipe.views for recipe in part.recipes) + len(part.data.hashes)
-        for name, part in parts.items()
-    }
-    each = _sum(speeds.embedding(part, passes[name]) for name, part in parts.items())
+    training = [speeds.training(part, tried=False) for part in parts.values()]
+    embedding = [speeds.embedding(part, len(part.data.hashes)) for part in parts.values()]
+    each = _sum([*training, *embedding])
     if each is None:
         return []
     more, rows = SEEDS - 1, sum(len(unit.cells) for unit in drawn)
