@@ -26,7 +26,7 @@ _BRANDS = {b"heic": "HEIC, as phones save it", b"heix": "HEIC", b"mif1": "HEIF",
 def kind_of(head: bytes) -> str:
     r"""Name the kind of a file by its first bytes (HEAD of them do); "" where it may be text.
 
-    >>> kind_of(b"PK\\x03\\x04..."), kind_of(b"path,label")
+    >>> kind_of(b"PK\x03\x04..."), kind_of(b"path,label")
     ("a zip archive, as Excel's workbooks are", '')
     """
     if head[4:8] == b"ftyp":
