@@ -636,8 +636,11 @@ def test_the_command(
     ), printed
     assert "metrics: 1 cell, as" in printed
     flat = " ".join(printed.split())
-    assert "0 of 1 changed value lie in the 95 % interval" in flat
-    assert f"meant: medbench check --rows {now} --against {reference} --update, then commit" in flat
+    assert "Of 1 changed value, 0 in the 95 % interval" in flat
+    assert (
+        f"if intended: medbench check --rows {now} --against {reference} --update, then commit"
+        in flat
+    )
     assert "FAILED: 2 cells against" in printed and "spread over 2 environments" in printed
     assert "::error title=medbench check::FAILED" in printed
     assert json.loads((tmp_path / "out" / "all.json").read_text())["findings"][0]["explanation"][
@@ -751,7 +754,7 @@ def test_a_study_is_run_with_nothing_from_the_cache(
         ),
         (
             ["--rows", "ref.jsonl", "--against", "text.jsonl"],
-            "text.jsonl, line 1, is cut off. Next: git restore text.jsonl, or make it anew: medbench check --rows ref.jsonl",
+            "text.jsonl, line 1, is cut off. Next: git restore text.jsonl, or replace it: medbench check --rows ref.jsonl",
         ),
         (
             ["--rows", "ref.jsonl", "--against", "list.jsonl"],
@@ -915,7 +918,7 @@ def test_a_damaged_reference_is_told_and_made_anew_by_the_command_that_is_told(
     (update,) = re.findall(r"medbench (check --rows now --against \S+ --update)", error)
     assert medbench(*update.split()) == 0
     told = capsys.readouterr()
-    assert said in told.err and "It is made anew." in told.err
+    assert said in told.err and "It is replaced." in told.err
     assert medbench(*command) == 0
 
 
@@ -981,7 +984,7 @@ def test_each_kind_of_red_says_what_to_do() -> None:
     failed, around, replaced, changed, missing, new = check.next_steps(
         comparison, "medbench check s.py --against ref", "s.py"
     )
-    assert failed.startswith("Next (1 cell missing): its reason stands in the table")
+    assert failed.startswith("Next (1 cell missing): the table gives the reason")
     assert "--measure --rows A --rows B --against results/smoke/rows.jsonl" in around
     assert replaced.startswith("Next (1 cell not comparable): the study asks for another setting")
     assert "medbench check s.py --against ref --update, then commit results/smoke" in changed
@@ -999,7 +1002,7 @@ def test_a_table_shows_the_metric_itself_and_relates_it_to_its_interval() -> Non
     assert finding.changes[0].bound == "low" and finding.shown and finding.shown.name == "auc"
     text = " ".join(str(part) for part in check.check_terminal(comparison)[1:])
     assert "auc 0.8000 -> 0.7800, interval 0.7500 to 0.8500" in text
-    assert "1 of 1 changed value lie" in text
+    assert "Of 1 changed value, 1 in the 95 %" in text
 
 
 def test_no_two_cells_have_one_name() -> None:

@@ -208,7 +208,7 @@ def _reference(rows: list[Path], against: Path, accept: bool, again: str) -> Giv
     """Read the rows to compare with; none where this run makes them the first time.
 
     again: this command. Raises UserError for a file that holds none, or is damaged, unless this
-    command makes it anew.
+    command replaces it.
     """
     from medbench.report import check
     from medbench.report.check.reference_place import no_reference
@@ -224,7 +224,7 @@ def _reference(rows: list[Path], against: Path, accept: bool, again: str) -> Giv
         return check.Given(against, {})
     reference, damage = check.read_reference(against, f"{again} --update", replaced=accept)
     if damage:
-        print(f"medbench: {damage} It is made anew.", file=sys.stderr)
+        print(f"medbench: {damage} It is replaced.", file=sys.stderr)
     return reference
 
 

@@ -23,7 +23,7 @@ def next_steps(comparison: Comparison, command: str, study: str | None) -> list[
     folder = shlex.quote(str(comparison.reference.file.parent))
     update = f"{command} --update, then commit {folder} with it"
     if comparison.unrelated:
-        return [f"Next: name the reference of this study. If its cells were exchanged: {update}"]
+        return [f"Next: name the reference of this study. If the study was replaced: {update}"]
     reference = shlex.quote(str(comparison.reference.file))
     again = shlex.quote(study or "STUDY.py")
     measure = (
@@ -31,13 +31,13 @@ def next_steps(comparison: Comparison, command: str, study: str | None) -> list[
         f"then medbench check --measure --rows A --rows B --against {reference}"
     )
     texts = {
-        "failed": "its reason stands in the table; mend that, then run the same command again",
-        "environment": f"no part of yours is known to have changed, but the machine or a library did. Use the versions of the reference; or, where both are "
-        f"right, make the tolerance wide enough: {measure}",
-        "replaced": f"the study asks for another setting. Meant: {update}. Not meant: undo it in the study",
-        "changed": f"meant: {update}. Not meant: undo the change of {_parts(kinds.get('changed', []))}",
-        "missing": f"meant: {update}, which drops them. Not meant: bring them back into the study",
-        "new": f"a new cell of the study, or the reference lost a line. Add it: {update}. Let it pass: --allow-new",
+        "failed": "the table gives the reason; fix that, then run the same command again",
+        "environment": f"code and data are not known to have changed, but the machine or a library did. Use the versions of the reference; or, if both are "
+        f"right, widen the tolerance: {measure}",
+        "replaced": f"the study asks for another setting. If intended: {update}. If not, undo it in the study",
+        "changed": f"if intended: {update}. If not, undo the change of {_parts(kinds.get('changed', []))}",
+        "missing": f"if intended: {update}, which drops them. If not, bring them back into the study",
+        "new": f"the study grew, or the reference lost a line. To add them: {update}. To let them pass: --allow-new",
     }
     return [
         f"Next ({', '.join(_counts(kinds[kind]))}): {text}"

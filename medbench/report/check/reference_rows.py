@@ -74,13 +74,13 @@ def read_rows(
 def read_reference(file: Path, update: str, *, replaced: bool = False) -> tuple[Given, str]:
     """Read a reference, and say what is damaged in it: "" where it is whole.
 
-    update: the command that makes it anew. replaced: whether this command does so, and takes of a
+    update: the command that replaces it. replaced: whether this command does so, and takes of a
     damaged one the lines that are whole. Raises DamagedReference, else.
     """
     rows: dict[Cell, Row] = {}
     lines: dict[Cell, int] = {}
     damage: DamagedReference | None = None
-    then = f"git restore {file}, or make it anew: {update}"
+    then = f"git restore {file}, or replace it: {update}"
     try:
         text = _text(file)
     except UserError as error:
@@ -90,7 +90,7 @@ def read_reference(file: Path, update: str, *, replaced: bool = False) -> tuple[
             row = _row(file, number, line, then)
             if row.cell in rows:
                 what = f"{file}, line {number}, holds the same cell as line {lines[row.cell]} ({row.cell})"
-                raise DamagedReference(f"{what}: which of them guards it is not known.", then=then)
+                raise DamagedReference(f"{what}: it is not known which one counts.", then=then)
         except DamagedReference as error:
             damage = damage or error
             continue
@@ -118,7 +118,7 @@ def _row(file: Path, number: int, line: str, then: str) -> Row:
     """Read one line. Raises DamagedReference, which says what the line is instead of a row."""
     where = f"{file}, line {number},"
     if line.startswith(_CONFLICT):
-        what = f"{where} is a git conflict marker: two versions of it were not joined."
+        what = f"{where} is a git conflict marker: two versions of the file were not merged."
         raise DamagedReference(what, then=then)
     if not line.strip():
         raise DamagedReference(f"{where} is empty.", then=then)
@@ -127,7 +127,7 @@ def _row(file: Path, number: int, line: str, then: str) -> Row:
         _check_sketches(row.provenance)
         return row
     except ChecksumError as error:
-        what = f"{where} was changed after medbench wrote it: its numbers and its checksum do not belong together."
+        what = f"{where} was changed after medbench wrote it: its numbers and its checksum do not match."
         raise DamagedReference(what, then=then) from error
     except json.JSONDecodeError as error:
         cut = not line.rstrip().endswith("}")

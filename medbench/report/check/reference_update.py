@@ -1,4 +1,4 @@
-"""A reference made anew: its rows, and beside them the leaderboard that people read."""
+"""Replace a reference: its rows, and beside them the leaderboard that people read."""
 
 from __future__ import annotations
 

@@ -135,8 +135,8 @@ def _chance(comparison: Comparison) -> list[str]:
     low, high = first.interval
     then, now, *_ = numbers(first.shown)
     return [
-        f"{inside} of {counted(len(moved), 'changed value')} lie in the 95 % interval of the reference (the first: {first.shown.name} {then} -> {now}, "
-        f"interval {low:.4f} to {high:.4f}). The images are the same, so a change is not chance: code, data or machine differ"
+        f"Of {counted(len(moved), 'changed value')}, {inside} in the 95 % interval of the reference (the first: {first.shown.name} {then} -> {now}, "
+        f"interval {low:.4f} to {high:.4f}). The same images were scored, so this is not chance: code, data or environment changed"
     ]
 
 
