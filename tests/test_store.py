@@ -15,6 +15,7 @@ import pytest
 from fakes.results import ABOUT
 
 from medbench.run import record_log
+from medbench.run.other_results import other_results
 from medbench.run.store import Damaged, Store
 from medbench.schema import Cell, PlanFile, PlannedCell, Row, UserError, parsed, with_checksum
 
@@ -392,3 +393,24 @@ def test_rows_of_an_older_medbench_get_checksums_where_a_run_goes_on(store: Stor
     file.write_bytes(changed)
     with pytest.raises(UserError, match=r"rows\.jsonl, line 2, is damaged"):
         Store(store.folder).rows()
+
+
+def test_a_folder_of_something_else_is_said_to_be_one(tmp_path: Path) -> None:
+    store = Store(tmp_path / "docs")
+    planned = tuple(
+        PlannedCell(replace(make_row(0).cell, task=task), str(i), 7, "s", "t")
+        for i, task in enumerate(("derm", "chest"))
+    )
+    mine, other = (PlanFile((one,), {f"{one.cell.task}|phantom|test": ABOUT}) for one in planned)
+    assert other_results(store, mine) == ""
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "run.log").touch()
+    assert other_results(store, mine) == ""
+    for name in "abcd":
+        (tmp_path / "docs" / f"{name}.md").touch()
+    assert "docs holds no results, but a.md, b.md, c.md, ...:" in other_results(store, mine)
+    store.add_plan(other)
+    assert other_results(store, other) == ""
+    assert "docs holds results of chest: they stay" in other_results(store, mine)
+    store.add_plan(mine)
+    assert other_results(store, mine) == ""

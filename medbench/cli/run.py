@@ -101,6 +101,7 @@ def run_command(
     from medbench.run import cost_estimate, missing_cells, planning, wall_time
     from medbench.run.engines import local, slurm
     from medbench.run.engines.sharding import Shard
+    from medbench.run.other_results import other_results
     from medbench.run.store import Store
     from medbench.system.devices import check_device, divide_threads, resolve
 
@@ -136,6 +137,8 @@ def run_command(
     if not plan:
         store.check()
     store.check_crossed(planned.file)
+    if others := other_results(store, planned.file):
+        print(others, file=sys.stderr)
     given_up = [] if plan or part or where.printed else store.give_up_failed(planned.file)
     if given_up:
         text = f"{', '.join(given_up)} failed before, and this run does not ask for it: it is left out of the tables of {store.folder}."
