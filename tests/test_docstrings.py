@@ -20,7 +20,7 @@ SHAPE = re.compile(
     r"|broadcast|[Ll]ike |one number"
 )
 #: A first line that leans on something else: a field ("labels: (M,) int"), a bare shape, a pronoun.
-LEANING = re.compile(r"[a-z_]+(, [a-z_]+)*( \([^)]*\))?: |[({\[]|\w+ (it|them)\b")
+LEANING = re.compile(r"[a-z_]+(, [a-z_]+)*( \([^)]*\))?: |[`({\[]|\w+ (it|them)\b")
 Documented = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module
 
 
@@ -119,3 +119,13 @@ def members(body: list[ast.stmt]) -> Iterator[ast.ClassDef | ast.FunctionDef]:
             yield from members(node.body)
         elif not any(ast.unparse(one).endswith(".setter") for one in node.decorator_list):
             yield node
+
+
+def test_public_docstrings_say_for_what_an_error_is_raised() -> None:
+    """Not a bare "Raises UserError.": of what is checked, the first line says it."""
+    bare = re.compile(r"Raises (UserError|ValueError|KeyError|TypeError|LookupError)\.(\s|$)")
+    assert not [
+        where
+        for where, node in every_public()
+        if bare.search(text := ast.get_docstring(node) or "") and not text.startswith("Check ")
+    ]

@@ -51,10 +51,7 @@ def command_line() -> Any:
 
 
 def filled(param: typer.CallbackParam, value: str | None) -> str | None:
-    """Refuse an empty text, which would be read as an option that was left out.
-
-    Raises UserError.
-    """
+    """Raise UserError for an empty text, which would be read as an option that was left out."""
     if value is not None and not value.strip():
         flag = param.opts[0]
         raise UserError(f"{flag} is empty.", then=f"give it a value, or leave {flag} out")

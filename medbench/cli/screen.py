@@ -69,7 +69,7 @@ class PlainConsole(Console):
 
 
 class Screen:
-    """`with Screen(...) as screen` shows what is reported inside.
+    """Show what is reported inside `with Screen(...) as screen`.
 
     Each row of a run is shown with on_row=screen.row. On a terminal everything is drawn in place.
     Elsewhere (a CI log) each stage prints when it begins and ends, and twice a minute in between;

@@ -35,9 +35,10 @@ _DOWN = "floor"
 class CropRule:
     """A crop for images of any size, as a config says it.
 
-    pct: `crop_pct`; a fraction where a config says two sides in pixels. down: the first pixel of
-    the middle is rounded down, as transformers does it, not to the nearest even one, as torchvision
-    does. fill: the colour beside a picture.
+    mode: one of MODES. pct: `crop_pct` in [LEAST, 1], the share of the resized side that is kept; a
+    fraction where a config says two sides in pixels. down: the first pixel of the middle is rounded
+    down, as transformers does it, not to the nearest even one, as torchvision does. fill: the
+    colour beside a picture, R, G, B of 0 to 255.
     """
 
     mode: str = SQUASH
@@ -88,7 +89,7 @@ class Crop(NamedTuple):
 
     @property
     def name(self) -> str:
-        """`center crop of 256 px`; "" of an image that is seen whole."""
+        """The crop in words, as `center crop of 256 px`; "" of an image that is seen whole."""
         return f"{self.mode} crop of {self.side} px" if self.side else ""
 
     def resized(self, width: int, height: int) -> tuple[int, int]:

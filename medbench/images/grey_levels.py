@@ -79,9 +79,9 @@ def check_pixels(width: int, height: int) -> None:
 
 
 def check_scans(data: bytes) -> None:
-    """Refuse a progressive JPEG of too many passes over its pixels.
+    """Raise UserError for a progressive JPEG of too many passes over its pixels.
 
-    A small file would take a minute. Raises UserError.
+    A small file would take a minute. data: the file's bytes.
     """
     scans = data.count(b"\xff\xda")
     if scans > _MOST_SCANS:

@@ -63,9 +63,10 @@ def trained_head(widths: Sequence[int], outputs: int, *, tokens: Tokens) -> torc
 
 
 def parse(text: str, name: str = "dvme") -> tuple[Member, ...]:
-    """Parse what stands after the colon of `name` into members. Raises UserError.
+    """Parse what stands after the colon of `name` into two or more different members.
 
-    As `swav+dino`, `simclr@resnet50+dino@vit_small_patch8_224/last4`.
+    As `swav+dino`, `simclr@resnet50+dino@vit_small_patch8_224/last4`. Raises UserError for a part
+    that is no member, and for fewer than two. Whether such methods exist is not looked at.
     """
     members = []
     for part in text.split("+"):

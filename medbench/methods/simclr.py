@@ -91,7 +91,8 @@ def recipes(
 def augmented(method: Method, views: str, made_by: Callable[..., tuple[Recipe, ...]]) -> Method:
     """Return the method with one of `augment.RECIPES` as its random views.
 
-    made_by: makes its recipes. Raises UserError.
+    views: the recipe's name; the first one is the method as it is. made_by: makes its recipes.
+    Raises UserError for any other name.
     """
     if views not in augment.RECIPES:
         what = f"Unknown augmentation '{views}' of {method.name}."

@@ -55,7 +55,8 @@ def evaluate(
 ) -> Iterator[dict[str, Scores]]:
     """Yield the scores of every target, draw after draw, from features (M, D) float32.
 
-    See `Protocol`; features float32, any labels of `schema.Split`. Raises UserError.
+    See `Protocol`; features float32, any labels of `schema.Split`. Raises UserError for features
+    that are not finite.
 
     Small draws are solved in blocks, each with all its folds, in shapes that depend on the draw's
     own size alone and with as many places as a full block: the other draws change no bit of it. A

@@ -45,7 +45,11 @@ class OnnxDifferences:
 
     @property
     def sentence(self) -> str:
-        """`1.2e-06 at most from the folder's own on the pixels of 64 images; ...`."""
+        """Write the differences in words.
+
+        `a probability differs by 1.2e-06 at most from the folder's own on the pixels of 64 images;
+        ...`.
+        """
         own = f"a probability differs by {self.pixels:.2g} at most from the folder's own on the pixels of {self.images} images"
         if self.beyond:
             own += f" but {self.beyond}, where two neighbours are as near but for rounding"

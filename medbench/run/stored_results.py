@@ -76,7 +76,10 @@ class OlderRows:
     lines: tuple[str, ...] = ()
 
     def sentence(self, folder: Path) -> str:
-        """`12 rows of results/derm are older: crops 1 -> 2`."""
+        """Say how many rows of a folder are older, and why.
+
+        `12 rows of results/derm are older: crops 1 -> 2`.
+        """
         of = f" ({', '.join(self.lines)})" if self.lines else ""
         many = f"{self.count} row{'s' * (self.count != 1)} of {folder}{of} {'are' if self.count != 1 else 'is'} older"
         return f"{many}: {', '.join(self.why) or 'made with other settings or weights'}"

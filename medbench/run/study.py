@@ -50,8 +50,8 @@ class Study:
 def load_study(text: str, command: str = "medbench run FILE.py") -> Study:
     """Run a study's file and take its grid.
 
-    text: the path of the file. command: what takes one, for a message. Raises UserError for a file that is none, fails, or has no `GRID` of
-    the right types.
+    text: the path of the file. command: what takes one, for a message. Raises UserError for a file
+    that is none, fails, or has no `GRID` of the right types.
     """
     file = user_path(text)
     if file.suffix != ".py" or not file.is_file():

@@ -202,7 +202,10 @@ def _check_by(protocols: Sequence[Protocol], grid: Grid) -> None:
 
 
 def budgets_of(grid: Grid) -> list[Budget]:
-    """Parse the label budgets of a grid, each once. Raises UserError."""
+    """Parse the label budgets of a grid, each once.
+
+    Raises UserError for a text that is none, and for a grid without any.
+    """
     return [parse_budget(text) for text in _distinct("label budget", grid.labels)]
 
 

@@ -131,9 +131,9 @@ class Protocol:
     evaluate : callable
         evaluate(train, targets, draws) yields, draw after draw, {target name: Scores}. targets:
         name -> features (M, D), or pixels, without labels; `Bags`, where it judges cases. draws:
-        index arrays into the pool; all of
-        a unit, so that what they share is made once. No bit of a draw's scores may depend on the
-        other draws, and an image's score must not depend on the other images of its target.
+        (n,) int64 into the pool; all of a unit, so that what they share is made once. No bit of a
+        draw's scores may depend on the other draws, and an image's score must not depend on the
+        other images of its target.
     seeded : bool
         Whether the result depends on the seed beyond the draw of the labelled subset.
     settings : mapping
@@ -148,9 +148,10 @@ class Protocol:
         Whether the labelled subset is divided, into folds or by holding images out.
     passes : callable or None
         passes(images of a draw) -> views that a fit trains on, and images that it embeds; of a
-        protocol that needs images. For forecasts alone, as is
+        protocol that needs images. For forecasts alone.
     trial : callable or None
         trial(network, kind, classes, device) -> seconds of a view that is trained on, tried now.
+        For forecasts alone.
     """
 
     name: str

@@ -120,9 +120,9 @@ def protocol(name: str) -> Protocol:
 
 
 def module_of(folder: str, name: str) -> ModuleType:
-    """Return the module of `tasks`, `methods` or `protocols` that defines the entry of that name.
+    """Return the module that defines the entry of that name.
 
-    Raises LookupError.
+    folder: "tasks", "methods" or "protocols". Raises LookupError where none does.
     """
     for module, value in _constants(folder):
         if value.name == name:

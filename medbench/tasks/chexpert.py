@@ -40,11 +40,11 @@ _FOLDERS = (
 
 
 def load(uncertain: str, root: Path) -> dict[str, Split]:
-    """Read train and val: 9 to 1 of the patients of train.csv.
+    """Read train and val, 9 to 1 of the patients of train.csv, and test.
 
-    test: the official validation set, read by radiologists, without uncertain labels.
-
-    Labels (N, 5) float64; uncertain: a name in POLICIES. Bags are studies. Raises UserError.
+    test: the official validation set, read by radiologists, without uncertain labels. Labels (N, 5)
+    float64; uncertain: a name in POLICIES, what becomes of them in train and val. Bags are studies.
+    Raises UserError where a table or an image is missing, or a label is not as published.
     """
     pool, test = (_read(root, name, uncertain) for name in ("train.csv", "valid.csv"))
     return {**reading.divide(pool, "chexpert 1", (0.9, 0.1)), "test": test}

@@ -143,10 +143,12 @@ def of_data(data: TaskData, refused: str = "") -> Subject:
 
 
 def of_list(place: Path, cache_dir: Path, *, refused: str = "") -> Subject:
-    """Return the images in a folder, or those that a .txt or .csv file lists.
+    """Return the images in a folder, or those that a .txt or .csv file lists, to be audited.
 
     A .txt file has one path a line, a CSV the columns path[,label][,group][,split]. Paths are
-    relative to the file's folder, or absolute; a CSV may list one twice. Raises UserError.
+    relative to the file's folder, or absolute; a CSV may list one twice. refused: why a run would
+    not take them. Raises UserError for a list that cannot be read, is empty, or names files that do
+    not exist.
     """
     if place.is_dir():
         rows = _walk(place)

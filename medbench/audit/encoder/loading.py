@@ -38,7 +38,7 @@ def subject(
     file: a checkpoint of the user's, or the name of an official one (`--weights`). task, root: show
     it 24 training images of this task, found as a run finds them, instead of natural ones: for
     weights that were trained on such images. said: of the preprocessing, instead of the encoder's
-    own. Raises UserError.
+    own. Raises UserError for features, which have no network, and as `models.encoders.encoder`.
     """
     encoder = encoders.encoder(
         name, size, readout=readout, weights=user_path(file) if file else None, stated=said

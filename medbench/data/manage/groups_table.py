@@ -54,7 +54,11 @@ class GroupsTable:
         return GroupsTable(listing, file)
 
     def write(self, copies: Iterable[tuple[str, str]]) -> str:
-        """Write the table, and say what it holds. copies: pairs of ids."""
+        """Write the table, whole or not at all, over an older one; return a sentence on what it holds.
+
+        Columns path, those that the folder has, and group. copies: pairs of ids whose groups become
+        one. Raises OSError where it cannot be written.
+        """
         listing = self.listing
         ids = np.array(listing.ids)
         given = np.array(listing.columns.get("group", listing.ids))

@@ -154,9 +154,9 @@ class LinearHead:
 
 @dataclass(frozen=True, eq=False)
 class ComponentHead(OnComponents):
-    """`logreg`: a logistic regression on components.
+    """The head of `logreg`: a logistic regression on components.
 
-    Coef (S, K), intercept (S,): decision values of the S classes `seen`.
+    coef (S, K), intercept (S,): decision values of the S classes `seen`.
     """
 
     name: ClassVar[str] = "logreg"

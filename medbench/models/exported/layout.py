@@ -43,7 +43,7 @@ MOST_MEMBERS = 64
 
 
 def member_folder(i: int) -> str:
-    """Name the folder of the i-th member of a fusion: `member-1`, ..."""
+    """Name the folder of a member of a fusion: `member-1`, ... i: its place, from 0."""
     return f"member-{i + 1}"
 
 

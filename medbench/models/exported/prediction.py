@@ -46,8 +46,8 @@ class Predictions:
 class Asked:
     """What is asked of each image beside its probabilities.
 
-    point: an operating point; calibrated: probabilities at the temperature; coverage: of a set of
-    classes, None: no sets.
+    point: the name of an operating point. calibrated: probabilities at the temperature. coverage:
+    of a set of classes, in (0, 1); None: no sets.
     """
 
     point: str = OWN

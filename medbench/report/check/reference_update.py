@@ -53,10 +53,10 @@ def update_text(comparison: Comparison, given: Given) -> str:
 
 
 def check_alone(reference: Path, rows: Sequence[Path] = ()) -> None:
-    """Check that no other reference lies in the same folder.
+    """Raise UserError where another reference lies in the same folder.
 
-    The two would have one leaderboard and one repeatability. rows: files that are compared with it.
-    Raises UserError.
+    The two would have one leaderboard and one repeatability. rows: files that are compared with it,
+    which are no reference.
     """
     mine = {reference.resolve(), *(file.resolve() for file in rows)}
     others = [
@@ -80,7 +80,10 @@ def _holds_rows(file: Path) -> bool:
 
 
 def write_reference(file: Path, text: str) -> None:
-    """Write a file, whole or not at all. Raises UserError."""
+    """Write a file, whole or not at all; folders above are made.
+
+    Raises UserError where it cannot be written.
+    """
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         atomic_write.write(file, lambda partial: partial.write_text(text, encoding="utf-8"))

@@ -135,8 +135,8 @@ def _gallery(board: Leaderboard, line: LeaderboardEntry, data: str | None) -> Ga
 def called_on_a_page(task: str, target: str, place: int, name: str) -> str:
     """Name an image on a page.
 
-    It is named by its place in the scored set where it is of a user's own folder, whose files are
-    often named after patients. A public data set's names are kept.
+    It is named by its place in the scored set (`place`, from 0) where it is of a user's own folder,
+    whose files are often named after patients. A public data set's names are kept.
     """
     return f"image {place + 1} of {target}" if task.startswith("folder:") else name
 

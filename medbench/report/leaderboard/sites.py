@@ -153,7 +153,10 @@ def _mean(scores: Sequence[float]) -> stats.Estimate:
 
 
 def site_records(found: Sequence[Leaderboard], metric: str | None = None) -> pd.DataFrame:
-    """Return `over_sites` as a frame with the columns COLUMNS; NaN where undefined."""
+    """Return `over_sites` as a pandas frame with the columns COLUMNS; NaN where undefined.
+
+    metric: None: each task's primary one.
+    """
     import pandas as pd
 
     return pd.DataFrame([_record(one) for one in over_sites(found, metric)], columns=list(COLUMNS))

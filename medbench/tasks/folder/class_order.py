@@ -81,7 +81,8 @@ def by_name(classes: Sequence[str]) -> tuple[str, ...]:
 def by_degree(classes: Sequence[str], order: Sequence[str] = ()) -> tuple[str, ...]:
     """Return the classes of an ordinal task from least to most.
 
-    order: as a person named them, () where nobody did. Raises UserError.
+    order: as a person named them, () where nobody did. Raises UserError where they name other
+    classes, and where the order cannot be told from numbers or the words of one scale.
 
     >>> by_degree(["mild", "none", "severe"]), by_degree(["Grade II", "Grade IV", "Grade III"]), by_degree(["10 - ADED", "1 - no", "2 - x"])
     (('none', 'mild', 'severe'), ('Grade II', 'Grade III', 'Grade IV'), ('1 - no', '2 - x', '10 -
