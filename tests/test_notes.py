@@ -180,8 +180,8 @@ def test_an_older_row_says_its_kind_of_device_in_the_name(device: str | None, ki
 
 
 def test_every_committed_row_has_a_budget_where_it_was_trained() -> None:
-    standard = ("derm-standard", "derm-standard-few", "derm-lora", "hyperkvasir-standard")
-    longer = dict.fromkeys(standard, "standard")
+    standard = ("derm-standard", "derm-standard-few", "derm-standard-finetune", "derm-lora")
+    longer = dict.fromkeys([*standard, "hyperkvasir-standard"], "standard")
     longer |= {f"derm-simclr-{views}": views for views in ("20000", "100000")}
     for file in sorted((ROOT / "results").glob("*/rows.jsonl")):
         trained = longer.get(file.parent.name, "quick")

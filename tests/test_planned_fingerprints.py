@@ -190,6 +190,9 @@ DERM: Mapping[str, Grid | tuple[Grid, ...]] = {
         methods=("random", "supervised", "simclr"),
         labels=("1/class", "5/class", "20/class"),
     ),
+    "derm-standard-finetune": replace(
+        STANDARD, methods=("supervised", "simclr"), protocols=("finetune", "linear"), labels=("10",)
+    ),
     "derm-simclr-20000": replace(STANDARD, methods=("supervised", "simclr"), pretrain="20000"),
     "derm-simclr-100000": replace(STANDARD, methods=("supervised", "simclr"), pretrain="100000"),
     "derm-lora": studies.load_study(str(ROOT / "benchmarks" / "lora.py")).grid,
