@@ -325,3 +325,31 @@ def test_an_entry_that_cannot_be_read_is_named_by_file_and_line(
     with pytest.raises(UserError, match=said) as told:
         registry.protocols()
     assert "\n" not in str(told.value)
+
+
+FAILING = """
+from medbench import Protocol
+
+def judge(train, targets, draws):
+    for draw in draws:
+        yield {"test": draw.nothing}
+
+MINE = Protocol("own-trial", 1, "Mine", ("binary", "multiclass"), judge, False)
+"""
+
+
+def test_what_fails_in_a_users_entry_while_it_runs_is_named_by_its_line(
+    put: Callable[..., None],
+    folder: Path,
+    mine: str,
+    tmp_path: Path,
+    medbench: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    put("protocols", "own_trial.py", FAILING)
+    words = ["--encoder", mine, "--protocols", "own-trial", "--labels", "100", "--seeds", "1"]
+    out = tmp_path / "out"
+    assert medbench("run", "--task", f"folder:{folder}", *words, "--out", str(out)) == 3
+    assert "Fix own_trial.py, then run the same command again" in capsys.readouterr().out
+    (reason,) = Store(out).failures().values()
+    assert reason.startswith("AttributeError: ") and reason.endswith("(own_trial.py, line 6)")

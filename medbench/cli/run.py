@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -212,9 +213,16 @@ def _compute(
         print(text)
     print(f"{len(todo) - len(left)} new rows; {folder}/leaderboard.md, leaderboard.csv, rows.jsonl")
     if left:
-        print(
-            f"{len(left)} cells failed; {folder}/run.log has the whole story. The same command tries them again"
-        )
+        reasons = store.failures()
+        own = {
+            said[1]
+            for one in left
+            if (said := re.search(r"\((\S+\.py), line \d+\)$", reasons.get(one.fingerprint, "")))
+        }
+        then = "The same command tries them again"
+        if own:
+            then = f"Fix {', '.join(sorted(own))}, then run the same command again"
+        print(f"{len(left)} cells failed; {folder}/run.log has the whole story. {then}")
         raise typer.Exit(3)
     for note in cost_estimate.longer_pretraining(planned, store.rows().values()):
         print(note)

@@ -21,7 +21,7 @@ from medbench.run.run_context import RunContext
 from medbench.run.scored_sets import save_target
 from medbench.run.store import Store
 from medbench.run.units import Unit
-from medbench.schema import DiskError, PlannedCell, Protocol, Row, UserError, told
+from medbench.schema import DiskError, PlannedCell, Protocol, Row, UserError, registry, told
 from medbench.system.contained_exit import exits_are_errors
 from medbench.system.precision import products
 
@@ -182,5 +182,7 @@ def _surviving() -> Iterator[list[Exception]]:
 def _record(store: Store, name: str, cells: Collection[PlannedCell], error: Exception) -> None:
     """Log the whole story of a failure, and keep its reason for each of the cells."""
     log.error("%s failed", name, exc_info=error)
+    own = registry.own_line(error)
+    reason = " ".join(told(error).split())[:500] + (f" ({own})" if own else "")
     for planned in cells:
-        store.fail(planned, " ".join(told(error).split())[:500])
+        store.fail(planned, reason)

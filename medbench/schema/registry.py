@@ -130,6 +130,24 @@ def module_of(folder: str, name: str) -> ModuleType:
     raise LookupError(name)
 
 
+def own_line(error: BaseException) -> str:
+    """Return the deepest line of a user's own entry that an error went through, "mine.py, line 3".
+
+    By the file's name alone; "" where it went through none.
+    """
+    folders = {
+        str(Path(place)): kind
+        for kind in SHIPPED
+        for place in importlib.import_module(f"medbench.{kind}").__path__
+    }
+    for step in reversed(traceback.extract_tb(error.__traceback__)):
+        file = Path(step.filename)
+        kind = folders.get(str(file.parent))
+        if kind and file.stem[0] != "_" and file.stem not in SHIPPED[kind].split():
+            return f"{file.name}, line {step.lineno}"
+    return ""
+
+
 @cache
 def _collect(folder: str, type_: type[Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
