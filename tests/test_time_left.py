@@ -5,6 +5,7 @@ A run on a clock that its own reports turn.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -179,3 +180,22 @@ def test_a_process_that_has_nothing_to_do_does_not_shorten_what_another_one_trai
     assert two.seconds() == pytest.approx(50), "half of it, at the speed of the other half"
     clock[0] = 61.0
     assert two.seconds() == pytest.approx(40)
+
+
+def test_a_fine_tuning_that_tells_its_steps_is_as_long_as_all_of_them(tmp_path: Path) -> None:
+    clock = [0.0]
+    grid = Grid(("derm",), labels=("100",), methods=("random",), data="phantom", size=32)
+    plan = planning.plan(replace(grid, protocols=("finetune",), seeds=3))
+    left = TimeLeft(plan, Store(tmp_path / "out"), "cpu", clock=lambda: clock[0])
+    first, second, _ = plan.units[0].cells
+    for planned in (first, second):
+        for seconds in (10, 60):
+            clock[0] += seconds
+            left.heard(Progress("fine-tuning, seed 0", 1, 200, "steps"))
+        clock[0] += 1
+        left.row(SimpleNamespace(fingerprint=planned.fingerprint))  # type: ignore[arg-type]
+    assert left.seconds() == pytest.approx(71)
+    clock[0] += 30
+    left.heard(Progress("fine-tuning, seed 2", 90, 200, "steps"))
+    clock[0] += 1
+    assert left.seconds() == pytest.approx(40)

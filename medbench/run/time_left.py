@@ -114,6 +114,7 @@ class TimeLeft:
         self.speeds, self.before = Speeds(), Speeds()
         self.kinds: dict[str, Fit] = {}  # fingerprint of a cell -> what it is
         self.last = dict.fromkeys(range(workers), clock())  # when each process told something
+        self.fitting: Counter[int] = Counter()  # seconds of a fit in hand, which tells its steps
         rows = store.rows()
         todo = {unit: missing(plan, store, unit, rows) for unit in plan.units}
         if any(todo.values()):
@@ -175,7 +176,10 @@ class TimeLeft:
         """Take what a stage reports."""
         stage, spent = self.stages.get(progress.stage), self._spent()
         if stage is None or not stage.times:
+            if progress.unit == "steps":
+                self.fitting[speaker()] += spent  # type: ignore[assignment]
             return
+        self.fitting.pop(speaker(), None)  # of one that failed
         # networks are built before, and what a killed run left was done before this one
         if stage.done is None:
             self.speeds.add(("begin", stage.kind[0]), spent, 1)
@@ -189,7 +193,7 @@ class TimeLeft:
     def row(self, row: Row) -> None:
         """Take a finished cell."""
         kind = self.kinds[row.fingerprint]
-        self._measure(kind, self._spent())
+        self._measure(kind, self._spent() + self.fitting.pop(speaker(), 0.0))
         if self.fits[kind]:
             self.fits[kind] -= 1
 
@@ -210,7 +214,8 @@ class TimeLeft:
                 return None
             total += amount * one
         now = self.clock()
-        shared = max(total - sum(now - last for last in self.last.values()), 0.0) / len(self.last)
+        done = sum(now - last for last in self.last.values()) + sum(self.fitting.values())
+        shared = max(total - done, 0.0) / len(self.last)
         return max([shared, *self._whole(now)])
 
     def _whole(self, now: float) -> Iterator[float]:
