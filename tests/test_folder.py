@@ -651,14 +651,18 @@ def test_a_listed_image_takes_few_bytes(tmp_path):
         return task_data.open_task(task, Grid(tasks=(task.name,)), cache, [])
 
     opened()  # what is imported and remembered at the first one
-    tracemalloc.start()
-    try:
-        kept = opened()
-        gc.collect()
-        stays, peak = (taken / n for taken in tracemalloc.get_traced_memory())
-    finally:
-        tracemalloc.stop()
-    assert len(kept.hashes) == n
+    taken = []
+    for _ in range(3):  # other threads of the process may allocate meanwhile
+        tracemalloc.start()
+        try:
+            kept = opened()
+            gc.collect()
+            taken.append([of / n for of in tracemalloc.get_traced_memory()])
+        finally:
+            tracemalloc.stop()
+        assert len(kept.hashes) == n
+        del kept
+    stays, peak = np.min(taken, axis=0)
     assert stays < 600, "a Path for each image takes 400 more"
     assert peak < 1400
 
