@@ -215,7 +215,7 @@ def share_of(crop: str, size: int) -> tuple[str, float]:
 
 
 def fill_of(mean: Any) -> Colour:
-    """Return the colour that timm fills with: the mean."""
+    """Return the colour that timm fills with: the mean in [0, 1] as R, G, B of 0 to 255."""
     r, g, b = (min(255, max(0, round(255 * value))) for value in mean)
     return r, g, b
 

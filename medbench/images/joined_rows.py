@@ -27,7 +27,10 @@ class JoinedRows:
         return (len(self), *self.packs[0].shape[1:])
 
     def into(self, index: np.ndarray, out: np.ndarray) -> None:
-        """Copy the rows at `index` (n,) int, once where all lie in one pack."""
+        """Copy the rows at `index` (n,) int into `out` (n, S, S, 3).
+
+        Once, where all of them lie in one pack.
+        """
         rows, whose = self.rows[index], self.whose[index]
         if len(whose) and (whose == whose[0]).all():
             rows_into(self.packs[whose[0]], rows, out)

@@ -140,18 +140,27 @@ class LinearProbe(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scik
         return self
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """Return logits (M, C) float64; of two classes (M,), those of the second."""
+        """Return logits of samples X (M, D): (M, C) float64; of two classes (M,), of the second.
+
+        Raises ValueError for features that are not finite, or of another number.
+        """
         X = self._check(X)
         logits = self.model_.logits(X)
         return logits[:, 0] if len(self.classes_) == 2 else logits
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Return probabilities (M, C) float64, in the order of `classes_`."""
+        """Return probabilities of samples X (M, D): (M, C) float64, in the order of `classes_`.
+
+        Raises ValueError for features that are not finite, or of another number.
+        """
         X = self._check(X)
         return self.model_.score(X)[0]
 
     def predict(self, X: Any) -> np.ndarray:
-        """Return the label (M,) with the largest probability."""
+        """Return the label (M,) with the largest probability, of samples X (M, D).
+
+        Raises ValueError for features that are not finite, or of another number.
+        """
         X = self._check(X)
         decisions: np.ndarray = self.classes_[self.model_.score(X)[1]]
         return decisions

@@ -314,8 +314,9 @@ def cross_validated(
     """Return the held-out images of all folds and their decision values.
 
     Positions (m,) int64 and decision values (m, classes seen), fold after fold; m = 0 where nothing
-    can be held out. folds: training and held-out positions; every training part has every class
-    (`splits.held_out_fold`), so that decision values of all folds are of one problem.
+    can be held out. inside: components (n, K). labels: (n,) int. folds: training and held-out
+    positions; every training part has every class (`splits.held_out_fold`), so that decision values
+    of all folds are of one problem. fit: of `regression` or `support_vectors`.
     """
     import numpy as np
 

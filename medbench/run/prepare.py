@@ -69,7 +69,7 @@ def trained(plan: Plan, unit: Unit, device: str, processes: int = 1) -> Unit:
     """Return the unit, and its members, with weights that are on disk.
 
     They are pretrained now, unless an earlier run did it; one that was killed goes on. processes:
-    that share every batch, see `models.pretrain.pretrain`.
+    that share every batch, see `models.pretrain.pretrain`, which says what is raised.
     """
     if unit.members:
         return replace(

@@ -34,11 +34,11 @@ def row_cost(
     pretrainings: Sequence[Mapping[str, Any]],
     device: str,
 ) -> dict[str, Any]:
-    """Return what a row keeps of its cost.
+    """Return what a row keeps of its cost: seconds of its steps, and memory in MB.
 
     seconds: solving and scoring this cell (a batched protocol's first cell carries the shared
-    work). Memory: peak of the process so far. features, pretrainings: of each member of a fusion,
-    else one; no features where the protocol trains on pixels.
+    work). Memory: peak of the process so far, of a GPU, too. features, pretrainings: of each member
+    of a fusion, else one; no features where the protocol trains on pixels.
     """
     speeds = [made.images_per_second for made in features if made.images_per_second]
     memory = {"peak_memory_mb": _peak_memory()}

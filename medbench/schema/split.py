@@ -73,7 +73,10 @@ def of_class(labels: np.ndarray, c: int) -> np.ndarray:
 
 
 def length_fault(n: int, columns: Mapping[str, np.ndarray]) -> str:
-    """Say which column has not one value for each of n images; "" where all have."""
+    """Say which column has not one value for each of n images; "" where all have.
+
+    columns: name -> (N,) or (N, C).
+    """
     return next(
         (
             f"{n} images but {len(column) if column.ndim else 'no list of'} {name}"

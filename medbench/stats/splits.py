@@ -198,12 +198,13 @@ def validation_part(
 ) -> np.ndarray:
     """Return what of a labelled subset is held out to stop a training: (n,) bool.
 
-    It also chooses the rate. It is made by `held_out`. requested: images that the subset's budget
-    asks for. Nothing is held out where `share` of these are fewer than `MIN_HELD_OUT`: one answer
-    for all draws of a budget. Of a label of several, both values stay among the others where both
-    are there. None: a subset without a budget. Nothing where the part would hold fewer than
-    `MIN_HELD_OUT` images, or one class alone; multi-label: where a label would lose a value among
-    the others, or none would have both in the part.
+    It also chooses the rate. It is made by `held_out`, which says what labels, groups, share and
+    key are. requested: images that the subset's budget asks for. Nothing is held out where `share`
+    of these are fewer than `MIN_HELD_OUT`: one answer for all draws of a budget. Of a label of
+    several, both values stay among the others where both are there. None: a subset without a
+    budget. Nothing where the part would hold fewer than `MIN_HELD_OUT` images, or one class alone;
+    multi-label: where a label would lose a value among the others, or none would have both in the
+    part.
     """
     held = held_out(labels, groups, share, key)
     several = labels.ndim > 1

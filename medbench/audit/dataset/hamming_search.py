@@ -264,7 +264,10 @@ class Search:
 
 
 def nearest(ways: np.ndarray, groups: np.ndarray, k: int, far: int) -> np.ndarray:
-    """Return (P, 3) int64 of image, bits, other, nearest first: all that `Search` finds."""
+    """Return all that `Search` finds: (P, 3) int64 of image, bits, other, nearest first.
+
+    ways: (W, N, 63) bool, groups: (N,) int, k and far: as `Search` takes them.
+    """
     every = np.arange(len(groups))
     found = np.concatenate([np.zeros((0, 3), np.int64), *Search(ways, groups, k, far).of(every)])
     return found[np.lexsort((found[:, 2], found[:, 1], found[:, 0]))]

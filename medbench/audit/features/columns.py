@@ -53,11 +53,10 @@ def read_column(name: str, column: np.ndarray, groups: np.ndarray) -> MetadataCo
 
 
 def cramers_v(codes: np.ndarray, classes: np.ndarray, n_groups: int) -> float:
-    """Return Cramér's V in [0, 1] of two codings (N,), NaN where one is constant.
+    """Return Cramér's V in [0, 1] of two codings, NaN where one is constant.
 
-    Corrected for what chance gives (Bergsma 2013, J Korean Stat Soc 42:323).
-
-    The correction counts groups, not images: images of one patient are not independent.
+    codes, classes: (N,) int. Corrected for what chance gives (Bergsma 2013, J Korean Stat Soc
+    42:323); the correction counts groups, not images: images of one patient are not independent.
     """
     from scipy.stats.contingency import association
 

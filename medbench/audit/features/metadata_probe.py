@@ -66,7 +66,7 @@ def out_of_fold(
 def mean_auc(labels: np.ndarray, scores: np.ndarray, groups: np.ndarray, kind: Kind) -> Auc:
     """Return the mean AUC over classes, one against the rest, with its interval over groups.
 
-    Binary: of class 1. labels are (N,), probabilities (N, C).
+    Binary: of class 1. labels: (N,) int. scores: (N, C), probabilities. groups: (N,).
     """
     decisions = scores.argmax(1)
     value = metrics.score(labels, scores, decisions, kind).values["auc"]

@@ -22,7 +22,11 @@ CITATION = "robustness index: PathoROB, arXiv:2507.17845, and de Jong et al. 202
 
 @dataclass(frozen=True)
 class Examined:
-    """One encoder on one task. data: `phantom` or the data set's name."""
+    """What one encoder's features tell of one task's metadata.
+
+    data: `phantom` or the data set's name. weights: as tables call them. size: px. images: how many
+    were looked at. findings: one a column.
+    """
 
     task: str
     data: str

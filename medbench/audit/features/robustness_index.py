@@ -49,8 +49,9 @@ class Index:
 def nearest(features: np.ndarray, groups: np.ndarray, k: int = K) -> np.ndarray:
     """Return the most similar images by cosine, nearest first: (N, k) int64.
 
-    None of the image's own group; -1 where there are not so many. features: (N, D) float, finite.
-    Of equally similar images the one with the smaller number is nearer.
+    features: (N, D) float, finite. groups: (N,); none of the image's own group is taken, -1 where
+    there are not so many others. Of equally similar images the one with the smaller number is
+    nearer.
     """
     length = np.linalg.norm(features, axis=1, keepdims=True)
     unit = (features / np.where(length > 0, length, 1)).astype(np.float32)

@@ -54,10 +54,10 @@ class GroupsTable:
         return GroupsTable(listing, file)
 
     def write(self, copies: Iterable[tuple[str, str]]) -> str:
-        """Write the table, whole or not at all, over an older one; return a sentence on what it holds.
+        """Write the table over an older one; return a sentence on what it holds.
 
-        Columns path, those that the folder has, and group. copies: pairs of ids whose groups become
-        one. Raises OSError where it cannot be written.
+        Whole or not at all. Columns path, those that the folder has, and group. copies: pairs of
+        ids whose groups become one. Raises OSError where it cannot be written.
         """
         listing = self.listing
         ids = np.array(listing.ids)

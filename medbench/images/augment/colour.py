@@ -64,9 +64,9 @@ def blend(view: torch.Tensor, matrix: torch.Tensor, fade: torch.Tensor) -> torch
 
 
 def shift_hue(view: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
-    """Shift the hue of (n, 3, s, s) by `turns` (n,).
+    """Shift the hue of views (n, 3, s, s) in [0, 1] by `turns` (n,), in whole turns.
 
-    Value and saturation are kept: HSV and back in one formula.
+    Value and saturation are kept: HSV and back in one formula. Returns the same shape.
     """
     import torch
 
@@ -97,9 +97,9 @@ def solarised(view: torch.Tensor) -> torch.Tensor:
 
 
 def blur(view: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
-    """Blur (n, 3, s, s), each image with its own kernel (n, taps).
+    """Blur views (n, 3, s, s), each with its own kernel (n, taps), taps odd.
 
-    Across and down, edges reflected.
+    Across and down, edges reflected. Returns the same shape.
     """
     from torch.nn import functional
 

@@ -53,9 +53,10 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 def colour_step(
     view: torch.Tensor, matrix: torch.Tensor, fade: torch.Tensor, turns: torch.Tensor
 ) -> torch.Tensor:
-    """Apply one step of the colours to all views.
+    """Apply one step of the colours to all views (B, 3, s, s) in [0, 1].
 
-    `blend`, then `shift_hue` where `turns` (B,) is not 0.
+    `blend` with matrix (B, 3, 3) and fade (B,), then `shift_hue` where `turns` (B,) is not 0.
+    Returns the same shape.
     """
     planes = view.unbind(1)
     mean = view.mean((2, 3))

@@ -50,7 +50,8 @@ def corrupt(pixels: np.ndarray, ids: np.ndarray, corruption: Corruption, level: 
 def gaussian_noise(values: Floats, deviation: float, seeds: np.ndarray, channels: int) -> Floats:
     """Add normal noise of that standard deviation.
 
-    values: (n, s, s, 3) float in [0, 1]; seeds: (n,).
+    values: (n, s, s, 3) float in [0, 1]; seeds: (n,) uint64, of the images' ids; channels: 1, the
+    same for all three, or 3.
     """
     return values + deviation * _normal(seeds, values.shape[1], channels)
 
@@ -58,7 +59,8 @@ def gaussian_noise(values: Floats, deviation: float, seeds: np.ndarray, channels
 def speckle_noise(values: Floats, deviation: float, seeds: np.ndarray, channels: int) -> Floats:
     """Add noise in proportion to the value.
 
-    values: (n, s, s, 3) float in [0, 1]; seeds: (n,).
+    values: (n, s, s, 3) float in [0, 1]; seeds: (n,) uint64, of the images' ids; channels: 1, the
+    same for all three, or 3.
     """
     noisy: Floats = values * (1 + deviation * _normal(seeds, values.shape[1], channels))
     return noisy
@@ -67,7 +69,8 @@ def speckle_noise(values: Floats, deviation: float, seeds: np.ndarray, channels:
 def shot_noise(values: Floats, photons: float, seeds: np.ndarray, channels: int) -> Floats:
     """Add the noise of so many photons at full brightness; Poisson is taken for normal.
 
-    values: (n, s, s, 3) float in [0, 1]; seeds: (n,).
+    values: (n, s, s, 3) float in [0, 1]; seeds: (n,) uint64, of the images' ids; channels: 1, the
+    same for all three, or 3.
     """
     noisy: Floats = values + np.sqrt(values / photons) * _normal(seeds, values.shape[1], channels)
     return noisy
@@ -76,7 +79,8 @@ def shot_noise(values: Floats, photons: float, seeds: np.ndarray, channels: int)
 def impulse_noise(values: Floats, share: float, seeds: np.ndarray, channels: int) -> Floats:
     """Make a share of the values black or white, one half each.
 
-    values: (n, s, s, 3) float in [0, 1]; seeds: (n,). Returns the same shape.
+    values: (n, s, s, 3) float in [0, 1]; seeds: (n,) uint64, of the images' ids; channels: 1, the
+    same for all three, or 3. Returns the same shape.
     """
     drawn = _uniform(seeds, values.shape[1], channels)
     return np.where(drawn < share / 2, 0.0, np.where(drawn > 1 - share / 2, 1.0, values))
@@ -87,7 +91,7 @@ def disc_blur(values: Floats, radius: float, seeds: np.ndarray, channels: int) -
 
     radius: as a share of the side. Airy's transform of a disc.
 
-    values: (n, s, s, 3) float in [0, 1]; seeds: (n,).
+    values: (n, s, s, 3) float in [0, 1]; seeds: not used.
     """
     from scipy.special import j1
 
@@ -101,7 +105,7 @@ def disc_blur(values: Floats, radius: float, seeds: np.ndarray, channels: int) -
 def gaussian_blur(values: Floats, sigma: float, seeds: np.ndarray, channels: int) -> Floats:
     """Blur by a Gaussian whose standard deviation is `sigma`, a share of the side.
 
-    values: (n, s, s, 3) float in [0, 1]; seeds: (n,). Returns the same shape.
+    values: (n, s, s, 3) float in [0, 1]; seeds: not used. Returns the same shape.
     """
     return _filtered(
         values,
@@ -115,7 +119,7 @@ def motion_blur(values: Floats, length: float, seeds: np.ndarray, channels: int)
 
     Each image has a direction of its own, up to 45 degrees off the horizontal.
 
-    values: (n, s, s, 3) float in [0, 1]; seeds: (n,).
+    values: (n, s, s, 3) float in [0, 1]; seeds: (n,) uint64, of the images' ids.
     """
     angle = (_uniform(seeds, 1, 1).ravel() - 0.5) * np.pi / 2
 
@@ -129,7 +133,7 @@ def motion_blur(values: Floats, length: float, seeds: np.ndarray, channels: int)
 def pixelate(values: Floats, share: float, seeds: np.ndarray, channels: int) -> Floats:
     """Replace pixels by squares of one colour: that share of the pixels a side.
 
-    values: (n, s, s, 3) float in [0, 1]; seeds: (n,).
+    values: (n, s, s, 3) float in [0, 1]; seeds: not used.
     """
     side = values.shape[1]
     few = max(2, round(share * side))
@@ -146,7 +150,7 @@ def pixelate(values: Floats, share: float, seeds: np.ndarray, channels: int) -> 
 def jpeg(values: Floats, quality: float, seeds: np.ndarray, channels: int) -> Floats:
     """Write and read each image as JPEG by Pillow, with its own subsampling of colours.
 
-    values: (n, s, s, 3) float in [0, 1]; seeds: (n,).
+    values: (n, s, s, 3) float in [0, 1]; seeds: not used.
     """
     from PIL import Image
 
@@ -161,7 +165,7 @@ def jpeg(values: Floats, quality: float, seeds: np.ndarray, channels: int) -> Fl
 def scale(values: Floats, factor: float, seeds: np.ndarray, channels: int) -> Floats:
     """Multiply the values by a factor; what leaves [0, 1] is cut by `corrupt`.
 
-    values: (n, s, s, 3) float in [0, 1]; seeds: (n,).
+    values: (n, s, s, 3) float in [0, 1]; seeds: not used.
     """
     return values * factor
 
@@ -169,7 +173,7 @@ def scale(values: Floats, factor: float, seeds: np.ndarray, channels: int) -> Fl
 def contrast(values: Floats, factor: float, seeds: np.ndarray, channels: int) -> Floats:
     """Change the contrast around the image's mean grey.
 
-    values: (n, s, s, 3) float in [0, 1]; seeds: (n,).
+    values: (n, s, s, 3) float in [0, 1]; seeds: not used.
     """
     mean = (values @ GREY).mean((1, 2))[:, None, None, None]
     spread: Floats = mean + factor * (values - mean)
@@ -179,7 +183,7 @@ def contrast(values: Floats, factor: float, seeds: np.ndarray, channels: int) ->
 def gamma(values: Floats, power: float, seeds: np.ndarray, channels: int) -> Floats:
     """Raise the values to a power.
 
-    values: (n, s, s, 3) float in [0, 1]; seeds: (n,).
+    values: (n, s, s, 3) float in [0, 1]; seeds: not used.
     """
     brighter: Floats = values**power
     return brighter
@@ -188,7 +192,7 @@ def gamma(values: Floats, power: float, seeds: np.ndarray, channels: int) -> Flo
 def saturation(values: Floats, factor: float, seeds: np.ndarray, channels: int) -> Floats:
     """Move each pixel away from its own grey.
 
-    values: (n, s, s, 3) float in [0, 1]; seeds: (n,).
+    values: (n, s, s, 3) float in [0, 1]; seeds: not used.
     """
     grey = (values @ GREY)[..., None]
     coloured: Floats = grey + factor * (values - grey)
@@ -200,7 +204,7 @@ def stain(values: Floats, share: float, seeds: np.ndarray, channels: int) -> Flo
 
     Which of haematoxylin and eosin, by the image's id.
 
-    values: (n, s, s, 3) float in [0, 1]; seeds: (n,).
+    values: (n, s, s, 3) float in [0, 1]; seeds: (n,) uint64, of the images' ids.
     """
     unmix = np.linalg.inv(STAINS / np.linalg.norm(STAINS, axis=1, keepdims=True))
     mix = np.linalg.inv(unmix)
@@ -215,7 +219,7 @@ def vignette(values: Floats, radius: float, seeds: np.ndarray, channels: int) ->
 
     radius: as a share of half the diagonal; the edge is soft over a twentieth of that.
 
-    values: (n, s, s, 3) float in [0, 1]; seeds: (n,).
+    values: (n, s, s, 3) float in [0, 1]; seeds: not used.
     """
     at = (np.arange(values.shape[1]) + 0.5) / values.shape[1] * 2 - 1
     distance = np.hypot(at[:, None], at) / np.sqrt(2)

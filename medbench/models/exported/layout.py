@@ -119,7 +119,7 @@ class Parts:
 
 
 def check_file(file: Path) -> None:
-    """Raise UserError for a file that is missing, leads elsewhere, or is a text of an absurd size.
+    """Raise UserError for a file that is missing, leads elsewhere, or is larger than `MOST` says.
 
     Raises OSError for what may not be read.
     """

@@ -239,10 +239,11 @@ class ExportedModel:
         return found
 
     def sets(self, probabilities: np.ndarray, coverage: float) -> list[str]:
-        """Join by `|` the classes of which one is the right one with the probability `coverage`.
+        """Return the set of classes of each image, joined by `|`.
 
-        For an image of a new patient like those of the labelled subset. Raises UserError as
-        `quantile`.
+        The right one is among them with the probability `coverage`, for an image of a new patient
+        like those of the labelled subset. probabilities: (M, C), as `score` gives them. Raises
+        UserError as `quantile`.
         """
         chosen = conformal.sets(probabilities, self.quantile(coverage))
         return [

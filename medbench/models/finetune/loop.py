@@ -51,9 +51,10 @@ ADVICE = "Take a smaller --size or encoder, or free the GPU of other work: a bat
 def hold_out(
     labels: np.ndarray, groups: np.ndarray, share: float, requested: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return (fit, validation) index arrays into the subset; whole groups, stratified.
+    """Return which images of a subset are fitted and which are held out, (n,) int64 each.
 
-    Validation can be empty: `splits.validation_part`.
+    labels: (N,) int, or (N, C) float with NaN. groups: (N,). Whole groups, stratified. Nothing may
+    be held out, see `splits.validation_part`, which says what `share` and `requested` are.
     """
     held = splits.validation_part(labels, groups, share, "finetune", requested)
     return np.flatnonzero(~held), np.flatnonzero(held)

@@ -53,9 +53,10 @@ class Tuned:
         return self.job.predict(self.net, pixels)
 
     def scores(self, targets: Mapping[str, np.ndarray]) -> dict[str, Scores]:
-        """Score every target.
+        """Return the scores of every target, by its name.
 
-        Held-out scores are those of the validation part, which chose the rate and the weights.
+        targets: name -> (M, S, S, 3) uint8 pixels. Held-out scores are those of the validation
+        part, which chose the rate and the weights.
         """
         job, state, recipe = self.job, self.state, self.job.recipe
         found = {name: self.predict(pixels) for name, pixels in targets.items()}

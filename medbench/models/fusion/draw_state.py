@@ -61,7 +61,10 @@ class DrawState:
     history: list[float] = field(default_factory=list)
 
     def standard(self, sources: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """Return the members' features (B, D_i), each centred, scaled and clipped to `limit`."""
+        """Return the members' features, each centred, scaled and clipped to `limit`.
+
+        sources: (B, D_i) of each member; returns the same shapes.
+        """
         return [
             ((x - c) * s).clamp(-self.limit, self.limit)
             for x, c, s in zip(sources, self.centre, self.scale, strict=True)
@@ -219,9 +222,9 @@ def prepare(
 
 
 def losses(logits: torch.Tensor, truth: torch.Tensor, usable: torch.Tensor) -> torch.Tensor:
-    """Return (R,) mean loss of R members.
+    """Return the mean loss of each of R members, (R,).
 
-    Logits (R, b, C), truth (R, b) int64 or (R, b, C) float with NaN, usable (R, C) bool.
+    logits: (R, b, C). truth: (R, b) int64 or (R, b, C) float with NaN. usable: (R, C) bool.
     """
     import torch
     from torch.nn import functional as F

@@ -186,8 +186,9 @@ def held_out_loss(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the log-loss summed over the images held out of each part, and over how many.
 
-    (B, P) and (B,) float64; images x labels. An image whose class the part's training images lack
-    costs every penalty the same infinity: it is left out.
+    (B, P) and (B,) float64; images x labels. features: (N, D). parts, held: of each part, the
+    places of its training and of its held-out images. An image whose class the part's training
+    images lack costs every penalty the same infinity: it is left out.
     """
     total = torch.zeros(fits.bias.shape[:2], dtype=torch.float64, device=features.device)
     count = total.new_zeros(len(parts))

@@ -13,9 +13,10 @@ from medbench.models.pretrain.objective import whole_batch
 
 
 def nt_xent(first: torch.Tensor, second: torch.Tensor, temperature: float) -> torch.Tensor:
-    """Compute NT-Xent (Chen et al. 2020), scalar, of two views (B, K) of each image.
+    """Compute NT-Xent (Chen et al. 2020), a scalar.
 
-    Each finds the other among all views of the batch, of all processes.
+    first, second: (B, K), the embeddings of two views of each image; temperature > 0. Each finds
+    the other among all views of the batch, of all processes.
     """
     first, second = functional.normalize(first, dim=1), functional.normalize(second, dim=1)
     b, rank = len(first), DistributedContext.here().rank

@@ -34,11 +34,11 @@ def recalibration(
 
 
 def without_slope(logits: np.ndarray, positive: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Tell, (R,) bool, which resamples have no recalibration slope.
+    """Return which resamples have no recalibration slope: (R,) bool.
 
-    A threshold separates the classes of a resample, both may lie on it, or one class is absent:
-    then the likelihood grows without an end (Albert & Anderson 1984, Biometrika 71:1), or does not
-    depend on a slope.
+    logits, positive, weights: as `recalibration` takes them. A threshold separates the classes of a
+    resample, both may lie on it, or one class is absent: then the likelihood grows without an end
+    (Albert & Anderson 1984, Biometrika 71:1), or does not depend on a slope.
     """
     drawn = weights > 0
 
