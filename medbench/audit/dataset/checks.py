@@ -241,7 +241,10 @@ def suspicious(subject: Subject, suspects: Sequence[Suspect], count: int) -> lis
 
 
 def given_away(columns: Sequence[ColumnAuc]) -> list[DatasetFinding]:
-    """Return the metadata that predicts the label without the image."""
+    """Find the metadata that predicts the label without the image, a finding a column.
+
+    "look" where the AUC is shown to lie above GIVEN_AWAY, "note" where it is above HELPED alone.
+    """
     found = []
     for column in columns:
         what = f"{column.name} without the image: AUC {column.auc:.2f} (95 % {column.low:.2f} to {column.high:.2f}) for the label"

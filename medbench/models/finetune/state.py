@@ -45,5 +45,5 @@ def state_name(rank: int, rate: float, share: float) -> str:
 
 
 def choice_name(rank: int, rate: float) -> str:
-    """Name a choice as rows and files do."""
+    """Name a choice as rows and files do: `0.001`, with adapters `0.001 rank 4`."""
     return f"{rate:g} rank {rank}" if rank else f"{rate:g}"

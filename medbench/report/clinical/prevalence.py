@@ -133,13 +133,12 @@ def _predictive(
 def net_benefit_records(
     answers: LinePredictions, asked: Mapping[str, float]
 ) -> list[dict[str, Any]]:
-    """List the net benefit at each threshold probability of CURVE.
+    """List the net benefit at each threshold probability of CURVE (Vickers & Elkin 2006).
 
-    It is that of deciding by the probabilities, moved to the prevalence, and of treating all.
-
-    benefit, low, high, all; nobody is treated: 0. The odds of a probability are moved by the odds
-    of the prevalence over those of the labelled subset (of the scored set where nothing was held
-    out), which keeps likelihood ratios.
+    asked: class -> prevalence in (0, 1). Of deciding by the probabilities, moved to the prevalence:
+    benefit, low and high (95 %); of treating all: all; of treating nobody it is 0. The odds of a
+    probability are moved by the odds of the prevalence over those of the labelled subset (of the
+    scored set where nothing was held out), which keeps likelihood ratios.
     """
     records = []
     for name, prevalence in asked.items():

@@ -49,7 +49,8 @@ _TOLD = {"better": "is better than", "worse": "is worse than"}
 def answer(boards: Sequence[Leaderboard], metric: str | None, margin: float) -> Html:
     """Say for each board what is best at each budget, and what each method saves in labels.
 
-    The proof stands in `verdicts_section`.
+    metric: None: each task's primary one. margin: what is too small to matter, in the metric's own
+    unit. The proof stands in `verdicts_section`.
     """
     return section(
         "answer", "The answer", [_headline(board, board.shown(metric), margin) for board in boards]
