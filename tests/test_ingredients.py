@@ -293,11 +293,13 @@ def test_rows_of_lines_that_no_plan_holds_any_longer_are_named(
     family = registry.families()["folder"]
     monkeypatch.setitem(registry.families(), "folder", replace(family, code="ab12"))
     run.run(replace(asked, protocols=("knn",)), out)
-    assert medbench("table", str(out)) == 0
-    assert re.search(
-        r"1 row of \S+ \(given svm 100%\) is older: task version \d+ -> \d+ of code ab12: not shown\. Next: a run that names",
-        capsys.readouterr().err,
-    )
+    for command in ("table", "compare"):
+        capsys.readouterr()
+        assert medbench(command, str(out)) == 0
+        assert re.search(
+            r"1 row of \S+ \(given svm 100%\) is older: task version \d+ -> \d+ of code ab12: not shown\. Next: a run that names",
+            capsys.readouterr().err,
+        )
 
 
 def test_formats_are_remembered_and_an_older_memory_learns_them(

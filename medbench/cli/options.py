@@ -183,19 +183,27 @@ def boards_from(asked: Asked) -> list[Leaderboard]:
     found = (leaderboard.with_reference if asked.reference else leaderboard.leaderboards)(
         *asked.stores
     )
-    unfinished = not all(line.complete for board in found for line in board.lines)
-    for store in asked.stores:
+    done = all(line.complete for board in found for line in board.lines)
+    tell_unshown(asked.stores, older=not done)
+    return leaderboard.only(found, asked.only) if asked.only else found
+
+
+def tell_unshown(stores: Sequence[Store], *, older: bool = True) -> None:
+    """Say which rows of results folders take no part, and why.
+
+    older: also those that a plan would make otherwise.
+    """
+    for store in stores:
         again = (
             f" Next: {commands[-1]} --out {store.folder}"
             if (commands := store.plan().commands)
             else ""
         )
-        for older in store.older() if unfinished else ():
-            print(f"{older.sentence(store.folder)}: not shown.{again}", file=sys.stderr)
-        for older in store.unplanned():
+        for some in store.older() if older else ():
+            print(f"{some.sentence(store.folder)}: not shown.{again}", file=sys.stderr)
+        for some in store.unplanned():
             then = "Next: a run that names these methods makes them again."
-            print(f"{older.sentence(store.folder)}: not shown. {then}", file=sys.stderr)
-    return leaderboard.only(found, asked.only) if asked.only else found
+            print(f"{some.sentence(store.folder)}: not shown. {then}", file=sys.stderr)
 
 
 def processes_for(found: Sequence[Leaderboard]) -> int:

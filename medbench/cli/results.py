@@ -28,6 +28,7 @@ from medbench.cli.options import (
     processes_for,
     put,
     split,
+    tell_unshown,
 )
 from medbench.schema import UserError, check_writable
 from medbench.system import fork_pool, gc_pause
@@ -168,6 +169,7 @@ def compare_command(
         )
     outputs(as_json)
     asked = asked_of(context, folder, only, beside)
+    tell_unshown(asked.stores)
     if asked.others and not every_pair:
         against = against or asked.others[0]
     judged: list[dict[str, Any]] = []
