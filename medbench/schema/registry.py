@@ -133,7 +133,7 @@ def module_of(folder: str, name: str) -> ModuleType:
 def own_line(error: BaseException) -> str:
     """Return the deepest line of a user's own entry that an error went through, "mine.py, line 3".
 
-    By the file's name alone; "" where it went through none.
+    Of the file its name alone is given; "" where it went through none.
     """
     folders = {
         str(Path(place)): kind
