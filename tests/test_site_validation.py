@@ -6,6 +6,7 @@ files, with the command.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -256,3 +257,8 @@ def test_the_verdict_on_images_of_the_run_is_void(
         assert medbench("validate", f"model{len(more)}", "run.csv", "--device", "cpu") == 0
         said = capsys.readouterr().out
         assert said.startswith(verdict) and ("Had they been new: " in said) == (not more)
+        assert medbench("validate", f"model{len(more)}", "run.csv", "--json", "v.json") == 0
+        verdicts = {
+            row["verdict"] for row in json.loads(Path("v.json").read_text()) if "verdict" in row
+        }
+        assert (verdicts - {""} == {"void"}) == (not more)

@@ -358,7 +358,10 @@ def validate(
         )
     for name, why in found.unread.items():
         print(f"{name} is left out: {why}", file=sys.stderr)
-    said, sheets = site_tables.verdict_sentences(made, found.known), site_tables.sheets(made)
+    said, sheets = (
+        site_tables.verdict_sentences(made, found.known),
+        site_tables.sheets(made, found.known),
+    )
     put_records(
         [
             *({"table": "verdict", "text": line} for line in said),

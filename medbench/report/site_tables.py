@@ -67,9 +67,20 @@ def _threshold(point: PointVerdict) -> str:
     return ""
 
 
-def sheets(found: SiteValidation) -> list[Sheet]:
-    """Return a site validation as tables: ranking, operating points and calibration."""
-    return [_ranking(found), *_points(found), _calibration(found)]
+def sheets(found: SiteValidation, known: int = 0) -> list[Sheet]:
+    """Return a site validation as tables: ranking, operating points and calibration.
+
+    known: as in `verdict_sentences`; where it is not 0, each verdict is `void`.
+    """
+    made = [_ranking(found), *_points(found)]
+    return [*(map(_void, made) if known else made), _calibration(found)]
+
+
+def _void(sheet: Sheet) -> Sheet:
+    """Replace each verdict, which stands in the last column."""
+    *header, last = sheet.header
+    body = [[*row, "void" if verdict else ""] for *row, verdict in sheet.body]
+    return _sheet(sheet.title, [*header, last], body, sheet.notes)
 
 
 def _ranking(found: SiteValidation) -> Sheet:
