@@ -64,42 +64,69 @@ def test_what_is_sound_passes_and_is_tried_once(unit: Callable[[str, str], Unit]
 
 
 @pytest.mark.parametrize(
-    ("there", "instead", "said"),
+    ("there", "instead", "said", "place"),
     [
         (
             "turns.long()",
             "turns",
             r"rotation\.py, line \d+: loss of method 'rotation' failed: .*reaches `criterion` as float32",
+            "return cross_entropy(",
         ),
-        ("dim, 4)", "dim + 1, 4)", r"rotation\.py, line \d+: .*mat1 and mat2 shapes"),
+        (
+            "dim, 4)",
+            "dim + 1, 4)",
+            r"rotation\.py, line \d+: .*mat1 and mat2 shapes",
+            "return [head",
+        ),
         (
             "return [head",
             "return head(embed(backbone, [turned])); [head",
             r"`project` gives Tensor",
+            "def rotation",
         ),
         (
             "turns.long())",
             "turns.long(), reduction='none')",
             r"`criterion` gives Tensor of shape \(8,\)",
+            "def criterion",
         ),
-        ("return cross_entropy(", "return 0 * math.nan * cross_entropy(", r"the loss .* is nan"),
+        (
+            "return cross_entropy(",
+            "return 0 * math.nan * cross_entropy(",
+            r"the loss .* is nan",
+            "def criterion",
+        ),
         (
             "return cross_entropy(logits",
             "return cross_entropy(logits.detach()",
             r"it has no gradient",
+            "def criterion",
         ),
-        ("lambda batch: math.log(4)", "lambda batch: None", r"`chance` gives None"),
-        ("    return Objective(\n", "    return dict(\n", r"TypeError|returns dict"),
+        (
+            "lambda batch: math.log(4)",
+            "lambda batch: None",
+            r"`chance` gives None",
+            "chance=lambda",
+        ),
+        (
+            "    return Objective(\n",
+            "    return dict(\n",
+            r"TypeError|returns dict",
+            "return dict(",
+        ),
     ],
 )
 def test_a_wrong_loss_is_told_with_its_line(
-    there: str, instead: str, said: str, unit: Callable[[str, str], Unit]
+    there: str, instead: str, said: str, place: str, unit: Callable[[str, str], Unit]
 ) -> None:
     assert there in ROTATION
     with pytest.raises(UserError, match=said) as told:
         try_own_method(unit(ROTATION.replace(there, instead), SOUND), set())
-    assert re.search(r"rotation\.py, line \d+", str(told.value))
+    line = re.search(r"rotation\.py, line (\d+)", str(told.value))
+    assert line
     assert str(told.value).endswith("Next: fix that file")
+    named = ROTATION.replace(there, instead).splitlines()[int(line[1]) - 1]
+    assert place in named
 
 
 @pytest.mark.parametrize(

@@ -358,6 +358,30 @@ def test_effective_rank() -> None:
     assert monitor.effective_rank(torch.ones(9, 5) * torch.rand(9, 1)) == pytest.approx(1, abs=1e-4)
 
 
+def test_a_small_bank_does_not_vote_as_a_whole() -> None:
+    """20 of 20 are all of them: each query then had the same vote, and an AUC of 0.5."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(20) % 2
+    features = rng.normal(size=(20, 8)) + 4 * labels[:, None]
+    assert monitor.knn_auc(features, labels, features + 0.1, labels) == 1
+    assert monitor.SMALLEST_BANK == 5 * monitor.NEIGHBOURS
+
+
+def test_the_end_of_a_pretraining_says_the_loss_of_chance_and_on_how_many_images() -> None:
+    from medbench.run.pretrain_only import _watched
+
+    looks = [{"stage": 0, "knn_auc": auc, "knn_images": 21} for auc in (0.5, 0.75)]
+    steps = [{"stage": 0, "loss": loss, "chance": 3.178} for loss in (3.4, 3.2, 3.2)]
+    said = _watched([looks[0], *steps, looks[1]])
+    assert said == (
+        "; loss 3.267 (chance 3.178, learnt nothing yet)"
+        "; kNN AUC on 21 held-out training images 0.500 at first, 0.750 at last"
+    )
+    assert _watched([{"stage": 0, "loss": 3.0, "chance": 3.178}]) == "; loss 3.000 (chance 3.178)"
+    assert _watched([{"stage": 0, "loss": 3.0}]) == ""
+    assert "not defined at first" in _watched([{"stage": 0, "knn_auc": None}])
+
+
 def test_knn_auc_against_scikit_learn() -> None:
     from sklearn.metrics import roc_auc_score
     from sklearn.neighbors import KNeighborsClassifier

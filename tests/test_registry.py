@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,3 +94,38 @@ def test_a_file_that_cannot_be_imported_is_named_with_its_line(
     (mine / "broken_file.py").write_text(source)
     with pytest.raises(UserError, match=message + r".* Next: fix that file"):
         registry.protocols()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ("Task('films', 1, 'F', 'binry', ('a', 'b'), 'F', None, None, None)", "'binary'"),
+        (
+            "Task('films', 1, 'F', 'binary', ('a', 'b'), 'F', None, None, None, modality='xray')",
+            "'x-ray'",
+        ),
+        (
+            "Task('films', 1, 'F', 'binary', ('a', 'b'), 'F', None, None, None, cases='worse')",
+            "'worst'",
+        ),
+        ("Task('films', license='none')", "'licence'"),
+        ("Method('mine', 1, 'M', sources=('imagenet', 'tasks'))", "'task'"),
+        ("Method('mine', 1, 'M', sources=('task',), encoders=('tim',))", "'timm'"),
+        ("Protocol('mine', 1, 'M', ('multi',), None, False)", "'multilabel'|'multiclass'"),
+        ("Protocol('mine', 1, 'M', ('binary',), None, False, needs='image')", "'images'"),
+        ("Recipe(None, (), 1, 1, optimiser='adam')", "'adamw'"),
+        ("Recipe(None, (), 1, 1, optimizer='adamw')", "'optimiser'"),
+        ("Recipe(None, (), 1, 1).having(learning_rate=1)", r"it has objective, crops, .*\blr,"),
+    ],
+)
+def test_a_word_that_a_field_does_not_know_is_refused_where_it_stands(
+    call: str, message: str
+) -> None:
+    from medbench import Method, Protocol, Task
+    from medbench.models.pretrain.recipe import Recipe
+    from medbench.schema import told
+
+    names = {"Task": Task, "Method": Method, "Protocol": Protocol, "Recipe": Recipe}
+    with pytest.raises((UserError, TypeError)) as refused:
+        eval(call, names)
+    assert re.search(f"(?i:did you mean )?{message}", told(refused.value)), told(refused.value)

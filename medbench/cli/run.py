@@ -255,7 +255,7 @@ def pretrain_(
     method: Annotated[
         str,
         typer.Option(
-            help="simclr, swav, dino, micle, lejepa, vicreg, barlow, byol, mocov3; mae for a ViT."
+            help="simclr, swav, dino, micle, lejepa, vicreg, barlow, byol, mocov3; mae for a ViT; one of your own. See medbench list methods."
         ),
     ] = "simclr",
     augmentations: Annotated[str, option_of("augmentations")] = DEFAULT.augmentations[0],

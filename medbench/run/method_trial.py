@@ -6,17 +6,19 @@ Its encoder, and the loss of its pretraining: what fails there would fail every 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from medbench.run.units import Unit
-from medbench.schema import EntryFault, fingerprint, written_by
+from medbench.schema import EntryFault, fingerprint, place_of, written_by
 
 if TYPE_CHECKING:
     import torch
 
     from medbench.models.pretrain import Recipe
+    from medbench.models.pretrain.objective import Objective
+    from medbench.models.pretrain.position import Position
 
 #: Drawn images of a trial.
 IMAGES = 4
@@ -48,7 +50,7 @@ def _try(unit: Unit) -> None:
         for recipe in unit.recipes:
             if recipe.objective is not None:
                 with written_by(recipe.objective, f"loss of {name}", given=True):
-                    _try_loss(net, recipe, size)
+                    _try_loss(net, recipe, size, f"loss of {name}")
 
 
 def _check_features(output: Any) -> None:
@@ -62,8 +64,20 @@ def _check_features(output: Any) -> None:
         )
 
 
-def _try_loss(net: torch.nn.Module, recipe: Recipe, size: int) -> None:
-    """Take the loss of random pixels, and its gradient. Raises EntryFault."""
+def _author(part: Callable[..., Any], objective: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function that a fault of `part` is told of: itself, where the same file holds it.
+
+    A loss may be a module of torch; then the objective that chose it.
+    """
+    file = getattr(getattr(part, "__code__", None), "co_filename", None)
+    return part if place_of(objective).startswith(f"{file}, line ") else objective
+
+
+def _try_loss(net: torch.nn.Module, recipe: Recipe, size: int, what: str) -> None:
+    """Take the loss of random pixels, and its gradient.
+
+    what: for messages. Raises EntryFault, and UserError with the line of the part that is wrong.
+    """
     import torch
 
     from medbench.models.pretrain.objective import Objective, fit_sizes
@@ -83,6 +97,18 @@ def _try_loss(net: torch.nn.Module, recipe: Recipe, size: int) -> None:
         raise EntryFault(
             f"`project` gives {type(outputs).__name__}, and not a list of tensors, one or more"
         )
+    with written_by(_author(made.criterion, recipe.objective), what, given=True):
+        torch.autograd.backward(_loss(made, outputs, position))
+    with written_by(_author(made.chance, recipe.objective), what, given=True):
+        chance = made.chance(IMAGES)
+        if not isinstance(chance, int | float) or math.isnan(chance):
+            raise EntryFault(f"`chance` gives {chance!r}, and not the loss that equal outputs have")
+
+
+def _loss(made: Objective, outputs: Sequence[torch.Tensor], position: Position) -> torch.Tensor:
+    """Return the loss of a batch. Raises EntryFault."""
+    import torch
+
     try:
         loss = made.criterion([output.float() for output in outputs], position)
     except RuntimeError as error:
@@ -98,7 +124,4 @@ def _try_loss(net: torch.nn.Module, recipe: Recipe, size: int) -> None:
         raise EntryFault("the loss does not depend on what is trained: it has no gradient")
     if not math.isfinite(loss.item()):
         raise EntryFault(f"the loss of drawn images is {loss.item()}")
-    torch.autograd.backward(loss)
-    chance = made.chance(IMAGES)
-    if not isinstance(chance, int | float) or math.isnan(chance):
-        raise EntryFault(f"`chance` gives {chance!r}, and not the loss that equal outputs have")
+    return loss

@@ -24,6 +24,7 @@ from medbench.system.file_names import as_file_name
 from medbench.system.progress_listener import listening
 
 SHOWN = 6  # training images on the sheet of views
+LATE = 10  # records at the end whose mean loss is told: that of one batch jumps
 PARENT = Path("runs/pretrain")
 
 
@@ -94,18 +95,39 @@ def _shown(grid: Grid, planned: Plan, weights: Weights, out: Path | None) -> lis
         )
     )
     loss_picture(history["steps"], weights.name, out / "loss.png")
-    last = [step["knn_auc"] for step in history["steps"] if "knn_auc" in step]
-    watched = (
-        f"; kNN AUC on held-out training images {last[0]:.3f} at first, {last[-1]:.3f} at last"
-        if last
-        else ""
-    )
+    seen, asked = history["steps"][-1]["views"], sum(recipe.views for recipe in unit.recipes)
+    # a stage has whole batches
+    views = f"{seen:,} of {asked:,} views (whole batches)" if seen < asked else f"{seen:,} views"
+    pace = f"{history['seconds']:.0f} s, {history['views_per_second']:.0f} a second"
     return [
         *map(str, planned.notes),
-        f"{weights.name}: {history['steps'][-1]['views']} views in {history['seconds']:.0f} s, {history['views_per_second']:.0f} a second{watched}",
+        f"{weights.name}: {views} in {pace}{_watched(history['steps'])}",
         f"{out}/{name}.pth (timm.create_model('{unit.encoder.architecture}', num_classes=0).load_state_dict), history.json, loss.png, views.png",
         judged,
     ]
+
+
+def _watched(steps: list[dict[str, Any]]) -> str:
+    """Say how the loss and the looks of a training went, as far as its history holds them.
+
+    steps: of history.json.
+    """
+    said = ""
+    losses = [step for step in steps if step.get("loss") is not None]
+    if losses and losses[-1].get("chance") is not None:
+        chance = losses[-1]["chance"]
+        late = [step["loss"] for step in losses[-LATE:] if step["stage"] == losses[-1]["stage"]]
+        nothing = ", learnt nothing yet" if np.mean(late) >= chance else ""
+        said += f"; loss {np.mean(late):.3f} (chance {chance:.3f}{nothing})"
+    looks = [step for step in steps if "knn_auc" in step]
+    if looks:
+        first, last = (
+            "not defined" if step["knn_auc"] is None else f"{step['knn_auc']:.3f}"
+            for step in (looks[0], looks[-1])
+        )
+        images = f"{looks[-1]['knn_images']:,} " if "knn_images" in looks[-1] else ""
+        said += f"; kNN AUC on {images}held-out training images {first} at first, {last} at last"
+    return said
 
 
 def _judging(grid: Grid, unit: Unit, weights: Path) -> str:

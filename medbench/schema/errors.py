@@ -16,6 +16,7 @@ from typing import Any
 
 _WORD = re.compile(r"\S{500,}")
 _LONGEST = 4000  # characters of a part of a message: ten files with long paths take less
+_NO_ARGUMENT = re.compile(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'")
 _FEW = 5  # names beside a path that does not exist, all of which are told
 _PACKAGE = Path(__file__).parents[1]
 
@@ -87,7 +88,21 @@ def told(error: BaseException) -> str:
         text = str(error)
     except Exception:  # its own `__str__` fails
         text = ""
+    text += _arguments(error, text)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _arguments(error: BaseException, text: str) -> str:
+    """Name the arguments that a class has, where an error says that it lacks the one given."""
+    found = _NO_ARGUMENT.search(text) if isinstance(error, TypeError) else None
+    for frame, _ in traceback.walk_tb(error.__traceback__) if found else ():
+        assert found is not None
+        made = frame.f_locals.get(found[1], frame.f_globals.get(found[1]))
+        if isinstance(made, type):
+            names = list(inspect.signature(made).parameters)
+            near = difflib.get_close_matches(found[2], names, n=1, cutoff=0.5)
+            return f" (did you mean '{near[0]}'?)" if near else f" (it has {', '.join(names)})"
+    return ""
 
 
 def place_of(function: Callable[..., Any], line: int | None = None) -> str:
@@ -132,6 +147,9 @@ def written_by(function: Callable[..., Any], what: str, *, given: bool = False) 
         fault = isinstance(error, EntryFault)  # found by us in what that line gave
         if known[-1].filename != own and not (called_wrongly or fault or given):
             raise
+        if fault and isinstance(error.__cause__, Exception):  # the line is where that came from
+            within = traceback.extract_tb(error.__cause__.__traceback__)
+            theirs = [step.lineno for step in within if step.filename == own]
         line = theirs[-1] if theirs and not called_wrongly else None
         raise UserError(
             f"{place_of(function, line)}: {what} failed: {error if fault else told(error)}",
@@ -145,6 +163,21 @@ class EntryFault(ValueError):
 
 class DiskError(UserError):
     """The disk is full, or a place on it cannot be written: nothing else would work either."""
+
+
+def check_choices(entry: str, field: str, given: object, allowed: Iterable[str]) -> None:
+    """Check a field of an entry that takes a word of a list, or a tuple of such words.
+
+    entry: as "Task 'films'". Raises UserError for another word, with the nearest.
+    """
+    allowed = list(allowed)
+    for word in given if isinstance(given, tuple | list) else (given,):
+        if word not in allowed:
+            raise UserError(
+                f"{entry}: {field}={given!r}: {word!r} is not known.",
+                allowed=[one or '""' for one in allowed],
+                given=str(word),
+            )
 
 
 def user_path(text: str) -> Path:

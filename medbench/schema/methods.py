@@ -6,8 +6,9 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from medbench.schema.errors import check_choices
 from medbench.schema.grid import fingerprint
 from medbench.schema.ingredients import later, stated
 from medbench.schema.own_code import stated_version
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 #: (facebookresearch/dino, eval_linear.py, for ViT-S).
 READOUTS = ("pool", "cls", "mean", "cls+mean", "last4")
 
+#: What an encoder's weights were trained on; "given": by its user.
+SOURCES = ("imagenet", "task", "imagenet+task", "none", "given")
+#: What an encoder can be, see `Encoder`.
+EncoderKind = Literal["timm", "weights", "hub", "function", "features"]
 #: Of an in-domain pretraining. quick: seconds, shows the machinery. standard: a gentle adaptation.
 #: paper: batch, epochs and schedule that a paper or its authors' code states, as each method's file
 #: says.
@@ -85,7 +90,7 @@ class Encoder:
     std: tuple[float, float, float]
     interpolation: str  # "bicubic" | "bilinear"
     readout: str = "pool"
-    kind: Literal["timm", "weights", "hub", "function", "features"] = "timm"
+    kind: EncoderKind = "timm"
     file: Path | None = None  # of a user's own; not part of the identity: its content is
     # as a user's own function, the hub's table or `--trained-on` states
     trained_on: tuple[str, ...] = ()
@@ -221,6 +226,11 @@ class Method:
     settings: Mapping[str, Any] = field(default_factory=dict)
     # hash of the file that holds it, where medbench does not ship it; the registry fills it in
     code: str = ""
+
+    def __post_init__(self) -> None:
+        entry = f"Method '{self.name}'"
+        check_choices(entry, "sources", self.sources, SOURCES)
+        check_choices(entry, "encoders", self.encoders, get_args(EncoderKind))
 
     @property
     def stated_version(self) -> int | str:

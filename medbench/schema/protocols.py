@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from medbench.schema.errors import check_choices
 from medbench.schema.own_code import stated_version
-from medbench.schema.tasks import Kind
+from medbench.schema.tasks import KINDS, Kind
 
 if TYPE_CHECKING:
     import numpy as np
@@ -174,6 +175,11 @@ class Protocol:
     trial: Callable[[Network, Kind, int, str], float] | None = None
     # hash of the file that holds it, where medbench does not ship it; the registry fills it in
     code: str = ""
+
+    def __post_init__(self) -> None:
+        entry = f"Protocol '{self.name}'"
+        check_choices(entry, "kinds", self.kinds, KINDS)
+        check_choices(entry, "needs", self.needs, ("features", "images"))
 
     @property
     def stated_version(self) -> int | str:

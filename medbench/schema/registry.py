@@ -11,13 +11,14 @@ import importlib.util
 import pkgutil
 import traceback
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
-from medbench.schema import Method, Protocol, Task, TaskFamily, UserError, told, user_path
+from medbench.schema import Method, Protocol, Task, TaskFamily, UserError, place_of, told, user_path
 from medbench.schema.own_code import code_hash, imported
 
 #: The files that medbench ships. Their entries are known by their versions, which a test compares
@@ -135,17 +136,27 @@ def own_line(error: BaseException) -> str:
 
     Of the file its name alone is given; "" where it went through none.
     """
+    for step in reversed(traceback.extract_tb(error.__traceback__)):
+        if _is_own(Path(step.filename)):
+            return f"{Path(step.filename).name}, line {step.lineno}"
+    return ""
+
+
+def own_place(function: Callable[..., Any]) -> str:
+    """Return where a function of a user's own entry begins, "mine.py, line 3"; "" of another."""
+    file, _, line = place_of(function).rpartition(", line ")
+    return f"{Path(file).name}, line {line}" if _is_own(Path(file)) else ""
+
+
+def _is_own(file: Path) -> bool:
+    """Return whether a file of entries is a user's, and no helper of them."""
     folders = {
         str(Path(place)): kind
         for kind in SHIPPED
         for place in importlib.import_module(f"medbench.{kind}").__path__
     }
-    for step in reversed(traceback.extract_tb(error.__traceback__)):
-        file = Path(step.filename)
-        kind = folders.get(str(file.parent))
-        if kind and file.stem[0] != "_" and file.stem not in SHIPPED[kind].split():
-            return f"{file.name}, line {step.lineno}"
-    return ""
+    kind = folders.get(str(file.parent))
+    return bool(kind and file.stem[0] != "_" and file.stem not in SHIPPED[kind].split())
 
 
 @cache

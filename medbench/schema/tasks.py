@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+from medbench.schema.errors import check_choices
 from medbench.schema.notes import Mark
 from medbench.schema.own_code import stated_version
 from medbench.schema.split import Split, Unlabelled
@@ -111,6 +112,8 @@ class Task:
         find(root) -> the folder that holds this task's data somewhere under root, or None.
     groups : str or None
         What a group is ("patient", "lesion"). None: not known, and every table says so.
+    modality : str
+        One of MODALITIES: random views and corruptions are chosen by it.
     bags : str or None
         What a bag is ("lesion", "study").
     partial : callable or None
@@ -162,6 +165,13 @@ class Task:
     unlabelled: Unlabelled | None = None  # that lie beside its labelled ones
     # hash of the file that holds it, where medbench does not ship it; the registry fills it in
     code: str = ""
+
+    def __post_init__(self) -> None:
+        entry = f"Task '{self.name}'"
+        check_choices(entry, "kind", self.kind, KINDS)
+        check_choices(entry, "modality", self.modality, MODALITIES)
+        if self.cases is not None:
+            check_choices(entry, "cases", self.cases, get_args(CaseRule))
 
     @property
     def stated_version(self) -> int | str:

@@ -190,12 +190,13 @@ class CheckpointWriter:
         self.history.append({**record, "views": round(views), "seconds": round(self._seconds(), 1)})
         if self.world.rank == 0 and record.get("loss") is not None:
             speed = views / max(self._seconds(), 1e-9)
+            chance = f" (chance {record['chance']:.3f})" if "chance" in record else ""
             report_progress(
                 self.stage,
                 round(views),
                 self.total,
                 "views",
-                f"loss {record['loss']:.3f}, {speed:.0f} views/s",
+                f"loss {record['loss']:.3f}{chance}, {speed:.0f} views/s",
             )
 
     def due(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from medbench.models.pretrain import monitor
 from medbench.models.pretrain.batches import views_of
 from medbench.models.pretrain.position import Position
 from medbench.models.pretrain.stages import Training
+from medbench.schema import registry
 from medbench.system.precision import autocast
 
 # images a look: one for 25 views of the stage, which makes a twentieth of its work
@@ -35,16 +37,21 @@ def log_steps(
     seen["loss"].append(training.world.mean(torch.stack(list(losses)).mean()))
     seen["rank"].append(training.world.mean(rank))
     now = {name: values[-1] for name, values in seen.items()}
+    chance = training.objective.chance(stage.batch // stage.parts)
+    if math.isfinite(chance):
+        now["chance"] = chance
     if stage.recipe.paired:
         now["from_two_images"] = float((pairs[:, 0] != pairs[:, 1]).mean())
     note(training, step + 1, {**now, "lr": training.optimiser.param_groups[0]["lr"]})
     try:
-        chance = training.objective.chance(stage.batch // stage.parts)
         monitor.check_collapse(
             seen["step"], seen["loss"], seen["rank"], chance, stage.warmup, stage.steps
         )
-    except monitor.Collapsed:
+    except monitor.Collapsed as error:
         training.diary.write_history()
+        own = registry.own_place(stage.recipe.objective) if stage.recipe.objective else ""
+        if own:
+            raise monitor.Collapsed(f"{error}; the loss stands in {own}") from error
         raise
 
 
@@ -70,7 +77,7 @@ def look(training: Training, step: int) -> None:
     n = min(_LOOK_MOST, int(stage.steps * stage.views_a_step) // _LOOK_SHARE)
     rng = np.random.default_rng(0)  # the same images and views at every look
     held = rng.permutation(stage.held)[: max(n // 4, monitor.NEIGHBOURS)]
-    bank = rng.permutation(stage.train)[: max(n - len(held), monitor.NEIGHBOURS)]
+    bank = rng.permutation(stage.train)[: max(n - len(held), monitor.SMALLEST_BANK)]
     objective.eval()
     # for the masks and directions that an objective draws; each step sets its own
     torch.manual_seed(0)
@@ -87,6 +94,7 @@ def look(training: Training, step: int) -> None:
         record["look_rank"] = monitor.effective_rank(vectors[: len(bank)])
         if data.labels is not None and len(held):
             values = vectors.cpu().numpy()
+            record["knn_images"] = len(held)
             record["knn_auc"] = monitor.knn_auc(
                 values[: len(bank)], data.labels[bank], values[len(bank) :], data.labels[held]
             )

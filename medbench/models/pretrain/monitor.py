@@ -15,6 +15,9 @@ import torch
 from medbench.stats.mean_ranks import mean_ranks
 
 NEIGHBOURS = 20  # Wu et al. 2018 and the DINO code use 20 among others; cosine similarity
+#: A vote of the 20 nearest is one of all images where there are no more, and tells nothing: a fifth
+#: of the bank votes at most.
+SMALLEST_BANK = 5 * NEIGHBOURS
 NEAR_ONE = 1.1  # effective rank at which all embeddings point one way
 AT_CHANCE = 0.995  # of the loss of constant outputs
 RANKED = 128  # embeddings that a rank is taken over
@@ -49,6 +52,8 @@ def knn_auc(
 ) -> float | None:
     """Return the mean one-against-rest AUC in [0, 1] of the vote of the 20 nearest by cosine.
 
+    Of a bank of less than 100 a fifth votes.
+
     None where no class has both kinds of query.
 
     bank (N, D), queries (M, D) float; labels (N,) and (M,) int, or (N, C) and (M, C) of 0, 1 and
@@ -57,7 +62,8 @@ def knn_auc(
     bank, queries = (
         x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12) for x in (bank, queries)
     )
-    near = np.argsort(-(queries @ bank.T), axis=1, kind="stable")[:, :NEIGHBOURS]
+    voters = min(NEIGHBOURS, max(1, len(bank) * NEIGHBOURS // SMALLEST_BANK))
+    near = np.argsort(-(queries @ bank.T), axis=1, kind="stable")[:, :voters]
     if labels.ndim == 1:
         classes = np.unique(bank_labels)
         bank_labels, labels = (x[:, None] == classes for x in (bank_labels, labels))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from medbench.images.augment import Crop
 from medbench.models.pretrain import batch_order
+from medbench.schema.errors import check_choices
 from medbench.schema.ingredients import later, stated
 
 if TYPE_CHECKING:
@@ -65,6 +66,10 @@ class Recipe:
     scale_all: bool = later(False)
     betas: tuple[float, float] = later((0.9, 0.999))
     bias_lr: float = later(1.0)
+
+    def __post_init__(self) -> None:
+        check_choices("Recipe", "optimiser", self.optimiser, ("adamw", "lars", "sgd"))
+        check_choices("Recipe", "clip_mode", self.clip_mode, ("norm", "agc"))
 
     def having(self, **changes: Any) -> Recipe:
         """Return a copy with these fields changed."""
