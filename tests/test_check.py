@@ -738,7 +738,7 @@ def test_a_study_is_run_with_nothing_from_the_cache(
         ),
         (
             ["--rows", "ref.jsonl", "--against", "empty.jsonl"],
-            "The reference empty.jsonl holds no row. Next: medbench check --rows ref.jsonl --against empty.jsonl --update",
+            "The reference empty.jsonl holds no row. Next: git restore empty.jsonl, or replace it: medbench check --rows ref.jsonl --against empty",
         ),
         (
             ["--rows", "ref.jsonl", "--rows", "ref.jsonl", "--against", "ref.jsonl"],
@@ -896,6 +896,10 @@ def lines_of(*rows: Row) -> list[str]:
         (lambda a, b: a + b + a, "line 3, holds the same cell as line 1"),
         (lambda a, b: a + b.replace('"task": "derm", ', "", 1), "line 2, was changed after"),
         (lambda a, b: a + '{"cell": {}}\n', "line 2, is not a row of medbench (it lacks metrics)"),
+        (
+            lambda a, b: a + re.sub(r', "checksum": "\w+"', "", b),
+            "line 2, has no checksum, which medbench wrote in other lines",
+        ),
         (lambda a, b: a + "\xff", "cannot be read: it is no text in UTF-8"),
     ],
 )
@@ -912,9 +916,18 @@ def test_a_damaged_reference_is_told_and_made_anew_by_the_command_that_is_told(
         damaged(*lines_of(row(0), row(1))).encode("latin-1")
     )
     command = ["check", "--rows", "now", "--against", "ref"]
-    assert medbench(*command) == 2
-    error = capsys.readouterr().err
+    reports = ["--json", "all.json", "--junit", "junit.xml", "--github"]
+    assert medbench(*command, *reports) == 2
+    printed, error = capsys.readouterr()
     assert said in error and len(error.splitlines()) == 1
+    merging = "conflict" in error
+    assert ("git checkout --ours" in error, "git restore" in error) == (merging, not merging)
+    line = (re.findall(r"^line (\d)", said) or ["1"])[0]
+    assert re.match(rf"::error file=\S*rows.jsonl,line={line},title=medbench check::", printed)
+    whole = json.loads((tmp_path / "all.json").read_text())
+    assert whole["red"] and said in whole["error"]
+    case = ElementTree.parse(tmp_path / "junit.xml").getroot().find("testcase/error")
+    assert case is not None and said in str(case.get("message"))
     (update,) = re.findall(r"medbench (check --rows now --against \S+ --update)", error)
     assert medbench(*update.split()) == 0
     told = capsys.readouterr()

@@ -106,50 +106,72 @@ def check_command(
     from medbench.report.check.reference_place import reference_file
     from medbench.report.check.reference_update import check_alone, update_text
 
-    file, given_rows = reference_file(against, study), rows or []
-    _check_sources(study, given_rows, file, out)
     outputs(json_file, junit_file)
-    if accept:  # which may be --rows, too
-        check_writable(file, "name another place")
-    if out:
-        check_writable(out, "medbench check --out FOLDER", folder=True)
-    making: dict[str, object] = (
-        {"--out": out, "--device": device, "--rehash": rehash} if study is None else {}
-    )
-    telling: dict[str, object] = {
-        "--explain": explain,
-        "--json": json_file,
-        "--junit": junit_file,
-        "--github": annotate,
-        "--allow-new": allow_new,
-    }
-    _refuse_unused(making | (telling if measure else {}), "--measure" if measure else "--rows")
-    _refuse_unused({} if measure else {"--add": add}, "a check without --measure")
-    if accept or measure:
-        check_alone(file, given_rows)
-    if measure:
-        _measure(study, given_rows, file, accept, add)
-        return
-    again = _command(study, given_rows, file)
-    reference = _reference(given_rows, file, accept, again)
-    repeatability = check.Repeatability.beside(reference.file)
-    with _rows(study, given_rows, reference, device, out) as (given, board):
-        comparison = check.compare_rows(reference, given, repeatability, allow_new=allow_new)
-        steps = [] if accept else check.next_steps(comparison, again, study)
-        screen.show(
-            check.check_terminal(comparison, explained=explain, updating=accept, steps=steps)
+    with _told(json_file, junit_file, annotate, study):
+        file, given_rows = reference_file(against, study), rows or []
+        _check_sources(study, given_rows, file, out)
+        if accept:  # which may be --rows, too
+            check_writable(file, "name another place")
+        if out:
+            check_writable(out, "medbench check --out FOLDER", folder=True)
+        making: dict[str, object] = (
+            {"--out": out, "--device": device, "--rehash": rehash} if study is None else {}
         )
+        telling: dict[str, object] = {
+            "--explain": explain,
+            "--json": json_file,
+            "--junit": junit_file,
+            "--github": annotate,
+            "--allow-new": allow_new,
+        }
+        _refuse_unused(making | (telling if measure else {}), "--measure" if measure else "--rows")
+        _refuse_unused({} if measure else {"--add": add}, "a check without --measure")
+        if accept or measure:
+            check_alone(file, given_rows)
+        if measure:
+            _measure(study, given_rows, file, accept, add)
+            return
+        again = _command(study, given_rows, file)
+        reference = _reference(given_rows, file, accept, again)
+        repeatability = check.Repeatability.beside(reference.file)
+        with _rows(study, given_rows, reference, device, out) as (given, board):
+            comparison = check.compare_rows(reference, given, repeatability, allow_new=allow_new)
+            steps = [] if accept else check.next_steps(comparison, again, study)
+            screen.show(
+                check.check_terminal(comparison, explained=explain, updating=accept, steps=steps)
+            )
+            if json_file:
+                put(check.json_text(comparison, steps), json_file)
+            if junit_file:
+                put(check.junit(comparison), junit_file)
+            if annotate:
+                print(
+                    "".join(f"{line}\n" for line in check.github(comparison, study, steps)), end=""
+                )
+            if accept:
+                check.update(reference.file, given, board=board)
+                print(update_text(comparison, given))
+        if comparison.red and not accept:
+            raise typer.Exit(1)
+
+
+@contextmanager
+def _told(
+    json_file: Path | None, junit_file: Path | None, annotate: bool, study: str | None
+) -> Iterator[None]:
+    """Tell a UserError, for which nothing is compared, in the formats that were asked for, too."""
+    from medbench.report.check import formats
+
+    try:
+        yield
+    except UserError as error:
         if json_file:
-            put(check.json_text(comparison, steps), json_file)
+            put(formats.error_json(error), json_file)
         if junit_file:
-            put(check.junit(comparison), junit_file)
+            put(formats.error_junit(error), junit_file)
         if annotate:
-            print("".join(f"{line}\n" for line in check.github(comparison, study, steps)), end="")
-        if accept:
-            check.update(reference.file, given, board=board)
-            print(update_text(comparison, given))
-    if comparison.red and not accept:
-        raise typer.Exit(1)
+            print(formats.error_github(error, study))
+        raise
 
 
 def _command(study: str | None, rows: list[Path], against: Path) -> str:

@@ -23,6 +23,7 @@ from medbench.schema.json_records import (
     check_hash,
     check_name,
     checked,
+    has_checksum,
     parsed,
     with_checksum,
 )
@@ -119,6 +120,7 @@ __all__ = [
     "csv_cell",
     "csv_text",
     "fingerprint",
+    "has_checksum",
     "in_markdown",
     "is_plain",
     "join_parts",

@@ -29,6 +29,11 @@ class ChecksumError(ValueError):
     """A record is not as it was written."""
 
 
+def has_checksum(line: str) -> bool:
+    """Whether a record's JSON ends in a checksum."""
+    return bool(_CHECKSUM.search(line.encode("utf-8", "replace")))
+
+
 def with_checksum(
     record: Mapping[str, Any],
     *,

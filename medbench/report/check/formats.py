@@ -9,8 +9,10 @@ from dataclasses import asdict
 from typing import Any
 
 from medbench.report.check.comparison import Change, Comparison
+from medbench.report.check.reference_rows import DamagedReference
 from medbench.report.check.terminal import summary, unguarded
 from medbench.report.check.words import cell_names, change_text, clean, sentence
+from medbench.schema import UserError
 
 TOLD = 10  # cells of an annotation
 
@@ -111,6 +113,29 @@ def github(
         f"::warning {_properties(place, 'medbench check: new')}::{_escape(clean(line))}"
         for line in unguarded(comparison)
     ]
+
+
+def error_json(error: UserError) -> str:
+    """Write why nothing was compared, as JSON."""
+    return json.dumps({"red": True, "error": str(error)}, indent=1) + "\n"
+
+
+def error_junit(error: UserError) -> str:
+    """Write why nothing was compared, as JUnit XML: a suite of one test case with an error."""
+    counts = {"tests": "1", "failures": "0", "errors": "1", "skipped": "0"}
+    suite = ElementTree.Element("testsuite", {"name": "medbench check", **counts})
+    case = ElementTree.SubElement(suite, "testcase", classname="medbench", name="check")
+    ElementTree.SubElement(case, "error", message=clean(str(error)))
+    ElementTree.indent(suite)
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{ElementTree.tostring(suite, "unicode")}\n'
+
+
+def error_github(error: UserError, study: str | None) -> str:
+    """Write why nothing was compared, as an annotation of the damaged line, else of the study."""
+    place = {"file": study, "line": "1"} if study else {}
+    if isinstance(error, DamagedReference):
+        place = {"file": str(error.file), "line": str(error.line)}
+    return f"::error {_properties(place, 'medbench check')}::{_escape(clean(str(error)))}"
 
 
 def _properties(place: dict[str, str], title: str) -> str:

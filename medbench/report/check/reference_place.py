@@ -55,5 +55,5 @@ def no_reference(against: Path, again: str) -> UserError:
         f"There is no reference {against}: no '{missing.name}' in {missing.parent}.",
         allowed=sorted(kept),
         given=missing.name,
-        then=f"correct the path, or make a new reference there: {again} --update",
+        then=f"correct the path, or git restore {against}, or make a new reference there: {again} --update",
     )

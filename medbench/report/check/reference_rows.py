@@ -9,11 +9,12 @@ import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from medbench.run.store import Store
-from medbench.schema import Cell, ChecksumError, Row, UserError, checked, parsed
+from medbench.schema import Cell, ChecksumError, Row, UserError, checked, has_checksum, parsed
 from medbench.stats.array_sketch import PROJECTIONS
 
 
@@ -32,7 +33,14 @@ class Given:
 
 
 class DamagedReference(UserError):
-    """A reference cannot be read whole. `--update` replaces it; nothing else may pass over it."""
+    """A reference cannot be read whole. `--update` replaces it; nothing else may pass over it.
+
+    file, line: where, for an annotation.
+    """
+
+    def __init__(self, what: str, *, then: str, file: Path, line: int = 1):
+        super().__init__(what, then=then)
+        self.file, self.line = file, line
 
 
 def read_rows(
@@ -84,19 +92,25 @@ def read_reference(file: Path, update: str, *, replaced: bool = False) -> tuple[
     try:
         text = _text(file)
     except UserError as error:
-        damage, text = DamagedReference(str(error), then=then), ""
+        damage, text = DamagedReference(str(error), then=then, file=file), ""
+    signed = any(map(has_checksum, io.StringIO(text)))  # references of an older medbench: none
     for number, line in enumerate(io.StringIO(text), 1):
         try:
-            row = _row(file, number, line, then)
+            row = _row(file, number, line, then, update)
+            if signed and not has_checksum(line):
+                what = f"{file}, line {number}, has no checksum, which medbench wrote in other lines: it was changed or added by hand."
+                raise DamagedReference(what, then=then, file=file, line=number)
             if row.cell in rows:
                 what = f"{file}, line {number}, holds the same cell as line {lines[row.cell]} ({row.cell})"
-                raise DamagedReference(f"{what}: it is not known which one counts.", then=then)
+                raise DamagedReference(
+                    f"{what}: it is not known which one counts.", then=then, file=file, line=number
+                )
         except DamagedReference as error:
             damage = damage or error
             continue
         rows[row.cell], lines[row.cell] = row, number
     if not rows and damage is None:
-        damage = DamagedReference(f"The reference {file} holds no row.", then=update)
+        damage = DamagedReference(f"The reference {file} holds no row.", then=then, file=file)
     if damage and not replaced:
         raise damage
     return Given(file, rows, lines), str(damage or "").partition(" Next: ")[0]
@@ -114,28 +128,35 @@ def _text(file: Path) -> str:
 _CONFLICT = tuple(7 * character for character in "<=>|")
 
 
-def _row(file: Path, number: int, line: str, then: str) -> Row:
-    """Read one line. Raises DamagedReference, which says what the line is instead of a row."""
+def _row(file: Path, number: int, line: str, then: str, update: str = "") -> Row:
+    """Read one line. Raises DamagedReference, which says what the line is instead of a row.
+
+    update: the command that replaces a reference. git restores no file that is not merged.
+    """
     where = f"{file}, line {number},"
+    damaged = partial(DamagedReference, file=file, line=number)
     if line.startswith(_CONFLICT):
         what = f"{where} is a git conflict marker: two versions of the file were not merged."
-        raise DamagedReference(what, then=then)
+        merged = (
+            f"git checkout --ours {file} (or --theirs); if both sides changed it, then: {update}"
+        )
+        raise damaged(what, then=merged if update else then)
     if not line.strip():
-        raise DamagedReference(f"{where} is empty.", then=then)
+        raise damaged(f"{where} is empty.", then=then)
     try:
         row = Row.from_json(parsed(line))
         _check_sketches(row.provenance)
         return row
     except ChecksumError as error:
         what = f"{where} was changed after medbench wrote it: its numbers and its checksum do not match."
-        raise DamagedReference(what, then=then) from error
+        raise damaged(what, then=then) from error
     except json.JSONDecodeError as error:
         cut = not line.rstrip().endswith("}")
         what = f"{where} is cut off." if cut else f"{where} is not a row of medbench (no JSON)."
-        raise DamagedReference(what, then=then) from error
+        raise damaged(what, then=then) from error
     except (ValueError, TypeError) as error:
         what = f"{where} is not a row of medbench ({error})."
-        raise DamagedReference(what, then=then) from error
+        raise damaged(what, then=then) from error
 
 
 _SKETCHES = ("tensors", "pixels", "input", "features", "probabilities")
