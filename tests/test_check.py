@@ -974,6 +974,26 @@ def test_where_a_reference_lies(
     assert "--against reference/xray/rows" in said
 
 
+def test_a_reference_of_another_study_is_told_before_anything_is_computed(
+    medbench: Medbench, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.py").write_text(
+        f"'A study.'\nfrom medbench import Grid\n"
+        f"GRID = Grid(tasks=('folder:{folder}',), encoders=({planted.encoder(tmp_path)!r},), labels=('100',), protocols=('knn',), size=32)\n"
+    )
+    assert medbench("check", "mine.py", "--against", "ref/mine", "--update") == 0
+    other = write(tmp_path / "ref" / "other" / "rows.jsonl", row())
+    before = other.read_text()
+    for more in ([], ["--update"]):
+        assert medbench("check", "mine.py", "--against", "ref/other", "--out", "kept", *more) == 2
+        said = capsys.readouterr().err
+        assert "is of another study" in said and "Did you mean ref/mine?" in said
+        assert not (tmp_path / "kept" / "rows.jsonl").exists() and other.read_text() == before
+    rows = ("check", "--rows", "ref/mine/rows.jsonl", "--against", "ref/other")
+    assert medbench(*rows) == 1 and medbench(*rows, "--update") == 2
+    assert other.read_text() == before
+
+
 def test_a_reference_of_another_study_is_one_sentence() -> None:
     other = replace(row(), cell=replace(row().cell, task="chest", size=48))
     comparison = check.compare_rows(given(row(), row(1)), given(other), check.Repeatability())

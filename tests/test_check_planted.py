@@ -71,7 +71,7 @@ def test_unchanged_is_the_same(again: Callable[..., check.Comparison]) -> None:
     comparison = again()
     assert comparison.counts == {"same": 6}
     assert not comparison.red
-    assert max(finding.nearest for finding in comparison.findings) < 1e-6
+    assert max(finding.largest for finding in comparison.findings) < 1e-6
 
 
 def forgets_to_standardise(patch: Patch) -> None:

@@ -103,7 +103,7 @@ def check_command(
     """
     from medbench.cli import screen
     from medbench.report import check
-    from medbench.report.check.reference_place import reference_file
+    from medbench.report.check.reference_place import check_related, reference_file
     from medbench.report.check.reference_update import check_alone, update_text
 
     outputs(json_file, junit_file)
@@ -135,6 +135,8 @@ def check_command(
         reference = _reference(given_rows, file, accept, again)
         repeatability = check.Repeatability.beside(reference.file)
         with _rows(study, given_rows, reference, device, out) as (given, board):
+            if accept:
+                check_related(reference, list(given.rows))
             comparison = check.compare_rows(reference, given, repeatability, allow_new=allow_new)
             steps = [] if accept else check.next_steps(comparison, again, study)
             screen.show(
@@ -262,29 +264,31 @@ def _rows(
         return
     folder = out or Path(tempfile.mkdtemp(prefix="medbench-check-"))
     try:
-        _run(study, folder, device or _kind(reference), reference.file)
+        _run(study, folder, device or _kind(reference), reference)
         yield check.read_rows(folder), folder
     finally:
         if out is None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _run(study: str, folder: Path, device: str, against: Path) -> None:
+def _run(study: str, folder: Path, device: str, reference: Given) -> None:
     """Compute the study's cells with nothing from the cache.
 
     Code that changed without its version would hide behind what was kept.
     """
     from medbench.cli import screen
     from medbench.report import leaderboard
+    from medbench.report.check.reference_place import check_related
     from medbench.run import execution, missing_cells, planning
     from medbench.run import study as studies
     from medbench.run.store import Store
     from medbench.system import devices
 
-    grid = studies.load_study(study, f"medbench check FILE.py --against {against}").grid
+    grid = studies.load_study(study, f"medbench check FILE.py --against {reference.file}").grid
     devices.check_device(device, grid.precision)
     with screen.Screen():
         planned = planning.plan(grid)
+    check_related(reference, [one.cell for one in planned.cells])
     for note in planned.notes:
         print(note, file=sys.stderr)
     store = Store(folder)

@@ -69,7 +69,7 @@ class CellFinding:
     """Hold one cell's answer.
 
     changes: beyond tolerance, largest first; of a cell that cannot be compared none is judged.
-    nearest: the largest difference of all, in tolerances. reason: in words, for what is no matter
+    largest: the largest difference of all, in tolerances. reason: in words, for what is no matter
     of metrics. line: of the reference, 0 where it has none. replaced_by: the cell that stands in
     its place in the study. shown: what a table shows, where both have numbers. interval: of the
     reference's value of `shown`, 95 %. failed: its row is missing because computing it failed.
@@ -78,7 +78,7 @@ class CellFinding:
     cell: Cell
     status: str
     changes: tuple[Change, ...] = ()
-    nearest: float = 0.0
+    largest: float = 0.0
     reason: str = ""
     explanation: Explanation | None = None
     line: int = 0
@@ -227,7 +227,7 @@ def _finding(then: Row, now: Row, repeatability: Repeatability, line: int) -> Ce
     told = CellFinding(
         then.cell,
         "same",
-        nearest=max((change.tolerances for change in changes), default=0.0),
+        largest=max((change.tolerances for change in changes), default=0.0),
         line=line,
         shown=shown,
         interval=_interval(then, shown.metric),

@@ -30,7 +30,7 @@ def json_text(comparison: Comparison, steps: Sequence[str] = ()) -> str:
             "replaced_by": asdict(finding.replaced_by) if finding.replaced_by else None,
             "reason": finding.reason,
             "line": finding.line,
-            "nearest": _finite(finding.nearest),
+            "largest": _finite(finding.largest),
             "shown": _change(finding.shown) if finding.shown else None,
             "interval": finding.interval,
             "changes": [_change(change) for change in finding.changes],

@@ -23,7 +23,8 @@ def next_steps(comparison: Comparison, command: str, study: str | None) -> list[
     folder = shlex.quote(str(comparison.reference.file.parent))
     update = f"{command} --update, then commit {folder} with it"
     if comparison.unrelated:
-        return [f"Next: name the reference of this study. If the study was replaced: {update}"]
+        own = "Next: name the reference of this study, or a new folder with --update"
+        return [f"{own}; or delete {folder} if its study is gone"]
     reference = shlex.quote(str(comparison.reference.file))
     again = shlex.quote(study or "STUDY.py")
     measure = (

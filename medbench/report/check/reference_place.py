@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Collection
 from pathlib import Path
 
+from medbench.report.check.reference_rows import Given, read_rows
+from medbench.report.check.replaced_cells import replaced_cells
 from medbench.report.check.words import counted
-from medbench.schema import UserError
+from medbench.schema import Cell, UserError
 
 
 def reference_file(against: Path | None, study: str | None) -> Path:
@@ -57,3 +60,36 @@ def no_reference(against: Path, again: str) -> UserError:
         given=missing.name,
         then=f"correct the path, or git restore {against}, or make a new reference there: {again} --update",
     )
+
+
+def check_related(reference: Given, cells: Collection[Cell]) -> None:
+    """Check that a reference has a cell in common with others, or one that was replaced by theirs.
+
+    Raises UserError, which names a reference beside it that has.
+    """
+    kept = list(reference.rows)
+    if not kept or not cells or _related(kept, cells):
+        return
+    folder = reference.file.parent
+    matching = [
+        str(file.parent)
+        for file in sorted(folder.parent.glob("*/rows.jsonl"))
+        if file != reference.file and _related(_cells(file), cells)
+    ]
+    near = f" Did you mean {matching[0]}?" if matching else ""
+    raise UserError(
+        f"The reference {reference.file} is of another study: none of its {counted(len(kept), 'cell')} (the first: {kept[0]}) "
+        f"is among the {counted(len(cells), 'cell')} to compare (the first: {next(iter(cells))}).{near}",
+        then=f"--against the study's own reference, or a new folder with --update; or delete {folder} if its study is gone",
+    )
+
+
+def _related(kept: Collection[Cell], cells: Collection[Cell]) -> bool:
+    return bool(set(kept) & set(cells) or replaced_cells(list(kept), list(cells)))
+
+
+def _cells(file: Path) -> Collection[Cell]:
+    try:
+        return list(read_rows(file).rows)
+    except UserError:  # damaged: it is not the one that was asked for
+        return ()

@@ -171,7 +171,7 @@ def summary(comparison: Comparison) -> str:
     """Write the verdict, counts, the largest difference and the tolerance in one line."""
     counts = ", ".join(f"{n} {status}" for status, n in comparison.counts.items()) or "none"
     closest = max(
-        (finding.nearest for finding in comparison.findings if finding.status == "same"),
+        (finding.largest for finding in comparison.findings if finding.status == "same"),
         default=None,
     )
     if closest is None:
