@@ -418,6 +418,24 @@ def test_measure_is_the_range_over_runs() -> None:
         check.measure([given(row())])
 
 
+def test_runs_of_other_cells_have_no_spread() -> None:
+    with pytest.raises(UserError, match=r"holds other cells than .*Next: run the same study"):
+        check.measure([given(row(0), row(1)), given(row(0, seconds=2.0))])
+
+
+def test_cells_that_moved_stand_before_those_that_did_not() -> None:
+    data = {"parts": {"all": {"images": 9, "content": "x", "labels": "y", "ids": "z"}}}
+    now = {"parts": {"all": {**data["parts"]["all"], "content": "w"}}}
+    then = [replace(row(s), provenance={**row(s).provenance, **data}) for s in range(2)]
+    new = [replace(row(s), provenance={**row(s).provenance, **now}) for s in range(2)]
+    comparison = check.compare_rows(
+        given(*then), given(new[0], with_auc(new[1], 0.7)), check.Repeatability()
+    )
+    assert [f.cell.seed for f in comparison.findings] == [1, 0]
+    (step,) = check.next_steps(comparison, "medbench", None)
+    assert "undo the change of data (git status and git diff --stat" in step
+
+
 def test_a_copy_of_a_run_is_no_second_run() -> None:
     first, second = (
         given(*(row(s, seconds=1.0 + s + run) for s in range(4))) for run in (0.0, 0.25)

@@ -152,6 +152,7 @@ def compare_rows(
             findings.append(_replaced(row, given.rows[other], repeatability, explanation, line))
     order = lambda f: (
         STATUSES.index(f.status),
+        f.shown is None or f.shown.then == f.shown.now,  # those with numbers first
         -max((change.tolerances for change in f.changes), default=0.0),
         f.cell,
     )

@@ -29,6 +29,12 @@ def measure(runs: Sequence[Given]) -> Repeatability:
     spread: dict[str, dict[str, float]] = {}
     for cell, row in first.rows.items():
         rows = [run.rows.get(cell) for run in runs]
+        lacking = [run.file for run, found in zip(runs, rows, strict=True) if found is None]
+        if lacking:
+            raise UserError(
+                f"{lacking[0]} holds other cells than {first.file}: it lacks '{cell}'. A spread is of one study.",
+                then="run the same study on every machine (medbench check STUDY.py --out FOLDER)",
+            )
         same = [
             other for other in rows if other is not None and other.fingerprint == row.fingerprint
         ]

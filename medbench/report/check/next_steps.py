@@ -71,4 +71,6 @@ def _parts(findings: list[CellFinding]) -> str:
         for finding in findings
         if finding.explanation and finding.explanation.parts
     )
-    return " or ".join(part for part, _ in found.most_common(3)) or "the part that --explain names"
+    named = " or ".join(part for part, _ in found.most_common(3))
+    look = " (git status and git diff --stat of the images' folder)" if "data" in found else ""
+    return named + look if named else "the part that --explain names"
