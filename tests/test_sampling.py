@@ -166,7 +166,8 @@ def test_ids_hash_names_a_set() -> None:
 )
 def test_a_budget_that_is_wrong_is_refused_with_what_is_allowed(text: str) -> None:
     with pytest.raises(
-        UserError, match=r"Label budget '.*' is not understood. Allowed: a percentage above 0 and up to 100 "
+        UserError,
+        match=r"Label budget '.*' is not understood. Allowed: a percentage above 0 and up to 100 ",
     ) as caught:
         parse_budget(text)
     assert "\n" not in str(caught.value)
