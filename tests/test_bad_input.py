@@ -141,6 +141,7 @@ def refused(
             "Unknown pretraining budget 'fast'. Allowed: quick, standard, paper, a number of views from 1000 to 1000000000. Next: medbench run "
             "--pretrain quick",
         ),
+        (["--pretrain", "500"], r"re:.*budget '500'.* Next: medbench run --pretrain 1000$"),
         *(
             (["--pretrain", views], f"re:Unknown pretraining budget '{views}'.* from 1000 to ")
             for views in ("999", "5e4", "05000", "1000000001")

@@ -146,3 +146,17 @@ def test_every_shipped_task_stands_in_the_table_of_tasks() -> None:
         if not task.code and f"| `{name}` | {task.data} |" not in page
     ]
     assert not lacking, f"docs/tasks.md lacks the rows {lacking}"
+    rows = dict(re.findall(r"^\| `([\w-]+)` \|.*\| (yes |)\|$", page, re.M))
+    drawn = {name for name, task in registry.tasks().items() if task.phantom and not task.code}
+    assert {name for name, yes in rows.items() if yes} == drawn
+
+
+def test_every_shipped_method_stands_in_the_table_of_methods() -> None:
+    from medbench.schema import registry
+
+    table = (ROOT / "docs" / "methods.md").read_text().partition("\n\n`medbench list")[0]
+    named = {
+        name for row in re.findall(r"^\| (`.*?) \|", table, re.M) for name in row.split("`")[1::2]
+    }
+    lacking = {name for name, method in registry.methods().items() if not method.code} - named
+    assert not lacking, f"the first table of docs/methods.md lacks {sorted(lacking)}"

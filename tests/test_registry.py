@@ -129,3 +129,11 @@ def test_a_word_that_a_field_does_not_know_is_refused_where_it_stands(
     with pytest.raises((UserError, TypeError)) as refused:
         eval(call, names)
     assert re.search(f"(?i:did you mean )?{message}", told(refused.value)), told(refused.value)
+
+
+def test_a_users_own_entry_is_allowed_first_and_its_functions_are_placed(mine: Path) -> None:
+    (mine / "zeros.py").write_text(SOURCE)
+    with pytest.raises(UserError, match=r"Unknown protocol 'knnn'\. Allowed: mine, "):
+        registry.protocol("knnn")
+    assert registry.own_place(registry.protocol("mine").evaluate) == "zeros.py, line 2"
+    assert registry.own_place(registry.protocol("knn").evaluate) == ""

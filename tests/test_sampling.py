@@ -173,6 +173,11 @@ def test_a_budget_that_is_wrong_is_refused_with_what_is_allowed(text: str) -> No
     assert "\n" not in str(caught.value)
 
 
+def test_a_budget_that_is_nearly_right_gets_the_nearest() -> None:
+    with pytest.raises(UserError, match="Did you mean '5/class'"):
+        parse_budget("5/clas")
+
+
 @pytest.mark.parametrize(
     ("text", "spelled"),
     [

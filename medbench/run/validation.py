@@ -116,9 +116,8 @@ def check_options(grid: Grid) -> None:
         if views is None or not FEWEST_VIEWS <= views <= MOST_VIEWS:
             what = f"Unknown pretraining budget '{grid.pretrain}'."
             allowed = [*BUDGETS, f"a number of views from {FEWEST_VIEWS} to {MOST_VIEWS}"]
-            raise UserError(
-                what, allowed=allowed, given=grid.pretrain, then=asking(pretrain=Grid.pretrain)
-            )
+            near = str(min(max(views, FEWEST_VIEWS), MOST_VIEWS)) if views else Grid.pretrain
+            raise UserError(what, allowed=allowed, given=grid.pretrain, then=asking(pretrain=near))
     if unknown := [name for name in grid.augmentations if name not in RECIPES]:
         what = f"Unknown augmentation '{unknown[0]}'."
         raise UserError(what, allowed=RECIPES, given=unknown[0], then=asking(augmentations=RECIPES))

@@ -60,6 +60,7 @@ def parse_budget(text: str) -> Budget:
                 "n50 (50 in all, equal numbers a class)",
                 "all",
             ],
+            given=word,
             then="medbench run --labels 1,10,100",
         ) from None
     return budget

@@ -82,7 +82,7 @@ def task(name: str, **reading: Any) -> Task:
             f"'{name}' is a path, not the name of a task.",
             then=f"medbench run --task 'folder:{name}'",
         )
-    raise _unknown("task", name, [*tasks(), *(f.usage for f in families().values())])
+    raise _unknown("task", name, [*_own_first(tasks()), *(f.usage for f in families().values())])
 
 
 def method(name: str) -> Method:
@@ -110,14 +110,14 @@ def method(name: str) -> Method:
                 )
         assert entry is not None
         return _by_code(chosen, entry.code)
-    raise _unknown("method", name, list(methods()))
+    raise _unknown("method", name, _own_first(methods()))
 
 
 def protocol(name: str) -> Protocol:
     """Return the protocol of that name. Raises UserError with the nearest match."""
     if name in protocols():
         return protocols()[name]
-    raise _unknown("protocol", name, list(protocols()))
+    raise _unknown("protocol", name, _own_first(protocols()))
 
 
 def module_of(folder: str, name: str) -> ModuleType:
@@ -245,6 +245,11 @@ def _code(folder: str, module: ModuleType) -> str:
 def _by_code(entry: Entry, code: str) -> Entry:
     """Make the hash of its file a part of an entry's identity."""
     return replace(entry, code=code) if code else entry
+
+
+def _own_first(entries: dict[str, Any]) -> list[str]:
+    """List names, a user's own first: a long list is cut in messages."""
+    return sorted(entries, key=lambda name: not entries[name].code)
 
 
 def _unknown(what: str, name: str, allowed: list[str]) -> UserError:
