@@ -153,11 +153,8 @@ def _within(
 
 def _joining(subject: Subject) -> str:
     """How a person joins the groups of copies; of a folder there is a command for it."""
-    return "join their groups" + (
-        f": medbench audit {subject.name} --groups FILE.csv"
-        if subject.name.startswith("folder:")
-        else ""
-    )
+    own = subject.name.startswith("folder:")
+    return f"join their groups{': the same audit with --groups FILE.csv' if own else ''}"
 
 
 def joined_groups(subject: Subject) -> list[DatasetFinding]:
