@@ -6,11 +6,16 @@ Whole groups, every class in every part, no image twice.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
+from sklearn.ensemble import ExtraTreesClassifier
+from sklearn.metrics import roc_auc_score
 
-from medbench.schema import KINDS, MODALITIES, PARTS, Drawn, Task, registry
+from medbench.schema import KINDS, MODALITIES, PARTS, Drawn, Split, Task, registry
 
 TASKS = list(registry.tasks().values())
 PHANTOMS = [task for task in TASKS if task.phantom]
@@ -49,6 +54,69 @@ def test_its_phantom_keeps_the_rules(task: Task) -> None:
     for a, b in itertools.combinations(parts.values(), 2):
         assert not set(a.groups) & set(b.groups)
         assert not set(a.ids) & set(b.ids)
+
+
+@pytest.mark.parametrize("task", PHANTOMS, ids=lambda task: task.name)
+def test_a_probe_of_pixels_tells_the_classes_of_its_phantom_apart(task: Task) -> None:
+    """One whose classes are drawn alike shows nothing; the real difficulty is another test's."""
+    assert task.phantom is not None
+    parts = task.phantom()
+    (images, labels), (others, truth) = (
+        seen(parts["train"], 600, task),
+        seen(parts["test"], 300, task),
+    )
+    errors = []  # above chance, in standard errors of an AUC of chance
+    for of_class, true in zip(labels.T, truth.T, strict=True):
+        known, there = ~np.isnan(of_class), ~np.isnan(true)
+        n, positives = there.sum(), int(true[there].sum())
+        if 0 < positives < n and len(np.unique(of_class[known])) == 2:
+            trees = ExtraTreesClassifier(50, min_samples_leaf=3, random_state=0)
+            trees.fit(images[known], of_class[known])
+            area = roc_auc_score(true[there], trees.predict_proba(others[there])[:, 1])
+            errors.append((area - 0.5) / np.sqrt((n + 1) / (12 * positives * (n - positives))))
+    # each class alone may be rare: all of them together
+    assert sum(errors) / np.sqrt(len(errors)) > 3, (
+        f"the classes of {task.name}'s phantom look alike: {errors}"
+    )
+
+
+def test_a_phantom_whose_classes_are_drawn_alike_is_found() -> None:
+    def phantom() -> dict[str, Split]:
+        parts = {}
+        for part, seeds in (("train", range(60)), ("test", range(60, 90))):
+            ids = np.array([f"drawn{seed}" for seed in seeds])
+            images = [Drawn(noise, seed, str(seed)) for seed in seeds]
+            parts[part] = Split(images, ids, np.array([seed % 2 for seed in seeds]), ids, ids)
+        return parts
+
+    alike = replace(registry.task("lymph"), phantom=phantom)
+    with pytest.raises(AssertionError, match="look alike"):
+        test_a_probe_of_pixels_tells_the_classes_of_its_phantom_apart(alike)
+
+
+def noise(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 255, (32, 32, 3)).astype(np.uint8)
+
+
+def seen(part: Split, most: int, task: Task) -> tuple[np.ndarray, np.ndarray]:
+    """(N, F) features of pixels, and (N, C) labels."""
+    rows = np.linspace(0, len(part) - 1, min(most, len(part))).astype(int)
+    drawn = [image for image in (part.images[row] for row in rows) if isinstance(image, Drawn)]
+    labels = part.labels[rows]
+    if labels.ndim == 1:
+        labels = labels[:, None] == np.arange(len(task.classes))
+    return np.array([of_pixels(one.draw, one.seed) for one in drawn]), labels.astype(float)
+
+
+@cache
+def of_pixels(draw: Callable[[int], np.ndarray], seed: int) -> np.ndarray:
+    """Means and deviations of 16 x 16 blocks, in place and sorted."""
+    pixels = draw(seed) / 255
+    high, wide = pixels.shape[0] // 16, pixels.shape[1] // 16
+    blocks = pixels[: 16 * high, : 16 * wide].reshape(16, high, 16, wide, 3)
+    means = blocks.mean((1, 3)).reshape(-1, 3)
+    spread = blocks.std((1, 3)).mean(2).ravel()
+    return np.concatenate([means.ravel(), spread, np.sort(means.mean(1))])
 
 
 @pytest.mark.parametrize("task", PHANTOMS, ids=lambda task: task.name)
