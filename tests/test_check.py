@@ -1136,8 +1136,9 @@ def test_a_place_where_nothing_can_be_made_is_bad_input(
     (tmp_path / "s.py").write_text(
         f"from medbench import Grid\nGRID = Grid(tasks=('folder:{folder}',), encoders=({mine!r},), labels=('100',), size=32)\n"
     )
-    write(tmp_path / "ref" / "rows.jsonl", row())
+    assert medbench("check", "s.py", "--against", "ref", "--update", "--out", "made") == 0
     for command in (["check", "s.py", "--against", "ref"], ["run", "s.py"]):
+        capsys.readouterr()
         assert medbench(*command, "--out", "/proc/x") == 2
         last = capsys.readouterr().err.splitlines()[-1]
         assert re.search(r"^medbench: .*/proc/x.*: (No such file or directory|Perm\w+ \w+)", last)
