@@ -63,7 +63,6 @@ class RowsAway(Store):
 
     def keep_target(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Do nothing: the run's own process saves the scored sets."""
-        pass  # the run's own process knows it
 
 
 @dataclass(frozen=True)
