@@ -412,6 +412,24 @@ def test_what_a_command_reads_is_not_written_over(
     assert "is named twice in this command" in said
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("table", "{}", "--format", "csv", "--out", "{}/rows.jsonl"),
+        ("compare", "{}", "--json", "{}/plan.json"),
+        ("check", "--rows", "{}", "--against", "{}", "--json", "{}/rows.jsonl"),
+        ("check", "--rows", "{}", "--against", "{}", "--junit", "{}/judged.jsonl"),
+    ],
+)
+def test_records_of_results_are_not_written_over(
+    refused: Callable[..., str], tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    for name in ("plan.json", "rows.jsonl", "judged.jsonl"):
+        (tmp_path / name).write_text("{}\n")
+    said = refused(*(word.replace("{}", str(tmp_path)) for word in arguments))
+    assert "is a record of results, which would be lost. Next: name another file" in said
+
+
 def test_a_csv_may_open_with_blank_lines_and_its_columns_need_names(
     refused: Callable[..., str], folder: Path
 ) -> None:

@@ -16,8 +16,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fakes.results import fill, make
 from trees import planted
 
+from medbench import Store
 from medbench.report import check
 from medbench.report.check.tolerance import decision_step
 from medbench.schema import Cell, Kind, Row, UserError, with_checksum
@@ -383,9 +385,9 @@ def test_a_cell_that_was_replaced_or_failed_says_so() -> None:
         "which of the two took its place cannot be told"
     )
     comparison = check.compare_rows(
-        given(row()), given(failures={row().cell: "RuntimeError: no"}), check.Repeatability()
+        given(row()), given(failures={row().cell: "it failed: no"}), check.Repeatability()
     )
-    assert comparison.findings[0].reason == "it failed: RuntimeError: no"
+    assert comparison.findings[0].reason == "it failed: no"
 
 
 def test_the_same_numbers_under_another_identity_are_not_the_same_cell() -> None:
@@ -722,7 +724,7 @@ def test_a_study_is_run_with_nothing_from_the_cache(
     monkeypatch.setattr(
         images, "batches", lambda *a, **k: (batch.flip(0) for batch in true(*a, **k))
     )
-    capsys.readouterr()
+    assert "medbench audit" not in capsys.readouterr().err, "which asks for nothing"
     assert medbench("check", "mine.py", "--against", reference, "--explain", "--out", "kept") == 1
     assert "preprocessing: 1 cell," in capsys.readouterr().out
     assert (tmp_path / "kept" / "rows.jsonl").is_file() and not (
@@ -744,6 +746,10 @@ def test_a_study_is_run_with_nothing_from_the_cache(
         (
             ["mine.py", "--rows", "ref.jsonl", "--against", "ref.jsonl"],
             "check takes a study to run, or --rows, and one of them.",
+        ),
+        (
+            ["mime.py"],
+            "Did you mean 'mine.py'? Next: medbench check mine.py --against reference/STUDY",
         ),
         (
             ["--rows", "ref.jsonl", "--against", "no.jsonl"],
@@ -816,8 +822,8 @@ def test_a_study_is_run_with_nothing_from_the_cache(
             "/dev/null/x cannot be written: /dev/null: Not a directory.",
         ),
         (
-            ["nothing.py", "--against", "ref.jsonl"],
-            "No study file 'nothing.py'. Next: medbench check FILE.py --against ref.jsonl",
+            ["12345678.py", "--against", "ref.jsonl"],
+            "No study file '12345678.py'. Allowed: mine.py, study.py. Next: medbench check FILE.py --against ref.jsonl",
         ),
         (
             ["--rows", "empty.jsonl", "--against", "ref.jsonl", "--update"],
@@ -834,6 +840,8 @@ def test_what_is_refused(
 ) -> None:
     write(tmp_path / "ref.jsonl", row())
     write(tmp_path / "bad" / "rows.jsonl", row())
+    for name in ("mine.py", "study.py"):
+        (tmp_path / name).write_text("")
     (tmp_path / "bad" / "repeatability.json").write_text("[]")
     (tmp_path / "empty.jsonl").write_text("")
     (tmp_path / "text.jsonl").write_text("hello\n")
@@ -1054,6 +1062,29 @@ def test_a_table_shows_the_metric_itself_and_relates_it_to_its_interval() -> Non
     text = " ".join(str(part) for part in check.check_terminal(comparison)[1:])
     assert "auc 0.8000 -> 0.7800, interval 0.7500 to 0.8500" in text
     assert "Of 1 changed value, 1 in the 95 %" in text
+    ends = check.compare_rows(
+        given(row()), given(with_auc(row(), 0.8, low=0.5)), check.Repeatability()
+    )
+    assert ends.red, "the end of an interval alone moved, which is in no interval"
+    assert not any("changed value" in str(part) for part in check.check_terminal(ends))
+
+
+def test_a_run_that_did_not_finish_is_no_reference(tmp_path: Path) -> None:
+    """A cell that failed first and was made later has a row; one that was never made has none."""
+    made = [make("a", "10%", seed, 0.8) for seed in range(2)]
+    store = Store(tmp_path / "run")
+    store.create()
+    fill(store, made)
+    (first, _), (second, _) = made
+    (again,) = (one for one in store.plan().cells if one.cell == first.cell)
+    store.fail(again, "no memory")
+    assert check.read_rows(store.folder).failures == {}
+    rows = store.folder / "rows.jsonl"
+    rows.write_bytes(b"".join(rows.read_bytes().splitlines(keepends=True)[:1]))
+    unfinished = check.read_rows(store.folder)
+    assert unfinished.failures == {second.cell: "its run did not finish"}
+    with pytest.raises(UserError, match=r"1 cell without a row .*did not finish.*stays as it was"):
+        check.update(tmp_path / "ref" / "rows.jsonl", unfinished)
 
 
 def test_no_two_cells_have_one_name() -> None:
@@ -1124,7 +1155,8 @@ def test_an_out_that_no_rows_can_be_kept_in(
     medbench: Medbench, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(tmp_path / "ref" / "rows.jsonl", row())
-    (tmp_path / "file").write_text("")
+    for name in ("file", "s.py"):
+        (tmp_path / name).write_text("")
     assert medbench("check", "s.py", "--against", "ref", "--out", "file") == 2
     assert "file is a file: name a folder." in capsys.readouterr().err
 

@@ -87,7 +87,11 @@ def test_the_studies_of_the_project_load(file: Path) -> None:
         ("GRID = Grid(data=None, weights=3)", r"GRID\.weights is 3; it must be a text\."),
         (
             "GRID = Grid(methods=('randon',))",
-            r"Unknown method 'randon'\. Allowed: .*Did you mean 'random'\?",
+            r"bad\.py, line 2: Unknown method 'randon'\. Allowed: .*Did you mean 'random'\?",
+        ),
+        (
+            "GRID = Grid(\n    labels=(\n        '1',\n        '10%%',\n    ),\n)",
+            r"bad\.py, line 5: Label budget '10%%' is not understood\.",
         ),
     ],
 )
@@ -116,7 +120,7 @@ def test_a_study_that_is_wrong(
         ),
         (
             "smok.py",
-            r"No study file 'smok\.py'\. Allowed: smoke\.py\. Did you mean 'smoke\.py'\? Next: medbench run FILE\.py",
+            r"No study file 'smok\.py'\. Allowed: smoke\.py\. Did you mean 'smoke\.py'\? Next: medbench run smoke\.py$",
         ),
         ("~nosuchuser/x.py", r"cannot be a path"),
         (

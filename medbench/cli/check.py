@@ -108,6 +108,11 @@ def check_command(
 
     outputs(json_file, junit_file)
     with _told(json_file, junit_file, annotate, study):
+        if study:
+            from medbench.run.study import study_file
+
+            place = shlex.quote(str(against)) if against else "reference/STUDY"
+            study_file(study, f"medbench check FILE.py --against {place}")
         file, given_rows = reference_file(against, study), rows or []
         _check_sources(study, given_rows, file, out)
         if accept:  # which may be --rows, too
@@ -213,7 +218,7 @@ def _measure(study: str | None, rows: list[Path], against: Path, accept: bool, a
         then = f"medbench check --measure --rows A --rows B --against {against}"
         raise UserError("--measure takes --rows alone, of two runs at least.", then=then)
     file = against.with_name(NAME)
-    outputs(file)
+    check_writable(file, "name another place")
     runs = [check.read_rows(place) for place in rows]
     if add:
         known = check.Repeatability.beside(against)
@@ -284,13 +289,16 @@ def _run(study: str, folder: Path, device: str, reference: Given) -> None:
     from medbench.run.store import Store
     from medbench.system import devices
 
-    grid = studies.load_study(study, f"medbench check FILE.py --against {reference.file}").grid
+    chosen = studies.load_study(study)
+    grid = chosen.grid
     devices.check_device(device, grid.precision)
-    with screen.Screen():
+    with screen.Screen(), chosen.blamed():
         planned = planning.plan(grid)
     check_related(reference, [one.cell for one in planned.cells])
+    known = {"unaudited", "drawn"} if grid.data == "phantom" else {"unaudited"}
     for note in planned.notes:
-        print(note, file=sys.stderr)
+        if note.kind not in known:  # the reference was made knowing it
+            print(note, file=sys.stderr)
     store = Store(folder)
     cache = folder / "cache"
     planned = replace(planned, cache_dir=cache)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from typing import Annotated
 
 import typer
@@ -31,8 +32,9 @@ def fetch_command(
     from medbench.run import fetching
     from medbench.run import study as studies
 
-    grid = studies.load_study(study).but(grid, given_fields(context)) if study is not None else grid
-    with screen.Screen():
+    chosen = studies.load_study(study, "medbench fetch FILE.py") if study is not None else None
+    grid = chosen.but(grid, given_fields(context)) if chosen else grid
+    with screen.Screen(), chosen.blamed() if chosen else nullcontext():
         found = fetching.fetch(grid, say=lambda line: print(line, file=sys.stderr))
     for one in found:
         size = f" ({one.bytes / 1e6:,.0f} MB)" if one.bytes else ""

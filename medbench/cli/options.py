@@ -242,10 +242,16 @@ def choice(what: str, given: str, allowed: Collection[str]) -> str:
     return given
 
 
+_ANOTHER = "name another file to write to"
+#: Files of a results folder or a reference, from which everything else there is made.
+_RECORDS = ("plan.json", "rows.jsonl", "failed.jsonl", "judged.jsonl", "repeatability.json")
+
+
 def outputs(*files: Path | None) -> None:
     """Check that files can be written, before the work whose result they shall hold.
 
-    Raises UserError, also for a file that the command reads, or is to write twice.
+    Raises UserError, also for a file that the command reads, or is to write twice, and for a record
+    of results.
     """
     for file in filter(None, files):
         if file.is_dir():
@@ -254,8 +260,10 @@ def outputs(*files: Path | None) -> None:
         if named > 1:
             raise UserError(
                 f"{file} is named twice in this command: what it holds would be lost.",
-                then="name another file to write to",
+                then=_ANOTHER,
             )
+        if file.name in _RECORDS and file.is_file():
+            raise UserError(f"{file} is a record of results, which would be lost.", then=_ANOTHER)
         check_writable(file, "name another place")
 
 

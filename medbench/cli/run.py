@@ -6,6 +6,7 @@ import re
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -96,7 +97,8 @@ def run_command(
     chosen = studies.load_study(study) if study is not None else None
     grid = chosen.but(grid, given_fields(context)) if chosen else grid
     # a plan does this again, and what a plan imports takes longer than a wrong name should
-    validation.resolve_grid(grid)
+    with chosen.blamed() if chosen else nullcontext():
+        validation.resolve_grid(grid)
 
     from medbench.cli import screen
     from medbench.run import cost_estimate, missing_cells, planning, wall_time

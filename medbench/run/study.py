@@ -10,11 +10,15 @@ folder.
 
 from __future__ import annotations
 
+import ast
+import difflib
 import inspect
 import re
 import runpy
+import shlex
 import traceback
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import UnionType
@@ -29,15 +33,16 @@ EXAMPLE = 'GRID = Grid(tasks=("derm",), labels=("1", "10", "100"))'
 
 @dataclass(frozen=True)
 class Study:
-    """Hold what a study's file says.
+    """Hold what a study's file says. text: its docstring, "" where it has none."""
 
-    name: of the file without its suffix, the results go to runs/NAME. text: its docstring, "" where
-    it has none.
-    """
-
-    name: str
+    file: Path
     text: str
     grid: Grid
+
+    @property
+    def name(self) -> str:
+        """The name of the file without its suffix: the results go to runs/NAME."""
+        return self.file.stem
 
     def but(self, options: Grid, given: Collection[str]) -> Grid:
         """Return the study's grid with the fields named in `given` taken from `options`.
@@ -46,12 +51,30 @@ class Study:
         """
         return replace(self.grid, **{name: getattr(options, name) for name in given})
 
+    @contextmanager
+    def blamed(self) -> Iterator[None]:
+        """Raise a UserError inside for a word that the file holds with the file and its line."""
+        try:
+            yield
+        except UserError as error:
+            line = self._line(error.given)
+            if line is None:  # the command line's, or made by the file's own code
+                raise
+            raise UserError(f"{self.file}, line {line}: {error}", given=error.given) from error
 
-def load_study(text: str, command: str = "medbench run FILE.py") -> Study:
-    """Run a study's file and take its grid.
+    def _line(self, word: str | None) -> int | None:
+        asked = word.strip().casefold() if word else None
+        for node in ast.walk(ast.parse(self.file.read_bytes())):
+            if isinstance(node, ast.Constant) and str(node.value).strip().casefold() == asked:
+                return node.lineno
+        return None
 
-    text: the path of the file. command: what takes one, for a message. Raises UserError for a file
-    that is none, fails, or has no `GRID` of the right types.
+
+def study_file(text: str, command: str = "medbench run FILE.py") -> Path:
+    """Return the path of a study's file.
+
+    command: what takes one in place of FILE, for a message. Raises UserError for what is no Python
+    file, with the nearest one.
     """
     file = user_path(text)
     if file.suffix != ".py" or not file.is_file():
@@ -60,16 +83,26 @@ def load_study(text: str, command: str = "medbench run FILE.py") -> Study:
             if file.suffix == ".py"
             else f"'{text}' is not a study, which is a Python file with a constant GRID"
         )
-        near = [
-            str(other)
-            for folder in (file.parent, Path("benchmarks"))
-            if folder.is_dir()
-            for other in sorted(folder.glob("*.py"))
-        ]
+        folders = dict.fromkeys(
+            [*[above for above in file.parents if above.is_dir()][:1], Path("benchmarks")]
+        )
+        kept = [str(other) for folder in folders for other in sorted(folder.glob("*.py"))]
+        near = difflib.get_close_matches(text, kept, n=1, cutoff=0.5)
+        command = command.replace("FILE.py", shlex.quote(near[0])) if near else command
         then = command if file.suffix == ".py" else f"{asking(tasks=(text,))}, or {command}"
         if (file / "rows.jsonl").is_file():
             then = f"medbench table '{text}', or check --rows '{text}': it is a results folder"
-        raise UserError(f"{what}.", allowed=near, given=text, then=then)
+        raise UserError(f"{what}.", allowed=kept, given=text, then=then)
+    return file
+
+
+def load_study(text: str, command: str = "medbench run FILE.py") -> Study:
+    """Run a study's file and take its grid.
+
+    text: the path of the file. command: as `study_file` takes it. Raises UserError for a file that
+    is none, fails, or has no `GRID` of the right types.
+    """
+    file = study_file(text, command)
     with exits_are_errors():
         try:
             found = runpy.run_path(str(file), run_name=f"medbench_study_{file.stem}")
@@ -90,7 +123,7 @@ def load_study(text: str, command: str = "medbench run FILE.py") -> Study:
             then=f"write {EXAMPLE}",
         )
     check_types(found["GRID"], f"{file}: GRID")
-    return Study(file.stem, inspect.cleandoc(found.get("__doc__") or ""), found["GRID"])
+    return Study(file, inspect.cleandoc(found.get("__doc__") or ""), found["GRID"])
 
 
 def check_types(grid: Grid, where: str) -> None:

@@ -35,6 +35,11 @@ class UserError(Exception):
     then : str, optional
         The next command.
 
+    Attributes
+    ----------
+    given : str or None
+        As above: where a file holds that word, `run.study` finds its line.
+
     Examples
     --------
     >>> str(UserError("Unknown task 'drem'.", allowed=["derm", "folder:PATH"], given="drem", then="medbench list tasks"))
@@ -50,6 +55,7 @@ class UserError(Exception):
         given: str | None = None,
         then: str | None = None,
     ):
+        self.given = given
         allowed = list(allowed)
         message = _shortened(what)
         if (allowed or then) and what[-1:] not in ".?!":

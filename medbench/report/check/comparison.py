@@ -72,7 +72,7 @@ class CellFinding:
     largest: the largest difference of all, in tolerances. reason: in words, for what is no matter
     of metrics. line: of the reference, 0 where it has none. replaced_by: the cell that stands in
     its place in the study. shown: what a table shows, where both have numbers. interval: of the
-    reference's value of `shown`, 95 %. failed: its row is missing because computing it failed.
+    reference's value of `shown`, 95 %. failed: its row is missing because it failed or was not computed.
     """
 
     cell: Cell
@@ -169,9 +169,9 @@ def _missing(cell: Cell, reference: Given, given: Given) -> CellFinding:
     return CellFinding(
         cell,
         "missing",
-        reason="the study has no such cell" if why is None else f"it failed: {why}",
+        reason=why or "the study has no such cell",
         line=reference.lines.get(cell, 0),
-        failed=why is not None,
+        failed=bool(why),
     )
 
 
@@ -179,6 +179,7 @@ def _replaced(
     then: Row, now: Row, repeatability: Repeatability, explanation: Explanation, line: int
 ) -> CellFinding:
     """Show a cell beside the one that took its place: what was asked for differs."""
+    shown = _leading(_changes(then, now, repeatability))
     return CellFinding(
         then.cell,
         "not comparable",
@@ -186,8 +187,8 @@ def _replaced(
         explanation=explanation,
         line=line,
         replaced_by=now.cell,
-        shown=_leading(_changes(then, now, repeatability)),
-        interval=_interval(then, LEADING),
+        shown=shown,
+        interval=_interval(then, shown.metric),
     )
 
 

@@ -67,16 +67,14 @@ def read_rows(
             rows.pop(row.cell, None)
             rows[row.cell], lines[row.cell] = row, number
     failed = Store(place).failures() if plan else {}
-    return Given(
-        file,
-        rows,
-        lines,
-        {
-            planned.cell: failed[planned.fingerprint]
-            for planned in plan
-            if planned.fingerprint in failed
-        },
-    )
+    lacking = {
+        planned.cell: f"it failed: {failed[planned.fingerprint]}"
+        if planned.fingerprint in failed
+        else "its run did not finish"
+        for planned in plan
+        if planned.cell not in rows
+    }
+    return Given(file, rows, lines, lacking)
 
 
 def read_reference(file: Path, update: str, *, replaced: bool = False) -> tuple[Given, str]:

@@ -22,7 +22,7 @@ def update(reference: Path, given: Given, *, board: Path | None = None) -> None:
     if given.failures:
         cell, why = next(iter(given.failures.items()))
         raise UserError(
-            f"{counted(len(given.failures), 'cell')} failed ({cell}: {why}): the reference stays as it was.",
+            f"{counted(len(given.failures), 'cell')} without a row ({cell}: {why}): the reference stays as it was.",
             then="fix that, then run it again",
         )
     if not given.rows:

@@ -114,28 +114,23 @@ def _unrelated(comparison: Comparison) -> str:
 
 
 def _chance(comparison: Comparison) -> list[str]:
-    """Relate changes to the sample: a change beyond tolerance may lie inside the interval."""
+    """Relate changes to the sample: a value beyond tolerance may lie inside the interval."""
     moved = [
-        finding
+        (finding.shown, finding.shown.now, finding.interval)
         for finding in comparison.findings
         if finding.status in ("worse", "better")
         and finding.shown
+        and finding.shown.bound == "value"
         and finding.shown.now is not None
         and finding.interval
     ]
     if not moved:
         return []
-    first = moved[0]
-    assert first.shown and first.shown.now is not None and first.interval
-    inside = sum(
-        f.interval[0] <= f.shown.now <= f.interval[1]
-        for f in moved
-        if f.interval and f.shown and f.shown.now is not None
-    )
-    low, high = first.interval
-    then, now, *_ = numbers(first.shown)
+    inside = sum(low <= now <= high for _, now, (low, high) in moved)
+    first, _, (low, high) = moved[0]
+    then, now, *_ = numbers(first)
     return [
-        f"Of {counted(len(moved), 'changed value')}, {inside} in the 95 % interval of the reference (the first: {first.shown.name} {then} -> {now}, "
+        f"Of {counted(len(moved), 'changed value')}, {inside} in the 95 % interval of the reference (the first: {first.name} {then} -> {now}, "
         f"interval {low:.4f} to {high:.4f}). The same images were scored, so this is not chance: code, data or environment changed"
     ]
 
