@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import cache
 from itertools import islice, pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -1076,3 +1077,21 @@ def test_a_plan_names_the_audit_of_the_folder_as_it_was_asked_for(
     asked = ("--encoder", mine, "--methods", "given", "--labels", "100", "--size", "32")
     assert medbench("run", "--task", f"folder:{folder}", *asked, "--plan") == 0
     assert f"Next: medbench audit folder:{folder}" in capsys.readouterr().err
+
+
+def test_the_audit_of_a_task_that_is_divided_otherwise_is_that_of_the_folder() -> None:
+    asked = Grid(tasks=("folder:/data/my moles", "chexpert:ones", "derm"), hold_out_by="site")
+    names = {
+        "folder:my moles:site=a": "'folder:/data/my moles'",
+        "folder:my moles": "'folder:/data/my moles'",
+        "derm:site=a": "derm",
+        "chexpert:ones": "chexpert:ones",
+        "folder:other": "folder:other",
+    }
+    assert {name: dataset.auditing._asked(name, asked) for name in names} == names
+
+
+def test_what_is_odd_in_how_a_folder_was_read_is_not_called_joined_groups() -> None:
+    marks = (Mark("look", "1 images are called masks"), Mark("split", "a fifth"))
+    (found,) = checks.read_so(SimpleNamespace(data=SimpleNamespace(marks=marks)))  # type: ignore[arg-type]
+    assert (found.check, found.sentence) == ("reading", "1 images are called masks")

@@ -302,6 +302,34 @@ def test_rows_of_lines_that_no_plan_holds_any_longer_are_named(
         )
 
 
+def test_rows_of_a_line_that_was_given_up_are_not_called_older(
+    folders: dict[str, Path], mine: str, tmp_path: Path
+) -> None:
+    asked = Grid(
+        tasks=(f"folder:{folders['jpeg']}",),
+        encoders=(mine,),
+        protocols=("knn", "svm"),
+        labels=("50",),
+        seeds=2,
+    )
+    store = run.run(asked, tmp_path / "out")
+    whole = store.plan()
+    failed = next(one for one in whole.cells if one.cell.protocol == "svm")
+    rows = (tmp_path / "out" / "rows.jsonl").read_bytes().splitlines(keepends=True)
+    kept = b"".join(one for one in rows if failed.fingerprint.encode() not in one)
+    (tmp_path / "out" / "rows.jsonl").write_bytes(kept)
+    store = Store(tmp_path / "out")
+    store.fail(failed, "RuntimeError: no")
+    others = tuple(replace(one, cell=replace(one.cell, task="u")) for one in whole.cells)
+    assert store.give_up_failed(replace(whole, cells=others)) == [], "that plan is of another task"
+    left = tuple(one for one in whole.cells if one.cell.protocol == "knn")
+    assert len(store.give_up_failed(replace(whole, cells=left))) == 1
+    (told,) = Store(tmp_path / "out").unplanned()
+    assert told.sentence(tmp_path / "out") == (
+        f"1 row of {tmp_path / 'out'} (given svm 50%) is of lines that no run asks for any more"
+    )
+
+
 def test_formats_are_remembered_and_an_older_memory_learns_them(
     folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ What another process holds is passed over, and done by whoever has nothing else 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from contextlib import ExitStack
 from dataclasses import replace
@@ -193,6 +194,25 @@ def test_locks_of_several_files_are_had_together_or_not_at_all(tmp_path: Path) -
             assert free, "the first was given back"
     with locks.attempted(tmp_path / "a", tmp_path / "b") as held:
         assert held
+
+
+def test_a_lock_whose_file_goes_is_never_that_of_a_file_that_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who held it removed it between another one's opening and locking."""
+    file, flock = tmp_path / "lock", fcntl.flock
+
+    def removed_before(descriptor: int, how: int) -> None:
+        monkeypatch.setattr("fcntl.flock", flock)
+        file.unlink()
+        flock(descriptor, how)
+
+    monkeypatch.setattr("fcntl.flock", removed_before)
+    with locks.passing(file):
+        assert locks.held(file)
+    with pytest.raises(ZeroDivisionError), locks.passing(file):
+        raise ZeroDivisionError
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_whose_locks_keep_nobody_out_is_found(

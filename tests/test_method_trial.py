@@ -148,3 +148,27 @@ def test_a_wrong_encoder_is_told_with_its_line(
     with pytest.raises(UserError, match=said) as told:
         try_own_method(unit(ROTATION, SOUND.replace(there, instead)), set())
     assert re.search(r"encoder\.py, line \d+: encoder of method 'rotation' failed", str(told.value))
+
+
+KEEPING = """
+import torch
+
+class Keeping(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.kept = torch.nn.Linear(3, 8), None
+
+    def forward(self, images):
+        if self.kept is None:
+            self.kept = torch.ones(8)
+        return self.layer(images.mean((2, 3))) * self.kept
+
+def encoder(encoder, weights, pretrain_seed):
+    return Keeping()
+"""
+
+
+def test_an_encoder_that_keeps_what_its_first_pass_made_is_sound(
+    unit: Callable[[str, str], Unit],
+) -> None:
+    try_own_method(unit(ROTATION, KEEPING), set())

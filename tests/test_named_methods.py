@@ -468,6 +468,7 @@ def test_mae_is_refused_for_what_is_no_plain_vit(
     assert (
         "Method 'mae' cannot serve 'derm' with tf_efficientnet_lite0: it is not a plain ViT" in said
         and "Traceback" not in said
+        and said.endswith(". Next: medbench run --task derm\n")
     )
     assert not (tmp_path / "out").exists()
 

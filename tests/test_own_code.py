@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -353,3 +354,41 @@ def test_what_fails_in_a_users_entry_while_it_runs_is_named_by_its_line(
     assert "Fix own_trial.py, then run the same command again" in capsys.readouterr().out
     (reason,) = Store(out).failures().values()
     assert reason.startswith("AttributeError: ") and reason.endswith("(own_trial.py, line 6)")
+
+
+def test_a_loss_of_ones_own_that_is_no_number_later_on_is_told_with_its_file(
+    put: Callable[..., None],
+    folder: Path,
+    tmp_path: Path,
+    medbench: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The first batch of it, which is tried at plan time, is sound."""
+    page = (Path(__file__).resolve().parents[1] / "docs" / "extending.md").read_text()
+    (text,) = re.findall(
+        r"`medbench/methods/rotation\.py`\n\n```python\n(.*?)^```", page, re.S | re.M
+    )
+    sound, nan = (
+        "cross_entropy(logits",
+        "(1 if position.step < 3 else math.nan) * cross_entropy(logits",
+    )
+    assert text.count(sound) == 1 and text.count("batch=64") == 1
+    put("methods", "rotation.py", text.replace(sound, nan).replace("batch=64", "batch=8"))
+    words = ["--methods", "rotation", "--encoder", "test_resnet.r160_in1k", "--size", "32"]
+    words += [
+        "--source",
+        "task",
+        "--pretrain",
+        "1000",
+        "--protocols",
+        "knn",
+        "--labels",
+        "100",
+        "--seeds",
+        "1",
+    ]
+    out = tmp_path / "out"
+    assert medbench("run", "--task", f"folder:{folder}", *words, "--out", str(out)) == 3
+    (reason,) = Store(out).failures().values()
+    assert re.match(r"Collapsed: the loss is nan at step \d+.* \(rotation\.py, line \d+\)$", reason)
+    assert "Fix rotation.py, then run the same command again" in capsys.readouterr().out

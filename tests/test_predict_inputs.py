@@ -20,7 +20,7 @@ from medbench import UserError
 from medbench.models.exported import ExportedModel, prediction
 from medbench.models.exported.listing import Listed
 from medbench.schema import DiskError
-from medbench.system.locks import locked
+from medbench.system.locks import passing
 
 Refused = Callable[..., str]
 Command = Callable[..., int]
@@ -225,7 +225,7 @@ def test_what_was_written_while_a_prediction_waited_is_not_overwritten(
         out.write_text("of who had the lock")
         yield
 
-    monkeypatch.setattr(prediction.locks, "locked", waited)
+    monkeypatch.setattr(prediction.locks, "passing", waited)
     with pytest.raises(UserError, match="is there already"):
         prediction.predict(package.load(folder, "cpu"), folder, images, out)
     assert out.read_text() == "of who had the lock"
@@ -233,5 +233,8 @@ def test_what_was_written_while_a_prediction_waited_is_not_overwritten(
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="no folder that takes no file")
 def test_a_lock_that_cannot_be_made_is_not_waited_for() -> None:
-    with pytest.raises(DiskError, match=r"/proc takes no new file"), locked("/proc/p.csv.lock"):
+    with (
+        pytest.raises(DiskError, match=r"/proc takes no new file"),
+        passing(Path("/proc/p.csv.lock")),
+    ):
         pass

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -241,3 +245,21 @@ def test_a_trial_batch_that_does_not_fit_is_divided_as_in_a_run() -> None:
 
     encoder = Encoder("large", "large", "", 32, (0.5,) * 3, (0.5,) * 3, "bicubic")
     assert encoder_speed.trial_speed(Large, encoder, "cpu", "fp32") > 0
+
+
+def test_drawn_features_take_the_memory_of_themselves_alone() -> None:
+    """They took seven times as much, in float64: gigabytes of the largest tasks."""
+    labels = np.arange(20_000) % 3
+    task = SimpleNamespace(classes=("a", "b", "c"))
+    unit: Any = SimpleNamespace(
+        data=SimpleNamespace(parts={"train": SimpleNamespace(labels=labels)}, task=task)
+    )
+    tracemalloc.start()
+    try:
+        array = trial_fits._drawn(unit, 256).array
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert array.dtype == np.float32 and most < 1.7 * array.nbytes
+    centres = np.stack([array[labels == c].mean(0) for c in range(3)])
+    assert np.linalg.norm(centres[0] - centres[1]) > 0.8, "they hold something of the classes"

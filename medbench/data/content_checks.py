@@ -23,8 +23,8 @@ def check_content(
     """Check for byte-identical images in two parts, or with two labels.
 
     Returns marks for what is allowed. hashes: of the content of each image, part after part. Raises
-    UserError for images with two labels, and without `allow_leak` for images in two parts. Of
-    images with two labels the first ten are named; all stand in a CSV file in the cache.
+    UserError for the others. Of images with two labels the first ten are named; all stand in a CSV
+    file in the cache.
     """
     where = [(part, i) for part, split in parts.items() for i in range(len(split))]
     same: dict[str, list[tuple[str, int]]] = {}

@@ -6,6 +6,7 @@ Its encoder, and the loss of its pretraining: what fails there would fail every 
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -45,7 +46,7 @@ def _try(unit: Unit) -> None:
     with torch.random.fork_rng(devices=[]):
         with written_by(unit.method.encoder, f"encoder of {name}", given=True):
             net = unit.method.encoder(encoder, unit.start or unit.weights, unit.pretrain_seed)
-            with torch.inference_mode():
+            with torch.no_grad():  # what it keeps of a pass must serve a training, too
                 _check_features(net(torch.rand(IMAGES, 3, size, size)))
         for recipe in unit.recipes:
             if recipe.objective is not None:
@@ -101,7 +102,7 @@ def _try_loss(net: torch.nn.Module, recipe: Recipe, size: int, what: str) -> Non
         torch.autograd.backward(_loss(made, outputs, position))
     with written_by(_author(made.chance, recipe.objective), what, given=True):
         chance = made.chance(IMAGES)
-        if not isinstance(chance, int | float) or math.isnan(chance):
+        if not isinstance(chance, numbers.Real) or math.isnan(chance):
             raise EntryFault(f"`chance` gives {chance!r}, and not the loss that equal outputs have")
 
 

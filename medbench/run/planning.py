@@ -209,7 +209,7 @@ def _serving(
             raise UserError(
                 f"Method '{method.name}' cannot serve '{data.task.name}' with {encoder.name}: {why}.",
                 then=asking(
-                    tasks=(data.task.name,), methods=tuple(m.name for m in methods if m != method)
+                    tasks=grid.tasks, methods=tuple(m.name for m in methods if m != method) or None
                 ),
             )
         if why:

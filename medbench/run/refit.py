@@ -289,7 +289,7 @@ def _alone(folder: Path) -> Iterator[None]:
     lock.parent.mkdir(parents=True, exist_ok=True)
     if locks.held(lock):
         log.warning("another export of this row is at work: this one waits until it ends")
-    with locks.locked(lock):
+    with locks.passing(lock):
         yield
 
 

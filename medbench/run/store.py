@@ -193,18 +193,21 @@ class Store(StoredResults):
     def give_up_failed(self, plan: PlanFile) -> list[str]:
         """Take lines that failed, and that a whole plan no longer asks for, out of plan.json.
 
-        Nobody waits for them any longer. Returns their names. Their rows and reasons stay.
+        Nobody waits for them any longer. Those of other tasks stay: the plan says nothing of them.
+        Returns their names. Their rows and reasons stay.
         """
         if not self.failures():
             return []
         with self._lock():
             old, rows, failed = self.plan(), self.rows(), self.failures()
             asked = {without_seeds(one.cell) for one in plan.cells}
+            tasks = {(line.task, line.data) for line in asked}
             given_up = {
                 line: f"{line.task} {line.method} {line.protocol} {line.labels}"
                 for one in old.cells
                 if one.fingerprint in failed
                 and one.fingerprint not in rows
+                and (one.cell.task, one.cell.data) in tasks
                 and (line := without_seeds(one.cell)) not in asked
             }
             if given_up:

@@ -66,9 +66,10 @@ def _failure(record: Any) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class OlderRows:
-    """A number of rows that a plan would make otherwise.
+    """A number of rows that a plan would make otherwise, or no longer holds.
 
-    why: what differs, as `schema.ingredients.differences` names it.
+    why: what differs, as `schema.ingredients.differences` names it. lines: of rows that the plan
+    does not hold, which need not be older.
     """
 
     count: int
@@ -81,8 +82,10 @@ class OlderRows:
         `12 rows of results/derm are older: crops 1 -> 2`.
         """
         of = f" ({', '.join(self.lines)})" if self.lines else ""
-        many = f"{self.count} row{'s' * (self.count != 1)} of {folder}{of} {'are' if self.count != 1 else 'is'} older"
-        return f"{many}: {', '.join(self.why) or 'made with other settings or weights'}"
+        many = f"{self.count} row{'s' * (self.count != 1)} of {folder}{of} {'are' if self.count != 1 else 'is'}"
+        if self.lines and not self.why:
+            return f"{many} of lines that no run asks for any more"
+        return f"{many} older: {', '.join(self.why) or 'made with other settings or weights'}"
 
 
 def _why(
@@ -168,7 +171,8 @@ class StoredResults:
     def unplanned(self) -> list[OlderRows]:
         """Return rows of lines that the folder's plan no longer holds, by what differs.
 
-        Lines that stand beside them now were made with other data or code, so they take no part.
+        Lines that stand beside them now were made with other data or code, or another cell of
+        theirs failed and was given up (`Store.give_up_failed`): they take no part.
         """
         plan = self.plan()
         planned = {without_seeds(entry.cell) for entry in plan.cells}

@@ -25,6 +25,7 @@ from medbench.schema import PlannedCell, Protocol, told
 from medbench.system.contained_exit import exits_are_errors
 
 log = logging.getLogger("medbench")
+_BLOCK = 4096  # images whose drawn features are made at once
 #: Seconds of trials of one protocol after which nothing larger is tried, and draws of a budget.
 MOST, DRAWS = 3.0, 5
 #: A fit takes as the images of its draw to this power: benchmarks/speed/time_left.py measures it.
@@ -116,10 +117,13 @@ def _drawn(unit: Unit, width: int) -> Features:
     """Features of all images of a task that hold as much of the classes as an encoder's might."""
     labels = np.concatenate([split.labels for split in unit.data.parts.values()])
     rng, classes = np.random.default_rng(0), len(unit.data.task.classes)
-    which = np.nan_to_num(labels) if labels.ndim > 1 else np.eye(classes)[labels.astype(int)]
-    centres = rng.normal(size=(classes, width)) * APART / np.sqrt(2 * width)
-    array = which @ centres + rng.normal(size=(len(labels), width))
-    return Features(array.astype(np.float32), 0.0, None, None)
+    centres = rng.standard_normal((classes, width), np.float32) * APART / np.sqrt(2 * width)
+    array = rng.standard_normal((len(labels), width), np.float32)
+    for start in range(0, len(labels), _BLOCK):  # of the largest tasks the whole takes gigabytes
+        some = labels[start : start + _BLOCK]
+        which = np.nan_to_num(some) if some.ndim > 1 else np.eye(classes)[some.astype(int)]
+        array[start : start + _BLOCK] += which.astype(np.float32) @ centres.astype(np.float32)
+    return Features(array, 0.0, None, None)
 
 
 def of_pixels(

@@ -44,13 +44,13 @@ def cache_folder(*, to_write: bool = True) -> Path:
         _make_private(folder, own=not named)
         with tempfile.TemporaryFile(dir=folder):
             pass
+        cache_users.enter(folder)
     except OSError as error:
         whose = "MEDBENCH_CACHE" if named else "the default"
         raise UserError(
             f"The cache folder {folder} ({whose}) cannot be written: {error.strerror}.",
             then="set MEDBENCH_CACHE to a folder that can",
         ) from error
-    cache_users.enter(folder)
     return folder
 
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +62,33 @@ def locked(file: Path | str, timeout: float = -1) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def passing(file: Path) -> Iterator[None]:
+    """Hold the lock of `file` as `locked` does, and remove the file at the end.
+
+    Whoever waited for a file that is removed meanwhile waits for the lock of the next one.
+    """
+    while True:
+        _make(file)
+        with ExitStack() as held:
+            with file.open("ab") as first:
+                held.enter_context(locked(file))
+                # open all the while, its number is nobody else's: it was there when the lock was
+                # had, too
+                try:
+                    gone = not os.path.samestat(os.fstat(first.fileno()), file.stat())
+                except FileNotFoundError:
+                    gone = True
+            if gone:
+                continue
+            try:
+                yield
+            finally:
+                with suppress(PermissionError):  # Windows: open in a process that waits
+                    file.unlink(missing_ok=True)
+            return
 
 
 def _lock(file: Path, timeout: float) -> BaseFileLock:

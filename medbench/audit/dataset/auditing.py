@@ -119,7 +119,7 @@ def _audit(
     findings = [
         *checks.torn_groups(subject),
         *checks.spellings(subject),
-        *checks.joined_groups(subject),
+        *checks.read_so(subject),
         *checks.copies(subject, every),
         *checks.conflicts(subject, [pair for pair in every if pair.kind != "possible"]),
         *checks.look_alikes(subject, alike),
@@ -319,8 +319,18 @@ def _suspect(subject: Subject, suspect: label_errors.Suspect) -> dict[str, Any]:
 
 
 def _asked(name: str, grid: Grid) -> str:
-    """Return the task as it was asked for, which a command takes: `folder:` with its path."""
-    folders = [text for text in grid.tasks if text.startswith("folder:")]
-    last = name.partition(":")[2]
-    named = [text for text in folders if last in Path(text.partition(":")[2]).parts[-2:]]
-    return shlex.quote(named[0]) if name.startswith("folder:") and len(named) == 1 else name
+    """Return the task as it was asked for, which a command takes.
+
+    `folder:` with its path, and without what another division (`--hold-out-by`) adds to the name.
+    """
+
+    def names(text: str) -> list[str]:
+        kind, _, place = text.partition(":")
+        return [f"folder:{one}" for one in Path(place).parts[-2:]] if kind == "folder" else [text]
+
+    named = [
+        text
+        for text in grid.tasks
+        if any(name == one or name.startswith(f"{one}:") for one in names(text))
+    ]
+    return shlex.quote(named[0]) if len(named) == 1 else name

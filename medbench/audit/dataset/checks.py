@@ -157,13 +157,11 @@ def _joining(subject: Subject) -> str:
     return f"join their groups{': the same audit with --groups FILE.csv' if own else ''}"
 
 
-def joined_groups(subject: Subject) -> list[DatasetFinding]:
-    """Report groups that reading a folder joined, whose names its images no longer carry."""
+def read_so(subject: Subject) -> list[DatasetFinding]:
+    """Report what is odd in how a folder was read: groups joined, images that are called masks."""
     marks = subject.data.marks if subject.data else ()
     return [
-        DatasetFinding("groups joined", "look", 1, mark.text)
-        for mark in marks
-        if mark.kind == "look"
+        DatasetFinding("reading", "look", 1, mark.text) for mark in marks if mark.kind == "look"
     ]
 
 

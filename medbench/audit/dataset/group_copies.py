@@ -10,6 +10,7 @@ import numpy as np
 
 from medbench.audit.dataset import candidate_pairs, duplicates
 from medbench.audit.dataset.pack_rows import Rows
+from medbench.system.progress_listener import report_progress
 
 _BLOCK = 256  # images that are compared with all of their group at once
 
@@ -30,6 +31,7 @@ def with_two_labels(
     judge = duplicates.Judge(pack)
     order = sorted(bits, key=lambda pair: (bits[pair], pair))
     judge.search(order, threshold.sure, effort.patience, effort.limit)
+    report_progress("aligning pairs", effort.limit, effort.limit, "pairs")
     found = [
         duplicates.DuplicatePair(i, j, kind, bits[i, j], own, judge.tried[i, j].overlap)
         for (i, j), (own, kind) in judge.verdicts(threshold).items()

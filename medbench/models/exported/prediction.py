@@ -88,7 +88,7 @@ def predict(
     check_target(out, overwrite=overwrite)
     out.parent.mkdir(parents=True, exist_ok=True)
     unfinished = out.with_name(f"{out.name}.unfinished")
-    with locks.locked(out.with_name(f"{out.name}.lock")):
+    with locks.passing(out.with_name(f"{out.name}.lock")):
         check_target(out, overwrite=overwrite)  # who had the lock may have written it
         key = _key(model, folder, images, asked)
         done = _resume(unfinished, key, overwrite=overwrite)
@@ -104,7 +104,6 @@ def predict(
         text = _table(model, images, rows, asked)
         atomic_write.write(out, lambda partial: partial.write_text(text, encoding="utf-8"))
         unfinished.unlink()
-    out.with_name(f"{out.name}.lock").unlink(missing_ok=True)
     unlike = [one.id for one, row in zip(images, rows, strict=True) if row.get("unlike")]
     return Predictions(
         len(rows),

@@ -51,7 +51,7 @@ def log_steps(
         training.diary.write_history()
         own = registry.own_place(stage.recipe.objective) if stage.recipe.objective else ""
         if own:
-            raise monitor.Collapsed(f"{error}; the loss stands in {own}") from error
+            raise monitor.Collapsed(f"{error} ({own})") from error
         raise
 
 

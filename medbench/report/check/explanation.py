@@ -224,12 +224,15 @@ def _how_many(whole: Mapping[str, Any], now: Mapping[str, Any], moved: Sequence[
     As the marks of both tell, else at least what the counts of the classes do.
     """
     told = [
-        f"about {changed_labels(whole[marks], now[marks])} of {now['images']} {words}"
+        f"{'about' if n > 1 else 'at least'} {n} of {now['images']} {words}"
         for name, marks, words in (
             ("content", "image_marks", "images"),
             ("labels", "label_marks", "labels"),
         )
-        if name in moved and marks in whole and marks in now
+        if name in moved
+        and marks in whole
+        and marks in now
+        and (n := min(changed_labels(whole[marks], now[marks]), now["images"]))
     ]
     if "labels" in moved and "label_marks" not in whole:
         counts = whole.get("classes", ()), now.get("classes", ())
