@@ -180,6 +180,9 @@ def test_a_process_that_has_nothing_to_do_does_not_shorten_what_another_one_trai
     assert two.seconds() == pytest.approx(50), "half of it, at the speed of the other half"
     clock[0] = 61.0
     assert two.seconds() == pytest.approx(40)
+    failed = plan.units[0].cells[0]
+    two.row(SimpleNamespace(fingerprint=failed.fingerprint))  # type: ignore[arg-type]
+    assert two.seconds() == 0, "the process goes on with something else: the training failed"
 
 
 def test_a_fine_tuning_that_tells_its_steps_is_as_long_as_all_of_them(tmp_path: Path) -> None:

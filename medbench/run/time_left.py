@@ -180,6 +180,7 @@ class TimeLeft:
                 self.fitting[speaker()] += spent  # type: ignore[assignment]
             return
         self.fitting.pop(speaker(), None)  # of one that failed
+        self._drop_failed(stage)
         # networks are built before, and what a killed run left was done before this one
         if stage.done is None:
             self.speeds.add(("begin", stage.kind[0]), spent, 1)
@@ -192,10 +193,17 @@ class TimeLeft:
 
     def row(self, row: Row) -> None:
         """Take a finished cell."""
+        self._drop_failed(None)
         kind = self.kinds[row.fingerprint]
         self._measure(kind, self._spent() + self.fitting.pop(speaker(), 0.0))
         if self.fits[kind]:
             self.fits[kind] -= 1
+
+    def _drop_failed(self, now: Stage | None) -> None:
+        """End what this process was at where it does something else: it failed."""
+        for stage in self.stages.values():
+            if stage is not now and stage.done is not None and stage.by == speaker():
+                stage.times, stage.done = stage.times - 1, None
 
     def _measure(self, kind: Fit, seconds: float) -> None:
         for key in _like(kind):
