@@ -34,6 +34,7 @@ from medbench.audit.dataset import (
     registration,
     saved_reports,
 )
+from medbench.data.asked_task import as_asked
 from medbench.data.task_data import TaskData
 from medbench.schema import Grid, Mark, Note, Split, UserError, registry
 
@@ -1088,7 +1089,7 @@ def test_the_audit_of_a_task_that_is_divided_otherwise_is_that_of_the_folder() -
         "chexpert:ones": "chexpert:ones",
         "folder:other": "folder:other",
     }
-    assert {name: dataset.auditing._asked(name, asked) for name in names} == names
+    assert {name: as_asked(name, asked.tasks) for name in names} == names
 
 
 def test_what_is_odd_in_how_a_folder_was_read_is_not_called_joined_groups() -> None:

@@ -16,10 +16,12 @@ from PIL import Image
 from scipy import stats as scipy_stats
 
 from medbench import Grid
+from medbench.data.other_divisions import divided
+from medbench.data.task_data import open_task
 from medbench.report import html, leaderboard
 from medbench.run.execution import run
 from medbench.run.planning import plan
-from medbench.schema import UserError
+from medbench.schema import Note, UserError, registry
 
 # share of the sick, and the tint of its pictures
 SITES = {"Aachen": (0.9, 60), "Bonn": (0.5, 0), "Celle": (0.1, -60)}
@@ -179,8 +181,22 @@ def test_what_cannot_be_divided_is_refused(
 def test_a_task_without_dates_or_columns_says_so(tmp_path: Path, folder: Path) -> None:
     with pytest.raises(UserError, match="'derm' has no columns of dates, and one is needed"):
         plan(Grid(data="phantom", split_by_date="2024-01-01"))
-    with pytest.raises(UserError, match="'folder:mine' has no column 'site' to hold out by"):
+    with pytest.raises(
+        UserError,
+        match=f"'folder:mine' has no column 'site' to hold out by.*Next: medbench data show folder:{folder}$",
+    ):
         plan(grid_of(f"folder:{folder}", hold_out_by="site"))
+
+
+def test_drawn_images_of_a_task_divided_otherwise_name_a_command_that_knows_it(
+    tmp_path: Path,
+) -> None:
+    grid = Grid(data="phantom", hold_out_by="sex")
+    notes: list[Note] = []
+    (task, said), *_ = divided(registry.task("derm"), grid, tmp_path)
+    open_task(task, grid, tmp_path, notes, said)
+    assert task.name.startswith("derm:sex=")
+    assert [note.text.endswith(": medbench data list derm") for note in notes] == [True]
 
 
 def test_sites_are_held_out_by_case_too(tmp_path: Path, mine: str) -> None:

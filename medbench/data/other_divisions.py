@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from medbench.data.asked_task import as_asked
 from medbench.data.reader_answers import loaded, tidy
 from medbench.data.task_data import locate
 from medbench.schema import PARTS, Grid, Mark, Split, Task, UserError, join_parts, spelling
@@ -48,11 +49,11 @@ def divided(task: Task, grid: Grid, cache_dir: Path) -> list[tuple[Task, list[Ma
         return [(task, [])]  # what is missing is told where it is opened
     if grid.split_by_date:
         return [_from_day(task, whole, date.fromisoformat(grid.split_by_date))]
-    return _sites(task, whole, str(grid.hold_out_by))
+    return _sites(task, whole, str(grid.hold_out_by), as_asked(task.name, grid.tasks))
 
 
-def _sites(task: Task, whole: Split, asked: str) -> list[tuple[Task, list[Mark]]]:
-    """Hold out each value of a column in turn."""
+def _sites(task: Task, whole: Split, asked: str, shown: str) -> list[tuple[Task, list[Mark]]]:
+    """Hold out each value of a column in turn. shown: the task, as a command takes it."""
     name = next((column for column in whole.meta if spelling(column) == spelling(asked)), None)
     if name is None:
         what = f"'{task.name}' has no column '{asked}' to hold out by."
@@ -60,7 +61,7 @@ def _sites(task: Task, whole: Split, asked: str) -> list[tuple[Task, list[Mark]]
             what,
             allowed=list(whole.meta) or ["(it has no metadata)"],
             given=asked,
-            then="medbench data show TASK",
+            then=f"medbench data show {shown}",
         )
     values = texts(whole.meta[name])
     _check_filled(task, name, values == "", whole)

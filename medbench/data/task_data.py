@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from medbench import images
+from medbench.data.asked_task import as_asked
 from medbench.data.content_checks import check_content, plain_labels
 from medbench.data.examples import Examples, contents, examples_of, label_by_case
 from medbench.data.part_checks import check_parts
@@ -191,7 +192,7 @@ def open_task(
             )
         parts, data = loaded(task, None), "phantom"
         task = replace(task, groups=task.phantom_groups or task.groups)
-        what = f"{task.name}: {task.data} {why_phantom}, so this run uses its PHANTOM (drawn images): medbench data list {task.name}"
+        what = f"{task.name}: {task.data} {why_phantom}, so this run uses its PHANTOM (drawn images): medbench data list {as_asked(task.name, grid.tasks)}"
         notes.append(Note("drawn", what))
     if "train" not in parts or not set(parts) <= set(PARTS):
         raise UserError(

@@ -11,6 +11,7 @@ import numpy as np
 
 from medbench.audit.features.metadata_survey import chosen_columns, survey
 from medbench.audit.features.report import Examined
+from medbench.data.asked_task import as_asked
 from medbench.protocols._features import check_finite
 from medbench.run import planning, prepare
 from medbench.schema import Grid, Note, UserError
@@ -34,7 +35,7 @@ def audit_features(
         raise UserError(
             f"Task '{data.task.name}' has no {part} part.",
             allowed=list(data.parts),
-            then="medbench shortcuts TASK --on train",
+            then=f"medbench shortcuts {as_asked(data.task.name, grid.tasks)} --on train",
         )
     split = data.parts[part]
     named = chosen_columns(split, columns, data.task.name)

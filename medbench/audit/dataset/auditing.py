@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -26,6 +25,7 @@ from medbench.audit.dataset import (
 from medbench.audit.dataset.audited_data import Subject, of_data
 from medbench.audit.dataset.report import BY_HASHES, DatasetReport, worst_first
 from medbench.data import audit_record
+from medbench.data.asked_task import as_asked
 from medbench.data.task_data import TaskData
 from medbench.models import encoders
 from medbench.models import features as embed
@@ -185,7 +185,7 @@ def audited(
     """
     if not grid.audit:
         return data
-    asked = _asked(data.task.name, grid)
+    asked = as_asked(data.task.name, grid.tasks)
     subject = of_data(data)
     report = saved_reports.load_report(cache_dir, subject.sha256, subject.hashes)
     if report is None and data.task.name.startswith("folder:") and data.data != "phantom":
@@ -316,21 +316,3 @@ def _suspect(subject: Subject, suspect: label_errors.Suspect) -> dict[str, Any]:
         "probability_of_label": round(suspect.own, 4),
         "probability_of_likely": round(suspect.other, 4),
     }
-
-
-def _asked(name: str, grid: Grid) -> str:
-    """Return the task as it was asked for, which a command takes.
-
-    `folder:` with its path, and without what another division (`--hold-out-by`) adds to the name.
-    """
-
-    def names(text: str) -> list[str]:
-        kind, _, place = text.partition(":")
-        return [f"folder:{one}" for one in Path(place).parts[-2:]] if kind == "folder" else [text]
-
-    named = [
-        text
-        for text in grid.tasks
-        if any(name == one or name.startswith(f"{one}:") for one in names(text))
-    ]
-    return shlex.quote(named[0]) if len(named) == 1 else name
