@@ -193,6 +193,7 @@ DERM: Mapping[str, Grid | tuple[Grid, ...]] = {
     "derm-standard-finetune": replace(
         STANDARD, methods=("supervised", "simclr"), protocols=("finetune", "linear"), labels=("10",)
     ),
+    "derm-standard-others": replace(STANDARD, methods=("supervised", "vicreg", "lejepa")),
     "derm-simclr-20000": replace(STANDARD, methods=("supervised", "simclr"), pretrain="20000"),
     "derm-simclr-100000": replace(STANDARD, methods=("supervised", "simclr"), pretrain="100000"),
     "derm-lora": studies.load_study(str(ROOT / "benchmarks" / "lora.py")).grid,
