@@ -193,6 +193,10 @@ DERM: Mapping[str, Grid | tuple[Grid, ...]] = {
     "derm-standard-finetune": replace(
         STANDARD, methods=("supervised", "simclr"), protocols=("finetune", "linear"), labels=("10",)
     ),
+    "derm-standard-fusion": replace(
+        STANDARD,
+        methods=("supervised", "simclr", "swav", "dino", "dvme", "dvme-concat", "concat"),
+    ),
     "derm-standard-others": replace(STANDARD, methods=("supervised", "vicreg", "lejepa")),
     "derm-simclr-20000": replace(STANDARD, methods=("supervised", "simclr"), pretrain="20000"),
     "derm-simclr-100000": replace(STANDARD, methods=("supervised", "simclr"), pretrain="100000"),
