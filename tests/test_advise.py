@@ -263,6 +263,21 @@ def store(tmp_path: Path) -> Store:
     return made
 
 
+def test_the_choice_is_told_of_the_lines_with_the_most_labels() -> None:
+    scores = [0.70, 0.75, 0.79, 0.83]
+    few = curve("few", scores[:3], SIZES[:3])
+    made = advise("t", [curve("a", scores), curve("b", [0.6, 0.7, 0.7, 0.8]), few], luck=0.01)
+    assert "corrected for the choice among 2)" in made.sentence
+    assert "chosen among 2 lines" in made.chosen
+
+
+def test_without_a_prediction_nothing_is_said_of_predictions() -> None:
+    one = [curve(name, [score], [200]) for name, score in (("a", 0.8), ("b", 0.7))]
+    made = advise("t", one, luck=0.01)
+    assert made.chosen == "a was chosen among 2 lines by the scores shown"
+    assert not any("90 %" in remark or "beyond" in remark for remark in made.remarks)
+
+
 def test_the_rows_of_a_study_give_sizes_draws_and_the_chance_of_the_test_images(
     store: Store,
 ) -> None:

@@ -569,9 +569,9 @@ def test_one_image_in_two_parts_is_found_by_its_content(
         "--labels",
         "100",
     ]
-    assert "are the same image in two parts (1 such images)" in refused(*arguments)
+    assert "are the same image in two parts (1 such image)" in refused(*arguments)
     assert medbench(*arguments, "--allow-leak") == 0
-    assert "LEAK: 1 images are in two parts, byte for byte" in capsys.readouterr().out
+    assert "LEAK: 1 image is in two parts, byte for byte" in capsys.readouterr().out
 
 
 def test_two_tasks_of_one_name(refused: Callable[..., str], folder: Path, tmp_path: Path) -> None:

@@ -281,7 +281,7 @@ def test_what_cannot_be_judged_by_case_is_refused(tmp_path: Path, folder: Path, 
     rewritten(task, torn)
     for leak in (False, True):
         with pytest.raises(
-            UserError, match=r"The case 'b3' has images in both train and test \(1 such cases\)"
+            UserError, match=r"The case 'b3' has images in both train and test \(1 such case\)"
         ):
             plan(replace(good, allow_leak=leak))
 

@@ -115,7 +115,7 @@ def test_scores_are_told_by_name_and_made_again_once_they_are_deleted(
                 and "delete that file: medbench run computes its cell again" in said
             )
         file.unlink()
-    assert "1 new rows" in run()
+    assert "1 new row" in run()
     assert state(out) == before
 
 
@@ -153,7 +153,7 @@ def test_a_damaged_row_is_told_and_made_again_once_its_line_is_removed(
         and "Traceback" not in said
     )
     file.write_bytes(second)
-    assert "1 new rows" in run()
+    assert "1 new row" in run()
     assert state(out)["arrays"] == before["arrays"] and state(out)["rows"] == before["rows"]
 
 

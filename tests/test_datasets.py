@@ -481,7 +481,7 @@ def test_what_a_run_would_refuse_of_copies_is_a_difference(
     shutil.copy(one, other / label / "again.png")
     assert medbench("data", "verify", f"folder:{folder}") == 1
     said = capsys.readouterr().out
-    assert "COPIES: 1 images are in two parts, byte for byte: a run refuses that" in said
+    assert "COPIES: 1 image is in two parts, byte for byte: a run refuses that" in said
     assert "1 difference" in said and "nothing differs" not in said
 
 

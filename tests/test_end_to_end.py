@@ -214,7 +214,7 @@ def test_a_unit_that_fails_leaves_the_others_alone(
     printed = capsys.readouterr().out
     assert "AssertionError: only two" in printed
     assert "features of 36 of 36 images are not finite" in printed
-    assert "1 new rows" in printed
+    assert "1 new row" in printed
     assert "2 cells failed" in printed
 
 

@@ -60,13 +60,13 @@ def test_a_group_in_two_parts() -> None:
     }
     with pytest.raises(
         UserError,
-        match=r"patient 'q' is in both train and val \(1 such patients\): .*--allow-leak",
+        match=r"patient 'q' is in both train and val \(1 such patient\): .*--allow-leak",
     ):
         check(parts)
     marks = [
-        Mark("leak", "1 patients are in both train and val"),
+        Mark("leak", "1 patient is in both train and val"),
         Mark("leak", "2 patients are in both train and test"),
-        Mark("leak", "1 patients are in both val and test"),
+        Mark("leak", "1 patient is in both val and test"),
     ]
     assert check(parts, allow_leak=True) == marks
 

@@ -151,7 +151,7 @@ def test_what_was_taken_from_a_day_on_is_the_test_part(tmp_path: Path) -> None:
         < "20231001"
     )
     assert any(
-        "1 groups have images on both sides; the 1 of these" in mark.text for mark in data.marks
+        "1 group has images on both sides; the 1 of these" in mark.text for mark in data.marks
     )
 
 

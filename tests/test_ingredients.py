@@ -218,7 +218,7 @@ def test_what_is_read_otherwise_is_decoded_embedded_and_scored_again(
         return said.out + said.err
 
     for name in folders:
-        assert "1 new rows" in go(name) and "0 new rows" in go(name)
+        assert "1 new row" in go(name) and "0 new rows" in go(name)
     before, now = (
         {kind: made(kind) for kind in ("packs", "features", "audits")},
         decoding.DECODERS["dicom"],
@@ -235,7 +235,7 @@ def test_what_is_read_otherwise_is_decoded_embedded_and_scored_again(
     assert (
         f"1 row of {tmp_path / 'out-mixed'} is older: decoder dicom {now} -> {now + 1}. They are made again."
         in said
-        and "1 new rows" in said
+        and "1 new row" in said
     )
     assert all(len(made(kind) - before[kind]) >= 1 for kind in before), (
         "pixels, features and the audit of the folder"

@@ -99,7 +99,7 @@ def test_systems_leave_no_class_and_no_image(stray: str, said: str, tree: Tree) 
     task = registry.task(f"folder:{tree(stray)}")
     assert task.classes == ("a", "b")
     assert len(ids(task)) == 40
-    assert f"1 images in what systems leave behind were left out ({said})" in marks(task)
+    assert f"1 image in what systems leave behind was left out ({said})" in marks(task)
 
 
 def test_litter_without_images_is_not_worth_a_word(tree: Tree) -> None:
@@ -152,7 +152,7 @@ def test_masks_beside_images_are_left_out_by_name(mask: str, tree: Tree) -> None
     task = registry.task(f"folder:{tree(mask)}")
     assert len(ids(task)) == 40
     assert (
-        f"1 images that were made of others were left out (masks, previews: '{mask}' of '0.png')"
+        f"1 image that was made of others was left out (masks, previews: '{mask}' of '0.png')"
         in marks(task)
     )
 
@@ -205,7 +205,7 @@ def test_a_name_alone_proves_nothing(tree: Tree) -> None:
     assert task.classes == ("a", "b", "band", "seg")
     assert "a/face_mask.png" in ids(task)
     assert any(
-        mark.startswith("1 images are called masks or previews, with no image beside them")
+        mark.startswith("1 image is called masks or previews, with no image beside them")
         for mark in marks(task)
     )
 
@@ -246,7 +246,7 @@ def test_what_was_made_of_what() -> None:
     [
         (
             ["a/@eaDir/0.jpg,a"],
-            r"line 42: 'a/@eaDir/0\.jpg' is what a system leaves behind, no image of the task \(1 such lines\)",
+            r"line 42: 'a/@eaDir/0\.jpg' is what a system leaves behind, no image of the task \(1 such line\)",
         ),
         (["a/._0.png,a"], r"is what a system leaves behind"),
         (
@@ -255,7 +255,7 @@ def test_what_was_made_of_what() -> None:
         ),
         (
             ["a/0_mask.png,a"],
-            r"line 42: 'a/0_mask\.png' is called as what was made of 'a/0\.png' \(1 such lines: masks, previews\)",
+            r"line 42: 'a/0_mask\.png' is called as what was made of 'a/0\.png' \(1 such line: masks, previews\)",
         ),
         (["masks/0.png,a"], r"'masks/0\.png' is called as what was made of 'a/0\.png'"),
     ],

@@ -13,7 +13,7 @@ import typer
 from medbench.cli.grid_options import Data, Order, Ordinal, option_of, reading, takes_grid
 from medbench.cli.json_output import Json, put_records
 from medbench.cli.options import Rehash, data_app, outputs, path_option
-from medbench.schema import PARTS, Grid, UserError, csv_cell, user_path
+from medbench.schema import PARTS, Grid, UserError, counted, csv_cell, user_path
 
 if TYPE_CHECKING:
     from medbench.data.manage import VerificationReport
@@ -167,7 +167,7 @@ def _print(report: VerificationReport) -> None:
     official = task.n_images is not None or task.official.images or task.official.classes
     stated = "counts as published" if official else "no counts are published"
     print(
-        f"{len(report.differences)} {'difference' if len(report.differences) == 1 else 'differences'}"
+        counted(len(report.differences), "difference")
         if report.differences
         else f"nothing differs: {stated}, every image can be decoded"
     )

@@ -29,7 +29,7 @@ from medbench.cli.options import (
 )
 from medbench.cli.options import choice as choice_of
 from medbench.models.hub.references import is_hub
-from medbench.schema import Cell, Grid, UserError
+from medbench.schema import Cell, Grid, UserError, counted
 
 if TYPE_CHECKING:
     from medbench.report.model_choice import ModelChoice
@@ -298,11 +298,11 @@ def predict(
     for name, why in made.unread.items():
         print(f"{name} has no prediction: {why}", file=sys.stderr)
     resumed = f", {made.resumed} of them before" if made.resumed else ""
-    print(f"{made.images - len(made.unread)} of {made.images} images{resumed}; {out}")
+    print(f"{made.images - len(made.unread)} of {counted(made.images, 'image')}{resumed}; {out}")
     if made.unlike:
-        some = ", ".join(made.unlike[:5])
+        unlike, some = counted(len(made.unlike), "image", ("is", "are")), ", ".join(made.unlike[:5])
         print(
-            f"{len(made.unlike)} images are unlike the training images (column `unlike`), first {some}: do not believe their probabilities"
+            f"{unlike} unlike the training images (column `unlike`), first {some}: do not believe the probabilities there"
         )
     if made.unread:
         raise typer.Exit(3)

@@ -181,7 +181,9 @@ def cache(
                 images.prune(folder, name)
     for name in names:
         entries = images.cache_entries(folder, name)
-        print(f"{folder / name}: {len(entries)} entries, {sum(entries.values()) / 1e6:.1f} MB")
+        print(
+            f"{folder / name}: {len(entries)} {'entry' if len(entries) == 1 else 'entries'}, {sum(entries.values()) / 1e6:.1f} MB"
+        )
         found.append(
             {"folder": folder / name, "entries": len(entries), "bytes": sum(entries.values())}
         )

@@ -30,7 +30,7 @@ from medbench.cli.options import (
     split,
     tell_unshown,
 )
-from medbench.schema import UserError, check_writable
+from medbench.schema import UserError, check_writable, counted
 from medbench.system import fork_pool, gc_pause
 
 Margin = Annotated[
@@ -205,7 +205,7 @@ def merge_command(
 
     check_writable(out, "medbench merge --out FOLDER", folder=True)
     added, done = merge.merge(folder, out, predictions=not without_predictions)
-    print(f"{added} new rows, {done} in all in {out}. Next: medbench table {out}")
+    print(f"{counted(added, 'new row')}, {done} in all in {out}. Next: medbench table {out}")
 
 
 @app.command()

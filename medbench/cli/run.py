@@ -32,7 +32,7 @@ from medbench.cli.engine_options import (
 from medbench.cli.grid_options import DEFAULT, SWITCHES, VALUES, given_fields, option_of, takes_grid
 from medbench.cli.json_output import Json, put_records
 from medbench.cli.options import Device, Out, Rehash, app, outputs, path_option
-from medbench.schema import Grid, UserError
+from medbench.schema import Grid, UserError, counted
 from medbench.system.file_names import as_file_name
 
 if TYPE_CHECKING:
@@ -213,7 +213,9 @@ def _compute(
     left = missing_cells.missing(planned, store)
     for text in answers(leaderboard.standing(found)):
         print(text)
-    print(f"{len(todo) - len(left)} new rows; {folder}/leaderboard.md, leaderboard.csv, rows.jsonl")
+    print(
+        f"{counted(len(todo) - len(left), 'new row')}; {folder}/leaderboard.md, leaderboard.csv, rows.jsonl"
+    )
     if left:
         reasons = store.failures()
         own = {
@@ -224,7 +226,7 @@ def _compute(
         then = "The same command tries them again"
         if own:
             then = f"Fix {', '.join(sorted(own))}, then run the same command again"
-        print(f"{len(left)} cells failed; {folder}/run.log has the whole story. {then}")
+        print(f"{counted(len(left), 'cell')} failed; {folder}/run.log has the whole story. {then}")
         raise typer.Exit(3)
     for note in cost_estimate.longer_pretraining(planned, store.rows().values()):
         print(note)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from medbench.schema import Mark, Split, Task, UserError, csv_cell, fingerprint
+from medbench.schema import Mark, Split, Task, UserError, counted, csv_cell, fingerprint
 from medbench.system import atomic_write
 from medbench.system.cache_folder import disk_errors
 
@@ -62,10 +62,13 @@ def check_content(
     if not allow_leak:
         one, other = (str(parts[part].ids[i]) for part, i in torn[0])
         raise UserError(
-            f"'{one}' and '{other}' are the same image in two parts ({len(torn)} such images): scores would be too high.",
+            f"'{one}' and '{other}' are the same image in two parts ({counted(len(torn), 'such image')}): scores would be too high.",
             then="put both into one part (one group), remove one, or run with --allow-leak, which marks every table",
         )
-    return [*marks, Mark("leak", f"{len(torn)} images are in two parts, byte for byte")]
+    return [
+        *marks,
+        Mark("leak", f"{counted(len(torn), 'image', ('is', 'are'))} in two parts, byte for byte"),
+    ]
 
 
 def _two_labels(

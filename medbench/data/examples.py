@@ -15,7 +15,7 @@ from itertools import combinations
 
 import numpy as np
 
-from medbench.schema import BY_CASE, CASE, Mark, Split, Task, UserError, fingerprint
+from medbench.schema import BY_CASE, CASE, Mark, Split, Task, UserError, counted, fingerprint
 from medbench.stats.case_labels import RULES, cases_of, label_cases
 
 
@@ -95,7 +95,7 @@ def label_by_case(
     for a, b in combinations(parts, 2):
         torn = sorted(_names(parts[a]) & _names(parts[b]))
         if torn:
-            what = f"The case '{torn[0][1]}' has images in both {a} and {b} ({len(torn)} such cases): a case is of one part."
+            what = f"The case '{torn[0][1]}' has images in both {a} and {b} ({counted(len(torn), 'such case')}): a case is of one part."
             raise UserError(what, then="fix the split, or run it by image")
     made, marks = (
         {},

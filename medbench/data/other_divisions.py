@@ -21,7 +21,7 @@ import numpy as np
 from medbench.data.asked_task import as_asked
 from medbench.data.reader_answers import loaded, tidy
 from medbench.data.task_data import locate
-from medbench.schema import PARTS, Grid, Mark, Split, Task, UserError, join_parts, spelling
+from medbench.schema import PARTS, Grid, Mark, Split, Task, UserError, counted, join_parts, spelling
 from medbench.stats.metadata_levels import texts
 from medbench.stats.splits import MIN_HELD_OUT
 
@@ -173,7 +173,7 @@ def _divided(
         )
     ]
     if len(torn):
-        told = f"{len(torn)} {word}s have images on both sides; the {int(left_out.sum())} of these in the test part are left out"
+        told = f"{counted(len(torn), word, ('has', 'have'))} images on both sides; the {int(left_out.sum())} of these in the test part are left out"
         marks.append(Mark("remark", told))
     made = replace(
         task,

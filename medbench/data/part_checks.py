@@ -7,7 +7,7 @@ from itertools import combinations
 
 import numpy as np
 
-from medbench.schema import Mark, Split, Task, UserError, alike, visible
+from medbench.schema import Mark, Split, Task, UserError, alike, counted, visible
 
 _PAIRS = 3  # of names, that a message shows
 
@@ -28,10 +28,12 @@ def check_parts(
             word = task.groups or "image"
             if not allow_leak:
                 raise UserError(
-                    f"{word} '{torn[0]}' is in both {a} and {b} ({len(torn)} such {word}s): scores would be too high.",
+                    f"{word} '{torn[0]}' is in both {a} and {b} ({counted(len(torn), f'such {word}')}): scores would be too high.",
                     then="fix the split, or run with --allow-leak, which marks every table",
                 )
-            marks.append(Mark("leak", f"{len(torn)} {word}s are in both {a} and {b}"))
+            marks.append(
+                Mark("leak", f"{counted(len(torn), word, ('is', 'are'))} in both {a} and {b}")
+            )
     for part in ("train", target):
         labels = parts[part].labels
         shown = [shows(labels, c) for c in range(len(task.classes))]
@@ -72,11 +74,11 @@ def check_spellings(task: Task, parts: Collection[Split], *, allow_leak: bool) -
             if word
             else []
         )
-        if pairs:
+        if word and pairs:
             shown = ", ".join(
                 f"{_seen(one)} and {_seen(other)}" for one, other in pairs[:_PAIRS]
             ) + (" ..." if len(pairs) > _PAIRS else "")
-            looks = f"1 {word} looks" if len(pairs) == 1 else f"{len(pairs)} {word}s look"
+            looks = counted(len(pairs), word, ("looks", "look"))
             what = f"{looks} like another one that is spelled otherwise: {shown}"
             if not allow_leak:
                 raise UserError(

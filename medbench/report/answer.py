@@ -19,6 +19,7 @@ from medbench.report.leaderboard.families import (
     place_of,
     pretraining_spread,
 )
+from medbench.schema import counted
 from medbench.stats.bottleneck import Bottleneck, Source, bottleneck
 from medbench.stats.hypothesis_tests import OUT_OF_REACH, Verdict
 from medbench.stats.label_curves import LabelEfficiency, label_efficiency
@@ -181,12 +182,13 @@ def answers(boards: Sequence[Leaderboard], metric: str | None = None) -> list[st
         last = board.at(board.budgets()[-1])
         lacking = [line for line in last if not line.complete]
         failed = ", ".join(dict.fromkeys(line.cell.method for line in lacking if line.reasons))
-        then = f" {failed} failed: fix that and run again, or run the others alone, which leaves it out."
-        none = (
-            f"no answer yet, {len(lacking)} of {len(last)} lines at {board.budgets()[-1]} are not finished.{then if failed else ''}"
-            if lacking
-            else "no answer: no line has a score."
-        )
+        none = "no answer: no line has a score."
+        if lacking:
+            are = "is" if len(lacking) == 1 else "are"
+            none = f"no answer yet, {len(lacking)} of {counted(len(last), 'line')} at {board.budgets()[-1]} {are} not finished."
+        if failed:
+            left_out = "it" if "," not in failed else "them"
+            none += f" {failed} failed: fix that and run again, or run the others alone, which leaves {left_out} out."
         found.append(f"{board.title}: {made.text if made else none}")
     return found
 

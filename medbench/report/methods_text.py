@@ -17,7 +17,7 @@ from medbench.report.leaderboard import (
     escape_tex,
     weights_in_words,
 )
-from medbench.schema import ALL, Row, Task, registry
+from medbench.schema import ALL, Row, Task, counted, registry
 from medbench.stats import intervals
 from medbench.stats.metrics import METRICS
 
@@ -132,7 +132,7 @@ def _data(boards: Sequence[Leaderboard], cited: _Cited) -> str:
         each.append(
             f"{escape_tex(board.about['title'])} ({escape_tex(where)}{citation}; images: {escape_tex(parts)})"
         )
-    return f"We compared encoders on {len(boards)} task{'s' if len(boards) > 1 else ''}: {'; '.join(each)}."
+    return f"We compared encoders on {counted(len(boards), 'task')}: {'; '.join(each)}."
 
 
 def _task(name: str) -> Task | None:

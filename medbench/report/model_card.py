@@ -23,7 +23,7 @@ from medbench.report.clinical import LinePredictions
 from medbench.report.leaderboard import Leaderboard, notes
 from medbench.report.leaderboard.standard_tables import grid
 from medbench.report.model_choice import ModelChoice
-from medbench.schema import Task, in_markdown, registry
+from medbench.schema import Task, counted, in_markdown, registry
 from medbench.stats import number_format
 from medbench.stats.metrics import METRICS
 
@@ -145,7 +145,8 @@ def _task(choice: ModelChoice) -> list[str]:
             "data": data,
             "licence of the data": _licence(choice),
             "images and groups of each part": "; ".join(
-                f"{name} {n} images, {g} groups" for name, (n, g) in about["parts"].items()
+                f"{name} {counted(n, 'image')}, {counted(g, 'group')}"
+                for name, (n, g) in about["parts"].items()
             ),
             "groups": f"images of one {about['groups']} are all in one part"
             if about["groups"]

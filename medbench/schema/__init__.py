@@ -30,6 +30,7 @@ from medbench.schema.json_records import (
 from medbench.schema.methods import READOUTS, Encoder, Fusion, Member, Method, Weights
 from medbench.schema.notes import Mark, Note
 from medbench.schema.plain_text import (
+    counted,
     csv_cell,
     csv_text,
     in_markdown,
@@ -117,6 +118,7 @@ __all__ = [
     "check_name",
     "check_writable",
     "checked",
+    "counted",
     "csv_cell",
     "csv_text",
     "fingerprint",

@@ -1,4 +1,4 @@
-"""Names that somebody else chose, written so that no reader obeys them.
+"""Counts in words, and names that somebody else chose, written so that no reader obeys them.
 
 A terminal, a spreadsheet, a viewer of Markdown.
 """
@@ -29,6 +29,16 @@ _QUOTED = re.compile(
 _BARE = re.compile(
     r"""(?<![\w/.:<~])(?:file://)?(?:[A-Za-z]:)?(?:~|\\)?[\\/](?:[^\\/\s'"<>|:,;()]+[\\/])+([^\\/\s'"<>|:,;()]*)"""
 )
+
+
+def counted(n: int, noun: str, verbs: tuple[str, str] | None = None) -> str:
+    """Write a number of things, with the verb that agrees with it where two are given.
+
+    >>> counted(1, "cell"), counted(1200, "cell"), counted(1, "image", ("is", "are"))
+    ('1 cell', '1,200 cells', '1 image is')
+    """
+    said = f"{n:,} {noun}{'s' * (n != 1)}"
+    return f"{said} {verbs[n != 1]}" if verbs else said
 
 
 def printable(text: str, kept: str = "") -> str:

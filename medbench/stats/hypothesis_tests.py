@@ -80,7 +80,7 @@ class Verdict:
             return f"too few {group}s for an interval"
         if math.isinf(self.more_groups):
             return f"more {group}s alone would not decide it; it needs more seeds"
-        more = f"about {_two_digits(self.more_groups)} more test {group}{'s' if self.more_groups != 1 else ''}"
+        more = f"about {_two_digits(self.more_groups)} more test {group}{'s' * (self.more_groups != 1)}"
         times = (self.groups + self.more_groups) / self.groups if self.groups else float("nan")
         if times > OUT_OF_REACH:
             return f"and no larger test set is in reach ({_two_digits(times)} times the present {self.groups:,} {group}s would decide it)"

@@ -18,7 +18,7 @@ from medbench.audit.dataset.audited_data import Subject
 from medbench.audit.dataset.duplicates import DuplicatePair
 from medbench.audit.dataset.label_errors import ColumnAuc, Suspect
 from medbench.audit.dataset.report import DatasetFinding, Severity
-from medbench.schema import alike, of_class
+from medbench.schema import alike, counted, of_class
 
 _EXAMPLES = 20
 _SPELLED = "groups spelled in two ways"
@@ -40,7 +40,7 @@ def torn_groups(subject: Subject) -> list[DatasetFinding]:
     for a, b in combinations(members, 2):
         torn = sorted(members[a] & members[b])
         if torn:
-            sentence = f"{len(torn)} {word}s are in both {a} and {b}, of {len(members[b])} in {b}"
+            sentence = f"{counted(len(torn), word, ('is', 'are'))} in both {a} and {b}, of {len(members[b])} in {b}"
             found.append(
                 DatasetFinding(
                     "groups across parts",

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from medbench.schema import counted
 from medbench.stats.extrapolation import (
     FEWEST,
     MOST_TIMES,
@@ -194,11 +195,12 @@ class LineAdvice:
 class Advice:
     """What more labels would bring a set of lines on the same images.
 
-    chosen: how the first was chosen among them.
+    among: how many lines the first was chosen among, those with the most labels. chosen: how.
     """
 
     title: str
     lines: Sequence[LineAdvice]
+    among: int = 1
     chosen: str = ""
     notes: Sequence[str] = field(default_factory=tuple)
 
@@ -218,7 +220,7 @@ class Advice:
         scores = f"{metric_of(curve.metric).title} {number_text(first.now)}"
         corrected = number_text(first.now - curve.sign * curve.luck)
         if corrected != number_text(first.now) and not first.inside:
-            scores += f" ({corrected} corrected for the choice among {len(self.lines)})"
+            scores += f" ({corrected} corrected for the choice among {self.among})"
         start = f"Start from {curve.name}. At your {images(curve.labelled)} it scores {scores}"
         if first.refused:
             return f"{start}. No prediction for more labels: {first.refused}."
@@ -314,7 +316,8 @@ class Advice:
         turns = self.turns
         more = f"; and {len(turns) - _TURNS} more" if len(turns) > _TURNS else ""
         order = [f"predicted order: {'; '.join(turns[:_TURNS])}{more}"] if turns else []
-        return [*filter(None, [self.chosen]), *order, *of_lines, *self.notes, meaning, BEYOND]
+        of_predictions = [meaning, BEYOND] if any(line.predicted for line in self.lines) else []
+        return [*filter(None, [self.chosen]), *order, *of_lines, *self.notes, *of_predictions]
 
 
 def advise(
@@ -349,7 +352,7 @@ def advise(
         shown = replace(first, luck=luck) if len(able) > 1 else first
         taken = (
             f", so its curve is lowered by {luck:.3f} to correct for the choice"
-            if len(able) > 1 and luck >= 0.0005
+            if luck >= 0.0005 and not LineAdvice(shown).refused
             else ""
         )
         chosen = (
@@ -362,7 +365,7 @@ def advise(
         key=lambda curve: -curve.sign * curve.scores[-1],
     )
     lines = [LineAdvice(curve, tuple(more), target) for curve in (shown, *others)]
-    return Advice(title, lines, chosen, tuple(notes))
+    return Advice(title, lines, len(able), chosen, tuple(notes))
 
 
 def needs(found: tuple[float, float, float], labelled: float, reached: bool) -> str:
@@ -393,7 +396,7 @@ def labels(n: float) -> str:
 
 def images(n: float) -> str:
     """Write a number of images: `1,200 images`."""
-    return f"{n:,.0f} images"
+    return counted(round(n), "image")
 
 
 def _score(curve: ScoredCurve) -> str:

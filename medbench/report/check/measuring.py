@@ -8,8 +8,7 @@ from typing import Any
 
 from medbench.report.check.reference_rows import Given
 from medbench.report.check.tolerance import BOUNDS, Repeatability, row_key, sketched
-from medbench.report.check.words import counted
-from medbench.schema import Row, UserError
+from medbench.schema import Row, UserError, counted
 from medbench.stats.array_sketch import distance
 
 AGAIN = "install one version of medbench on every machine, and run the study there again (medbench check STUDY.py --out FOLDER)"

@@ -6,7 +6,7 @@ import shlex
 from collections import Counter
 
 from medbench.report.check.comparison import CellFinding, Comparison
-from medbench.report.check.words import counted
+from medbench.schema import counted
 
 _AROUND = {"library", "device"}
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from medbench.report.check.reference_rows import Given, read_rows
 from medbench.report.check.replaced_cells import replaced_cells
-from medbench.report.check.words import counted
-from medbench.schema import Cell, UserError
+from medbench.schema import Cell, UserError, counted
 
 
 def reference_file(against: Path | None, study: str | None) -> Path:

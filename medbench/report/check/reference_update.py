@@ -7,8 +7,7 @@ from pathlib import Path
 
 from medbench.report.check.comparison import STATUSES, Comparison
 from medbench.report.check.reference_rows import Given
-from medbench.report.check.words import counted
-from medbench.schema import Row, UserError, parsed, with_checksum
+from medbench.schema import Row, UserError, counted, parsed, with_checksum
 from medbench.system import atomic_write
 
 

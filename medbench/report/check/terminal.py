@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from medbench.report.check.comparison import CellFinding, Comparison
-from medbench.report.check.words import cell_names, clean, counted, numbers
+from medbench.report.check.words import cell_names, clean, numbers
+from medbench.schema import counted
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -140,8 +141,8 @@ def unguarded(comparison: Comparison) -> list[str]:
     count = comparison.counts.get("new", 0)
     if not count or not comparison.allow_new:
         return []
-    are, them = ("is", "it") if count == 1 else ("are", "them")
-    return [f"{counted(count, 'cell')} {are} new: without a reference nothing guards {them}"]
+    cells, them = counted(count, "cell", ("is", "are")), "it" if count == 1 else "them"
+    return [f"{cells} new: without a reference nothing guards {them}"]
 
 
 def explanations(comparison: Comparison) -> list[str]:

@@ -46,11 +46,6 @@ def clean(text: str) -> str:
     return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]", "�", text)
 
 
-def counted(number: int, noun: str) -> str:
-    """Return "1 cell" or "2 cells"."""
-    return f"{number} {noun}{'s' * (number != 1)}"
-
-
 def sentence(finding: CellFinding) -> str:
     """Say what became of a cell, with numbers and, where it is known, the part that moved."""
     told = [change_text(change) for change in finding.ordered[:3]]

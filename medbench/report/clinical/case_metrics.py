@@ -13,6 +13,7 @@ from medbench import stats
 from medbench.report.clinical.case_labels import Cases, by_case
 from medbench.report.clinical.predictions import LinePredictions, read_predictions
 from medbench.report.leaderboard import LeaderboardEntry
+from medbench.schema import counted
 from medbench.stats import metrics
 from medbench.stats.case_labels import RULES
 from medbench.stats.metrics import METRICS
@@ -87,28 +88,20 @@ def case_notes(found: Cases, group: str = "bag") -> list[str]:
             else "images of different classes"
         )
         said.append(
-            f"{_counted(found.mixed, 'case')} {_verb(found.mixed, 'holds', 'hold')} {of}. The label is {RULES[found.answers.cases]}."
+            f"{counted(found.mixed, 'case', ('holds', 'hold'))} {of}. The label is {RULES[found.answers.cases]}."
         )
     if found.left_out:
         why = "no label of theirs is known" if several else "their images have different classes"
         said.append(
-            f"Left out on both sides: {_counted(found.left_out, 'case')} with {_counted(found.left_out_images, 'image')}, as {why}."
+            f"Left out on both sides: {counted(found.left_out, 'case')} with {counted(found.left_out_images, 'image')}, as {why}."
         )
     for name, n in found.lost.items():
         said.append(
-            f"No case has the label {name}; {_counted(n, 'case')} {_verb(n, 'holds', 'hold')} an image of it."
+            f"No case has the label {name}; {counted(n, 'case', ('holds', 'hold'))} an image of it."
         )
     if not len(found.answers.labels):
         said.append("No case is left to be scored.")
     return said
-
-
-def _counted(n: int, word: str) -> str:
-    return f"{n:,} {word}{'' if n == 1 else 's'}"
-
-
-def _verb(n: int, one: str, more: str) -> str:
-    return one if n == 1 else more
 
 
 def _compared(found: Cases) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from medbench.report.clinical import one_vs_rest
 from medbench.report.clinical.case_labels import by_case
 from medbench.report.clinical.predictions import Draw, LinePredictions, positives, read_predictions
 from medbench.report.leaderboard import LeaderboardEntry
-from medbench.schema import UserError
+from medbench.schema import UserError, counted
 from medbench.stats import metrics
 from medbench.stats.few_groups import FEW
 
@@ -144,7 +144,7 @@ def too_few(answers: LinePredictions) -> dict[str, str]:
                 ].sum()
                 for d in answers.draws
             ]
-            groups = f"{counts[side]} {answers.group}{'s' * (counts[side] != 1)}"
+            groups = counted(counts[side], answers.group)
             found[answers.classes[c]] = (
                 f"{np.mean(hits):.3g} of {positive.sum()} ({groups} {side} it)"
             )

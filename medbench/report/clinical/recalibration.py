@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from medbench.schema import counted
+
 _COLUMNS = 100  # resamples at a time
 # of Newton's method, halved where it would lose: fifteen do unless the classes hardly overlap
 _STEPS = 200
@@ -89,7 +91,7 @@ def _most_likely(z: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarra
         if not len(going):
             return beta
     raise ArithmeticError(
-        f"the recalibration of {len(going)} resamples did not settle in {_STEPS} steps"
+        f"the recalibration of {counted(len(going), 'resample')} did not settle in {_STEPS} steps"
     )
 
 

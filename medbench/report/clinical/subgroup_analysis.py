@@ -13,7 +13,7 @@ from medbench import stats
 from medbench.report.clinical import one_vs_rest
 from medbench.report.clinical.predictions import Draw, LinePredictions, positives, read_predictions
 from medbench.report.leaderboard import LeaderboardEntry
-from medbench.schema import UserError
+from medbench.schema import UserError, counted
 from medbench.stats import metadata_levels, metrics
 from medbench.stats.metrics import METRICS
 from medbench.system.progress_listener import report_progress
@@ -173,7 +173,7 @@ def _row(
     classes = [c for c in answers.each() if all(_shows(part, c) for part in parts)]
     if min(sizes) < MIN_GROUPS:
         count, which = (sizes[0], "") if sizes[0] < MIN_GROUPS else (sizes[1], "other ")
-        few = f"{count} {which}{answers.group}{'s' if count != 1 else ''}"
+        few = counted(count, f"{which}{answers.group}")
         return {**row, "note": f"too small to say: {few}"}
     if len(classes) < min(2, len(list(answers.each()))):
         return {**row, "note": "too small to say: rare classes"}

@@ -32,7 +32,7 @@ from medbench.report.leaderboard import (
 )
 from medbench.report.leaderboard import only as picks
 from medbench.run.store import Store
-from medbench.schema import ProgressCallback, UserError
+from medbench.schema import ProgressCallback, UserError, counted
 from medbench.system import fork_pool
 from medbench.system.progress_listener import calling
 
@@ -128,7 +128,7 @@ def _page(found: Sequence[Leaderboard], parts: Sequence[Html]) -> str:
     shown = ", ".join(tasks) if len(tasks) <= 4 else f"{len(tasks)} tasks"
     methods = {line.cell.method for board in found for line in board.lines}
     rows = sum(len(line.rows) for board in found for line in board.lines)
-    about = f"{rows:,} results of {len(methods)} method{'s' * (len(methods) != 1)} on {len(tasks)} task{'s' * (len(tasks) != 1)}"
+    about = f"{counted(rows, 'result')} of {counted(len(methods), 'method')} on {counted(len(tasks), 'task')}"
     if found[0].selection:
         about += f". A selection: {found[0].selection}"
     links = [

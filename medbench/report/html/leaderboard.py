@@ -29,6 +29,7 @@ from medbench.report.leaderboard import (
     marks,
     shown_axes,
 )
+from medbench.schema import counted
 from medbench.stats.metrics import METRICS
 
 SIGNS = {"*": "best", "=": "=", "?": "?", "": ""}
@@ -97,7 +98,7 @@ def leaderboard_section(boards: Sequence[Leaderboard], metric: str | None) -> Ht
         "table",
         tag(
             "caption",
-            f"{len(body)} lines: a method judged in one way with one label budget, its draws averaged.",
+            f"{counted(len(body), 'line')}: a method judged in one way with one label budget, its draws averaged.",
         ),
         tag("thead", tag("tr", head)),
         tag("tbody", Html("".join(body))),

@@ -11,7 +11,7 @@ from medbench.report.figures.cost_scatter import seconds_of
 from medbench.report.html.elements import Html, items, number_markup, section, table, tag
 from medbench.report.leaderboard import Leaderboard, notes
 from medbench.run.store import Store
-from medbench.schema import Mark, Row, placeless
+from medbench.schema import Mark, Row, counted, placeless
 
 #: Marks of the data that an audit would make, whoever made them.
 MARKED = ("leak", "conflict", "look", "blank")
@@ -50,7 +50,7 @@ def study(boards: Sequence[Leaderboard]) -> Html:
     lacking = (
         tag(
             "p",
-            f"{len(failed)} of {sum(len(board.lines) for board in boards)} lines are not complete.",
+            f"{len(failed)} of {counted(sum(len(board.lines) for board in boards), 'line')} {'is' if len(failed) == 1 else 'are'} not complete.",
             class_="mark",
         )
         if failed

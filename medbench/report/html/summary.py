@@ -39,7 +39,7 @@ from medbench.report.leaderboard import (
     picked,
     pivot,
 )
-from medbench.schema import Note
+from medbench.schema import Note, counted
 from medbench.stats import number_format
 from medbench.stats.metrics import METRICS
 
@@ -69,7 +69,7 @@ def _headline(board: Leaderboard, metric: str, margin: float) -> Html:
                     "p",
                     f"With {_labels(at)}: ",
                     tag("strong", "no answer yet"),
-                    f", {lacking} of {len(at)} lines are not finished.",
+                    f", {lacking} of {counted(len(at), 'line')} {'is' if lacking == 1 else 'are'} not finished.",
                 )
             )
             continue
@@ -193,7 +193,7 @@ def _judged(board: Leaderboard, metric: str, margin: float) -> Html | None:
                 "details",
                 tag(
                     "summary",
-                    f"{board.title}: {budget} labels, {len(of)} comparison{'s' * (len(of) != 1)}",
+                    f"{board.title}: {budget} labels, {counted(len(of), 'comparison')}",
                 ),
                 compared,
                 open=opened,

@@ -12,7 +12,7 @@ from medbench.report.leaderboard.class_groups import class_group_notes
 from medbench.report.leaderboard.families import to_supervised
 from medbench.report.leaderboard.pretraining_notes import pretraining_notes
 from medbench.report.leaderboard.rare_classes import class_notes
-from medbench.schema import Note, Row, UserError, placeless, registry
+from medbench.schema import Note, Row, UserError, counted, placeless, registry
 from medbench.schema.methods import QUICK_VIEWS, stated_views
 from medbench.schema.methods import is_quick as saw_few_views
 from medbench.stats.drawn_shares import Held, share_notes
@@ -71,7 +71,7 @@ def judged(board: Leaderboard) -> list[Note]:
     gone = (
         f", {board.judged - shown} of which are not in this table" if board.judged > shown else ""
     )
-    lines = f"{board.judged} line{'s have' if board.judged != 1 else ' has'}"
+    lines = counted(board.judged, "line", ("has", "have"))
     return [
         Note(
             "judged",
@@ -298,7 +298,10 @@ def _lacking(board: Leaderboard, rows: Sequence[Row]) -> list[Note]:
     why = "made before it, or by other code of it, and shared without the predictions that it needs"
     without = [name for line in board.lines for name in line.lacking]
     found += [
-        Note("remark", f"{name}: {without.count(name)} of {len(board.lines)} lines lack it: {why}.")
+        Note(
+            "remark",
+            f"{name}: {(n := without.count(name))} of {counted(len(board.lines), 'line')} {'lacks' if n == 1 else 'lack'} it: {why}.",
+        )
         for name in dict.fromkeys(without)
     ]
     classes = len(board.about["classes"])

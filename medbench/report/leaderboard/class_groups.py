@@ -63,7 +63,7 @@ def class_groups(
             return ClassGroups(
                 tuple(round(n * groups / images) or min(n, 1) for n in known["classes"]),
                 binary,
-                "estimated",
+                "counted" if images == groups else "estimated",
             )
     return UNKNOWN
 

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from medbench.images import leftovers
-from medbench.schema import UserError, csv_text, spelling
+from medbench.schema import UserError, counted, csv_text, spelling
 from medbench.system.csv_rows import check_text, csv_rows, with_points
 from medbench.tasks.folder.listing import Listing, called_masks
 
@@ -89,12 +89,12 @@ def _check_images(ids: Sequence[str], where: Sequence[str]) -> None:
         if any(map(leftovers.litter, PurePosixPath(name).parts))
     ]
     if left:
-        what = f"{left[0][0]}: '{left[0][1]}' is what a system leaves behind, no image of the task ({len(left)} such lines)."
+        what = f"{left[0][0]}: '{left[0][1]}' is what a system leaves behind, no image of the task ({counted(len(left), 'such line')})."
         raise UserError(what, then="take the lines out")
     made = leftovers.made_of(ids)
     if made:
         one, origin = next(iter(made.items()))
-        what = f"{where[ids.index(one)]}: '{one}' is called as what was made of '{origin}' ({len(made)} such lines: masks, previews)."
+        what = f"{where[ids.index(one)]}: '{one}' is called as what was made of '{origin}' ({counted(len(made), 'such line')}: masks, previews)."
         raise UserError(what, then="take the lines out; an image of its own needs another name")
 
 
@@ -126,7 +126,7 @@ def _columns(file: Path) -> tuple[dict[str, list[str]], array[int]]:
             for row in filter(None, table.reader):
                 if len(row) != len(names):
                     raise UserError(
-                        f"{file.name} line {table.line} has {len(row)} field{'s' * (len(row) != 1)}, the header {len(names)}."
+                        f"{file.name} line {table.line} has {counted(len(row), 'field')}, the header {len(names)}."
                     )
                 lines.append(table.line)
                 for (name, column), cell in zip(columns.items(), row, strict=True):

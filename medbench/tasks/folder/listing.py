@@ -22,6 +22,7 @@ from medbench.schema import (
     Image,
     Mark,
     UserError,
+    counted,
     no_such_path,
     spelling,
     user_path,
@@ -213,12 +214,13 @@ class _Seen:
         if self.left:
             each = ", ".join(f"{name} {n}" for name, n in sorted(self.left.items()))
             found.append(
-                f"{self.left.total()} images in what systems leave behind were left out ({each})"
+                f"{counted(self.left.total(), 'image')} in what systems leave behind {'was' if self.left.total() == 1 else 'were'} left out ({each})"
             )
         if self.made:
             one, origin = next(iter(self.made.items()))
+            were = "was" if len(self.made) == 1 else "were"
             found.append(
-                f"{len(self.made)} images that were made of others were left out (masks, previews: '{one}' of '{origin}')"
+                f"{counted(len(self.made), 'image')} that {were} made of others {were} left out (masks, previews: '{one}' of '{origin}')"
             )
         if self.ignored:
             found.append(
@@ -233,7 +235,7 @@ def called_masks(ids: Sequence[str]) -> list[Mark]:
     ids: the images' names, relative to the data's folder, for which no image lies beside them that
     they could be made of. Returns one `Mark` of kind "look", with their number and the first name.
     """
-    what = f"{len(ids)} images are called masks or previews, with no image beside them that they were made of"
+    what = f"{counted(len(ids), 'image', ('is', 'are'))} called masks or previews, with no image beside them that they were made of"
     return [Mark("look", f"{what} ('{ids[0]}')")] if ids else []
 
 
