@@ -117,7 +117,7 @@ def test_an_unfinished_budget_has_no_answer(tmp_path: Path) -> None:
     store.create()
     fill(store, [*line("a", "10%", 0.9), *line("b", "10%", 0.8)], left_out=1)
     assert answers(leaderboards(store)) == [
-        "t (T), test: no answer yet, 1 of 2 lines at 10% are not finished."
+        "t (T), test: no answer yet, 1 of 2 lines at 10% is not finished."
     ]
 
 
@@ -128,7 +128,7 @@ def test_a_line_that_failed_blocks_no_answer_once_a_run_does_not_ask_for_it(tmp_
     gone = store.plan().cells[-1]
     store.fail(gone, "RuntimeError: no")
     assert (
-        "1 of 2 lines at 10% are not finished. gone failed: fix that and run again, or run the others alone, which leaves it out."
+        "1 of 2 lines at 10% is not finished. gone failed: fix that and run again, or run the others alone, which leaves it out."
         in answers(leaderboards(store))[0]
     )
     asked = PlanFile(tuple(one for one in store.plan().cells if one is not gone), {})

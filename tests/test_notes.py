@@ -21,7 +21,7 @@ from medbench.audit.dataset.audited_data import refusal
 from medbench.data.task_data import TaskData, open_task
 from medbench.report import compare, html, leaderboard
 from medbench.report.html.summary import loud
-from medbench.run import planning
+from medbench.run import planning, validation
 from medbench.schema import Mark, Note, Row, parsed, registry
 from medbench.schema.notes import HEADED, MarkKind
 from medbench.schema.older_records import marks_of, todays
@@ -260,6 +260,24 @@ def test_a_quick_pretraining_is_known_by_its_budget(
         == ("QUICK" in "".join(loud(board)))
         == (budget in ("quick", "4000"))
     )
+
+
+def test_a_method_without_a_papers_pretraining_is_not_advised_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row, resamples = make("simclr", "10%", 0, 0.8)
+    row = replace(row, provenance={**row.provenance, "budget": "quick"})
+    fill(store, [(row, resamples)])
+    (board,) = leaderboard.leaderboards(store)
+    told = lambda: next(str(note) for note in leaderboard.notes(board) if note.kind == "quick")
+    assert told().endswith("Use --pretrain standard or paper.")
+    known = registry.methods()
+    broken = replace(known["simclr"], recipes=lambda *asked: {}[asked])
+    monkeypatch.setitem(known, "simclr", broken)
+    assert told().endswith("Use --pretrain standard.")
+    assert not registry.has_paper(registry.method("dvme")), "a fusion of it"
+    with pytest.raises(UserError, match="Allowed: quick, standard, a number of views"):
+        validation.check_options(Grid(methods=("simclr",), pretrain="fast"))
 
 
 def test_a_name_with_a_plus_is_no_fusion() -> None:

@@ -351,7 +351,9 @@ def test_what_fails_in_a_users_entry_while_it_runs_is_named_by_its_line(
     words = ["--encoder", mine, "--protocols", "own-trial", "--labels", "100", "--seeds", "1"]
     out = tmp_path / "out"
     assert medbench("run", "--task", f"folder:{folder}", *words, "--out", str(out)) == 3
-    assert "Fix own_trial.py, then run the same command again" in capsys.readouterr().out
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "Fix what it names; the same command tries again" in printed
+    assert "(own_trial.py, line 6)" in printed
     (reason,) = Store(out).failures().values()
     assert reason.startswith("AttributeError: ") and reason.endswith("(own_trial.py, line 6)")
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fakes.results import make
 from sklearn.metrics import roc_auc_score
 
 from medbench import Store
@@ -29,7 +30,9 @@ from medbench.report.leaderboard import (
     render_pivot,
     terminal,
 )
+from medbench.report.leaderboard.class_groups import class_groups
 from medbench.report.methods_text import methods_text
+from medbench.run.stored_results import NoPredictions
 from medbench.schema import Cell, PlanFile, PlannedCell, Row, fingerprint
 from medbench.stats import group_weights, metrics, splits
 
@@ -260,6 +263,21 @@ def test_groups_of_a_class_are_counted_not_its_images() -> None:
     labels, groups = np.array([0, 0, 0, 1, 2]), np.array(["a", "a", "b", "a", "c"])
     assert splits.class_groups(labels, groups, 4) == [2, 1, 1, 0]
     assert splits.class_groups(np.array([[1, np.nan], [1, 0], [0, 1]]), groups[:3], 2) == [1, 1]
+
+
+def test_where_each_image_is_a_group_the_classes_need_no_estimate() -> None:
+    class NotShared:
+        def target(self, name: str) -> None:
+            raise NoPredictions(name)
+
+    cell = make("a", "10%", 0, 0.8)[0]
+    parts = {"test": {"classes": [4, 2]}}
+    row = replace(cell, provenance={**cell.provenance, "parts": parts, "target": "gone"})
+    for groups, source in ((6, "counted"), (3, "estimated")):
+        about = {"classes": ["a", "b"], "kind": "binary", "parts": {"test": [6, groups]}}
+        found = class_groups(about, "test", [(row, NotShared())])  # type: ignore[list-item]
+        assert found.source == source
+        assert found.of_class == ((4, 2) if groups == 6 else (2, 1))
 
 
 def test_of_classes_that_are_all_too_few_a_warning_is_one_note(tmp_path: Path) -> None:

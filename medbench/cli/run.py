@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -217,16 +216,9 @@ def _compute(
         f"{counted(len(todo) - len(left), 'new row')}; {folder}/leaderboard.md, leaderboard.csv, rows.jsonl"
     )
     if left:
-        reasons = store.failures()
-        own = {
-            said[1]
-            for one in left
-            if (said := re.search(r"\((\S+\.py), line \d+\)$", reasons.get(one.fingerprint, "")))
-        }
-        then = "The same command tries them again"
-        if own:
-            then = f"Fix {', '.join(sorted(own))}, then run the same command again"
-        print(f"{counted(len(left), 'cell')} failed; {folder}/run.log has the whole story. {then}")
+        print(
+            f"{counted(len(left), 'cell')} failed; {folder}/run.log has the whole story. Fix what it names; the same command tries again"
+        )
         raise typer.Exit(3)
     for note in cost_estimate.longer_pretraining(planned, store.rows().values()):
         print(note)

@@ -115,7 +115,12 @@ def check_options(grid: Grid) -> None:
         views = stated_views(grid.pretrain)
         if views is None or not FEWEST_VIEWS <= views <= MOST_VIEWS:
             what = f"Unknown pretraining budget '{grid.pretrain}'."
-            allowed = [*BUDGETS, f"a number of views from {FEWEST_VIEWS} to {MOST_VIEWS}"]
+            named = [m for m in registry.methods().values() if m.name in grid.methods]
+            lacking = () if all(map(registry.has_paper, named)) else ("paper",)
+            allowed = [
+                *(one for one in BUDGETS if one not in lacking),
+                f"a number of views from {FEWEST_VIEWS} to {MOST_VIEWS}",
+            ]
             near = str(min(max(views, FEWEST_VIEWS), MOST_VIEWS)) if views else Grid.pretrain
             raise UserError(what, allowed=allowed, given=grid.pretrain, then=asking(pretrain=near))
     if unknown := [name for name in grid.augmentations if name not in RECIPES]:

@@ -18,7 +18,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
-from medbench.schema import Method, Protocol, Task, TaskFamily, UserError, place_of, told, user_path
+from medbench.schema import (
+    MODALITIES,
+    Method,
+    Protocol,
+    Task,
+    TaskFamily,
+    UserError,
+    place_of,
+    told,
+    user_path,
+)
+from medbench.schema.methods import QUICK_VIEWS
 from medbench.schema.own_code import code_hash, imported
 
 #: The files that medbench ships. Their entries are known by their versions, which a test compares
@@ -111,6 +122,21 @@ def method(name: str) -> Method:
         assert entry is not None
         return _by_code(chosen, entry.code)
     raise _unknown("method", name, _own_first(methods()))
+
+
+def has_paper(entry: Method) -> bool:
+    """Return whether a method, or each member of a fusion, has the pretraining of a paper.
+
+    One that pretrains nothing lacks none.
+    """
+    if entry.fusion:
+        return all(has_paper(method(member.method)) for member in entry.fusion.members)
+    try:
+        if entry.recipes:
+            entry.recipes(MODALITIES[0], "paper", QUICK_VIEWS, "task")
+    except Exception:  # a user's own may fail in every way; a plan that asks for it tells how
+        return False
+    return True
 
 
 def protocol(name: str) -> Protocol:

@@ -202,7 +202,7 @@ def _judged(board: Leaderboard, metric: str, margin: float) -> Html | None:
     if many:
         note = f"Family: {family.words}. Shown at the most labels alone."
     else:
-        more = " This corrects for more questions than the answer at the top, so fewer pairs are significant."
+        more = " This corrects for more questions than the answer at the top, so fewer pairs may be significant."
         note = f"Family: {family.words}.{more * (len(board.budgets()) < count)}"
     return tag("div", tag("p", note), parts)
 

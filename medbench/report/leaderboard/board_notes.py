@@ -149,15 +149,11 @@ def quick(board: Leaderboard) -> list[Note]:
 
 
 def _has_paper(name: str) -> bool:
-    """Return whether a method says how long its paper trained; those that are gone do not."""
+    """Return whether a method of that name has a paper's pretraining; one that is gone has not."""
     try:
-        method = registry.method(name)
-        parts = [member.method for member in method.fusion.members] if method.fusion else []
-        if method.recipes:
-            method.recipes("", "paper", QUICK_VIEWS, "task")
+        return registry.has_paper(registry.method(name))
     except UserError:
         return False
-    return all(map(_has_paper, parts))
 
 
 def is_quick(board: Leaderboard) -> bool:
