@@ -458,6 +458,6 @@ def test_cache_shows_and_prunes(
     assert medbench(*job(folder, "--methods", "random")) == 0
     capsys.readouterr()
     assert medbench("cache") == 0
-    assert "features: 1 entries" in capsys.readouterr().out
+    assert "features: 1 entry" in capsys.readouterr().out
     assert medbench("cache", "--prune") == 0
     assert images.cache_entries(images.cache_folder(), "features") == {}

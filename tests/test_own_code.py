@@ -393,4 +393,4 @@ def test_a_loss_of_ones_own_that_is_no_number_later_on_is_told_with_its_file(
     assert medbench("run", "--task", f"folder:{folder}", *words, "--out", str(out)) == 3
     (reason,) = Store(out).failures().values()
     assert re.match(r"Collapsed: the loss is nan at step \d+.* \(rotation\.py, line \d+\)$", reason)
-    assert "Fix rotation.py, then run the same command again" in capsys.readouterr().out
+    assert "Fix what it names; the same command tries again" in capsys.readouterr().out
