@@ -28,7 +28,7 @@ from medbench.run.units import Unit
 from medbench.schema import Cell
 
 ROOT = Path(__file__).parents[1]
-BEFORE_CROPS_2 = {"derm-classical", "derm-finetune", "derm-finetune-100", "hyperkvasir"}
+BEFORE_CROPS_2 = {"derm-finetune", "derm-finetune-100", "hyperkvasir"}
 
 
 def committed(study: str) -> dict[Cell, str]:
@@ -106,7 +106,7 @@ FEWER_DRAWS: set[str] = set()
 
 #: Studies whose rows were made before version 3 of the linear probe, which searches the path of
 #: penalties, and of DVME, which drops the worse rate early. Empty once they are made again.
-BEFORE_SEARCH = {"derm-classical", "derm-finetune", "derm-finetune-100", "hyperkvasir", "kinds"}
+BEFORE_SEARCH = {"derm-finetune", "derm-finetune-100", "hyperkvasir", "kinds"}
 
 
 def plans_its_rows(study: str, *grids: Grid) -> None:
@@ -193,6 +193,12 @@ DERM: Mapping[str, Grid | tuple[Grid, ...]] = {
     "derm-standard-finetune": replace(
         STANDARD, methods=("supervised", "simclr"), protocols=("finetune", "linear"), labels=("10",)
     ),
+    "derm-standard-classical": replace(
+        STANDARD,
+        methods=("supervised", "simclr", "dino"),
+        protocols=("linear", "knn", "svm", "logreg"),
+        labels=("1/class", "10/class", "100/class"),
+    ),
     "derm-standard-fusion": replace(
         STANDARD,
         methods=("supervised", "simclr", "swav", "dino", "dvme", "dvme-concat", "concat"),
@@ -201,13 +207,6 @@ DERM: Mapping[str, Grid | tuple[Grid, ...]] = {
     "derm-simclr-20000": replace(STANDARD, methods=("supervised", "simclr"), pretrain="20000"),
     "derm-simclr-100000": replace(STANDARD, methods=("supervised", "simclr"), pretrain="100000"),
     "derm-lora": studies.load_study(str(ROOT / "benchmarks" / "lora.py")).grid,
-    "derm-classical": Grid(
-        methods=("supervised", "dino"),
-        protocols=("linear", "knn", "svm", "logreg"),
-        labels=("1/class", "10/class", "100/class"),
-        size=64,
-        seeds=5,
-    ),
     "derm-finetune": Grid(
         labels=("10",),
         size=64,

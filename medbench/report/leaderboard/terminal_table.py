@@ -3,7 +3,7 @@
 Long names break where a reader would break them, so that every column keeps its place. Why rich
 does not fit it: on 80 columns it takes room from every column that may break in the same
 proportion, and cuts inside numbers ("0.51" above "1,") and names ("vit_sma"); told each column's
-least width, it lets the last column leave the screen. `results/derm-classical` shows both.
+least width, it lets the last column leave the screen. `results/derm-standard-classical` shows both.
 """
 
 from __future__ import annotations
