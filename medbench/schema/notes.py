@@ -49,29 +49,34 @@ MarkKind = Literal[
 
 #: Of a plan, a leaderboard, a page or an audit, beside the marks of its data.
 #:
-#: drawn       a plan: a task's images were not found, its phantom stands in          phantom    a
-#: table: its images are drawn left out    a method, a data set or a corruption that does not fit
-#: unaudited  images were too many to audit, or by hashes alone
-#: selection   not all lines are shown                                                 seen
-#: weights have seen the scored data
-#: quick       weights come from a pretraining of seconds                              setting
-#: networks, precision, protocols, scored images
-#: chance      what intervals and a metric hold of it, and what they do not            weights
-#: where a method's weights come from
-#: failed      a line without a result, and why                                        legend
-#: what the signs of a table mean mean rank   how ranks were averaged
-#: rank test  Friedman's and Nemenyi's tests
-#: area        a method's area under its label curve                                   savings
-#: the labels that a method saves
+#: drawn       a plan: a task's images were not found, its phantom stands in
+#: phantom     a table: its images are drawn
+#: left out    a method, a data set or a corruption that does not fit
+#: unaudited   images were too many to audit, or by hashes alone
+#: selection   not all lines are shown
+#: seen        weights have seen the scored data
+#: quick       weights come from a pretraining of seconds
+#: setting     networks, precision, protocols, scored images
+#: chance      what intervals and a metric hold of it, and what they do not
+#: weights     where a method's weights come from
+#: failed      a line without a result, and why
+#: legend      what the signs of a table mean
+#: mean rank   how ranks were averaged
+#: rank test   Friedman's and Nemenyi's tests
+#: area        a method's mean score over its label curve
+#: savings     the labels that a method saves
 #: pairs       how many pairs of a pretraining are two images of a bag
-#: column      how a metadata column was read                                          confounded a
-#: metadata column goes with the class
-#: judged      how many lines were ever judged on these images
+#: column      how a metadata column was read
+#: confounded  a metadata column goes with the class
+#: class groups  where the groups of each class, which intervals rest on, were not counted
+#: baseline    which lines are better or worse than the supervised one
 #: reference   which lines are medbench's own rows, put beside those of a folder
-#: rare        classes of too few groups                                               worst class
-#: what the best line finds of it
-#: external    somebody else's predictions stand beside the lines: what is not known of them
+#: judged      how many lines were ever judged on these images
+#: rare        classes of too few groups
+#: worst class what the best line finds of it
+#: enriched    a percentage of labels that holds more of a class than of the images
 #: degenerate  lines that decide nearly all images for one class, or none for a frequent one
+#: external    somebody else's predictions stand beside the lines: what is not known of them
 NoteKind = (
     MarkKind
     | Literal[
