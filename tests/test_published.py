@@ -164,6 +164,29 @@ def test_the_answers_and_the_table_of_the_readme_are_those_of_the_committed_rows
     assert f"by {ahead[0]}, {ahead[1]} and {ahead[2]} AUC, each significant" in prose
 
 
+def test_the_readme_s_verdicts_on_other_methods_and_classifiers(
+    medbench: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def verdicts(study: str, against: str, *only: str) -> set[tuple[str, ...]]:
+        folder = str(ROOT / "results" / f"derm-standard-{study}")
+        assert medbench("compare", folder, "--against", against, *only) == 0
+        decided = r"^\s+(\S+): (\S+) (?:\(these weights\) )?is (better|worse) than"
+        return set(re.findall(decided, capsys.readouterr().out, re.MULTILINE))
+
+    assert {one for one in verdicts("others", "supervised") if one[2] == "better"} == {
+        ("1%", "vicreg", "better"),
+        ("1%", "lejepa", "better"),
+        ("10%", "vicreg", "better"),
+    }
+    assert {one for one in verdicts("fusion", "simclr") if one[1] in ("concat", "dvme")} == {
+        ("1%", "dvme", "worse"),
+        ("10%", "dvme", "worse"),
+    }
+    for protocol in ("linear", "knn", "svm", "logreg"):
+        found = verdicts("classical", "supervised", "--only", f"protocol={protocol}")
+        assert {(labels, "simclr", "better") for labels in ("1/class", "10/class")} <= found
+
+
 def test_a_paper_table_says_of_the_ece_what_must_be_known_where_it_is_shown() -> None:
     boards = leaderboard.leaderboards(Store(ROOT / "results" / "kinds"))
     shown = {
