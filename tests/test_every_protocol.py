@@ -147,7 +147,7 @@ def test_a_draw_gives_the_same_bits_whatever_is_solved_beside_it(
     shown = {"all": taken(protocol, features, np.arange(0, 240, 2))}
     every = list(protocol.evaluate(train, shown, draws))
     trained = protocol.cases and protocol.seeded  # each draw by itself, half a second
-    for missing in ([1, 3],) if trained else ([0], [5], [1, 3], [2, 1], [0, 1, 2], [5, 4, 3, 2, 1]):
+    for missing in ([1, 3],) if trained else ([0], [1, 3], [5, 4, 3, 2, 1]):
         for i, answer in zip(
             missing, protocol.evaluate(train, shown, [draws[i] for i in missing]), strict=True
         ):

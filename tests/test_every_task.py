@@ -62,8 +62,8 @@ def test_a_probe_of_pixels_tells_the_classes_of_its_phantom_apart(task: Task) ->
     assert task.phantom is not None
     parts = task.phantom()
     (images, labels), (others, truth) = (
-        seen(parts["train"], 600, task),
-        seen(parts["test"], 300, task),
+        seen(parts["train"], 400, task),
+        seen(parts["test"], 200, task),
     )
     errors = []  # above chance, in standard errors of an AUC of chance
     for of_class, true in zip(labels.T, truth.T, strict=True):

@@ -459,7 +459,13 @@ def one_way(objective: Any) -> Any:
     return made
 
 
-@pytest.mark.parametrize("name", ["simclr", "swav", "dino", *NAMED])
+@pytest.mark.parametrize(
+    "name",
+    [  # the watch is one for all: two heads and MAE's own network, the others with the slow tests
+        pytest.param(name, marks=[pytest.mark.slow] * (name not in ("simclr", "swav", "mae")))
+        for name in ("simclr", "swav", "dino", *NAMED)
+    ],
+)
 def test_a_collapse_is_seen_whatever_the_method(name: str, tmp_path: Path) -> None:
     """The watch looks at the encoder's vectors, those of MAE's visible patches among them."""
     build = plain_vit if name == "mae" else quiet_encoder
