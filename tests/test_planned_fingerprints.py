@@ -204,6 +204,10 @@ DERM: Mapping[str, Grid | tuple[Grid, ...]] = {
         methods=("supervised", "simclr", "swav", "dino", "dvme", "dvme-concat", "concat"),
     ),
     "derm-standard-others": replace(STANDARD, methods=("supervised", "vicreg", "lejepa")),
+    "derm-standard-task": (
+        replace(STANDARD, methods=("random", "supervised")),
+        replace(STANDARD, methods=("simclr",), source="task"),
+    ),
     "derm-simclr-20000": replace(STANDARD, methods=("supervised", "simclr"), pretrain="20000"),
     "derm-simclr-100000": replace(STANDARD, methods=("supervised", "simclr"), pretrain="100000"),
     "derm-lora": studies.load_study(str(ROOT / "benchmarks" / "lora.py")).grid,
