@@ -6,6 +6,7 @@ committed: their tables, and the README's, are what their rows give.
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Callable
@@ -182,9 +183,28 @@ def test_the_readme_s_verdicts_on_other_methods_and_classifiers(
         ("1%", "dvme", "worse"),
         ("10%", "dvme", "worse"),
     }
+    assert not {one for one in verdicts("classical", "supervised") if one[2] == "worse"}
     for protocol in ("linear", "knn", "svm", "logreg"):
         found = verdicts("classical", "supervised", "--only", f"protocol={protocol}")
         assert {(labels, "simclr", "better") for labels in ("1/class", "10/class")} <= found
+
+
+def test_a_baseline_of_several_protocols_is_a_family_within_each(
+    medbench: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """What `--only protocol=...` prints, protocol after protocol, and under the same p values."""
+    folder = str(ROOT / "results" / "derm-standard-finetune")
+
+    def told(*options: str) -> list[str]:
+        assert medbench("compare", folder, "--against", "supervised", *options) == 0
+        lines = capsys.readouterr().out.splitlines()
+        return [line for line in lines if line.startswith("  10%")]
+
+    assert told() == told("--only", "protocol=finetune") + told("--only", "protocol=linear") != []
+    file = tmp_path / "pairs.json"
+    assert told("--json", str(file))
+    families = [one["family"] for one in json.loads(file.read_text(encoding="utf-8"))]
+    assert [family.rpartition(" ")[2] for family in families] == ["(finetune)", "(linear)"]
 
 
 def test_a_paper_table_says_of_the_ece_what_must_be_known_where_it_is_shown() -> None:

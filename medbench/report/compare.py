@@ -33,7 +33,7 @@ from medbench.report.leaderboard import (
     standing,
 )
 from medbench.report.leaderboard import only as picks
-from medbench.report.leaderboard.families import is_named
+from medbench.report.leaderboard.families import divided, is_named
 from medbench.report.model_choice import other_start
 from medbench.report.table_records import note_records
 from medbench.run.store import Store
@@ -92,7 +92,8 @@ def sentences(
 ) -> list[str]:
     """Write what `medbench compare` prints.
 
-    Each line against the best, against the line that is called `against`, or `every_pair`. only: as
+    Each line against the best, against the line that is called `against` (a method of several
+    encoders or protocols: within each of them), or `every_pair`. only: as
     `table.only` takes it. judged: gets a record of each comparison. Raises UserError for a metric
     or a baseline that is not there, for two questions at once, and as `table.only`.
     """
@@ -105,7 +106,6 @@ def sentences(
     for board, answer in zip(every, list(said), strict=True):
         shown = board.shown(metric)
         group = board.about["groups"] or "image"
-        found = compare(board, shown, margin, n_permutations, family=family)
         limits = [
             *picked(board),
             *(mark for mark in board.about["marks"] if mark.kind in LOUD),
@@ -116,38 +116,35 @@ def sentences(
         lower = (
             "; sign reversed, so that + is better" if not METRICS[shown].higher_is_better else ""
         )
-        said += [
+        own = [
             f"{board.title}: {shown}, margin {margin:g}{lower}",
             *(f"  {line}" for line in limits),
-            f"  Family: {family.words}. The 95 % intervals are for each difference alone."
-            if found
-            else "  No two finished lines have equal labels: nothing to compare. Next: medbench run with another method, into the same folder",
-            *(
-                [f"  {WEIGHTS}"]
-                if any(line.drawn_once for pair in found for line in (pair.first, pair.second))
-                else []
-            ),
         ]
-        for pair in found:
-            beside = (
-                ""
-                if pair.p_permuted is None
-                else f" Permuted over {group}s: p {stats.format_p(pair.p_permuted)} (uncorrected)."
+        for among, asked in divided(board, family):
+            found = compare(among, shown, margin, n_permutations, family=asked)
+            own.append(
+                f"  Family: {asked.words}. The 95 % intervals are for each difference alone."
+                if found
+                else "  No two finished lines have equal labels: nothing to compare. Next: medbench run with another method, into the same folder"
             )
-            first, second = names(board, pair.first, pair.second)
-            sentence = f"{pair.first.cell.labels}: {pair.verdict.sentence(first, second, group)}{alone(pair)}{beside}"
-            said.append(f"  {sentence}")
-            if judged is not None:
-                words = {"sentence": sentence, "notes": note_records(limits), "answer": answer}
-                judged.append({**_record(board, shown, family, pair), **words})
-        said += [
-            f"  {line}"
-            for line in label_savings(
-                board,
-                shown,
-                against=None if every_pair else _references(board, shown, against) or None,
-            )
-        ]
+            once = any(line.drawn_once for pair in found for line in (pair.first, pair.second))
+            if once and f"  {WEIGHTS}" not in own:
+                own.append(f"  {WEIGHTS}")
+            for pair in found:
+                beside = (
+                    ""
+                    if pair.p_permuted is None
+                    else f" Permuted over {group}s: p {stats.format_p(pair.p_permuted)} (uncorrected)."
+                )
+                first, second = names(among, pair.first, pair.second)
+                sentence = f"{pair.first.cell.labels}: {pair.verdict.sentence(first, second, group)}{alone(pair)}{beside}"
+                own.append(f"  {sentence}")
+                if judged is not None:
+                    words = {"sentence": sentence, "notes": note_records(limits), "answer": answer}
+                    judged.append({**_record(board, shown, asked, pair), **words})
+            references = None if every_pair else _references(among, shown, against) or None
+            own += [f"  {line}" for line in label_savings(among, shown, against=references)]
+        said += own
     return said
 
 

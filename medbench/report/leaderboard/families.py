@@ -24,11 +24,12 @@ class Family:
     """What is asked of a board: which lines are compared.
 
     kind: "best", "baseline" or "all". against: of a `baseline`, its method, or the words in which
-    the board names the line.
+    the board names the line. among: what its lines share, where it is one of several; "": nothing.
     """
 
     kind: stats.Kind = "best"
     against: str = ""
+    among: str = ""
 
     @property
     def words(self) -> str:
@@ -38,7 +39,8 @@ class Family:
             "baseline": f"against {self.against}",
             "all": "all pairs",
         }[self.kind]
-        return f"{asked}, at each budget (5 %, step-down max-T)"
+        among = f" ({self.among})" if self.among else ""
+        return f"{asked}, at each budget (5 %, step-down max-T){among}"
 
 
 BEST, ALL_PAIRS = Family(), Family("all")
@@ -179,6 +181,31 @@ def _known_baseline(board: Leaderboard, asked: str) -> None:
         )
 
 
+def divided(board: Leaderboard, family: Family) -> list[tuple[Leaderboard, Family]]:
+    """Divide a board into the lines at the place of each line of a baseline that is a method.
+
+    The board as it is, where the family has one line as its baseline.
+    """
+    bases = {line.name: line for line in board.lines if line.cell.method == family.against}
+    places = {place_of(base) for base in bases.values()}
+    if len(bases) == 1 or len(places) < len(bases) or not places:
+        return [(board, family)]
+    return [_at_place_of(board, base) for base in bases.values()]
+
+
+def _at_place_of(board: Leaderboard, base: LeaderboardEntry) -> tuple[Leaderboard, Family]:
+    """Take the lines of the encoder and protocol of this one, and no other of its method."""
+    alike = [
+        line
+        for line in board.lines
+        if place_of(line) == place_of(base)
+        and (line.name == base.name or line.cell.method != base.cell.method)
+    ]
+    shared = (str(getattr(base.cell, axis)) for axis in board.axes[1:])
+    among = "" if len(alike) == len(board.lines) else " ".join(shared)
+    return replace(board, lines=alike), Family("baseline", base.cell.method, among)
+
+
 def to_supervised(board: Leaderboard, metric: str) -> list[Note]:
     """Say how each method stands to the supervised weights of its own encoder and protocol.
 
@@ -190,19 +217,7 @@ def to_supervised(board: Leaderboard, metric: str) -> list[Note]:
     for base in {
         line.name: line for line in board.lines if line.cell.method == SUPERVISED
     }.values():
-        alike = [
-            line
-            for line in board.lines
-            if place_of(line) == place_of(base)
-            and (line.name == base.name or line.cell.method != SUPERVISED)
-        ]
-        among = replace(board, lines=alike)
-        where = (
-            ""
-            if len(alike) == len(board.lines)
-            else f" ({' '.join(str(getattr(base.cell, axis)) for axis in board.axes[1:])})"
-        )
-        family = Family("baseline", SUPERVISED)
+        among, family = _at_place_of(board, base)
         found = comparisons(among, metric, family)
         each = [
             f"{budget}: {verdicts}"
@@ -210,12 +225,8 @@ def to_supervised(board: Leaderboard, metric: str) -> list[Note]:
             if (verdicts := _verdicts([pair for pair in found if pair.first.cell.labels == budget]))
         ]
         if each:
-            said.append(
-                Note(
-                    "baseline",
-                    f"{family.words[:1].upper()}{family.words[1:]}{where}. {'. '.join(each)}.",
-                )
-            )
+            words = f"{family.words[:1].upper()}{family.words[1:]}"
+            said.append(Note("baseline", f"{words}. {'. '.join(each)}."))
     return said
 
 
