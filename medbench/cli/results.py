@@ -149,7 +149,7 @@ def compare_command(
     against: Annotated[
         str,
         typer.Option(
-            help="Compare each line with this one: a method, such as supervised, within each encoder and protocol that it has. Default: the best, or that of --with."
+            help="Compare each line with this one: a method, such as supervised, within each encoder and protocol. Default: the best, or that of --with."
         ),
     ] = "",
     beside: Beside = None,
