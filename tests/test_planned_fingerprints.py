@@ -208,6 +208,7 @@ DERM: Mapping[str, Grid | tuple[Grid, ...]] = {
         replace(STANDARD, methods=("random", "supervised")),
         replace(STANDARD, methods=("simclr",), source="task"),
     ),
+    "derm-112": replace(STANDARD, methods=("supervised", "simclr"), pretrain="100000", size=112),
     "derm-simclr-20000": replace(STANDARD, methods=("supervised", "simclr"), pretrain="20000"),
     "derm-simclr-100000": replace(STANDARD, methods=("supervised", "simclr"), pretrain="100000"),
     "derm-lora": studies.load_study(str(ROOT / "benchmarks" / "lora.py")).grid,

@@ -169,23 +169,29 @@ def test_the_readme_s_verdicts_on_other_methods_and_classifiers(
     medbench: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     def verdicts(study: str, against: str, *only: str) -> set[tuple[str, ...]]:
-        folder = str(ROOT / "results" / f"derm-standard-{study}")
+        folder = str(ROOT / "results" / f"derm-{study}")
         assert medbench("compare", folder, "--against", against, *only) == 0
         decided = r"^\s+(\S+): (\S+) (?:\(these weights\) )?is (better|worse) than"
         return set(re.findall(decided, capsys.readouterr().out, re.MULTILINE))
 
-    assert {one for one in verdicts("others", "supervised") if one[2] == "better"} == {
+    assert {one for one in verdicts("standard-others", "supervised") if one[2] == "better"} == {
         ("1%", "vicreg", "better"),
         ("1%", "lejepa", "better"),
         ("10%", "vicreg", "better"),
     }
-    assert {one for one in verdicts("fusion", "simclr") if one[1] in ("concat", "dvme")} == {
+    assert verdicts("112", "supervised") == {
+        ("1%", "simclr", "better"),
+        ("10%", "simclr", "better"),
+    }
+    assert {
+        one for one in verdicts("standard-fusion", "simclr") if one[1] in ("concat", "dvme")
+    } == {
         ("1%", "dvme", "worse"),
         ("10%", "dvme", "worse"),
     }
-    assert not {one for one in verdicts("classical", "supervised") if one[2] == "worse"}
+    assert not {one for one in verdicts("standard-classical", "supervised") if one[2] == "worse"}
     for protocol in ("linear", "knn", "svm", "logreg"):
-        found = verdicts("classical", "supervised", "--only", f"protocol={protocol}")
+        found = verdicts("standard-classical", "supervised", "--only", f"protocol={protocol}")
         assert {(labels, "simclr", "better") for labels in ("1/class", "10/class")} <= found
 
 
