@@ -247,6 +247,19 @@ _ANOTHER = "name another file to write to"
 _RECORDS = ("plan.json", "rows.jsonl", "failed.jsonl", "judged.jsonl", "repeatability.json")
 
 
+def _is_record(file: Path) -> bool:
+    """Return whether a file is one of these; a table of `run --plan --json` is a list, and none."""
+    if file.name not in _RECORDS or not file.is_file():
+        return False
+    if file.name != "plan.json":
+        return True
+    try:
+        with file.open("rb") as read:
+            return not read.read(64).lstrip().startswith(b"[")
+    except OSError:
+        return True  # what cannot be read may be one
+
+
 def outputs(*files: Path | None) -> None:
     """Check that files can be written, before the work whose result they shall hold.
 
@@ -262,7 +275,7 @@ def outputs(*files: Path | None) -> None:
                 f"{file} is named twice in this command: what it holds would be lost.",
                 then=_ANOTHER,
             )
-        if file.name in _RECORDS and file.is_file():
+        if _is_record(file):
             raise UserError(f"{file} is a record of results, which would be lost.", then=_ANOTHER)
         check_writable(file, "name another place")
 
