@@ -29,6 +29,8 @@ from medbench.run.jobs import lacking
 @pytest.fixture
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """This process's node, which computes nothing, and two others whose caches are elsewhere."""
+    # under `uv run` Ray copies the whole project for its workers, and some start before it is there
+    monkeypatch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     ray = pytest.importorskip("ray")
     utils = pytest.importorskip("ray.cluster_utils")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
